@@ -1,0 +1,109 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What brings our kernel state back after a reboot: files of ours and systemd units of ours, kept as one bundle.
+
+A bundle is compared with the host like everything else here: observe, tell the difference, apply it. systemd is asked
+through ``systemctl`` (its D-Bus interface has no binding in the standard library); nothing of ours stays resident.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from ansible_collections.weft.podnet.plugins.module_utils import files
+
+STATE_DIR = "/etc/weft-podnet"
+UNIT_DIR = "/etc/systemd/system"
+
+# AnsibleModule.run_command's shape: (argv) -> (return code, standard output, standard error)
+Run = Callable[[list[str]], tuple[int, str, str]]
+
+
+class PersistError(Exception):
+    """systemd refuses, or a file can't be written; the text is for the user."""
+
+
+class Bundle(NamedTuple):
+    """Files by absolute path (unit files among them) and the units to enable at boot and to keep running now."""
+
+    files: dict[str, str]
+    units: tuple[str, ...] = ()
+
+
+class Difference(NamedTuple):
+    """``before`` and ``after`` hold only what differs: path -> text ("" where absent), unit -> "enabled, active" or such."""
+
+    before: dict[str, str]
+    after: dict[str, str]
+
+    def __bool__(self) -> bool:
+        return self.before != self.after
+
+
+def enabled_link(unit: str) -> Path:
+    """The link that `systemctl enable` makes for our units, all of which are WantedBy=multi-user.target."""
+    return Path(UNIT_DIR) / "multi-user.target.wants" / unit
+
+
+def _unit_state(unit: str, run: Run) -> str:
+    enabled = "enabled" if enabled_link(unit).is_symlink() else "disabled"
+    code, out, _err = run(["systemctl", "is-active", unit])
+    active = out.strip() or "inactive"
+    # A unit between two of its restarts is doing its work.
+    return f"{enabled}, {'active' if code == 0 or active == 'activating' else active}"
+
+
+def difference(bundle: Bundle, run: Run, present: bool = True) -> Difference:
+    """What stands between the host and the bundle (or its absence). Reads only."""
+    before: dict[str, str] = {}
+    after: dict[str, str] = {}
+    for path, text in bundle.files.items():
+        wanted = text if present else None
+        found = files.read_text(path)
+        if found != wanted:
+            before[path], after[path] = found or "", wanted or ""
+    for unit in bundle.units:
+        found_state = _unit_state(unit, run)
+        wanted_state = "enabled, active" if present else "disabled, inactive"
+        # A failed unit that is to go needs no stopping: removing its file is all.
+        gone = not present and found_state.startswith("disabled") and not found_state.endswith(" active")
+        if found_state != wanted_state and not gone:
+            before[unit], after[unit] = found_state, wanted_state
+    return Difference(before, after)
+
+
+def _systemctl(run: Run, *arguments: str) -> None:
+    code, out, err = run(["systemctl", *arguments])
+    if code:
+        raise PersistError(f"systemctl {' '.join(arguments)}: {(err or out).strip()}")
+
+
+def apply(bundle: Bundle, run: Run, changes: Difference) -> None:
+    """Write the files that differ, then enable and (re)start the units concerned. Raises PersistError."""
+    written = [path for path in bundle.files if path in changes.after]
+    try:
+        for path in written:
+            files.write_atomic(path, bundle.files[path])
+    except OSError as error:
+        raise PersistError(f"{error.filename or path}: {error.strerror}") from error
+    if any(path.startswith(UNIT_DIR) for path in written):
+        _systemctl(run, "daemon-reload")
+    for unit in bundle.units:
+        if written or unit in changes.after:
+            _systemctl(run, "enable", "--quiet", unit)
+            _systemctl(run, "restart", unit)
+
+
+def remove(bundle: Bundle, run: Run) -> None:
+    """Stop and disable the units, remove the files, and our directory when nothing is left in it. Raises PersistError."""
+    for unit in bundle.units:
+        if Path(UNIT_DIR, unit).exists() or enabled_link(unit).is_symlink():
+            _systemctl(run, "disable", "--quiet", "--now", unit)
+    removed = [path for path in bundle.files if files.remove(path)]
+    if any(path.startswith(UNIT_DIR) for path in removed):
+        _systemctl(run, "daemon-reload")
+    if Path(STATE_DIR).is_dir() and not any(Path(STATE_DIR).iterdir()):
+        Path(STATE_DIR).rmdir()
