@@ -22,6 +22,11 @@ UNIT_DIR = "/etc/systemd/system"
 Run = Callable[[list[str]], tuple[int, str, str]]
 
 
+def systemd_runs() -> bool:
+    """Is systemd this host's service manager (sd_booted(3))?"""
+    return Path("/run/systemd/system").is_dir()
+
+
 class PersistError(Exception):
     """systemd refuses, or a file can't be written; the text is for the user."""
 
@@ -34,10 +39,17 @@ class Bundle(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """``before`` and ``after`` hold only what differs: path -> text ("" where absent), unit -> "enabled, active" or such."""
+    """``before`` and ``after`` hold only what differs: path -> text ("" for none), unit -> "enabled, active"."""
 
     before: dict[str, str]
     after: dict[str, str]
+
+    def as_diff(self) -> list[dict[str, str]]:
+        """Ansible's ``diff``, one entry per file or unit."""
+        return [
+            {"before_header": name, "after_header": name, "before": self.before[name], "after": self.after[name]}
+            for name in self.after
+        ]
 
     def __bool__(self) -> bool:
         return self.before != self.after
@@ -56,6 +68,16 @@ def _unit_state(unit: str, run: Run) -> str:
     return f"{enabled}, {'active' if code == 0 or active == 'activating' else active}"
 
 
+def _units(bundle: Bundle, run: Run, present: bool, before: dict[str, str], after: dict[str, str]) -> None:
+    for unit in bundle.units:
+        if present:
+            found, wanted = _unit_state(unit, run), "enabled, active"
+        else:
+            found, wanted = "enabled" if enabled_link(unit).is_symlink() else "disabled", "disabled"
+        if found != wanted:
+            before[unit], after[unit] = found, wanted
+
+
 def difference(bundle: Bundle, run: Run, present: bool = True) -> Difference:
     """What stands between the host and the bundle (or its absence). Reads only."""
     before: dict[str, str] = {}
@@ -65,13 +87,7 @@ def difference(bundle: Bundle, run: Run, present: bool = True) -> Difference:
         found = files.read_text(path)
         if found != wanted:
             before[path], after[path] = found or "", wanted or ""
-    for unit in bundle.units:
-        found_state = _unit_state(unit, run)
-        wanted_state = "enabled, active" if present else "disabled, inactive"
-        # A failed unit that is to go needs no stopping: removing its file is all.
-        gone = not present and found_state.startswith("disabled") and not found_state.endswith(" active")
-        if found_state != wanted_state and not gone:
-            before[unit], after[unit] = found_state, wanted_state
+    _units(bundle, run, present, before, after)
     return Difference(before, after)
 
 
@@ -98,7 +114,7 @@ def apply(bundle: Bundle, run: Run, changes: Difference) -> None:
 
 
 def remove(bundle: Bundle, run: Run) -> None:
-    """Stop and disable the units, remove the files, and our directory when nothing is left in it. Raises PersistError."""
+    """Stop and disable the units, remove the files, and our directory once it is empty. Raises PersistError."""
     for unit in bundle.units:
         if Path(UNIT_DIR, unit).exists() or enabled_link(unit).is_symlink():
             _systemctl(run, "disable", "--quiet", "--now", unit)

@@ -1,0 +1,183 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Routes: the kernel's RTM_*ROUTE messages and the two halves the reconciler compares, a key and a value."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+from collections.abc import Mapping
+from typing import NamedTuple, Union
+
+from ansible_collections.weft.podnet.plugins.module_utils.netlink import wire
+from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError, Request
+
+Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
+
+FAMILIES = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
+# The kernel gives an IPv6 route without a metric this one; IPv4 keeps 0.
+IPV6_METRIC = 1024
+PROTOCOLS = {
+    1: "redirect",
+    2: "kernel",
+    3: "boot",
+    4: "static",
+    9: "ra",
+    12: "bird",
+    16: "dhcp",
+    80: "calico",
+    186: "bgp",
+}
+TABLES = {wire.TABLE_DEFAULT: "default", wire.TABLE_MAIN: "main", wire.TABLE_LOCAL: "local"}
+
+
+class Key(NamedTuple):
+    """What the kernel identifies a route by. Addresses are packed, so that keys sort by address and cost little."""
+
+    family: int
+    table: int
+    dst: bytes
+    length: int
+    metric: int
+
+    @property
+    def network(self) -> Network:
+        return _network(self.dst, self.length)
+
+
+class Value(NamedTuple):
+    """Where a route leads: packed gateway (b"" for none), interface index, and what marks it as somebody's."""
+
+    via: bytes
+    oif: int
+    protocol: int
+    scope: int = wire.SCOPE_UNIVERSE
+    multipath: bool = False
+
+
+class Lookup(NamedTuple):
+    """How the kernel would get there: gateway (None: directly), interface index, is it this host itself."""
+
+    via: Address | None
+    oif: int
+    local: bool
+
+
+def key(network: Network, table: int, metric: int | None) -> Key:
+    """The key under which the kernel files a route to ``network``."""
+    default = IPV6_METRIC if network.version == 6 else 0
+    return Key(
+        FAMILIES[network.version], table, network.network_address.packed, network.prefixlen,
+        default if metric is None or (network.version == 6 and metric == 0) else metric,
+    )  # fmt: skip
+
+
+def dump(channel: Channel, family: int, table: int = 0, protocol: int = 0) -> list[tuple[Key, Value]]:
+    """All unicast routes of a family, of one table and one protocol where given; the kernel filters where it can.
+
+    Raises NetlinkError.
+    """
+    body = wire.RTMSG.pack(family, 0, 0, 0, 0, protocol, 0, 0, 0)
+    if table:
+        body += wire.attribute(wire.RTA_TABLE, wire.U32.pack(table))
+    try:
+        answers = channel.dump(wire.GETROUTE, body)
+    except NetlinkError as error:
+        # A table nobody has used yet does not exist.
+        if error.code == errno.ENOENT:
+            return []
+        raise
+    found = (_parse(answer) for answer in answers)
+    return [
+        (key_, value)
+        for key_, value in (route for route in found if route is not None)
+        if table in (0, key_.table) and protocol in (0, value.protocol)
+    ]
+
+
+def _parse(body: bytes) -> tuple[Key, Value] | None:
+    family, length, _src, _tos, table, protocol, scope, kind, flags = wire.RTMSG.unpack_from(body)
+    if kind != wire.TYPE_UNICAST or flags & wire.RTM_F_CLONED:
+        return None
+    found = wire.attributes(body, wire.RTMSG.size)
+    number = _u32(found, wire.RTA_TABLE) or table
+    dst = found.get(wire.RTA_DST, b"\0" * (4 if family == FAMILIES[4] else 16))
+    value = Value(
+        found.get(wire.RTA_GATEWAY, b""), _u32(found, wire.RTA_OIF), protocol, scope, wire.RTA_MULTIPATH in found
+    )
+    return Key(family, number, dst, length, _u32(found, wire.RTA_PRIORITY)), value
+
+
+def _u32(found: Mapping[int, bytes], kind: int) -> int:
+    value = found.get(kind)
+    return int(wire.U32.unpack(value)[0]) if value else 0
+
+
+def lookup(channel: Channel, address: Address) -> Lookup:
+    """Ask the kernel for the way to an address, policy rules included. Raises NetlinkError (ENETUNREACH: no way)."""
+    packed = address.packed
+    body = wire.RTMSG.pack(FAMILIES[address.version], len(packed) * 8, 0, 0, 0, 0, 0, 0, 0)
+    answer = channel.ask(wire.GETROUTE, body + wire.attribute(wire.RTA_DST, packed))
+    kind = wire.RTMSG.unpack_from(answer)[7]
+    found = wire.attributes(answer, wire.RTMSG.size)
+    gateway = found.get(wire.RTA_GATEWAY)
+    via = ipaddress.ip_address(gateway) if gateway else None
+    return Lookup(via, _u32(found, wire.RTA_OIF), kind == wire.TYPE_LOCAL)
+
+
+def _body(key_: Key, value: Value) -> bytes:
+    low_table = key_.table if key_.table < 256 else wire.TABLE_UNSPEC
+    header = wire.RTMSG.pack(
+        key_.family, key_.length, 0, 0, low_table, value.protocol, value.scope, wire.TYPE_UNICAST, 0
+    )
+    parts = [header, wire.attribute(wire.RTA_DST, key_.dst), wire.attribute(wire.RTA_TABLE, wire.U32.pack(key_.table))]
+    if value.via:
+        parts.append(wire.attribute(wire.RTA_GATEWAY, value.via))
+    if value.oif:
+        parts.append(wire.attribute(wire.RTA_OIF, wire.U32.pack(value.oif)))
+    if key_.metric:
+        parts.append(wire.attribute(wire.RTA_PRIORITY, wire.U32.pack(key_.metric)))
+    return b"".join(parts)
+
+
+def add(key_: Key, value: Value) -> Request:
+    """EXCL: a foreign route that appeared since the plan was made refuses the change instead of being joined."""
+    return Request(wire.NEWROUTE, wire.CREATE | wire.EXCL, _body(key_, value))
+
+
+def replace(key_: Key, value: Value) -> Request:
+    return Request(wire.NEWROUTE, wire.CREATE | wire.REPLACE, _body(key_, value))
+
+
+def delete(key_: Key, value: Value) -> Request:
+    """Protocol, scope, gateway and interface all go along, so nothing but the very route that was seen can match."""
+    return Request(wire.DELROUTE, 0, _body(key_, value))
+
+
+def line(key_: Key, value: Value, names: Mapping[int, str]) -> str:
+    """A route as `ip route` prints it. ``names``: interface names by index."""
+    network = key_.network
+    words = ["default" if network.prefixlen == 0 else str(network)]
+    if value.multipath:
+        words.append("(several next hops)")
+    if value.via:
+        words += ["via", str(ipaddress.ip_address(value.via))]
+    if value.oif:
+        words += ["dev", names.get(value.oif, f"if{value.oif}")]
+    words += ["proto", PROTOCOLS.get(value.protocol, str(value.protocol))]
+    if value.scope == wire.SCOPE_LINK:
+        words += ["scope", "link"]
+    if key_.metric and not (key_.family == FAMILIES[6] and key_.metric == IPV6_METRIC):
+        words += ["metric", str(key_.metric)]
+    if key_.table != wire.TABLE_MAIN:
+        words += ["table", TABLES.get(key_.table, str(key_.table))]
+    return " ".join(words)
+
+
+def _network(packed: bytes, length: int) -> Network:
+    if len(packed) == 4:
+        return ipaddress.IPv4Network((packed, length))
+    return ipaddress.IPv6Network((packed, length))

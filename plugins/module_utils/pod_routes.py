@@ -1,0 +1,252 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Host routes: observe the kernel, plan, guard the way back, apply as a whole or not at all."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from ansible_collections.weft.podnet.plugins.module_utils import reconcile, way_back
+from ansible_collections.weft.podnet.plugins.module_utils.netlink import link, route, wire
+from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError
+from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
+from ansible_collections.weft.podnet.plugins.module_utils.route_spec import Spec, Wanted
+
+Routes = dict[route.Key, route.Value]
+
+
+class Host(NamedTuple):
+    """What was observed: routes (ours and others'), interface names by index, and what must stay reachable."""
+
+    routes: list[tuple[route.Key, route.Value]]
+    names: dict[int, str]
+    protected: list[way_back.Protected]
+
+
+class Change(NamedTuple):
+    desired: Routes
+    plan: reconcile.Plan
+    labels: dict[route.Key, str]
+    host: Host
+
+    def line(self, key: route.Key, value: route.Value) -> str:
+        return route.line(key, value, self.host.names)
+
+
+def observe(channel: Channel, wanted: Wanted) -> Host:
+    """Everything a plan needs, in a handful of dumps. Raises NetlinkError."""
+    tables = {(route.FAMILIES[spec.dst.version], spec.table) for spec in wanted.specs}
+    tables |= {(family, wire.TABLE_MAIN) for family in route.FAMILIES.values()}
+    routes = [found for family, table in sorted(tables) for found in route.dump(channel, family, table)]
+    for family in route.FAMILIES.values():
+        elsewhere = route.dump(channel, family, protocol=wanted.protocol)
+        routes += [found for found in elsewhere if (family, found[0].table) not in tables]
+    links = link.links(channel)
+    names = {item.number: item.name for item in links}
+    return Host(routes, names, _protected(channel, routes, links, wanted))
+
+
+def _protected(
+    channel: Channel,
+    routes: Iterable[tuple[route.Key, route.Value]],
+    links: Iterable[link.Link],
+    wanted: Wanted,
+) -> list[way_back.Protected]:
+    up = {item.number: item.name for item in links if item.up and item.name != "lo"}
+    found = [
+        way_back.Protected(interface.network, f"this host's own subnet {interface.network} on {up[index]}")
+        for index, interface in link.addresses(channel)
+        if index in up and not interface.is_link_local
+    ]
+    for key, value in routes:
+        if key.length == 0 and value.via and value.protocol != wanted.protocol:
+            gateway = ipaddress.ip_address(value.via)
+            found.append(way_back.Protected(_single(gateway), f"the default route's gateway {gateway}"))
+    peer = way_back.ssh_peer()
+    if peer is not None:
+        found.append(way_back.Protected(_single(peer), f"the ssh connection this run arrives by, from {peer}"))
+    found += [way_back.Protected(network, f"{network}, listed in protect") for network in wanted.protect]
+    return found
+
+
+def _single(address: route.Address) -> route.Network:
+    return ipaddress.ip_network(address)
+
+
+def decide(channel: Channel, host: Host, wanted: Wanted) -> Change:
+    """The plan for these specs. Raises Refused with every problem at once, and NetlinkError."""
+    protocol = wanted.protocol
+    problems: list[str] = []
+    desired: Routes = {}
+    labels: dict[route.Key, str] = {}
+    ways: dict[route.Address, route.Lookup | str] = {}
+    existing = [key.network for key, value in host.routes if value.protocol != protocol]
+    for spec in wanted.specs:
+        key = route.key(spec.dst, spec.table, spec.metric)
+        labels[key] = spec.label
+        if not wanted.present:
+            continue
+        captured = way_back.captured(spec.dst, host.protected, existing)
+        if captured:
+            what = " and ".join(item.why for item in captured)
+            problems.append(f"{spec.label}: would capture {what}; choose another pod CIDR or leave this route out")
+            continue
+        value = _value(channel, host, spec, protocol, ways, problems)
+        if value is not None:
+            desired[key] = value
+    problems += _foreign(host, desired, labels, protocol)
+    if problems:
+        raise Refused(problems)
+    plan = reconcile.plan(
+        _by_key(host.routes, protocol),
+        desired,
+        owned=lambda _key, value: value.protocol == protocol,
+        absent=None if wanted.present else labels,
+        purge=wanted.purge,
+    )
+    return Change(desired, plan, labels, host)
+
+
+def _by_key(routes: Iterable[tuple[route.Key, route.Value]], protocol: int) -> Routes:
+    """Routes by key; where a stranger's shares a key with ours (IPv4 "append"), ours is what the plan is about."""
+    found: Routes = {}
+    for key, value in routes:
+        if key not in found or value.protocol == protocol:
+            found[key] = value
+    return found
+
+
+def _foreign(host: Host, desired: Routes, labels: Mapping[route.Key, str], protocol: int) -> list[str]:
+    wanted = {(key.family, key.table, key.dst, key.length): key for key in desired}
+    problems = []
+    for key, value in host.routes:
+        mine = wanted.get((key.family, key.table, key.dst, key.length))
+        if mine is not None and value.protocol != protocol:
+            text = route.line(key, value, host.names)
+            problems.append(
+                f"{labels[mine]}: a route to the same destination is there already and is not ours: {text}; "
+                f"remove it (ip route del {text}) or leave this one out"
+            )
+    return problems
+
+
+def _value(
+    channel: Channel,
+    host: Host,
+    spec: Spec,
+    protocol: int,
+    ways: dict[route.Address, route.Lookup | str],
+    problems: list[str],
+) -> route.Value | None:
+    """The kernel's half of a spec (interface index, packed gateway), or None and a problem."""
+    oif = 0
+    if spec.dev is not None:
+        oif = next((index for index, name in host.names.items() if name == spec.dev), 0)
+        if not oif:
+            problems.append(
+                f"{spec.label}: this host has no interface {spec.dev}; it has {', '.join(sorted(host.names.values()))}"
+            )
+            return None
+    if spec.via is None:
+        return route.Value(b"", oif, protocol, wire.SCOPE_LINK if spec.dst.version == 4 else wire.SCOPE_UNIVERSE)
+    if spec.via not in ways:
+        ways[spec.via] = _way(channel, host, spec.via)
+    way = ways[spec.via]
+    if isinstance(way, str):
+        problems.append(f"{spec.label}: {way}")
+        return None
+    return route.Value(spec.via.packed, oif or way.oif, protocol)
+
+
+def _way(channel: Channel, host: Host, via: route.Address) -> route.Lookup | str:
+    """How this host reaches a next hop, or why it can't be one."""
+    try:
+        way = route.lookup(channel, via)
+    except NetlinkError as error:
+        return f"via {via} can't be reached from this host: {error}; is the underlay's interface up?"
+    if way.local:
+        return f"via {via} is this host's own address; a route's next hop is another node"
+    if way.via is not None:
+        dev = host.names.get(way.oif, "?")
+        return (
+            f"via {via} is not a neighbour of this host (it is reached via {way.via} dev {dev}); "
+            "plain routes need nodes on one subnet"
+        )
+    return way
+
+
+def apply(channel: Channel, change: Change, protocol: int) -> None:
+    """Carry the plan out; on a refusal or a lost way back the observed state returns. Raises Refused."""
+    plan = change.plan
+    before = _ways(channel, change.host)
+    # Nothing is without a route for a moment: new ones come before old ones go.
+    steps = [(key, route.replace(key, new)) for key, (_old, new) in plan.replace.items()]
+    steps += [(key, route.add(key, value)) for key, value in plan.add.items()]
+    steps += [(key, route.delete(key, value)) for key, value in plan.remove.items()]
+    try:
+        refused = channel.apply([request for _key, request in steps])
+        problems = [
+            f"{change.labels.get(steps[index][0], steps[index][0].network)}: the kernel refuses: {error}"
+            for index, error in sorted(refused.items())
+        ]
+        if not problems:
+            problems = _lost(before, _ways(channel, change.host), change.host)
+    except NetlinkError as error:
+        problems = [f"the kernel can't be asked: {error}"]
+    if problems:
+        raise Refused([*problems, _roll_back(change, protocol)])
+
+
+def _roll_back(change: Change, protocol: int) -> str:
+    """Return our routes to what was observed, from whatever they are now; says how that went."""
+    ours = {key: value for key, value in change.host.routes if value.protocol == protocol}
+    try:
+        # A socket of its own: the first one may still hold answers to what went wrong.
+        with Channel() as channel:
+            now = [
+                found for family in route.FAMILIES.values() for found in route.dump(channel, family, protocol=protocol)
+            ]
+            back = reconcile.plan(dict(now), ours, owned=lambda _key, _value: True, purge=True)
+            requests = [route.delete(key, value) for key, value in back.remove.items()]
+            requests += [route.replace(key, new) for key, (_old, new) in back.replace.items()]
+            requests += [route.add(key, value) for key, value in back.add.items()]
+            refused = channel.apply(requests)
+    except NetlinkError as error:
+        return f"the routes from before could not be restored: {error}; run again when this is mended"
+    if refused:
+        return f"{len(refused)} of the routes from before could not be restored; run again when this is mended"
+    return "the routes from before are back; nothing is half-applied"
+
+
+def _ways(channel: Channel, host: Host) -> dict[way_back.Protected, tuple[object, int]]:
+    """How each protected single address is reached now (a network's first address stands for none)."""
+    found: dict[way_back.Protected, tuple[object, int]] = {}
+    for item in host.protected:
+        if item.network.num_addresses == 1:
+            try:
+                way = route.lookup(channel, item.network.network_address)
+                found[item] = (way.via, way.oif)
+            except NetlinkError as error:
+                found[item] = (error.code, 0)
+    return found
+
+
+def _lost(
+    before: Mapping[way_back.Protected, tuple[object, int]],
+    after: Mapping[way_back.Protected, tuple[object, int]],
+    host: Host,
+) -> list[str]:
+    def words(way: tuple[object, int]) -> str:
+        via, oif = way
+        if oif == 0:
+            return "no route"
+        return f"{f'via {via} ' if via else ''}dev {host.names.get(oif, oif)}"
+
+    return [
+        f"the way back is lost: {item.why} was reached by {words(before[item])}, then by {words(after[item])}"
+        for item in before
+        if before[item] != after[item]
+    ]

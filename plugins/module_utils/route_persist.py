@@ -1,0 +1,154 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Routes that outlive a reboot and a link flap: an iproute2 batch file and one systemd unit that replays it.
+
+The kernel drops a link's routes when the link goes down, and everything at a reboot. The unit waits, in iproute2's own
+``ip monitor``, for one of the links to come up or to get an address, then ends; systemd starts it again, and each start
+replays the batch. So nothing of ours is resident, and hosts under networkd, NetworkManager or ifupdown are alike.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ansible_collections.weft.podnet.plugins.module_utils import files, persist
+from ansible_collections.weft.podnet.plugins.module_utils.netlink import wire
+from ansible_collections.weft.podnet.plugins.module_utils.netlink.route import FAMILIES, IPV6_METRIC, Key, key
+from ansible_collections.weft.podnet.plugins.module_utils.pod_routes import Change
+from ansible_collections.weft.podnet.plugins.module_utils.route_spec import Wanted
+
+UNIT = """\
+# Written by weft.podnet (pod_route); it is replaced by the next run and removed by its reset.
+[Unit]
+Description=Routes to the pods of other nodes (weft.podnet, protocol {protocol})
+After=network.target
+StartLimitIntervalSec=0
+
+[Service]
+Type=exec
+# Ends at the first link that comes up or gets an address; systemd then starts it anew.
+ExecStart=/bin/bash -c 'exec grep -q -m1 -E "{pattern}" < <(exec ip -o monitor link address)'
+# The monitor listens before the routes are replayed, so that no event falls in between.
+ExecStartPost=-/bin/sleep 0.2
+# "add" never replaces: a route that is there, ours or a stranger's, stays, and is reported as "File exists".
+ExecStartPost=-{ip} -force -batch {batch}
+Restart=always
+RestartSec=100ms
+LogRateLimitIntervalSec=30s
+LogRateLimitBurst=20
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+class Entry(NamedTuple):
+    """One line of the batch file. ``metric`` and ``table`` are 0 where the kernel's default is meant."""
+
+    dst: str
+    table: int
+    metric: int
+    via: str
+    dev: str
+
+    def line(self, protocol: int) -> str:
+        words = ["route add", self.dst]
+        if self.via:
+            words += ["via", self.via]
+        words += ["dev", self.dev, "proto", str(protocol)]
+        if self.metric:
+            words += ["metric", str(self.metric)]
+        if self.table:
+            words += ["table", str(self.table)]
+        return " ".join(words)
+
+
+class Kept(NamedTuple):
+    """A bundle, whether it is to be there, and what that would change."""
+
+    bundle: persist.Bundle
+    present: bool
+    difference: persist.Difference
+
+    @property
+    def path(self) -> str:
+        """The batch file; empty where nothing is kept."""
+        return next(iter(self.bundle.files)) if self.present else ""
+
+    def apply(self, run: persist.Run) -> None:
+        """Raises PersistError."""
+        if self.present:
+            persist.apply(self.bundle, run, self.difference)
+        else:
+            persist.remove(self.bundle, run)
+
+
+def plan(change: Change, wanted: Wanted, keep: bool, run: persist.Run, ip: str) -> Kept:
+    """What is to stand on disk after this change. A list that does not purge joins what earlier lists left there.
+
+    Raises PersistError where routes are to be kept and systemd does not run here.
+    """
+    entries: dict[tuple[str, int, int], Entry] = {}
+    if keep:
+        entries = {} if wanted.purge else read(wanted.protocol)
+        for spec in wanted.specs:
+            entries.pop(_entry_key(key(spec.dst, spec.table, spec.metric)), None)
+        for key_, value in change.desired.items():
+            via = str(ipaddress.ip_address(value.via)) if value.via else ""
+            entry = Entry(*_entry_key(key_), via, change.host.names[value.oif])
+            entries[entry[:3]] = entry
+        if entries and not persist.systemd_runs():
+            raise persist.PersistError("persist: systemd does not run on this host; set persist: false")
+    kept = bundle(entries.values(), wanted.protocol, ip)
+    return Kept(kept, bool(entries), persist.difference(kept, run, bool(entries)))
+
+
+def _entry_key(key_: Key) -> tuple[str, int, int]:
+    metric = 0 if key_.family == FAMILIES[6] and key_.metric == IPV6_METRIC else key_.metric
+    return str(key_.network), 0 if key_.table == wire.TABLE_MAIN else key_.table, metric
+
+
+def batch_path(protocol: int) -> str:
+    return f"{persist.STATE_DIR}/routes-{protocol}.batch"
+
+
+def unit_name(protocol: int) -> str:
+    return f"weft-podnet-routes-{protocol}.service"
+
+
+def bundle(entries: Iterable[Entry], protocol: int, ip: str = "ip") -> persist.Bundle:
+    """The files and the unit for these routes. ``ip``: where the host has iproute2's command."""
+    ordered = sorted(entries)
+    devices = "|".join(sorted({entry.dev.replace(".", "[.]") for entry in ordered}))
+    batch = batch_path(protocol)
+    # "2: eth0@if5: <BROADCAST,UP,LOWER_UP> ..." and "2: eth0    inet 172.16.0.3/24 ..."; a monitor of several kinds
+    # of object may set a tag before the index.
+    pattern = f"[0-9]+: ({devices})([:@ ].*)?(LOWER_UP| inet6? )"
+    unit = UNIT.format(protocol=protocol, pattern=pattern, ip=ip, batch=batch)
+    text = "".join(f"{entry.line(protocol)}\n" for entry in ordered)
+    return persist.Bundle({batch: text, f"{persist.UNIT_DIR}/{unit_name(protocol)}": unit}, (unit_name(protocol),))
+
+
+def read(protocol: int) -> dict[tuple[str, int, int], Entry]:
+    """The entries of the host's batch file by (dst, table, metric); lines that are not ours to read are dropped."""
+    found = {}
+    for line in (files.read_text(batch_path(protocol)) or "").splitlines():
+        words = line.split()
+        if words[:2] != ["route", "add"] or len(words) % 2 == 0:
+            continue
+        values = dict(zip(words[3::2], words[4::2]))
+        try:
+            entry = Entry(
+                words[2],
+                int(values.get("table", 0)),
+                int(values.get("metric", 0)),
+                values.get("via", ""),
+                values["dev"],
+            )
+        except (KeyError, ValueError):
+            continue
+        found[entry[:3]] = entry
+    return found

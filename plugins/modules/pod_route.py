@@ -1,0 +1,194 @@
+#!/usr/bin/python
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Host routes to the pods of other nodes."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pod_route
+short_description: Keeps host routes to the pods of other nodes
+version_added: 0.1.0
+author: The weft.podnet maintainers (@weft-net)
+description:
+  - Takes a whole list of routes, compares it with the kernel's tables over netlink and applies the difference.
+  - The routes carry a protocol number of their own. Routes with another number are never changed or removed, and one
+    to the same destination is an error that shows it.
+  - A route that would take traffic from the host's own subnets, the default route, the ssh connection the run arrives
+    by, or O(protect), is refused before anything changes. If the kernel refuses one route of the list, or the way back
+    is lost all the same, the routes from before return.
+  - With O(persist), the routes come back by themselves after a reboot and after a link went down and up.
+requirements:
+  - Linux 4.20 or newer, iproute2 and systemd on the host where O(persist=true)
+attributes:
+  check_mode:
+    description: Nothing is changed; the result is the one a run would have.
+    support: full
+  diff_mode:
+    description: The routes, files and units that differ, as they are and as they will be.
+    support: full
+options:
+  routes:
+    description: All routes, in one list. An empty list together with O(purge=true) removes all routes of O(protocol).
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      dst:
+        description: The destination, usually another node's pod CIDR, without host bits.
+        type: str
+        required: true
+      via:
+        description: The next hop's address, usually the other node's; it must be on one of the host's subnets.
+        type: str
+      dev:
+        description: The interface. Found from O(routes[].via) when omitted.
+        type: str
+      table:
+        description: The routing table, V(main), V(default) or a number.
+        type: str
+        default: main
+      metric:
+        description: The metric (priority). Omitted, it is the kernel's default.
+        type: int
+  state:
+    description: Whether the listed routes are to be there.
+    type: str
+    choices: [present, absent]
+    default: present
+  purge:
+    description: Remove the routes of O(protocol) that are not listed, in every table.
+    type: bool
+    default: false
+  protocol:
+    description:
+      - The number that marks routes as this list's own.
+      - Two lists on one host need two numbers when both purge.
+    type: int
+    default: 87
+  protect:
+    description: Networks and addresses that no route may take traffic from, such as the API server's address.
+    type: list
+    elements: str
+    default: []
+  persist:
+    description:
+      - Keep an iproute2 batch file under C(/etc/weft-podnet) and a systemd unit that replays it at boot and whenever
+        one of the links comes up.
+      - V(false) removes both.
+    type: bool
+    default: true
+seealso:
+  - module: weft.podnet.cni_config
+"""
+
+EXAMPLES = r"""
+- name: Reach the pods of worker-2 and worker-3
+  weft.podnet.pod_route:
+    routes:
+      - dst: 10.244.1.0/24
+        via: 172.16.0.4
+      - dst: 10.244.2.0/24
+        via: 172.16.0.5
+    purge: true
+    protect:
+      - 172.16.0.2/32
+
+- name: Remove every route that this module has made
+  weft.podnet.pod_route:
+    routes: []
+    purge: true
+"""
+
+RETURN = r"""
+added:
+  description: Routes that were missing.
+  returned: success
+  type: list
+  elements: str
+  sample: [10.244.1.0/24 via 172.16.0.4 dev eth0 proto 87]
+replaced:
+  description: Routes that led elsewhere before, as they are now.
+  returned: success
+  type: list
+  elements: str
+removed:
+  description: Routes that are gone.
+  returned: success
+  type: list
+  elements: str
+persisted:
+  description: The batch file that is replayed at boot; empty without one.
+  returned: success
+  type: str
+  sample: /etc/weft-podnet/routes-87.batch
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.weft.podnet.plugins.module_utils import lock, persist, pod_routes, reconcile, route_persist
+from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError
+from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
+from ansible_collections.weft.podnet.plugins.module_utils.route_spec import PROTOCOL, check
+
+ARGUMENTS: dict[str, Any] = {
+    "routes": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "dst": {"type": "str", "required": True},
+            "via": {"type": "str"},
+            "dev": {"type": "str"},
+            "table": {"type": "str", "default": "main"},
+            "metric": {"type": "int"},
+        },
+    },
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "purge": {"type": "bool", "default": False},
+    "protocol": {"type": "int", "default": PROTOCOL},
+    "protect": {"type": "list", "elements": "str", "default": []},
+    "persist": {"type": "bool", "default": True},
+}
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Observe, plan, apply unless in check mode; returns the module's result."""
+    options = module.params
+    wanted = check(options)
+    with Channel() as channel:
+        host = pod_routes.observe(channel, wanted)
+        change = pod_routes.decide(channel, host, wanted)
+        kept = route_persist.plan(
+            change, wanted, options["persist"], module.run_command, module.get_bin_path("ip") or "ip"
+        )
+        if change.plan.changed and not module.check_mode:
+            pod_routes.apply(channel, change, wanted.protocol)
+    if kept.difference and not module.check_mode:
+        kept.apply(module.run_command)
+    routes_diff = {"before_header": "routes", "after_header": "routes", **reconcile.diff(change.plan, change.line)}
+    return {
+        "changed": change.plan.changed or bool(kept.difference),
+        "added": [change.line(*item) for item in sorted(change.plan.add.items())],
+        "replaced": [change.line(key, new) for key, (_old, new) in sorted(change.plan.replace.items())],
+        "removed": [change.line(*item) for item in sorted(change.plan.remove.items())],
+        "persisted": kept.path,
+        "diff": [routes_diff, *kept.difference.as_diff()],
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    try:
+        with lock.hold("routes"):
+            result = run(module)
+    except (Refused, NetlinkError, persist.PersistError, lock.LockError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run a module of the collection as Ansible runs it on a host: a process of its own, arguments as JSON, result as JSON.
+
+It skips what costs 200 ms a task and tests nothing of ours: the controller, AnsiballZ and the connection.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+CLONE_NEWNET = 0x40000000
+
+
+def run_module(
+    name: str,
+    args: dict[str, Any],
+    check: bool = False,
+    netns: str | Path | None = None,
+    diff: bool = True,
+    env: dict[str, str] | None = None,
+    timeout: float = 60,
+) -> dict[str, Any]:
+    """The module's result, with ``failed`` always set and ``warnings`` as a list of texts.
+
+    ``netns`` is the path of a network namespace (/run/netns/x, /proc/PID/ns/net) that the process enters first; ``env``
+    is added to the environment. A module that ends without a JSON result raises AssertionError with what it printed.
+    """
+    request = {"ANSIBLE_MODULE_ARGS": {**args, "_ansible_check_mode": check, "_ansible_diff": diff}}
+    done = subprocess.run(
+        [sys.executable, __file__, name, str(netns or "")],
+        input=json.dumps(request),
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT / ".collections"), **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    try:
+        result = json.loads(done.stdout)
+    except ValueError:
+        raise AssertionError(f"{name} gave no result:\n{done.stdout}\n{done.stderr}") from None
+    result.setdefault("failed", done.returncode != 0)
+    result.setdefault("changed", False)
+    result["warnings"] = [_text(entry) for entry in result.get("warnings", [])]
+    return result
+
+
+def _text(warning: str | dict[str, Any]) -> str:
+    """ansible-core 2.19 wraps a warning's text in an event."""
+    return warning if isinstance(warning, str) else str(warning["event"]["msg"])
+
+
+def _enter(netns: str) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
+    if libc.setns(descriptor, CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "setns", netns)
+    os.close(descriptor)
+
+
+def _main() -> None:
+    name, netns = sys.argv[1:]
+    sys.argv = [name]
+    # The script's own folder must not shadow modules that the module under test imports.
+    del sys.path[0]
+    if netns:
+        _enter(netns)
+    from ansible.module_utils import basic
+
+    basic._ANSIBLE_ARGS = sys.stdin.buffer.read()
+    basic._ANSIBLE_PROFILE = "legacy"
+    runpy.run_module(f"ansible_collections.weft.podnet.plugins.modules.{name}", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    _main()
