@@ -18,7 +18,7 @@ from ansible_collections.weft.podnet.plugins.module_utils import files, persist
 from ansible_collections.weft.podnet.plugins.module_utils.netlink import wire
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.route import FAMILIES, IPV6_METRIC, Key, key
 from ansible_collections.weft.podnet.plugins.module_utils.pod_routes import Change
-from ansible_collections.weft.podnet.plugins.module_utils.route_spec import Wanted
+from ansible_collections.weft.podnet.plugins.module_utils.route_spec import PROTOCOL, Wanted
 
 UNIT = """\
 # Written by weft.podnet (pod_route); it is replaced by the next run and removed by its reset.
@@ -129,7 +129,11 @@ def bundle(entries: Iterable[Entry], protocol: int, ip: str = "ip") -> persist.B
     pattern = f"[0-9]+: ({devices})([:@ ].*)?(LOWER_UP| inet6? )"
     unit = UNIT.format(protocol=protocol, pattern=pattern, ip=ip, batch=batch)
     text = "".join(f"{entry.line(protocol)}\n" for entry in ordered)
-    return persist.Bundle({batch: text, f"{persist.UNIT_DIR}/{unit_name(protocol)}": unit}, (unit_name(protocol),))
+    kept = {batch: text, f"{persist.UNIT_DIR}/{unit_name(protocol)}": unit}
+    if protocol == PROTOCOL:
+        # So that `ip route` says whose these routes are.
+        kept["/etc/iproute2/rt_protos.d/weft-podnet.conf"] = f"{protocol} podnet\n"
+    return persist.Bundle(kept, (unit_name(protocol),))
 
 
 def read(protocol: int) -> dict[tuple[str, int, int], Entry]:

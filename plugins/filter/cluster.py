@@ -1,0 +1,55 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What each worker needs, computed from the cluster's plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.weft.podnet.plugins.plugin_utils import cluster as _cluster
+
+
+def node(cluster: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """This node's entry of the plan: name, node_ips, pod_subnets."""
+    for entry in cluster["nodes"]:
+        if entry["name"] == name:
+            return dict(entry)
+    raise AnsibleFilterError(f"{name} is not among the workers of the plan; is it in the workers' group?")
+
+
+def routes(cluster: Mapping[str, Any], name: str) -> list[dict[str, str]]:
+    """The routes of a node to all others' pods; none where the backend connects no nodes."""
+    return [] if cluster["backend"] == "bridge" else _cluster.routes(cluster["nodes"], name)
+
+
+def bridge_config(cluster: Mapping[str, Any], name: str, bridge: str = "cni0") -> dict[str, Any]:
+    """The CNI configuration of a node's bridge.
+
+    With the plain bridge backend the plugin masquerades; it would translate pod-to-pod traffic between nodes as well,
+    so every other backend leaves it off and has a rule of its own.
+    """
+    subnets = node(cluster, name)["pod_subnets"]
+    ipam: dict[str, Any] = {"type": "host-local"}
+    if len(subnets) == 1:
+        ipam["subnet"] = subnets[0]
+    else:
+        ipam["ranges"] = [[{"subnet": subnet}] for subnet in subnets]
+    ipam["routes"] = [{"dst": "::/0" if ":" in subnet else "0.0.0.0/0"} for subnet in subnets]
+    return {
+        "cniVersion": "1.0.0",
+        "name": "bridge",
+        "type": "bridge",
+        "bridge": bridge,
+        "isGateway": True,
+        "ipMasq": cluster["backend"] == "bridge",
+        "ipam": ipam,
+    }
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"node": node, "routes": routes, "bridge_config": bridge_config}

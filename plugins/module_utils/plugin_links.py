@@ -1,0 +1,145 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""CNI plugins where the runtime looks for them: links of ours into a folder of the distribution's or of a release."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
+
+# Unpacked releases, one folder each, named by the archive's checksum.
+RELEASES = Path("/opt/weft-podnet/cni-plugins")
+KEPT_RELEASES = 2
+
+
+class Links(NamedTuple):
+    """What differs: links to make or to turn (name -> target), links to remove, and files of others that stay."""
+
+    make: dict[str, str]
+    remove: dict[str, str]
+    foreign: list[str]
+
+
+def release_folder(sha256: str) -> Path:
+    return RELEASES / sha256[:16]
+
+
+def sha256_of(path: str) -> str:
+    """The hexadecimal SHA-256 of a file. Raises OSError."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def unpack(archive: str, sha256: str) -> Path:
+    """Unpack a checked release next to the others, whole or not at all. Raises Refused."""
+    folder = release_folder(sha256)
+    if folder.is_dir():
+        return folder
+    try:
+        found = sha256_of(archive)
+        if found != sha256:
+            raise Refused([f"{archive}: its SHA-256 is {found}, expected {sha256}; nothing is unpacked"])
+        RELEASES.mkdir(mode=0o755, parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".unpack-", dir=RELEASES))
+        try:
+            _extract(archive, temporary)
+            temporary.chmod(0o755)
+            temporary.rename(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except (OSError, tarfile.TarError, EOFError) as error:
+        raise Refused([f"{archive}: can't be unpacked: {error}; nothing is changed"]) from error
+    return folder
+
+
+def _extract(archive: str, folder: Path) -> None:
+    """Plain files of the archive's top level only: a plugin release holds nothing else."""
+    with tarfile.open(archive) as content:
+        for member in content:
+            name = os.path.normpath(member.name)
+            if member.isdir() and name == ".":
+                continue
+            if not member.isfile() or "/" in name or name.startswith(".."):
+                raise Refused([f"{archive}: holds {member.name!r}, which is no plain file of its top level"])
+            stream = content.extractfile(member)
+            if stream is None:
+                continue
+            with stream, (folder / name).open("wb") as target:
+                shutil.copyfileobj(stream, target)
+            (folder / name).chmod(0o755 if member.mode & 0o111 else 0o644)
+
+
+def plan(bin_dir: Path, source: Path | None) -> Links:
+    """Compare the links in ``bin_dir`` with the plugins in ``source``; None wants all links of ours gone."""
+    wanted = {} if source is None else {item.name: str(item) for item in _executables(source)}
+    links = Links({}, {}, [])
+    present = {item.name: item for item in bin_dir.iterdir()} if bin_dir.is_dir() else {}
+    for name, target in wanted.items():
+        item = present.get(name)
+        if item is None or (_is_ours(item) and str(item.readlink()) != target):
+            links.make[name] = target
+        elif not _is_ours(item):
+            links.foreign.append(name)
+    for name, item in present.items():
+        if name not in wanted and _is_ours(item):
+            links.remove[name] = str(item.readlink())
+    return links
+
+
+def _executables(folder: Path) -> list[Path]:
+    return sorted(item for item in folder.iterdir() if item.is_file() and os.access(item, os.X_OK))
+
+
+# Where distributions keep the plugins; a link from the runtime's folder into one of these, or into a release, is ours.
+DISTRIBUTION_FOLDERS = ("/usr/lib/cni", "/usr/libexec/cni")
+
+
+def _is_ours(item: Path) -> bool:
+    if not item.is_symlink():
+        return False
+    parent = str(item.readlink().parent)
+    return parent in DISTRIBUTION_FOLDERS or parent.startswith(f"{RELEASES}/")
+
+
+def distribution_folder() -> Path | None:
+    return next((Path(folder) for folder in DISTRIBUTION_FOLDERS if Path(folder).is_dir()), None)
+
+
+def apply(bin_dir: Path, links: Links) -> None:
+    """Make, turn and remove links; each turns in one step, so a pod that starts meanwhile finds a plugin."""
+    bin_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for name, target in links.make.items():
+        temporary = bin_dir / f".{name}.podnet"
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target)
+        temporary.replace(bin_dir / name)
+    for name in links.remove:
+        (bin_dir / name).unlink(missing_ok=True)
+
+
+def forget_releases(bin_dir: Path, all_of_them: bool = False) -> None:
+    """Drop unpacked releases but the newest few (kept for going back) and any still linked to."""
+    if not RELEASES.is_dir():
+        return
+    linked = (
+        {str(item.readlink().parent) for item in bin_dir.iterdir() if item.is_symlink()} if bin_dir.is_dir() else set()
+    )
+    folders = sorted(RELEASES.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
+    for folder in folders[0 if all_of_them else KEPT_RELEASES :]:
+        if str(folder) not in linked:
+            shutil.rmtree(folder)
+    if not any(RELEASES.iterdir()):
+        RELEASES.rmdir()
+        if not any(RELEASES.parent.iterdir()):
+            RELEASES.parent.rmdir()

@@ -1,0 +1,97 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host must have before its pod network can be set up. Reads only; every lack is told at once."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ansible_collections.weft.podnet.plugins.module_utils import persist
+from ansible_collections.weft.podnet.plugins.module_utils.netlink import link
+from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel
+
+# Commands the roles and their boot units call, with the package that brings them, by family of distributions.
+PACKAGES = {
+    "ip": {"debian": "iproute2", "fedora": "iproute", "suse": "iproute2"},
+    "bash": {"debian": "bash", "fedora": "bash", "suse": "bash"},
+    "sysctl": {"debian": "procps", "fedora": "procps-ng", "suse": "procps"},
+    "modprobe": {"debian": "kmod", "fedora": "kmod", "suse": "kmod"},
+}
+
+
+def family(os_release: str) -> str:
+    """``debian``, ``fedora`` or ``suse`` from os-release(5)'s ID and ID_LIKE; empty for another."""
+    words: set[str] = set()
+    for line in os_release.splitlines():
+        name, _equals, value = line.partition("=")
+        if name in ("ID", "ID_LIKE"):
+            words |= set(value.strip("\"'").split())
+    if words & {"debian", "ubuntu"}:
+        return "debian"
+    if words & {"fedora", "rhel", "centos"}:
+        return "fedora"
+    return "suse" if any("suse" in word for word in words) else ""
+
+
+def missing_commands() -> list[str]:
+    return [command for command in PACKAGES if shutil.which(command, path="/usr/sbin:/usr/bin:/sbin:/bin") is None]
+
+
+def packages(missing: Iterable[str], os_family: str) -> list[str]:
+    """The packages that bring these commands; empty where the distribution is unknown."""
+    return sorted({PACKAGES[command][os_family] for command in missing if os_family in PACKAGES[command]})
+
+
+def addresses(wanted: Sequence[str]) -> list[str]:
+    """Problems with the underlay addresses that the inventory gives this host."""
+    with Channel() as channel:
+        names = {item.number: item.name for item in link.links(channel)}
+        here = {str(interface.ip): names.get(index, "?") for index, interface in link.addresses(channel)}
+    shown = ", ".join(f"{ip} on {dev}" for ip, dev in here.items() if dev != "lo")
+    return [
+        f"podnet_node_ip: {ip} is no address of this host, which has {shown}; other nodes could not send to it"
+        for ip in wanted
+        if ip not in here
+    ]
+
+
+def runtime_folders(config: str, conf_dir: str, bin_dir: str) -> list[str]:
+    """Problems between containerd's configuration (the text of ``containerd config dump``) and the inventory's."""
+    problems = []
+    for variable, wanted, key in (
+        ("podnet_cni_conf_dir", conf_dir, "conf_dir"),
+        ("podnet_cni_bin_dir", bin_dir, "bin_dirs?"),
+    ):
+        lines = re.findall(rf"^\s*{key}\s*=\s*(.+)$", config, re.MULTILINE)
+        found = [value for line in lines for value in re.findall(r"[\"']([^\"']+)[\"']", line)]
+        if found and wanted not in found:
+            problems.append(
+                f"{variable}: containerd here looks in {', '.join(found)}, the inventory says {wanted}; "
+                f"set {variable}: {found[0]}, or change containerd's configuration"
+            )
+    return problems
+
+
+def br_netfilter(run: persist.Run) -> list[str]:
+    """Problems with letting iptables see bridged packets."""
+    if Path("/proc/sys/net/bridge").is_dir():
+        return []
+    code, _out, err = run(["modprobe", "--dry-run", "br_netfilter"])
+    if code == 0:
+        return []
+    return [f"br_netfilter: this kernel can't load it ({err.strip()}); install the kernel's extra modules"]
+
+
+def plugins(bin_dir: str, wanted: Iterable[str]) -> list[str]:
+    """Problems with CNI plugins that nothing is going to install."""
+    missing = [name for name in wanted if not (Path(bin_dir) / name).exists()]
+    if not missing:
+        return []
+    return [
+        f"podnet_cni_plugins_source: none, but {bin_dir} lacks {', '.join(missing)}; "
+        "put the plugins there, or let the distribution or an archive bring them"
+    ]

@@ -1,0 +1,121 @@
+#!/usr/bin/python
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host lacks, found before anything is changed."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: node_preflight
+short_description: Finds what a host lacks before its pod network is set up
+version_added: 0.1.0
+author: The weft.podnet maintainers (@weft-net)
+description:
+  - Looks for everything the roles need on a host and reports all that is missing or contradicts the inventory, at once.
+  - Changes nothing.
+attributes:
+  check_mode:
+    description: The module only reads.
+    support: full
+  diff_mode:
+    description: There is nothing to show.
+    support: none
+options:
+  node_ips:
+    description: The underlay addresses the inventory gives this host.
+    type: list
+    elements: str
+    default: []
+  conf_dir:
+    description: Where the container runtime is to look for CNI configurations.
+    type: path
+    default: /etc/cni/net.d
+  bin_dir:
+    description: Where the container runtime is to look for CNI plugins.
+    type: path
+    default: /opt/cni/bin
+  plugins:
+    description: CNI plugins that must be there already, since nothing is going to install them.
+    type: list
+    elements: str
+    default: []
+  manage_packages:
+    description: Whether missing commands are going to be installed; otherwise they are a problem.
+    type: bool
+    default: true
+"""
+
+EXAMPLES = r"""
+- name: Look before touching
+  weft.podnet.node_preflight:
+    node_ips:
+      - 172.16.0.3
+"""
+
+RETURN = r"""
+packages:
+  description: Packages that bring the commands which are missing.
+  returned: success
+  type: list
+  elements: str
+  sample: [iproute2]
+problems:
+  description: What is missing or contradicts the inventory.
+  returned: failure
+  type: list
+  elements: str
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.weft.podnet.plugins.module_utils import files, persist, preflight
+from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import NetlinkError
+
+
+def examine(module: AnsibleModule) -> tuple[list[str], list[str]]:
+    """(problems, packages to install)."""
+    options = module.params
+    problems = [] if os.geteuid() == 0 else ["not root: set become: true for this host"]
+    if not persist.systemd_runs():
+        problems.append("systemd does not run here; what survives a reboot is kept in its units")
+    problems += preflight.addresses(options["node_ips"])
+    containerd = module.get_bin_path("containerd")
+    if containerd:
+        _code, config, _err = module.run_command([containerd, "config", "dump"])
+        problems += preflight.runtime_folders(config, options["conf_dir"], options["bin_dir"])
+    problems += preflight.plugins(options["bin_dir"], options["plugins"])
+    missing = preflight.missing_commands()
+    packages = preflight.packages(missing, preflight.family(files.read_text("/etc/os-release") or ""))
+    if missing and not (options["manage_packages"] and packages):
+        named = f" (packages {', '.join(packages)})" if packages else ""
+        problems.append(f"commands are missing: {', '.join(missing)}{named}; install them")
+    if "modprobe" not in missing:
+        problems += preflight.br_netfilter(module.run_command)
+    return problems, packages
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "node_ips": {"type": "list", "elements": "str", "default": []},
+            "conf_dir": {"type": "path", "default": "/etc/cni/net.d"},
+            "bin_dir": {"type": "path", "default": "/opt/cni/bin"},
+            "plugins": {"type": "list", "elements": "str", "default": []},
+            "manage_packages": {"type": "bool", "default": True},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        problems, packages = examine(module)
+    except NetlinkError as error:
+        problems, packages = [f"the kernel's addresses can't be read: {error}"], []
+    if problems:
+        module.fail_json(msg="\n".join(problems), problems=problems)
+    module.exit_json(changed=False, packages=packages)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The podnet_* variables of an inventory: checked against schemas/inventory.json, defaults taken from it."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import ipaddress
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator, ValidationError
+
+from ansible_collections.weft.podnet.plugins.plugin_utils import cluster
+
+SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "inventory.json"
+# Made by the plays themselves, not by the user.
+OWN_FACTS = {"podnet_cluster", "podnet_node", "podnet_preflight"}
+
+
+@functools.cache
+def schema() -> dict[str, Any]:
+    return dict(json.loads(SCHEMA.read_text(encoding="utf-8")))
+
+
+def default(name: str) -> Any:
+    """A variable's default; None for one without."""
+    return schema()["properties"][name].get("default")
+
+
+def check_host(name: str, variables: Mapping[str, Any]) -> list[str]:
+    """What is wrong with one worker's podnet_* variables, a line each, all at once."""
+    mine = {key: value for key, value in variables.items() if key.startswith("podnet_") and key not in OWN_FACTS}
+    return [f"{name}: {line}" for error in _validator().iter_errors(mine) for line in _plain(error)]
+
+
+@functools.cache
+def _validator() -> Draft202012Validator:
+    return Draft202012Validator(schema())
+
+
+def _plain(error: ValidationError) -> list[str]:
+    """One schema error in the user's words."""
+    path = "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in error.absolute_path)
+    found, wanted = error.instance, error.validator_value
+    if error.validator == "additionalProperties":
+        known = list(schema()["properties"])
+        lines = []
+        for key in sorted(set(found) - set(known)):
+            near = difflib.get_close_matches(key, known, 1)
+            lines.append(f"unknown variable {key}" + (f"; did you mean {near[0]}?" if near else ""))
+        return lines
+    if error.validator == "enum":
+        return [f"{path}: expected one of {', '.join(map(str, wanted))}, found {found!r}"]
+    if error.validator == "type":
+        kinds = [wanted] if isinstance(wanted, str) else wanted
+        return [f"{path}: expected {' or '.join(map(str, kinds))}, found {found!r}"]
+    limits = {
+        "minimum": "at least",
+        "maximum": "at most",
+        "exclusiveMinimum": "more than",
+        "minItems": "a list of at least",
+        "maxItems": "a list of at most",
+    }
+    if str(error.validator) in limits:
+        return [f"{path}: expected {limits[str(error.validator)]} {wanted}, found {found!r}"]
+    description = schema()["properties"].get(path, {}).get("description", "")
+    return [f"{path}: {found!r} does not fit {wanted!r}. {description}".strip()]
+
+
+def common(names: Sequence[str], hosts: Mapping[str, Mapping[str, Any]], problems: list[str]) -> dict[str, Any]:
+    """The values of variables that hold for the whole cluster; one that differs between workers is a problem."""
+    found: dict[str, Any] = {}
+    for name in names:
+        by_value: dict[str, list[str]] = {}
+        for host, variables in hosts.items():
+            value = variables.get(name, default(name))
+            by_value.setdefault(json.dumps(value, sort_keys=True, default=str), []).append(host)
+            found.setdefault(name, value)
+        if len(by_value) > 1:
+            told = "; ".join(f"{value} on {', '.join(where[:3])}" for value, where in by_value.items())
+            problems.append(f"{name}: must be the same on all workers, found {told}")
+    return found
+
+
+def cluster_names() -> list[str]:
+    return [name for name, rule in schema()["properties"].items() if rule.get("x-scope") == "cluster"]
+
+
+def worker(name: str, variables: Mapping[str, Any]) -> cluster.Worker:
+    """One worker's own values; ``ansible_host`` stands in for ``podnet_node_ip`` where it is an address."""
+    node_ips = _listed(variables.get("podnet_node_ip"))
+    if not node_ips:
+        try:
+            node_ips = [str(ipaddress.ip_address(str(variables.get("ansible_host", name))))]
+        except ValueError:
+            node_ips = []
+    return cluster.Worker(name, node_ips, _listed(variables.get("podnet_pod_subnet")))
+
+
+def settings(values: Mapping[str, Any]) -> cluster.Settings:
+    return cluster.Settings(
+        backend=values["podnet_backend"],
+        pod_cidrs=_listed(values["podnet_pod_cidr"]),
+        mask_sizes={4: values["podnet_node_cidr_mask_size"], 6: values["podnet_node_cidr_mask_size_ipv6"]},
+    )
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
