@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible.parsing.yaml.dumper import AnsibleDumper
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.weft.podnet.plugins.module_utils import files
@@ -92,7 +93,7 @@ def _read_lock(path: Path) -> dict[str, list[str]]:
 def _lock_text(subnets: dict[str, list[str]]) -> str:
     if not subnets:
         return ""
-    return LOCK_HEAD + str(yaml.safe_dump({"pod_subnets": subnets}, default_flow_style=None, sort_keys=True, width=120))
+    return LOCK_HEAD + str(yaml.dump({"pod_subnets": subnets}, Dumper=AnsibleDumper, default_flow_style=None, width=120))
 
 
 def _write_lock(path: Path, text: str) -> None:

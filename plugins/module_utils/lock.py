@@ -36,7 +36,9 @@ def hold(name: str, timeout: float = 60.0) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise LockError(f"another run has held {path} for more than {timeout:.0f} s; try again later") from None
+                    raise LockError(
+                        f"another run has held {path} for more than {timeout:.0f} s; try again later"
+                    ) from None
                 time.sleep(0.05)
         yield
     finally:

@@ -75,7 +75,7 @@ def _units(bundle: Bundle, run: Run, present: bool, before: dict[str, str], afte
         else:
             found, wanted = "enabled" if enabled_link(unit).is_symlink() else "disabled", "disabled"
         if found != wanted:
-            before[unit], after[unit] = found, wanted
+            before[unit], after[unit] = f"{found}\n", f"{wanted}\n"
 
 
 def difference(bundle: Bundle, run: Run, present: bool = True) -> Difference:

@@ -35,6 +35,8 @@ ExecStart=/bin/bash -c 'exec grep -q -m1 -E "{pattern}" < <(exec ip -o monitor l
 ExecStartPost=-/bin/sleep 0.2
 # "add" never replaces: a route that is there, ours or a stranger's, stays, and is reported as "File exists".
 ExecStartPost=-{ip} -force -batch {batch}
+# Where systemd is not told that the monitor has ended (cgroup v1 in containers), it waits no longer than this.
+TimeoutStopSec=1s
 Restart=always
 RestartSec=100ms
 LogRateLimitIntervalSec=30s
@@ -124,9 +126,8 @@ def bundle(entries: Iterable[Entry], protocol: int, ip: str = "ip") -> persist.B
     ordered = sorted(entries)
     devices = "|".join(sorted({entry.dev.replace(".", "[.]") for entry in ordered}))
     batch = batch_path(protocol)
-    # "2: eth0@if5: <BROADCAST,UP,LOWER_UP> ..." and "2: eth0    inet 172.16.0.3/24 ..."; a monitor of several kinds
-    # of object may set a tag before the index.
-    pattern = f"[0-9]+: ({devices})([:@ ].*)?(LOWER_UP| inet6? )"
+    # "2: eth0@if5: <BROADCAST,UP,LOWER_UP> ..." and "2: eth0    inet 172.16.0.3/24 ...", not "Deleted 2: eth0 ...".
+    pattern = f"^[0-9]+: ({devices})([:@ ].*)?(LOWER_UP| inet6? )"
     unit = UNIT.format(protocol=protocol, pattern=pattern, ip=ip, batch=batch)
     text = "".join(f"{entry.line(protocol)}\n" for entry in ordered)
     kept = {batch: text, f"{persist.UNIT_DIR}/{unit_name(protocol)}": unit}

@@ -11,11 +11,13 @@ import ipaddress
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jsonschema import Draft202012Validator, ValidationError
-
+from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 from ansible_collections.weft.podnet.plugins.plugin_utils import cluster
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator, ValidationError
 
 SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "inventory.json"
 # Made by the plays themselves, not by the user.
@@ -40,6 +42,10 @@ def check_host(name: str, variables: Mapping[str, Any]) -> list[str]:
 
 @functools.cache
 def _validator() -> Draft202012Validator:
+    try:
+        from jsonschema import Draft202012Validator
+    except ImportError as error:
+        raise Refused(["jsonschema: this controller's Python lacks it; install it beside ansible-core"]) from error
     return Draft202012Validator(schema())
 
 

@@ -1,0 +1,65 @@
+# make demo: from nothing to pods that talk. make test: everything that must hold. make help: the rest.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(BIN):$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+
+WORKERS ?= 2
+LAB ?= lab
+BACKEND ?= routes
+SCENARIO ?= bridge routes
+
+.PHONY: help
+help: ## what can be made
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
+
+.venv/ready-run: requirements.txt tools/setup
+	@tools/setup run
+
+.venv/ready-dev: requirements.txt requirements-dev.txt tools/setup
+	@tools/setup dev
+	@touch .venv/ready-run
+
+.PHONY: setup
+setup: .venv/ready-run ## what running the playbooks needs
+
+.PHONY: demo
+demo: .venv/ready-run ## boot a control plane and two workers, connect their pods, prove it
+	@lab/lab up --name $(LAB) --workers $(WORKERS)
+	ansible-playbook -i .lab/$(LAB)/inventory.yml playbooks/site.yml -e podnet_backend=$(BACKEND)
+	@echo 'Look around: lab/lab exec worker-1 -- ip route; the end: make demo-down'
+
+.PHONY: demo-down
+demo-down: ## take the demo's machines away
+	@lab/lab down --name $(LAB)
+
+.PHONY: test
+test: unit integration molecule ## everything that must hold
+
+.PHONY: unit
+unit: .venv/ready-dev ## the pure parts
+	python -m pytest tests/unit
+
+.PHONY: integration
+integration: .venv/ready-dev ## the modules, against the kernel, in network namespaces
+	python -m pytest tests/integration
+
+.PHONY: molecule
+molecule: .venv/ready-dev ## the roles, in the lab (SCENARIO=name for one)
+	@for scenario in $(SCENARIO); do (cd extensions && molecule test -s $$scenario) || exit 1; done
+
+.PHONY: lint
+lint: .venv/ready-dev ## ruff, mypy, ansible-lint, docs, changelog, sanity
+	ruff check .
+	ruff format --check .
+	mypy -p ansible_collections.weft.podnet.plugins
+	mypy lab tests
+	ansible-lint
+	antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
+	antsibull-changelog lint
+	tools/sanity
+
+.PHONY: sanity
+sanity: .venv/ready-dev ## ansible-test sanity (ARGS='--test validate-modules' for one)
+	tools/sanity $(ARGS)

@@ -1,0 +1,109 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the machine must have: programs, kernel modules, kernel limits."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from .layout import CACHE, STATE
+from .run import LabError, attempt, run_long, say
+
+# Program -> package, by the name it has on Debian, on Fedora and its kin, on Arch.
+PROGRAMS = {
+    "ip": ("iproute2", "iproute", "iproute2"),
+    "mmdebstrap": ("mmdebstrap", "mmdebstrap", "mmdebstrap"),
+    "nsenter": ("util-linux", "util-linux", "util-linux"),
+    "setpriv": ("util-linux", "util-linux", "util-linux"),
+    "ssh": ("openssh-client", "openssh-clients", "openssh"),
+    "systemctl": ("systemd", "systemd", "systemd"),
+    "systemd-nspawn": ("systemd-container", "systemd-container", "systemd"),
+    "tar": ("tar", "tar", "tar"),
+    "unshare": ("util-linux", "util-linux", "util-linux"),
+    "zstd": ("zstd", "zstd", "zstd"),
+}
+
+# What nodes and their pods use. Nodes can't load modules themselves: they have no /lib/modules but a stub.
+MODULES = [
+    "overlay",
+    "veth",
+    "bridge",
+    "br_netfilter",
+    "vxlan",
+    "nf_conntrack",
+    "nf_tables",
+    "nft_masq",
+    "nft_compat",
+    "ip_tables",
+    "iptable_nat",
+    "iptable_filter",
+    "ip6_tables",
+    "xt_comment",
+    "xt_MASQUERADE",
+]
+
+INOTIFY_PER_NODE = 10  # systemd takes 7, containerd and others the rest
+INOTIFY_ROOM = 1024  # raised to this at least, so that the next labs need not
+INOTIFY_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
+
+
+def require_root() -> None:
+    if os.geteuid() != 0:
+        raise LabError("the lab boots nodes and makes network namespaces: run it as root (sudo lab/lab ...)")
+
+
+def ensure_programs() -> None:
+    """Install what is missing where apt can; elsewhere name every missing program with its package."""
+    missing = sorted(name for name in PROGRAMS if not shutil.which(name))
+    if not missing:
+        return
+    family = _family(Path("/etc/os-release").read_text(encoding="utf-8"))
+    packages = sorted({PROGRAMS[name][family] for name in missing})
+    if family != 0 or not shutil.which("apt-get"):
+        raise LabError(f"missing programs: {', '.join(missing)}: install the packages {' '.join(packages)}")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    log, env = CACHE / "apt.log", {"DEBIAN_FRONTEND": "noninteractive"}
+    say(f"missing here: {', '.join(missing)}")
+    install = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
+    try:
+        run_long(install, f"installing {' '.join(packages)}", log, env)
+    except LabError:
+        run_long(["apt-get", "update"], "reading the package lists anew", log, env)
+        run_long(install, f"installing {' '.join(packages)}", log, env)
+
+
+def _family(os_release: str) -> int:
+    """The column of PROGRAMS for a system, by the ID and ID_LIKE in its os-release."""
+    words = {
+        word
+        for line in os_release.splitlines()
+        if line.startswith(("ID=", "ID_LIKE="))
+        for word in line.partition("=")[2].strip("\"'").split()
+    }
+    if words & {"debian", "ubuntu"}:
+        return 0
+    return 2 if "arch" in words else 1
+
+
+def ensure_modules() -> None:
+    """Load the kernel modules the nodes need, where the machine's kernel has them as modules."""
+    if not Path("/lib/modules", os.uname().release).is_dir():
+        return  # all built in, or nothing we could load
+    missing = [name for name in MODULES[:5] if not attempt(["modprobe", name])]
+    for name in MODULES[5:]:
+        attempt(["modprobe", name])  # kernels differ in how they cut up netfilter: the first use in a node will tell
+    if missing:
+        raise LabError(f"this kernel has no {', '.join(missing)}: on Ubuntu the package linux-modules-extra-* may")
+
+
+def ensure_inotify(new_nodes: int) -> None:
+    """Each node's systemd takes inotify instances out of one limit for all of root."""
+    needed = 64 + INOTIFY_PER_NODE * (new_nodes + len(list(STATE.glob("*/nodes/*"))))
+    current = int(INOTIFY_LIMIT.read_text())
+    if current < needed:
+        needed = max(needed, INOTIFY_ROOM)
+        say(f"raising fs.inotify.max_user_instances from {current} to {needed} (until the machine's next boot)")
+        INOTIFY_LIMIT.write_text(str(needed))

@@ -1,0 +1,55 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Validate a CNI configuration on the controller, where the schemas are, before the host is asked for anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.weft.podnet.plugins.plugin_utils.cni_schema import validate
+
+
+def _flag(value: Any) -> bool:
+    try:
+        return bool(boolean(value, strict=False))
+    except TypeError:
+        return False
+
+
+def check(args: dict[str, Any]) -> list[str]:
+    """What is wrong with the task's arguments, a line each; the module checks the rest of them."""
+    config, name = args.get("config"), args.get("name")
+    if isinstance(config, str):
+        return [
+            f"{name}: config is a string, expected a dictionary; write YAML, or put | from_json behind the variable"
+        ]
+    if args.get("state", "present") != "present" or name is None:
+        return []
+    if config is None:
+        return [f"{name}: config is missing; state=present needs the configuration as a dictionary"]
+    problems = validate(config, name, allow_unknown=_flag(args.get("allow_unknown")))
+    return [f"{name}: {problem}" for problem in problems]
+
+
+class ActionModule(ActionBase):
+    """C(weft.podnet.cni_config)."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _supports_diff = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        try:
+            problems = check(self._task.args)
+        except RuntimeError as error:
+            raise AnsibleActionFail(str(error)) from error
+        if problems:
+            raise AnsibleActionFail("\n".join(problems))
+        result.update(self._execute_module(task_vars=task_vars))
+        return result

@@ -1,0 +1,286 @@
+#!/usr/bin/python
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One CNI network configuration on a host."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: cni_config
+short_description: One CNI network configuration on a host
+version_added: 0.1.0
+description:
+  - Writes or removes one CNI network configuration, a single plugin's or a list, so that containerd notices it.
+  - The configuration is validated on the controller first, against JSON Schemas of the reference plugins and of
+    flannel. All problems are told at once, each with its JSON path.
+  - On the host, the plugin binaries that the configuration needs have to exist and to support its C(cniVersion).
+  - Files are compared by meaning. Key order and white space are no change; a different mode or owner is one.
+  - The directory itself is made where it is missing and never removed, because containerd watches it.
+author:
+  - The weft.podnet maintainers (@weft-net)
+requirements:
+  - On the controller, the Python package jsonschema 4.18 or later.
+options:
+  name:
+    description:
+      - The name of the file, such as V(10-bridge.conf). The runtime loads the first file by name.
+      - It ends in C(.conflist) for a list (a configuration with C(plugins)), in C(.conf) or C(.json) for one plugin.
+    type: str
+    required: true
+  config:
+    description:
+      - The configuration. Keys are written in the order given here.
+      - Required with O(state=present).
+      - With O(state=absent) and O(leftovers=true) it tells what to look for when the file is gone already.
+    type: dict
+  state:
+    description: Whether the configuration is there.
+    type: str
+    choices: [present, absent]
+    default: present
+  conf_dir:
+    description: The directory of the configurations.
+    type: path
+    default: /etc/cni/net.d
+  bin_dir:
+    description: The directory of the plugin binaries.
+    type: path
+    default: /opt/cni/bin
+  exclusive:
+    description:
+      - Shell patterns of the names of other configurations that may stay. All others in O(conf_dir) are removed.
+      - Only files that a runtime reads count, those ending in C(.conf), C(.conflist) or C(.json).
+      - Left out, all stay. An empty list lets none stay.
+    type: list
+    elements: str
+  backup:
+    description:
+      - Copy a file beside itself before it is replaced or removed.
+      - The name of the copy ends in C(.bak), so that no runtime reads it.
+    type: bool
+    default: false
+  mode:
+    description: The file's mode, in octal.
+    type: raw
+    default: '0644'
+  owner:
+    description:
+      - The file's owner, by name or number.
+      - Left out, a file keeps its owner, and a new one belongs to the user that runs the module.
+    type: str
+  group:
+    description: The file's group, by name or number. Left out, a file keeps its group.
+    type: str
+  allow_unknown:
+    description:
+      - Accept plugin types and keys that the schemas don't know, which is the way for third-party plugins.
+      - What the schemas do know still has to be right.
+    type: bool
+    default: false
+  allow_live_pods:
+    description:
+      - Remove a configuration, or change its network name, address ranges or bridge, although pods of it are live.
+      - New pods may then get addresses that are in use, and what the old pods hold is never released.
+    type: bool
+    default: false
+  leftovers:
+    description:
+      - With O(state=absent), also remove what the CNI plugins left for this network.
+      - That is the bridge device when it has no ports, the leases of host-local, the cached results, and
+        C(/var/lib/cni) with its directories when they are empty.
+      - What another configuration in O(conf_dir) uses as well stays.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    description: Can run in check mode and tell what would change.
+    support: full
+  diff_mode:
+    description: Shows what changes, or would change in check mode.
+    support: full
+notes:
+  - In check mode a missing plugin binary is a warning, because an earlier task of the same run may install it.
+seealso:
+  - name: CNI specification
+    description: The format of the configurations.
+    link: https://www.cni.dev/docs/spec/
+"""
+
+EXAMPLES = r"""
+- name: A bridge with an address range of this node
+  weft.podnet.cni_config:
+    name: 10-bridge.conf
+    config:
+      cniVersion: 1.0.0
+      name: bridge
+      type: bridge
+      bridge: cni0
+      isGateway: true
+      ipMasq: true
+      ipam:
+        type: host-local
+        subnet: 10.244.0.0/24
+        routes:
+          - dst: 0.0.0.0/0
+
+- name: Flannel alone, with host ports; no other configuration may stay but the loopback one
+  weft.podnet.cni_config:
+    name: 10-flannel.conflist
+    exclusive:
+      - "*loopback*"
+    config:
+      cniVersion: 1.0.0
+      name: cbr0
+      plugins:
+        - type: flannel
+          delegate:
+            hairpinMode: true
+            isDefaultGateway: true
+        - type: portmap
+          capabilities:
+            portMappings: true
+
+- name: Remove the bridge configuration and what its plugins left
+  weft.podnet.cni_config:
+    name: 10-bridge.conf
+    state: absent
+    leftovers: true
+"""
+
+RETURN = r"""
+path:
+  description: The path of the configuration.
+  returned: success
+  type: str
+  sample: /etc/cni/net.d/10-bridge.conf
+network:
+  description: The name of the network. Empty where nothing tells it.
+  returned: success
+  type: str
+  sample: bridge
+loaded:
+  description: The path of the configuration that the runtime loads after this task. Null where it loads none.
+  returned: success
+  type: str
+  sample: /etc/cni/net.d/10-bridge.conf
+loaded_is_ours:
+  description: Whether that is the configuration of this task.
+  returned: success
+  type: bool
+  sample: true
+plugins:
+  description: The types of the plugins that the configuration needs, those of ipam and of delegates included.
+  returned: success
+  type: list
+  elements: str
+  sample: [bridge, host-local]
+leases:
+  description:
+    - How many addresses of this network are leased to pods.
+    - With another ipam than host-local, how many results are cached.
+  returned: success
+  type: int
+  sample: 2
+removed:
+  description: What was removed, or would be in check mode, as paths and C(device NAME) for a bridge.
+  returned: success
+  type: list
+  elements: str
+  sample: [/etc/cni/net.d/10-bridge.conf, device cni0]
+backup_file:
+  description: The copy of the file as it was before.
+  returned: changed and O(backup=true)
+  type: str
+  sample: /etc/cni/net.d/10-bridge.conf.20260413T101530.000000Z.bak
+"""
+
+import contextlib
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.weft.podnet.plugins.module_utils import cni, cni_change, cni_host, files, lock
+from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import NetlinkError
+
+
+def argument_spec():
+    return {
+        "name": {"type": "str", "required": True},
+        "config": {"type": "dict"},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "conf_dir": {"type": "path", "default": "/etc/cni/net.d"},
+        "bin_dir": {"type": "path", "default": "/opt/cni/bin"},
+        "exclusive": {"type": "list", "elements": "str"},
+        "backup": {"type": "bool", "default": False},
+        "mode": {"type": "raw", "default": "0644"},
+        "owner": {"type": "str"},
+        "group": {"type": "str"},
+        "allow_unknown": {"type": "bool", "default": False},
+        "allow_live_pods": {"type": "bool", "default": False},
+        "leftovers": {"type": "bool", "default": False},
+    }
+
+
+def wish(params):
+    """The arguments as a Wish, and what is wrong with them."""
+    problems = []
+    problem = cni.file_name_problem(params["name"])
+    if problem:
+        problems.append(problem)
+    if not Path(params["conf_dir"]).is_absolute():
+        problems.append(f"conf_dir: found {params['conf_dir']!r}, expected an absolute path")
+    mode = cni_change.file_mode(params["mode"])
+    if mode is None:
+        problems.append(
+            f"mode: found {params['mode']!r}, expected octal digits that let the owner read, such as '0644'"
+        )
+    uid = gid = -1
+    try:
+        uid, gid = files.ids(params["owner"], params["group"])
+    except KeyError as error:
+        problems.append(f"owner or group: {str(error.args[0])}; expected a name or number that this host knows")
+    keep = ("name", "config", "conf_dir", "exclusive", "backup", "allow_live_pods", "leftovers")
+    kept = {key: params[key] for key in keep}
+    return cni_change.Wish(present=params["state"] == "present", mode=mode or 0, uid=uid, gid=gid, **kept), problems
+
+
+def run(module):
+    wanted, problems = wish(module.params)
+    if problems:
+        module.fail_json(msg="\n".join(problems))
+    host = cni_host.observe(wanted.conf_dir, wanted.name, wanted.config)
+    plan = cni_change.plan(wanted, host)
+    lacking = cni_change.plugin_problems(wanted, module.params["bin_dir"])
+    problems = plan.problems + ([] if module.check_mode else lacking)
+    if problems:
+        module.fail_json(msg="\n".join(problems))
+    for warning in plan.warnings + lacking:
+        module.warn(warning)
+    result = {"changed": plan.changed, "diff": plan.diff, **cni_change.report(wanted, host, plan)}
+    if plan.changed and not module.check_mode:
+        backup = cni_change.apply(wanted, plan)
+        if backup:
+            result["backup_file"] = backup
+        cni_change.read_back(wanted)
+    module.exit_json(**result)
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec=argument_spec(),
+        required_if=[("state", "present", ["config"])],
+        supports_check_mode=True,
+    )
+    # A dry run touches nothing, its own lock file included.
+    with contextlib.ExitStack() as stack:
+        try:
+            if not module.check_mode:
+                stack.enter_context(lock.hold("cni"))
+            run(module)
+        except (OSError, NetlinkError, lock.LockError, cni_change.ChangeError) as error:
+            module.fail_json(msg=f"{module.params['name']}: {error}")
+
+
+if __name__ == "__main__":
+    main()
