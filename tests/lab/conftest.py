@@ -1,0 +1,19 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fixtures of the tests that run the playbooks on real nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.lab import Lab, fresh
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    """Nodes nobody has touched, for one test."""
+    with fresh("test") as lab:
+        yield lab

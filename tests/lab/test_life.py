@@ -1,0 +1,174 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The life of a cluster: set up, run again, rebooted, grown, shrunk, moved, reset."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from support.lab import CHECKOUT, Lab, until
+
+WORKERS = ("worker-1", "worker-2")
+LESSON_BRIDGE = {
+    "cniVersion": "1.0.0",
+    "name": "bridge",
+    "type": "bridge",
+    "bridge": "cni0",
+    "isGateway": True,
+    "ipMasq": True,
+    "ipam": {"type": "host-local", "subnet": "10.244.0.0/24", "routes": [{"dst": "0.0.0.0/0"}]},
+}
+LESSON_LOOPBACK = {"cniVersion": "1.0.0", "name": "lo", "type": "loopback"}
+FOREIGN = """
+ip route add 198.18.0.0/24 via 172.16.0.1
+nft add table ip foreign
+echo {} >/etc/cni/net.d/50-foreign.conf.off
+"""
+
+
+def routes(lab: Lab, node: str) -> list[str]:
+    return [" ".join(line.split()) for line in lab.exec(node, "ip", "route").splitlines()]
+
+
+def conf(lab: Lab, node: str, name: str) -> Any:
+    return json.loads(lab.exec(node, "cat", f"/etc/cni/net.d/{name}"))
+
+
+@contextmanager
+def gateway_server(lab: Lab, folder: Path) -> Iterator[dict[str, Any]]:
+    """An HTTP server outside of the cluster, at the underlay's gateway, that reports the client it sees."""
+    agent = CHECKOUT / "plugins" / "module_utils" / "probe_agent.py"
+    command = [str(CHECKOUT / "lab" / "lab"), "exec", "--name", lab.name, "underlay", "--"]
+    server = subprocess.Popen([*command, "/usr/bin/python3", str(agent), str(folder), "8080", "gateway"])
+    try:
+        assert until((folder / "control.sock").exists, 10)
+        yield {"node": "gateway", "pod": "gateway", "id": "gateway", "address": "172.16.0.1", "port": 8080}
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def pod_request(lab: Lab, node: str, target: dict[str, Any]) -> dict[str, Any]:
+    """What a pod on this node meets when it requests the target: ``source``, and the ``client`` that the server saw."""
+    started = lab.module(node, "pod_probe", {"state": "started", "node": node, "pods": 1})
+    assert started.code == 0, started.output
+    probed = lab.module(node, "pod_probe", {"state": "probed", "targets": [target]})
+    lab.module(node, "pod_probe", {"state": "absent"})
+    result = json.loads(probed.output[probed.output.index("{") :].splitlines()[0])
+    return dict(result["results"][0])
+
+
+def test_a_dry_run_on_untouched_nodes_lists_all_and_changes_nothing(lab: Lab) -> None:
+    before = lab.snapshots()
+    dry = lab.play("site", "--check", "--diff")
+    assert dry.code == 0, dry.output
+    assert lab.snapshots() == before
+    assert not (lab.folder / "podnet.lock.yml").exists()
+    for said in (
+        "+net.ipv4.ip_forward = 1",
+        "+bridge -> /usr/lib/cni/bridge",
+        "+10.244.1.0/24 via 172.16.0.4 dev eth0",
+        "weft-podnet-routes-87.service",
+        "masquerade",
+        '"subnet": "10.244.0.0/24"',
+        '"type": "loopback"',
+    ):
+        assert said in dry.output, said
+
+
+def test_routes_from_nothing_and_what_they_survive(lab: Lab, tmp_path: Path) -> None:
+    first = lab.play("site")
+    assert first.code == 0, first.output
+    assert "12 of 12 promised pairs pass" in first.output
+    again = lab.play("site", "--diff")
+    assert again.code == 0 and set(again.changed.values()) == {0}, again.output
+
+    assert "10.244.0.0/24 dev cni0 proto kernel scope link src 10.244.0.1 linkdown" in routes(lab, "worker-1")
+    assert "10.244.1.0/24 via 172.16.0.4 dev eth0 proto podnet" in routes(lab, "worker-1")
+    assert "10.244.0.0/24 via 172.16.0.3 dev eth0 proto podnet" in routes(lab, "worker-2")
+    # Outside the plain bridge backend the lesson's file has its masquerading off.
+    assert conf(lab, "worker-1", "10-bridge.conf") == {**LESSON_BRIDGE, "ipMasq": False}
+
+    # A pod that leaves the cluster does so with its node's address.
+    with gateway_server(lab, tmp_path) as target:
+        met = pod_request(lab, "worker-1", target)
+    assert met["source"].startswith("10.244.0.") and met["client"] == "172.16.0.3", met
+
+    back = "10.244.1.0/24 via 172.16.0.4 dev eth0 proto podnet"
+    lab.exec("worker-1", "ip", "link", "set", "eth0", "down")
+    assert back not in routes(lab, "worker-1")
+    lab.exec("worker-1", "ip", "link", "set", "eth0", "up")
+    assert until(lambda: back in routes(lab, "worker-1"), 5), routes(lab, "worker-1")
+
+    lab.reboot("worker-1")
+    assert until(lambda: back in routes(lab, "worker-1"), 5), routes(lab, "worker-1")
+    proof = lab.play("verify")
+    assert proof.code == 0 and "12 of 12 promised pairs pass" in proof.output, proof.output
+    with gateway_server(lab, tmp_path) as target:
+        assert pod_request(lab, "worker-1", target)["client"] == "172.16.0.3"
+    after = lab.play("site", "--diff", podnet_verify=False)
+    assert set(after.changed.values()) == {0}, after.output
+
+
+def test_bridge_alone_and_then_routes(lab: Lab) -> None:
+    bridge = lab.play("site", podnet_backend="bridge")
+    assert bridge.code == 0, bridge.output
+    assert "4 of 4 promised pairs pass, 12 tried" in bridge.output
+    assert "worker-1 has no route to 10.244.1.0/24 (worker-2's pods)" in bridge.output
+    assert conf(lab, "worker-1", "10-bridge.conf") == LESSON_BRIDGE
+    assert conf(lab, "worker-1", "99-loopback.conf") == LESSON_LOOPBACK
+    assert conf(lab, "worker-2", "10-bridge.conf")["ipam"]["subnet"] == "10.244.1.0/24"
+    assert set(lab.play("site", podnet_backend="bridge").changed.values()) == {0}
+
+    strict = lab.play("verify", podnet_verify_scope="cluster")
+    assert strict.code != 0 and "worker-2 has no route to 10.244.0.0/24" in strict.output
+
+    moved = lab.play("site", podnet_backend="routes")
+    assert moved.code == 0 and "12 of 12 promised pairs pass" in moved.output, moved.output
+
+
+def test_translated_traffic_is_found(lab: Lab) -> None:
+    """The lesson's file together with routes works, and breaks the model's second rule: verify must say so."""
+    assert lab.play("site", podnet_verify=False).code == 0
+    for node in WORKERS:
+        lab.exec(node, "sed", "-i", 's/"ipMasq": false/"ipMasq": true/', "/etc/cni/net.d/10-bridge.conf")
+    told = lab.play("verify", podnet_verify_scope="cluster")
+    assert told.code != 0 and "the server saw 172.16.0.3" in told.output, told.output
+
+
+def test_workers_come_and_go_by_the_inventory(lab: Lab) -> None:
+    lab.up(3)
+    everyone = lab.hosts()
+    two = {name: everyone[name] for name in WORKERS}
+    assert lab.play("site", inventory=lab.inventory_of(two), podnet_verify=False).code == 0
+    grown = lab.play("site", inventory=lab.inventory_of(everyone))
+    assert grown.code == 0 and "30 of 30 promised pairs pass" in grown.output, grown.output
+    assert "10.244.2.0/24 via 172.16.0.5 dev eth0 proto podnet" in routes(lab, "worker-1")
+
+    # worker-1 leaves; nobody else's subnet moves, and all forget the way to it.
+    rest = {name: everyone[name] for name in ("worker-2", "worker-3")}
+    shrunk = lab.play("site", inventory=lab.inventory_of(rest))
+    assert shrunk.code == 0 and "12 of 12 promised pairs pass" in shrunk.output, shrunk.output
+    assert not any(line.startswith("10.244.0.0/24") for line in routes(lab, "worker-2") + routes(lab, "worker-3"))
+    assert "10.244.2.0/24 via 172.16.0.5 dev eth0 proto podnet" in routes(lab, "worker-2")
+
+
+def test_reset_leaves_what_was_there_before(lab: Lab) -> None:
+    for node in WORKERS:
+        lab.sh(node, FOREIGN)
+    before = lab.snapshots()
+    assert lab.play("site").code == 0
+    standing = lab.snapshots()
+    dry = lab.play("reset", "--check", "--diff")
+    assert dry.code == 0 and lab.snapshots() == standing
+    assert "-10.244.1.0/24 via 172.16.0.4 dev eth0" in dry.output and "10-bridge.conf" in dry.output
+    gone = lab.play("reset")
+    assert gone.code == 0, gone.output
+    assert lab.snapshots() == before
+    assert set(lab.play("reset").changed.values()) == {0}

@@ -1,0 +1,106 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bad input and bad worlds: a clear message, and no host touched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from support.lab import Lab, fresh
+
+
+@pytest.fixture(scope="module")
+def untouched() -> Iterator[Lab]:
+    """One lab for all of these: each test proves that it leaves the nodes as they were."""
+    with fresh("refusals") as lab:
+        yield lab
+
+
+def refused(lab: Lab, said: str, hosts: dict[str, Any] | None = None, **variables: Any) -> None:
+    before = lab.snapshots()
+    inventory = lab.inventory_of(hosts) if hosts else None
+    play = lab.play("site", inventory=inventory, **variables)
+    assert play.code != 0 and said in " ".join(play.output.split()), play.output
+    assert "Traceback" not in play.output
+    assert lab.snapshots() == before
+
+
+def test_two_workers_with_one_pod_cidr(untouched: Lab) -> None:
+    hosts = {name: {**host, "podnet_pod_subnet": "10.244.7.0/24"} for name, host in untouched.hosts().items()}
+    refused(untouched, "worker-1 and worker-2 overlap: pod subnet 10.244.7.0/24", hosts)
+
+
+def test_misspelt_and_wrong_variables(untouched: Lab) -> None:
+    hosts = {name: {**host, "podnet_pod_cdir": "10.244.0.0/16"} for name, host in untouched.hosts().items()}
+    refused(untouched, "unknown variable podnet_pod_cdir; did you mean podnet_pod_cidr?", hosts)
+    refused(untouched, "podnet_backend: expected one of bridge, routes, found 'flanel'", podnet_backend="flanel")
+
+
+def test_pod_network_over_the_underlay(untouched: Lab) -> None:
+    refused(untouched, "podnet_node_ip: 172.16.0.3 lies inside podnet_pod_cidr", podnet_pod_cidr="172.16.0.0/16")
+
+
+def test_an_unreachable_worker(untouched: Lab) -> None:
+    hosts = untouched.hosts()
+    hosts["worker-9"] = {**hosts["worker-1"], "ansible_host": "172.16.0.99"}
+    refused(untouched, "Failed to connect to the host via ssh", hosts)
+
+
+def test_an_address_the_worker_does_not_have(untouched: Lab) -> None:
+    hosts = untouched.hosts()
+    hosts["worker-2"] = {**hosts["worker-2"], "podnet_node_ip": "172.16.0.44"}
+    refused(untouched, "podnet_node_ip: 172.16.0.44 is no address of this host, which has 172.16.0.4 on eth0", hosts)
+
+
+def test_a_worker_without_plugins(untouched: Lab) -> None:
+    refused(untouched, "/opt/cni/bin lacks bridge, host-local, loopback", podnet_cni_plugins_source="none")
+
+
+def test_folders_the_runtime_does_not_look_in(untouched: Lab) -> None:
+    refused(untouched, "containerd here looks in /opt/cni/bin, the inventory says /usr/lib/cni",
+            podnet_cni_bin_dir="/usr/lib/cni")  # fmt: skip
+
+
+def test_a_route_that_would_cut_ssh(untouched: Lab) -> None:
+    before = untouched.snapshots()
+    routes = [{"dst": "172.16.0.1/32", "via": "172.16.0.4"}]
+    play = untouched.module("worker-1", "pod_route", {"routes": routes})
+    assert play.code != 0 and "the ssh connection this run arrives by, from 172.16.0.1" in play.output, play.output
+    assert untouched.snapshots() == before
+
+
+def test_a_protected_network(untouched: Lab) -> None:
+    refused(untouched, "would capture 10.244.1.0/28, listed in protect", podnet_protect=["10.244.1.0/28"])
+
+
+def test_a_stranger_on_the_route(untouched: Lab) -> None:
+    """worker-1 alone has a clash, and worker-2 stays untouched as well."""
+    untouched.exec("worker-1", "ip", "route", "add", "10.244.1.0/24", "via", "172.16.0.9")
+    try:
+        refused(untouched, "is not ours: 10.244.1.0/24 via 172.16.0.9 dev eth0 proto boot")
+    finally:
+        untouched.exec("worker-1", "ip", "route", "del", "10.244.1.0/24")
+
+
+def test_a_reset_under_live_pods(lab: Lab) -> None:
+    assert lab.play("site", podnet_verify=False).code == 0
+    started = lab.module("worker-1", "pod_probe", {"state": "started", "node": "worker-1"})
+    assert started.code == 0, started.output
+    before = json.loads(lab.exec("worker-1", "cat", "/etc/cni/net.d/10-bridge.conf"))
+    # The reset itself removes probe pods, so the role is asked for what it refuses to pull away.
+    removal = {"name": "10-bridge.conf", "state": "absent"}
+    told = lab.module("worker-1", "cni_config", removal)
+    assert told.code != 0 and "allow_live_pods" in told.output, told.output
+    moved = lab.play("site", podnet_verify=False, podnet_pod_cidr="10.245.0.0/16")
+    assert moved.code != 0 and "take it out of the lock file" in moved.output, moved.output
+    (lab.folder / "podnet.lock.yml").unlink()
+    renumbered = lab.play("site", podnet_verify=False, podnet_pod_cidr="10.245.0.0/16")
+    assert renumbered.code != 0 and "allow_live_pods" in renumbered.output, renumbered.output
+    assert json.loads(lab.exec("worker-1", "cat", "/etc/cni/net.d/10-bridge.conf")) == before
+    assert lab.module("worker-1", "cni_config", {**removal, "allow_live_pods": True}).code == 0
+    assert lab.module("worker-1", "pod_probe", {"state": "absent"}).code == 0

@@ -1,0 +1,150 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A lab of real nodes for tests, and the playbooks run on it as a user runs them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+
+# What a host is made of, as far as this collection could have a hand in it. File contents by checksum.
+SNAPSHOT = r"""
+ip route show table all; ip -6 route show table all
+ip -o link | cut -d: -f2 | sort
+nft list ruleset
+iptables-legacy-save 2>/dev/null | grep -v '^#' || true
+find /etc/cni /var/lib/cni /opt/cni /opt/weft-podnet /etc/weft-podnet /run/weft-podnet /etc/sysctl.d \
+    /etc/modules-load.d /etc/systemd/system /etc/iproute2 ! -name '*.lock' -printf '%p %y %m %l\n' 2>/dev/null | sort
+find /etc/cni /var/lib/cni /etc/sysctl.d /etc/modules-load.d /etc/systemd/system -type f -exec md5sum {} + | sort
+ctr --namespace weft-podnet-verify containers list --quiet
+"""
+
+
+class Play(NamedTuple):
+    """A finished ansible-playbook: its exit code, what it printed, and its recap by host."""
+
+    code: int
+    output: str
+    recap: dict[str, dict[str, int]]
+
+    @property
+    def changed(self) -> dict[str, int]:
+        return {host: counts["changed"] for host, counts in self.recap.items()}
+
+
+class Lab:
+    """One lab by name. ``up`` and ``down`` cost a second or two each."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.folder = CHECKOUT / ".lab" / name
+
+    @property
+    def inventory(self) -> Path:
+        return self.folder / "inventory.yml"
+
+    def _lab(self, *words: str, timeout: float = 600) -> str:
+        done = subprocess.run(
+            [str(CHECKOUT / "lab" / "lab"), words[0], "--name", self.name, *words[1:]],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert done.returncode == 0, f"lab {' '.join(words)}: {done.stderr or done.stdout}"
+        return done.stdout
+
+    def up(self, workers: int = 2) -> None:
+        self._lab("up", "--workers", str(workers))
+
+    def down(self) -> None:
+        self._lab("down")
+
+    def reboot(self, node: str) -> None:
+        self._lab("reboot", node, "--wait")
+
+    def exec(self, node: str, *words: str) -> str:
+        return self._lab("exec", node, "--", *words)
+
+    def sh(self, node: str, script: str) -> str:
+        return self.exec(node, "sh", "-c", script)
+
+    def snapshot(self, node: str) -> list[str]:
+        return self.sh(node, SNAPSHOT).splitlines()
+
+    def snapshots(self, *nodes: str) -> dict[str, list[str]]:
+        return {node: self.snapshot(node) for node in nodes or ("worker-1", "worker-2")}
+
+    def hosts(self) -> dict[str, Any]:
+        return dict(yaml.safe_load(self.inventory.read_text())["workers"]["hosts"])
+
+    def inventory_of(self, hosts: dict[str, dict[str, Any]], name: str = "edited.yml") -> Path:
+        """An inventory with these workers, beside the lab's own (and so with the same lock file)."""
+        path = self.folder / name
+        path.write_text(yaml.safe_dump({"workers": {"hosts": hosts}}))
+        return path
+
+    def play(self, playbook: str, *words: str, inventory: Path | None = None, **variables: Any) -> Play:
+        """Run one of the collection's playbooks, variables as extra vars."""
+        return self._ansible(
+            "ansible-playbook",
+            [str(CHECKOUT / "playbooks" / f"{playbook}.yml"), "--extra-vars", json.dumps(variables), *words],
+            inventory,
+        )
+
+    def module(self, host: str, module: str, args: dict[str, Any], *words: str) -> Play:
+        """Run one module ad hoc; its result is in the output, as JSON on one line."""
+        called = [host, "--one-line", "--module-name", f"weft.podnet.{module}", "--args", json.dumps(args)]
+        return self._ansible("ansible", [*called, *words], None)
+
+    def _ansible(self, command: str, words: list[str], inventory: Path | None) -> Play:
+        done = subprocess.run(
+            [str(BIN / command), "--inventory", str(inventory or self.inventory), *words],
+            cwd=CHECKOUT,
+            env={**os.environ, "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        recap = {
+            match[1]: {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", match[2])}
+            for match in re.finditer(r"^(\S+)\s+: (ok=.*)$", done.stdout, re.MULTILINE)
+        }
+        return Play(done.returncode, done.stdout + done.stderr, recap)
+
+
+@contextlib.contextmanager
+def fresh(name: str, workers: int = 2) -> Iterator[Lab]:
+    """A lab that nobody has touched, gone afterwards."""
+    lab = Lab(name)
+    lab.down()
+    lab.up(workers)
+    try:
+        yield lab
+    finally:
+        lab.down()
+
+
+def until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Wait for a condition; False when it does not come about in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
