@@ -228,6 +228,8 @@ def wish(params):
     problem = cni.file_name_problem(params["name"])
     if problem:
         problems.append(problem)
+    if params["state"] == "present" and params["config"] is None:
+        problems.append("config: found null, expected a dictionary with state=present")
     if not Path(params["conf_dir"]).is_absolute():
         problems.append(f"conf_dir: found {params['conf_dir']!r}, expected an absolute path")
     mode = cni_change.file_mode(params["mode"])

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import os
 import re
@@ -23,12 +24,12 @@ BIN = Path(sys.executable).parent
 
 # What a host is made of, as far as this collection could have a hand in it. File contents by checksum.
 SNAPSHOT = r"""
-ip route show table all; ip -6 route show table all
+ip route show table all; ip -6 route show table all | grep -v -e 'table local' -e fe80 -e multicast
 ip -o link | cut -d: -f2 | sort
 nft list ruleset
 iptables-legacy-save 2>/dev/null | grep -v '^#' || true
 find /etc/cni /var/lib/cni /opt/cni /opt/weft-podnet /etc/weft-podnet /run/weft-podnet /etc/sysctl.d \
-    /etc/modules-load.d /etc/systemd/system /etc/iproute2 ! -name '*.lock' -printf '%p %y %m %l\n' 2>/dev/null | sort
+    /etc/modules-load.d /etc/systemd/system /etc/iproute2 ! -name '*.lock' ! -path /run/weft-podnet -printf '%p %y %m %l\n' 2>/dev/null | sort
 find /etc/cni /var/lib/cni /etc/sysctl.d /etc/modules-load.d /etc/systemd/system -type f -exec md5sum {} + | sort
 ctr --namespace weft-podnet-verify containers list --quiet
 """
@@ -138,6 +139,16 @@ def fresh(name: str, workers: int = 2) -> Iterator[Lab]:
         yield lab
     finally:
         lab.down()
+
+
+def unlike(before: dict[str, list[str]], after: dict[str, list[str]]) -> list[str]:
+    """What differs between two snapshots, a line each: "worker-1 + ..." for what is new, "-" for what is gone."""
+    return [
+        f"{node} {line}"
+        for node in before
+        for line in difflib.ndiff(before[node], after[node])
+        if line.startswith(("+", "-"))
+    ]
 
 
 def until(condition: Callable[[], bool], seconds: float) -> bool:

@@ -1,0 +1,49 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The bridge device that the CNI bridge plugin leaves behind, over netlink."""
+
+from __future__ import annotations
+
+import errno
+from typing import NamedTuple
+
+from ansible_collections.weft.podnet.plugins.module_utils.netlink import wire
+from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError, Request
+
+# include/uapi/linux/rtnetlink.h, if_link.h
+DELLINK = 17
+IFLA_MASTER, IFLA_LINKINFO, IFLA_INFO_KIND = 10, 18, 1
+
+
+class Bridge(NamedTuple):
+    number: int
+    ports: tuple[str, ...]
+
+
+def find(name: str) -> Bridge | None:
+    """The bridge of that name with its ports, None where no bridge is called so. Raises NetlinkError."""
+    index = None
+    ports: list[tuple[int, str]] = []
+    with Channel() as channel:
+        for body in channel.dump(wire.GETLINK, wire.IFINFOMSG.pack(0, 0, 0, 0, 0)):
+            number = wire.IFINFOMSG.unpack_from(body)[2]
+            attributes = wire.attributes(body, wire.IFINFOMSG.size)
+            link = attributes[wire.IFLA_IFNAME].rstrip(b"\0").decode(errors="replace")
+            kind = wire.attributes(attributes.get(IFLA_LINKINFO, b""), 0).get(IFLA_INFO_KIND, b"")
+            if link == name and kind.rstrip(b"\0") == b"bridge":
+                index = number
+            if IFLA_MASTER in attributes:
+                ports.append((wire.U32.unpack(attributes[IFLA_MASTER])[0], link))
+    if index is None:
+        return None
+    return Bridge(index, tuple(sorted(port for master, port in ports if master == index)))
+
+
+def delete(index: int) -> None:
+    """Delete a link by its index; one that is gone already is no error. Raises NetlinkError."""
+    with Channel() as channel:
+        refused = channel.apply([Request(DELLINK, 0, wire.IFINFOMSG.pack(0, 0, index, 0, 0))])
+    for error in refused.values():
+        if error.code != errno.ENODEV:
+            raise NetlinkError(error.code, str(error))

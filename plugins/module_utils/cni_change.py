@@ -1,0 +1,309 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One CNI configuration on a host: from what is observed to a plan, its diff, and its application."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fnmatch
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ansible_collections.weft.podnet.plugins.module_utils import cni, cni_host, cni_leftovers, files
+
+
+class ChangeError(Exception):
+    """The host does not hold what was written; the text is for the user."""
+
+
+def file_mode(value: Any) -> int | None:
+    """An octal text, or the number YAML makes of an unquoted one, as a mode that lets the owner read; else None."""
+    try:
+        mode = value if isinstance(value, int) and not isinstance(value, bool) else int(str(value), 8)
+    except ValueError:
+        return None
+    return mode if 0o400 <= mode <= 0o777 and mode & 0o400 else None
+
+
+class Wish(NamedTuple):
+    """The module's arguments, checked. ``config`` is None where only a removal is asked for; -1 leaves an id alone."""
+
+    name: str
+    present: bool
+    config: dict[str, Any] | None
+    conf_dir: str
+    exclusive: list[str] | None
+    backup: bool
+    mode: int
+    uid: int
+    gid: int
+    allow_live_pods: bool
+    leftovers: bool
+
+    @property
+    def path(self) -> str:
+        return str(Path(self.conf_dir) / self.name)
+
+
+class Plan(NamedTuple):
+    """``text`` is to be written unless None, ``others`` (file names) and our own file are to be removed."""
+
+    text: str | None
+    attributes: cni_host.Attributes
+    remove_own: bool
+    others: tuple[str, ...]
+    leftovers: cni_leftovers.Leftovers
+    problems: list[str]
+    warnings: list[str]
+    diff: list[dict[str, str]]
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.diff)
+
+
+def plan(wish: Wish, host: cni_host.Host, root: str = cni_host.STATE_ROOT) -> Plan:
+    """What to do. Raises OSError (the directories of leases are read for ``leftovers``)."""
+    before = host.files.get(wish.name)
+    exists = wish.name in host.files
+    attributes = _attributes(wish, host.own)
+    text = _text(wish, before, exists, attributes != host.own)
+    others = _unwanted(wish, host)
+    after = _after(wish, host, text, others)
+    affected, warnings = _affected(wish, host, after)
+    problems = [] if wish.allow_live_pods else affected
+    warnings += affected if wish.allow_live_pods else []
+    leftovers, notes = _leftovers(wish, host, after, root)
+    warnings += _loading(wish, after) + notes
+    return Plan(
+        text=text,
+        attributes=attributes,
+        remove_own=not wish.present and (exists or (wish.leftovers and host.leaving is not None)),
+        others=others,
+        leftovers=leftovers,
+        problems=problems,
+        warnings=warnings,
+        diff=_diff(wish, host, text, attributes, others, leftovers),
+    )
+
+
+def _attributes(wish: Wish, own: cni_host.Attributes | None) -> cni_host.Attributes:
+    uid = wish.uid if wish.uid >= 0 else own.uid if own else os.geteuid()
+    gid = wish.gid if wish.gid >= 0 else own.gid if own else os.getegid()
+    return cni_host.Attributes(wish.mode, uid, gid)
+
+
+def _text(wish: Wish, before: str | None, exists: bool, attributes_differ: bool) -> str | None:
+    """The text to write, None where the file is right as it is; one that only looks different keeps its look."""
+    if not wish.present or wish.config is None:
+        return None
+    same = False
+    if exists and before is not None:
+        with contextlib.suppress(ValueError, RecursionError):
+            same = cni.same_meaning(json.loads(before), wish.config)
+    if same:
+        return before if attributes_differ else None
+    return cni.render(wish.config)
+
+
+def _unwanted(wish: Wish, host: cni_host.Host) -> tuple[str, ...]:
+    if wish.exclusive is None:
+        return ()
+    stay = [wish.name, *wish.exclusive]
+    return tuple(name for name in host.files if not any(fnmatch.fnmatchcase(name, pattern) for pattern in stay))
+
+
+def _after(wish: Wish, host: cni_host.Host, text: str | None, others: tuple[str, ...]) -> dict[str, str | None]:
+    """The directory's files once the plan is applied."""
+    after = {name: each for name, each in host.files.items() if name not in others and name != wish.name}
+    if wish.present:
+        after[wish.name] = host.files.get(wish.name) if text is None else text
+    return after
+
+
+def _config(wish: Wish, host: cni_host.Host) -> dict[str, Any] | None:
+    """The configuration that a task is about: the one to write, or that of the file to remove."""
+    if wish.present or (wish.name not in host.files and host.leaving is None):
+        return wish.config
+    try:
+        return cni.parse(wish.name, host.files.get(wish.name, host.leaving))
+    except cni.Broken:
+        return wish.config
+
+
+def _affected(wish: Wish, host: cni_host.Host, after: Mapping[str, str | None]) -> tuple[list[str], list[str]]:
+    """Networks that lose their configuration: (a text for each with live pods, a text for each with leaked leases)."""
+    networks = cni_host.networks_of(host.files)
+    remaining = cni_host.networks_of(after)
+    was, will = cni.loaded(host.files), cni.loaded(after)
+    lost = {name: network for name, network in networks.items() if network not in remaining.values()}
+    if was.name and (will.name is None or networks[was.name] != remaining[will.name]):
+        lost[was.name] = networks[was.name]
+    live, leaked = [], []
+    for name, network in lost.items():
+        found = host.live[network]
+        what = (
+            "changed" if name == wish.name and wish.present else "removed" if name not in after else "no longer loaded"
+        )
+        ports = found.bridge.ports if found.bridge else ()
+        if found.leases and (ports or network.bridge is None):
+            live.append(_live_text(name, network, found, what))
+        elif found.leases and not wish.leftovers:
+            leaked.append(
+                f"{len(found.leases)} leases in {found.kept_in} belong to no pod: {network.bridge} has no port. Their "
+                "addresses stay taken; state=absent with leftovers=true removes them"
+            )
+    return live, leaked
+
+
+def _live_text(name: str, network: cni.Network, found: cni_host.Live, what: str) -> str:
+    some = ", ".join(found.leases[:3]) + (", ..." if len(found.leases) > 3 else "")
+    ports = f"; {network.bridge} has {len(found.bridge.ports)} ports" if found.bridge else ""
+    return (
+        f"{name}: pods of network '{network.name}' are live ({len(found.leases)} in {found.kept_in}: {some}{ports}). "
+        f"When its configuration is {what}, new pods get addresses that are in use, and the leases and rules of the "
+        "old ones are never released. Drain the node first (kubectl drain NODE --ignore-daemonsets), or set "
+        "allow_live_pods: true"
+    )
+
+
+def _leftovers(
+    wish: Wish, host: cni_host.Host, after: Mapping[str, str | None], root: str
+) -> tuple[cni_leftovers.Leftovers, list[str]]:
+    if wish.present or not wish.leftovers:
+        return cni_leftovers.NONE, []
+    config = _config(wish, host)
+    if config is None and (wish.name in host.files or host.leaving is not None):
+        return cni_leftovers.NONE, [f"{wish.path} is broken: what its plugins left is unknown and stays; give config"]
+    if config is None:
+        return cni_leftovers.NONE, []
+    network = cni.network(config)
+    found = cni_leftovers.find(network, host.live[network], cni_host.networks_of(after).values(), root)
+    return found, list(found.warnings)
+
+
+def _loading(wish: Wish, after: Mapping[str, str | None]) -> list[str]:
+    if not wish.present:
+        return []
+    will = cni.loaded(after)
+    if will.broken:
+        return [f"containerd loads no configuration at all, because of {will.broken}. Repair or remove that file"]
+    if will.name != wish.name:
+        return [
+            f"containerd loads {will.name}, not {wish.name}: it takes the first by name. Remove it, or see exclusive"
+        ]
+    return []
+
+
+def _diff(
+    wish: Wish,
+    host: cni_host.Host,
+    text: str | None,
+    attributes: cni_host.Attributes,
+    others: tuple[str, ...],
+    leftovers: cni_leftovers.Leftovers,
+) -> list[dict[str, str]]:
+    entries = []
+    before = host.files.get(wish.name) or ""
+    if text is not None and text != before:
+        entries.append(_entry(wish.path, before, text))
+    if text is not None and host.own and attributes != host.own:
+        entries.append(_entry(f"{wish.path} (attributes)", f"{host.own}\n", f"{attributes}\n"))
+    if not wish.present and wish.name in host.files:
+        entries.append(_entry(wish.path, before or "unreadable\n", ""))
+    if not wish.present and wish.leftovers and wish.name not in host.files and host.leaving is not None:
+        entries.append(_entry(str(cni_host.leaving_path(wish.conf_dir, wish.name)), host.leaving, ""))
+    for name in others:
+        entries.append(_entry(str(Path(wish.conf_dir) / name), host.files[name] or "unreadable\n", ""))
+    if leftovers.names():
+        entries.append(_entry("left by CNI plugins", "".join(f"{name}\n" for name in leftovers.names()), ""))
+    return entries
+
+
+def _entry(header: str, before: str, after: str) -> dict[str, str]:
+    return {"before_header": header, "after_header": header, "before": before, "after": after}
+
+
+def plugin_problems(wish: Wish, bin_dir: str) -> list[str]:
+    """What the binaries lack that the wished configuration needs."""
+    if not wish.present or wish.config is None:
+        return []
+    version = str(cni.get(wish.config, "cniVersion", "0.1.0"))
+    return cni_host.plugin_problems(cni.required_plugins(wish.config), bin_dir, version)
+
+
+def report(wish: Wish, host: cni_host.Host, plan_: Plan) -> dict[str, Any]:
+    """The module's return values, as they are once the plan is applied."""
+    config = _config(wish, host) or {}
+    network = cni.network(config)
+    will = cni.loaded(_after(wish, host, plan_.text, plan_.others))
+    live = host.live.get(network)
+    own = [wish.path] if plan_.remove_own else []
+    return {
+        "path": wish.path,
+        "network": network.name,
+        "loaded": str(Path(wish.conf_dir) / will.name) if will.name else None,
+        "loaded_is_ours": will.name == wish.name,
+        "plugins": cni.required_plugins(config),
+        "leases": len(live.leases) if live else 0,
+        "removed": own + [str(Path(wish.conf_dir) / name) for name in plan_.others] + plan_.leftovers.names(),
+    }
+
+
+def read_back(wish: Wish) -> None:
+    """Does the host hold what was wished? Raises ChangeError, OSError, NetlinkError."""
+    again = plan(wish, cni_host.observe(wish.conf_dir, wish.name, wish.config))
+    if again.text is not None or again.remove_own or again.others:
+        raise ChangeError(f"{wish.path} is not as it was left a moment ago: something else writes to {wish.conf_dir}")
+
+
+def apply(wish: Wish, plan_: Plan) -> str | None:
+    """Do it; the path of the copy of our own file, where one was asked for. Raises OSError, NetlinkError."""
+    directory = Path(wish.conf_dir)
+    backup = None
+    if wish.backup and (plan_.text is not None or plan_.remove_own):
+        backup = _backup(directory / wish.name)
+    if plan_.text is not None:
+        _make(directory)
+        own = plan_.attributes
+        files.write_atomic(wish.path, plan_.text, own.mode, str(own.uid), str(own.gid))
+    # Ours is in place before the others go: at no moment is the directory without a configuration.
+    for name in plan_.others:
+        if wish.backup:
+            _backup(directory / name)
+        files.remove(directory / name)
+    if plan_.remove_own and wish.leftovers:
+        # A run that is killed in between has the configuration to go on from.
+        leaving = cni_host.leaving_path(wish.conf_dir, wish.name)
+        with contextlib.suppress(FileNotFoundError):
+            Path(wish.path).replace(leaving)
+        cni_leftovers.remove(plan_.leftovers)
+        files.remove(leaving)
+    elif plan_.remove_own:
+        files.remove(wish.path)
+    else:
+        cni_leftovers.remove(plan_.leftovers)
+    return backup
+
+
+def _make(directory: Path) -> None:
+    if not directory.is_dir():
+        directory.mkdir(parents=True, exist_ok=True)
+        directory.chmod(0o755)
+
+
+def _backup(path: Path) -> str | None:
+    """Copy a file beside itself under a name that no runtime reads."""
+    text = files.read_text(path)
+    if text is None:
+        return None
+    status = path.stat()
+    stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
+    copy = f"{path}.{stamp}.bak"
+    files.write_atomic(copy, text, status.st_mode & 0o7777, str(status.st_uid), str(status.st_gid))
+    return copy
