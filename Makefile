@@ -47,7 +47,7 @@ integration: .venv/ready-dev ## the modules, against the kernel, in network name
 
 .PHONY: molecule
 molecule: .venv/ready-dev ## the roles, in the lab (SCENARIO=name for one)
-	@for scenario in $(SCENARIO); do (cd extensions && molecule test -s $$scenario) || exit 1; done
+	@for scenario in $(SCENARIO); do molecule test -s $$scenario || exit 1; done
 
 .PHONY: lint
 lint: .venv/ready-dev ## ruff, mypy, ansible-lint, docs, changelog, sanity

@@ -1,0 +1,110 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The filter podnet_matrix."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: podnet_matrix
+short_description: Judge a verification of the pod network
+version_added: 0.1.0
+author: The weft.podnet maintainers (@weft-net)
+description:
+  - Turns what the probe pods of all hosts met into a matrix, node by node, with the reason for every failure.
+  - "The three rules of the Kubernetes networking model are held against every pair of pods: each pod has an address of
+    its own, pods reach each other by it without translation, and it is the address a pod sees on its own interface."
+positional: _input, started, probed
+options:
+  _input:
+    description: The names of the hosts, in the order of the rows.
+    type: list
+    elements: str
+    required: true
+  started:
+    description: What M(weft.podnet.pod_probe) returned with C(state=started), V({}) for a host that gave nothing.
+    type: list
+    elements: dict
+    required: true
+  probed:
+    description: What it returned with C(state=probed), in the same way.
+    type: list
+    elements: dict
+    required: true
+  nodes:
+    description:
+      - The cluster's nodes as C(name), C(node_ips) and C(pod_subnets), where known.
+      - Without them the pod subnets are read off the pods, and that a pod lies in its node's subnet is not checked.
+    type: list
+    elements: dict
+    default: []
+  scope:
+    description:
+      - V(cluster) when every pair of pods must pass.
+      - V(node) when only pods on the same node must; the others are tried and reported all the same.
+    type: str
+    choices: [cluster, node]
+    default: cluster
+"""
+
+EXAMPLES = r"""
+- name: Judge the verification
+  ansible.builtin.debug:
+    msg: "{{ (ansible_play_hosts_all | weft.podnet.podnet_matrix(started, probed, scope='cluster')).lines }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The verdict.
+  type: dict
+  contains:
+    ok:
+      description: Whether every promised pair passes.
+      type: bool
+    lines:
+      description: The report, line by line.
+      type: list
+      elements: str
+    text:
+      description: The report as one text.
+      type: str
+    failures:
+      description: What is broken and why, one message for each pair of nodes.
+      type: list
+      elements: str
+    expected:
+      description: What does not work but was not promised either, and why.
+      type: list
+      elements: str
+    pairs:
+      description: The pairs of pods C(tried), C(promised) and C(passed), counted.
+      type: dict
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.weft.podnet.plugins.plugin_utils import matrix
+
+
+def podnet_matrix(
+    hosts: Sequence[str],
+    started: Sequence[Mapping[str, Any]],
+    probed: Sequence[Mapping[str, Any]],
+    nodes: Sequence[Mapping[str, Any]] = (),
+    scope: str = "cluster",
+) -> dict[str, Any]:
+    """See plugin_utils/matrix.py. Raises AnsibleFilterError."""
+    try:
+        return matrix.matrix(hosts, started, probed, nodes, scope)
+    except (ValueError, KeyError, TypeError) as error:
+        raise AnsibleFilterError(f"podnet_matrix: {error}") from error
+
+
+class FilterModule:
+    """What Ansible loads."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"podnet_matrix": podnet_matrix}

@@ -1,0 +1,330 @@
+#!/usr/bin/python
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Probe pods on one host: made, asked, removed."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pod_probe
+short_description: Make probe pods and try whether pods reach each other
+version_added: 0.1.0
+author: The weft.podnet maintainers (@weft-net)
+description:
+  - Makes pods with the host's own containerd and CNI configuration, lets every one of them request every other by HTTP,
+    and removes them again.
+  - No image and no registry are needed. A probe pod sees the host's C(/usr) read-only, and its process is the Python
+    that runs this module.
+  - The pods are a means of observation. Nothing that outlives them is changed, so the module always reports
+    RV(ignore:changed=false).
+  - One verification works on a host at a time. A second one waits until the first is done or has not been heard of
+    for O(patience) seconds, removes what it left, and goes on.
+  - C(ctr) knows no other places than C(/etc/cni/net.d) for the CNI configuration and C(/opt/cni/bin) for the plugins.
+options:
+  state:
+    description:
+      - V(started) removes what an earlier, killed verification left, then makes the pods.
+      - V(probed) requests every target from every pod of this host.
+      - V(absent) removes the pods and all that was made for them.
+    type: str
+    choices: [started, probed, absent]
+    required: true
+  run:
+    description:
+      - The verification that the pods belong to, as V(started) returned it.
+      - V(probed) refuses to go on, and V(absent) removes nothing, when another verification has taken the host over
+        meanwhile. V(absent) without it removes everything, whoever made it.
+    type: str
+  pods:
+    description: How many pods to make.
+    type: int
+    default: 2
+  port:
+    description: The TCP port the pods' servers listen on, inside the pods.
+    type: int
+    default: 9898
+  targets:
+    description: The pods of all hosts to request, as their RV(targets) say.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      node:
+        description: The host the pod is on, as its inventory calls it.
+        type: str
+        required: true
+      pod:
+        description: The pod's name on its host.
+        type: str
+        required: true
+      id:
+        description: The identity the pod's server answers with.
+        type: str
+        required: true
+      address:
+        description: The pod's address.
+        type: str
+        required: true
+      port:
+        description: The port its server listens on.
+        type: int
+        required: true
+  node:
+    description: How the inventory calls this host. It goes into RV(targets) unchanged.
+    type: str
+    default: ""
+  timeout:
+    description: Seconds to wait for one answer.
+    type: float
+    default: 3
+  tries:
+    description: How often to request a target before it counts as not reached.
+    type: int
+    default: 2
+  patience:
+    description: Seconds without a sign of life after which another verification's pods are taken for left-overs.
+    type: int
+    default: 15
+  socket:
+    description: The socket containerd listens on.
+    type: path
+    default: /run/containerd/containerd.sock
+attributes:
+  check_mode:
+    description: Says what it would do and makes no pod. The host is still checked for what pods need.
+    support: full
+  diff_mode:
+    description: There is nothing to show, as nothing is changed.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Make two pods on every worker
+  weft.podnet.pod_probe:
+    state: started
+    node: "{{ inventory_hostname }}"
+  register: pods
+
+- name: Request every pod from every pod
+  weft.podnet.pod_probe:
+    state: probed
+    run: "{{ pods.run }}"
+    targets: "{{ ansible_play_hosts | map('extract', hostvars, ['pods', 'targets']) | flatten }}"
+
+- name: Remove every probe pod, also one of a verification that was killed
+  weft.podnet.pod_probe:
+    state: absent
+"""
+
+RETURN = r"""
+run:
+  description: Names this verification on this host, for the calls that follow.
+  type: str
+  returned: O(state=started)
+  sample: 3f0c8b6d5d5f4a7c8b8f8d9a2f3e1c00
+pods:
+  description: The pods of this host.
+  type: list
+  elements: dict
+  returned: O(state=started) and O(state=probed)
+  contains:
+    name:
+      description: The pod's name.
+      type: str
+      sample: p1
+    id:
+      description: The identity its server answers with.
+      type: str
+    network:
+      description: The name of the CNI network that gave it its addresses.
+      type: str
+      sample: cbr0
+    given:
+      description: The addresses with prefix that CNI gave it.
+      type: list
+      elements: str
+      sample: [10.244.0.5/24]
+    seen:
+      description: The addresses the pod itself sees on its interfaces.
+      type: list
+      elements: str
+      sample: [10.244.0.5]
+    results:
+      description: One entry for each target but the pod itself.
+      type: list
+      elements: dict
+      returned: O(state=probed)
+      contains:
+        to:
+          description: The target's identity.
+          type: str
+        address:
+          description: The address that was requested.
+          type: str
+        error:
+          description: Why there is no answer. Absent where there is one.
+          type: str
+          sample: no answer within 3 s
+        ms:
+          description: Milliseconds from the first packet to the end of the answer.
+          type: float
+        source:
+          description: The pod's own address in this connection.
+          type: str
+        client:
+          description: The client's address as the server saw it. It differs from C(source) where it is translated.
+          type: str
+        reached:
+          description: The address by which the server was reached, as the server saw it.
+          type: str
+        identity:
+          description: The identity of the server that answered.
+          type: str
+targets:
+  description: The pods of this host, one entry for each address, in the form that O(targets) takes.
+  type: list
+  elements: dict
+  returned: O(state=started)
+host:
+  description:
+    - "What this host's routing says about every target: C(ways) holds for each address the matched route (C(dst),
+      C(via), C(dev), C(local)) or the kernel's C(error)."
+    - C(forwarding) and C(bridge_calls) hold the kernel's switches, C(forward_policy) the policy of the filter table's
+      FORWARD chain, by IP version. The policy is read only where a target was not reached.
+    - C(addresses) are this host's own.
+  type: dict
+  returned: O(state=probed)
+would:
+  description: What would be done.
+  type: list
+  elements: str
+  returned: in check mode
+  sample: [make 2 probe pods]
+"""
+
+import time
+import uuid
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.weft.podnet.plugins.module_utils import lock, probe_host, probe_pods, probe_removal
+from ansible_collections.weft.podnet.plugins.module_utils.probe_pods import ProbeError
+
+LOCK = "verify"
+LONGEST_WAIT = 120
+
+
+def started(params: dict[str, Any], check: bool) -> dict[str, Any]:
+    socket = params["socket"]
+    probe_pods.preflight(socket)
+    if check:
+        remains = [f"remove {name}, left by an earlier verification" for name in probe_removal.remains(socket)]
+        return {"would": [*remains, f"make {params['pods']} probe pods"]}
+    deadline = time.monotonic() + LONGEST_WAIT
+    while True:
+        with lock.hold(LOCK):
+            run, silent = probe_pods.current_run()
+            if not run or silent > params["patience"]:
+                return make(params)
+        if time.monotonic() > deadline:
+            raise ProbeError(
+                f"another verification (run {run}) has been at work on this host for {LONGEST_WAIT} s and was heard of "
+                f"{silent:.0f} s ago; try again when it is done, or remove its pods (pod_probe, state: absent)"
+            )
+        time.sleep(0.2)
+
+
+def make(params: dict[str, Any]) -> dict[str, Any]:
+    problems = probe_removal.remove_all(params["socket"])
+    run = uuid.uuid4().hex
+    try:
+        probe_pods.touch_run(run)
+        pods = probe_pods.make(params["socket"], params["pods"], params["port"])
+        probe_pods.touch_run(run)
+    except BaseException:
+        # The caller gets no run to hand to state absent, so nothing may stay.
+        probe_removal.remove_all(params["socket"])
+        raise
+    targets = [
+        {
+            "node": params["node"], "pod": pod["name"], "id": pod["id"],
+            "address": address.split("/")[0], "port": params["port"],
+        }
+        for pod in pods
+        for address in pod["given"]
+    ]  # fmt: skip
+    return {"run": run, "pods": pods, "targets": targets, "problems": problems}
+
+
+def probed(params: dict[str, Any], check: bool) -> dict[str, Any]:
+    if check:
+        return {"would": [f"request {len(params['targets'])} targets from every probe pod of this host"]}
+    with lock.hold(LOCK):
+        run = probe_pods.current_run()[0]
+        if not run or (params["run"] and run != params["run"]):
+            raise ProbeError(
+                "the probe pods of this verification are gone: "
+                + (f"another one (run {run}) took this host over" if run else "somebody removed them")
+                + "; run it again when no other is at work"
+            )
+        probe_pods.touch_run(run)
+        pods = probe_pods.probe(params["targets"], params["timeout"], params["tries"])
+        probe_pods.touch_run(run)
+    failed = any("error" in result for pod in pods for result in pod["results"])
+    return {"pods": pods, "host": probe_host.diagnose([t["address"] for t in params["targets"]], failed)}
+
+
+def absent(params: dict[str, Any], check: bool) -> dict[str, Any]:
+    socket = params["socket"]
+    if check:
+        return {"would": [f"remove {name}" for name in probe_removal.remains(socket)]}
+    with lock.hold(LOCK):
+        run = probe_pods.current_run()[0]
+        if params["run"] and run and run != params["run"]:
+            return {}
+        problems = probe_removal.remove_all(socket)
+    if problems:
+        raise ProbeError("not everything of the probe pods could be removed: " + "; ".join(problems))
+    return {}
+
+
+def main() -> None:
+    target = {
+        "node": {"type": "str", "required": True},
+        "pod": {"type": "str", "required": True},
+        "id": {"type": "str", "required": True},
+        "address": {"type": "str", "required": True},
+        "port": {"type": "int", "required": True},
+    }
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["started", "probed", "absent"], "required": True},
+            "run": {"type": "str"},
+            "pods": {"type": "int", "default": 2},
+            "port": {"type": "int", "default": 9898},
+            "targets": {"type": "list", "elements": "dict", "default": [], "options": target},
+            "node": {"type": "str", "default": ""},
+            "timeout": {"type": "float", "default": 3},
+            "tries": {"type": "int", "default": 2},
+            "patience": {"type": "int", "default": 15},
+            "socket": {"type": "path", "default": probe_pods.SOCKET},
+        },
+        supports_check_mode=True,
+    )
+    problems = probe_pods.bad_arguments(module.params)
+    if problems:
+        module.fail_json(msg="; ".join(problems))
+    act = {"started": started, "probed": probed, "absent": absent}[module.params["state"]]
+    try:
+        result = act(module.params, module.check_mode)
+    except (ProbeError, lock.LockError, OSError) as error:
+        module.fail_json(msg=str(error))
+    for problem in result.pop("problems", []):
+        module.warn(f"left by an earlier verification: {problem}")
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Why pods of two nodes do not reach each other, told from what both hosts say about their routing."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class Node:
+    """One host of the verification, with what is known of it.
+
+    ``subnets`` are its pod subnets, ``declared`` says whether the inventory names them (else they are read off its
+    pods), ``host`` is the module's diagnosis, ``problem`` why there is none.
+    """
+
+    name: str
+    pods: Sequence[Mapping[str, Any]]
+    subnets: list[str]
+    declared: bool
+    addresses: list[str]
+    host: Mapping[str, Any]
+    problem: str
+
+    @property
+    def heard(self) -> bool:
+        return not self.problem
+
+    @classmethod
+    def of(cls, name: str, made: Mapping[str, Any], probe: Mapping[str, Any], known: Mapping[str, Any]) -> Node:
+        """From the module's two results ({} for none) and the cluster's own entry for the node ({} for none)."""
+        pods = probe.get("pods") or []
+        declared = [str(subnet) for subnet in known.get("pod_subnets") or []]
+        read = dict.fromkeys(str(ipaddress.ip_interface(given).network) for pod in pods for given in pod["given"])
+        problem = ""
+        if not pods:
+            problem = str(next((r["msg"] for r in (made, probe) if r.get("msg")), "the host gave no answer"))
+        host = probe.get("host") or {}
+        addresses = [str(ip) for ip in [*(known.get("node_ips") or []), *(host.get("addresses") or [])]]
+        return cls(name, pods, declared or list(read), bool(declared), addresses, host, problem)
+
+    def given(self) -> list[str]:
+        """The addresses of its pods."""
+        return [str(given).split("/", maxsplit=1)[0] for pod in self.pods for given in pod["given"]]
+
+    def subnet_of(self, address: str) -> str:
+        """Its pod subnet that holds ``address``, or the address itself."""
+        target = ipaddress.ip_address(address)
+        return next((subnet for subnet in self.subnets if target in ipaddress.ip_network(subnet)), address)
+
+
+def nothing_heard(node: Node) -> str:
+    """A node that takes no part in the matrix, and why."""
+    return f"{node.name} has no probe pods: {node.problem}"
+
+
+def explain(one: Node, other: Node) -> list[str]:
+    """What keeps pods of ``one`` and ``other`` apart, the certain first; both directions are looked at."""
+    if one.name == other.name:
+        return _same_node(one)
+    reasons = _ways(one, other) + _ways(other, one)
+    reasons += _switches(one, other) + _switches(other, one)
+    return reasons or [_nothing_found(one, other)]
+
+
+def _families(node: Node) -> list[str]:
+    return sorted({str(ipaddress.ip_address(address).version) for address in node.given()})
+
+
+def _ways(here: Node, there: Node) -> list[str]:
+    """What is wrong with the way from ``here`` to the pods of ``there``."""
+    reasons: dict[str, None] = {}
+    ways = here.host.get("ways") or {}
+    for address in there.given():
+        way = ways.get(address)
+        if way is not None:
+            reason = _wrong(here, there, address, way)
+            if reason:
+                reasons[reason] = None
+    return list(reasons)
+
+
+def _wrong(here: Node, there: Node, address: str, way: Mapping[str, Any]) -> str:
+    subnet = there.subnet_of(address)
+    what = f"{here.name} has no route to {subnet} ({there.name}'s pods)"
+    if "error" in way:
+        return f"{what}: {way['error']}"
+    if way["dst"] == "default":
+        via = f" via {way['via']}" if way["via"] else ""
+        return f"{what}: the packet leaves by the default route{via} dev {way['dev']}"
+    if way["local"]:
+        return f"{here.name} takes {address} for an address of its own (dev {way['dev']})"
+    if subnet in here.subnets or _inside(address, here.subnets):
+        one, other = sorted((here.name, there.name))
+        return f"{one} and {other} share pod subnet {subnet}: each looks for the other's pods on its own bridge"
+    # An overlay's gateway lies in the peer's pod subnet; a plain route's gateway is the peer itself.
+    if way["via"] and there.addresses and way["via"] not in there.addresses and not _inside(way["via"], there.subnets):
+        return f"{here.name}'s route to {subnet} goes via {way['via']}, which is no address of {there.name}"
+    return ""
+
+
+def _inside(address: str, subnets: Sequence[str]) -> bool:
+    target = ipaddress.ip_address(address)
+    return any(target in ipaddress.ip_network(subnet) for subnet in subnets)
+
+
+def _switches(here: Node, there: Node) -> list[str]:
+    """What on ``here`` keeps it from forwarding between its pods and the other node."""
+    reasons = []
+    for family in _families(there):
+        if (here.host.get("forwarding") or {}).get(family) is False:
+            name = "net.ipv4.ip_forward" if family == "4" else "net.ipv6.conf.all.forwarding"
+            reasons.append(f"{here.name}: {name} is 0, so it forwards nothing between pods and other nodes")
+        policy = (here.host.get("forward_policy") or {}).get(family, "ACCEPT")
+        if policy != "ACCEPT":
+            tool = "iptables" if family == "4" else "ip6tables"
+            reasons.append(
+                f"{here.name}: the FORWARD policy is {policy}; look whether a rule accepts pods ({tool} -S FORWARD)"
+            )
+    return reasons
+
+
+def _same_node(node: Node) -> list[str]:
+    reasons = []
+    for family in _families(node):
+        policy = (node.host.get("forward_policy") or {}).get(family, "ACCEPT")
+        if policy != "ACCEPT" and (node.host.get("bridge_calls") or {}).get(family):
+            reasons.append(
+                f"{node.name}: the FORWARD policy is {policy} and bridge-nf-call-iptables is 1, "
+                "so traffic inside the bridge is filtered as well"
+            )
+    for address in node.given():
+        way = (node.host.get("ways") or {}).get(address) or {}
+        if way.get("error") or way.get("dst") == "default":
+            reasons.append(f"{node.name} has no route to its own pods ({node.subnet_of(address)}): is its bridge up?")
+    return list(dict.fromkeys(reasons)) or [
+        f"{node.name}: its routing looks right; look at the rules that filter or isolate ports of the pods' bridge"
+    ]
+
+
+def _nothing_found(one: Node, other: Node) -> str:
+    return (
+        f"both nodes' routes look right ({_short(one, other)}; {_short(other, one)}); look for a firewall on the nodes "
+        "or between them (an overlay's UDP port), and for source checks of the network that drop pod addresses"
+    )
+
+
+def _short(here: Node, there: Node) -> str:
+    ways = here.host.get("ways") or {}
+    way = next((ways[address] for address in there.given() if address in ways), None)
+    if not way or "error" in way:
+        return f"{here.name}: unknown"
+    via = f" via {way['via']}" if way["via"] else ""
+    return f"{here.name}: {way['dst']}{via} dev {way['dev']}"
