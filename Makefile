@@ -35,7 +35,7 @@ demo-down: ## take the demo's machines away
 	@lab/lab down --name $(LAB)
 
 .PHONY: test
-test: unit integration molecule ## everything that must hold
+test: unit integration nodes molecule ## everything that must hold
 
 .PHONY: unit
 unit: .venv/ready-dev ## the pure parts
@@ -44,6 +44,10 @@ unit: .venv/ready-dev ## the pure parts
 .PHONY: integration
 integration: .venv/ready-dev ## the modules, against the kernel, in network namespaces
 	python -m pytest tests/integration
+
+.PHONY: nodes
+nodes: .venv/ready-dev ## the playbooks, on real nodes: their whole life, and everything they must refuse
+	python -m pytest tests/lab
 
 .PHONY: molecule
 molecule: .venv/ready-dev ## the roles, in the lab (SCENARIO=name for one)

@@ -19,8 +19,8 @@ def _mounts() -> list[tuple[str, Path, str]]:
     """(device, mount point, super block options) of each cgroup hierarchy, once each."""
     seen: dict[str, tuple[str, Path, str]] = {}
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
-        left, _, right = line.partition(" - ")
-        fields, (kind, _, options) = left.split(), right.split(" ", 2)
+        left, _dash, right = line.partition(" - ")
+        fields, (kind, _source, options) = left.split(), right.split(" ", 2)
         if kind in ("cgroup", "cgroup2") and fields[3] == "/":
             seen.setdefault(fields[2], (kind, Path(fields[4]), options))
     if not seen:
@@ -29,17 +29,17 @@ def _mounts() -> list[tuple[str, Path, str]]:
 
 
 def hierarchies() -> list[Path]:
-    return [path for _, path, _ in _mounts()]
+    return [path for _kind, path, _options in _mounts()]
 
 
 def legacy() -> bool:
     """Whether resource controllers are v1 here; a node that saw only v2 would then have none for its containers."""
-    return any(kind == "cgroup" and "memory" in options.split(",") for kind, _, options in _mounts())
+    return any(kind == "cgroup" and "memory" in options.split(",") for kind, _root, options in _mounts())
 
 
 def make(name: str) -> None:
     """Create the group with its parents; processes may join it at once."""
-    for kind, root, _ in _mounts():
+    for kind, root, _options in _mounts():
         parent = root
         for part in Path(name).parts:
             if kind == "cgroup2":
@@ -69,7 +69,7 @@ def join_process(pid: int) -> None:
     """Move the calling process to where another one is, as far as the kernel lets it."""
     places = {}
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
+        _number, controllers, path = line.split(":", 2)
         places[controllers] = path.lstrip("/")
     for kind, root, options in _mounts():
         for controllers, path in places.items():
@@ -82,7 +82,7 @@ def join_process(pid: int) -> None:
 def _groups(name: str) -> Iterator[Path]:
     """The group and all below it, deepest first, in every hierarchy."""
     for root in hierarchies():
-        for folder, _, _ in os.walk(root / name, topdown=False):
+        for folder, _folders, _files in os.walk(root / name, topdown=False):
             yield Path(folder)
 
 

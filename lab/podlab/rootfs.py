@@ -56,7 +56,7 @@ def release() -> tuple[str, str]:
     """(distribution, code name) of this machine, such as ("debian", "bookworm"): the nodes run the same."""
     entries = {}
     for line in Path("/etc/os-release").read_text(encoding="utf-8").splitlines():
-        key, _, value = line.partition("=")
+        key, _equals, value = line.partition("=")
         entries[key] = value.strip().strip('"')
     name, code = entries.get("ID", ""), entries.get("VERSION_CODENAME", "")
     if not code or not (Path("/etc/apt/sources.list").exists() or Path("/etc/apt/sources.list.d").is_dir()):
@@ -184,7 +184,7 @@ def _clear_leftovers() -> None:
 
 
 def _remove_tree(path: Path) -> None:
-    for _ in range(50):  # killed programs may still be writing there for a moment
+    for _attempt in range(50):  # killed programs may still be writing there for a moment
         for mount in network.mounts_below(path):
             run(["umount", "--lazy", mount])
         shutil.rmtree(path, ignore_errors=True)

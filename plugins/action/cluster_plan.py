@@ -93,7 +93,8 @@ def _read_lock(path: Path) -> dict[str, list[str]]:
 def _lock_text(subnets: dict[str, list[str]]) -> str:
     if not subnets:
         return ""
-    return LOCK_HEAD + str(yaml.dump({"pod_subnets": subnets}, Dumper=AnsibleDumper, default_flow_style=None, width=120))
+    text = yaml.dump({"pod_subnets": subnets}, Dumper=AnsibleDumper, default_flow_style=None, width=120)
+    return f"{LOCK_HEAD}{text}"
 
 
 def _write_lock(path: Path, text: str) -> None:

@@ -188,7 +188,8 @@ def _leftovers(
 
 
 def _loading(wish: Wish, after: Mapping[str, str | None]) -> list[str]:
-    if not wish.present:
+    if not wish.present or (wish.config or {}).get("type") == "loopback":
+        # A runtime brings its own loopback network and reads this file at most where it is alone.
         return []
     will = cni.loaded(after)
     if will.broken:

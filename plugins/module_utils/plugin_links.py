@@ -128,6 +128,14 @@ def apply(bin_dir: Path, links: Links) -> None:
         (bin_dir / name).unlink(missing_ok=True)
 
 
+def forget_folder(bin_dir: Path) -> None:
+    """Remove the folder that ``apply`` makes (/opt/cni/bin, and /opt/cni above it) where nothing is left in it."""
+    for folder in (bin_dir, bin_dir.parent):
+        if not folder.is_dir() or any(folder.iterdir()):
+            return
+        folder.rmdir()
+
+
 def forget_releases(bin_dir: Path, all_of_them: bool = False) -> None:
     """Drop unpacked releases but the newest few (kept for going back) and any still linked to."""
     if not RELEASES.is_dir():

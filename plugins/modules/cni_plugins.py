@@ -113,6 +113,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         if changed:
             plugin_links.apply(bin_dir, links)
         plugin_links.forget_releases(bin_dir, all_of_them=not present)
+        if not present:
+            plugin_links.forget_folder(bin_dir)
     before = "".join(f"{name} -> {target}\n" for name, target in sorted(links.remove.items()))
     after = "".join(f"{name} -> {target}\n" for name, target in sorted(links.make.items()))
     header = str(bin_dir)

@@ -52,7 +52,8 @@ def _validator() -> Draft202012Validator:
 def _plain(error: ValidationError) -> list[str]:
     """One schema error in the user's words."""
     path = "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in error.absolute_path)
-    found, wanted = error.instance, error.validator_value
+    found: Any = error.instance
+    wanted: Any = error.validator_value
     if error.validator == "additionalProperties":
         known = list(schema()["properties"])
         lines = []

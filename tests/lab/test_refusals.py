@@ -48,7 +48,7 @@ def test_pod_network_over_the_underlay(untouched: Lab) -> None:
 def test_an_unreachable_worker(untouched: Lab) -> None:
     hosts = untouched.hosts()
     hosts["worker-9"] = {**hosts["worker-1"], "ansible_host": "172.16.0.99"}
-    refused(untouched, "Failed to connect to the host via ssh", hosts)
+    refused(untouched, "172.16.0.99", hosts)
 
 
 def test_an_address_the_worker_does_not_have(untouched: Lab) -> None:

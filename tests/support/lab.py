@@ -24,12 +24,14 @@ BIN = Path(sys.executable).parent
 
 # What a host is made of, as far as this collection could have a hand in it. File contents by checksum.
 SNAPSHOT = r"""
-ip route show table all; ip -6 route show table all | grep -v -e 'table local' -e fe80 -e multicast
+ip -4 route show table all | sed 's/ linkdown//'
+ip -6 route show table all | grep -v -e 'table local' -e fe80 -e multicast
 ip -o link | cut -d: -f2 | sort
 nft list ruleset
 iptables-legacy-save 2>/dev/null | grep -v '^#' || true
 find /etc/cni /var/lib/cni /opt/cni /opt/weft-podnet /etc/weft-podnet /run/weft-podnet /etc/sysctl.d \
-    /etc/modules-load.d /etc/systemd/system /etc/iproute2 ! -name '*.lock' ! -path /run/weft-podnet -printf '%p %y %m %l\n' 2>/dev/null | sort
+    /etc/modules-load.d /etc/systemd/system /etc/iproute2 ! -name '*.lock' \
+    ! -path /run/weft-podnet -printf '%p %y %m %l\n' 2>/dev/null | sort
 find /etc/cni /var/lib/cni /etc/sysctl.d /etc/modules-load.d /etc/systemd/system -type f -exec md5sum {} + | sort
 ctr --namespace weft-podnet-verify containers list --quiet
 """
