@@ -14,7 +14,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.weft.podnet.plugins.module_utils import files
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-from ansible_collections.weft.podnet.plugins.plugin_utils import cluster, inventory
+from ansible_collections.weft.podnet.plugins.plugin_utils import cluster, inventory, plan_file
 
 LOCK_NAME = "podnet.lock.yml"
 LOCK_HEAD = """\
@@ -54,12 +54,13 @@ class ActionModule(ActionBase):
         before, after = _lock_text(locked), _lock_text(lock)
         if before != after and not self._task.check_mode:
             _write_lock(path, after)
+        plan = {"backend": settings.backend, "pod_cidrs": settings.pod_cidrs, "nodes": nodes}
+        for folder in {variables.get("inventory_dir") for variables in hosts.values()}:
+            _write_plan(folder, plan)
         return {
             "changed": before != after,
             "diff": {"before_header": str(path), "after_header": str(path), "before": before, "after": after},
-            "ansible_facts": {
-                "podnet_cluster": {"backend": settings.backend, "pod_cidrs": settings.pod_cidrs, "nodes": nodes}
-            },
+            "ansible_facts": {"podnet_cluster": plan},
         }
 
     @staticmethod
@@ -95,6 +96,13 @@ def _lock_text(subnets: dict[str, list[str]]) -> str:
         return ""
     text = yaml.dump({"pod_subnets": subnets}, Dumper=AnsibleDumper, default_flow_style=None, width=120)
     return f"{LOCK_HEAD}{text}"
+
+
+def _write_plan(inventory_dir: str | None, plan: dict[str, Any]) -> None:
+    try:
+        plan_file.write(inventory_dir, plan)
+    except OSError as error:
+        raise Refused([f"{plan_file.path(inventory_dir)}: can't be written ({error.strerror})"]) from error
 
 
 def _write_lock(path: Path, text: str) -> None:

@@ -11,11 +11,22 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.weft.podnet.plugins.plugin_utils import cluster as _cluster
+from ansible_collections.weft.podnet.plugins.plugin_utils import plan_file
+
+
+def plan(inventory_dir: str | None) -> dict[str, Any]:
+    """The plan that cluster_plan wrote for the inventory in this folder, its nodes left in the file."""
+    file = plan_file.path(inventory_dir)
+    try:
+        whole = plan_file.read(file)
+    except (OSError, ValueError) as error:
+        raise AnsibleFilterError(f"{file}: there is no plan; run weft.podnet.cluster_plan first ({error})") from error
+    return {**{key: value for key, value in whole.items() if key != "nodes"}, "file": str(file)}
 
 
 def node(cluster: Mapping[str, Any], name: str) -> dict[str, Any]:
     """This node's entry of the plan: name, node_ips, pod_subnets."""
-    for entry in cluster["nodes"]:
+    for entry in plan_file.nodes(cluster):
         if entry["name"] == name:
             return dict(entry)
     raise AnsibleFilterError(f"{name} is not among the workers of the plan; is it in the workers' group?")
@@ -23,7 +34,7 @@ def node(cluster: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def routes(cluster: Mapping[str, Any], name: str) -> list[dict[str, str]]:
     """The routes of a node to all others' pods; none where the backend connects no nodes."""
-    return [] if cluster["backend"] == "bridge" else _cluster.routes(cluster["nodes"], name)
+    return [] if cluster["backend"] == "bridge" else _cluster.routes(plan_file.nodes(cluster), name)
 
 
 def bridge_config(cluster: Mapping[str, Any], name: str, bridge: str = "cni0") -> dict[str, Any]:
@@ -52,4 +63,4 @@ def bridge_config(cluster: Mapping[str, Any], name: str, bridge: str = "cni0") -
 
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"node": node, "routes": routes, "bridge_config": bridge_config}
+        return {"plan": plan, "node": node, "routes": routes, "bridge_config": bridge_config}
