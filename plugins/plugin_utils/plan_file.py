@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The plan as a file on the controller: written once a run, read by whoever needs a node's part of it.
 
-Ansible re-evaluates ``hostvars`` and every element of a structure for each host that looks at it: 1,000 workers that look
-at a plan of 1,000 nodes cost minutes. A file costs each of them a millisecond.
+Ansible re-evaluates ``hostvars`` and every element of a structure for each host that looks at it: 1,000 workers that
+look at a plan of 1,000 nodes cost minutes. A file costs each of them a millisecond.
 """
 
 from __future__ import annotations
