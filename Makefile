@@ -7,8 +7,8 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
 WORKERS ?= 2
 LAB ?= lab
-BACKEND ?= routes
-SCENARIO ?= bridge routes
+BACKEND ?= vxlan
+SCENARIO ?= bridge routes vxlan
 
 .PHONY: help
 help: ## what can be made

@@ -54,13 +54,14 @@ class ActionModule(ActionBase):
         before, after = _lock_text(locked), _lock_text(lock)
         if before != after and not self._task.check_mode:
             _write_lock(path, after)
-        plan = {"backend": settings.backend, "pod_cidrs": settings.pod_cidrs, "nodes": nodes}
+        vxlan = {key: values[f"podnet_vxlan_{key}"] for key in ("vni", "port", "direct_routing")}
+        plan = {"backend": settings.backend, "pod_cidrs": settings.pod_cidrs, "vxlan": vxlan, "nodes": nodes}
         for folder in {variables.get("inventory_dir") for variables in hosts.values()}:
             _write_plan(folder, plan)
         return {
             "changed": before != after,
             "diff": {"before_header": str(path), "after_header": str(path), "before": before, "after": after},
-            "ansible_facts": {"podnet_cluster": plan},
+            "cluster": plan,
         }
 
     @staticmethod

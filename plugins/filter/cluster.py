@@ -14,14 +14,24 @@ from ansible_collections.weft.podnet.plugins.plugin_utils import cluster as _clu
 from ansible_collections.weft.podnet.plugins.plugin_utils import plan_file
 
 
-def plan(inventory_dir: str | None) -> dict[str, Any]:
-    """The plan that cluster_plan wrote for the inventory in this folder, its nodes left in the file."""
+def plan(inventory_dir: str | None, needed: bool = True) -> dict[str, Any]:
+    """The plan that cluster_plan wrote for the inventory in this folder, its nodes left in the file.
+
+    Where there is none: an error, or an empty mapping if it is not ``needed``.
+    """
     file = plan_file.path(inventory_dir)
     try:
         whole = plan_file.read(file)
     except (OSError, ValueError) as error:
+        if not needed:
+            return {}
         raise AnsibleFilterError(f"{file}: there is no plan; run weft.podnet.cluster_plan first ({error})") from error
     return {**{key: value for key, value in whole.items() if key != "nodes"}, "file": str(file)}
+
+
+def nodes(cluster: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All nodes of a plan; none of an empty one."""
+    return [dict(entry) for entry in plan_file.nodes(cluster)] if cluster else []
 
 
 def node(cluster: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -33,15 +43,20 @@ def node(cluster: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def routes(cluster: Mapping[str, Any], name: str) -> list[dict[str, str]]:
-    """The routes of a node to all others' pods; none where the backend connects no nodes."""
-    return [] if cluster["backend"] == "bridge" else _cluster.routes(plan_file.nodes(cluster), name)
+    """The routes of a node to all others' pods; none where the backend is another."""
+    return [] if cluster["backend"] != "routes" else _cluster.routes(plan_file.nodes(cluster), name)
 
 
-def bridge_config(cluster: Mapping[str, Any], name: str, bridge: str = "cni0") -> dict[str, Any]:
+def mesh(cluster: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """The VXLAN devices of a node, one per address family, with their peers; none where the backend is another."""
+    return _cluster.mesh(plan_file.nodes(cluster), name) if cluster["backend"] == "vxlan" else []
+
+
+def bridge_config(cluster: Mapping[str, Any], name: str, bridge: str = "cni0", mtu: int = 0) -> dict[str, Any]:
     """The CNI configuration of a node's bridge.
 
     With the plain bridge backend the plugin masquerades; it would translate pod-to-pod traffic between nodes as well,
-    so every other backend leaves it off and has a rule of its own.
+    so every other backend leaves it off and has a rule of its own. An ``mtu`` of 0 leaves the plugin's own.
     """
     subnets = node(cluster, name)["pod_subnets"]
     ipam: dict[str, Any] = {"type": "host-local"}
@@ -50,7 +65,7 @@ def bridge_config(cluster: Mapping[str, Any], name: str, bridge: str = "cni0") -
     else:
         ipam["ranges"] = [[{"subnet": subnet}] for subnet in subnets]
     ipam["routes"] = [{"dst": "::/0" if ":" in subnet else "0.0.0.0/0"} for subnet in subnets]
-    return {
+    config = {
         "cniVersion": "1.0.0",
         "name": "bridge",
         "type": "bridge",
@@ -59,8 +74,16 @@ def bridge_config(cluster: Mapping[str, Any], name: str, bridge: str = "cni0") -
         "ipMasq": cluster["backend"] == "bridge",
         "ipam": ipam,
     }
+    return {**config, "mtu": mtu} if mtu else config
 
 
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"plan": plan, "node": node, "routes": routes, "bridge_config": bridge_config}
+        return {
+            "plan": plan,
+            "nodes": nodes,
+            "node": node,
+            "routes": routes,
+            "mesh": mesh,
+            "bridge_config": bridge_config,
+        }

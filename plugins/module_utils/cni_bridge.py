@@ -9,11 +9,7 @@ import errno
 from typing import NamedTuple
 
 from ansible_collections.weft.podnet.plugins.module_utils.netlink import wire
-from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError, Request
-
-# include/uapi/linux/rtnetlink.h, if_link.h
-DELLINK = 17
-IFLA_MASTER, IFLA_LINKINFO, IFLA_INFO_KIND = 10, 18, 1
+from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError
 
 
 class Bridge(NamedTuple):
@@ -30,11 +26,11 @@ def find(name: str) -> Bridge | None:
             number = wire.IFINFOMSG.unpack_from(body)[2]
             attributes = wire.attributes(body, wire.IFINFOMSG.size)
             link = attributes[wire.IFLA_IFNAME].rstrip(b"\0").decode(errors="replace")
-            kind = wire.attributes(attributes.get(IFLA_LINKINFO, b""), 0).get(IFLA_INFO_KIND, b"")
+            kind = wire.attributes(attributes.get(wire.IFLA_LINKINFO, b""), 0).get(wire.IFLA_INFO_KIND, b"")
             if link == name and kind.rstrip(b"\0") == b"bridge":
                 index = number
-            if IFLA_MASTER in attributes:
-                ports.append((wire.U32.unpack(attributes[IFLA_MASTER])[0], link))
+            if wire.IFLA_MASTER in attributes:
+                ports.append((wire.U32.unpack(attributes[wire.IFLA_MASTER])[0], link))
     if index is None:
         return None
     return Bridge(index, tuple(sorted(port for master, port in ports if master == index)))
@@ -43,7 +39,7 @@ def find(name: str) -> Bridge | None:
 def delete(index: int) -> None:
     """Delete a link by its index; one that is gone already is no error. Raises NetlinkError."""
     with Channel() as channel:
-        refused = channel.apply([Request(DELLINK, 0, wire.IFINFOMSG.pack(0, 0, index, 0, 0))])
+        refused = channel.apply([(wire.DELLINK, 0, wire.IFINFOMSG.pack(0, 0, index, 0, 0))])
     for error in refused.values():
         if error.code != errno.ENODEV:
             raise NetlinkError(error.code, str(error))

@@ -138,7 +138,13 @@ def forget_folder(bin_dir: Path) -> None:
 
 def forget_releases(bin_dir: Path, all_of_them: bool = False) -> None:
     """Drop unpacked releases but the newest few (kept for going back) and any still linked to."""
+    if all_of_them:
+        # Archives that the role brought here.
+        for archive in RELEASES.parent.glob("*.tgz"):
+            archive.unlink()
     if not RELEASES.is_dir():
+        if RELEASES.parent.is_dir() and not any(RELEASES.parent.iterdir()):
+            RELEASES.parent.rmdir()
         return
     linked = (
         {str(item.readlink().parent) for item in bin_dir.iterdir() if item.is_symlink()} if bin_dir.is_dir() else set()

@@ -5,25 +5,31 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ansible_collections.weft.podnet.plugins.module_utils import reconcile, way_back
-from ansible_collections.weft.podnet.plugins.module_utils.netlink import link, route, wire
+from ansible_collections.weft.podnet.plugins.module_utils.netlink import link, nexthop, route, wire
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-from ansible_collections.weft.podnet.plugins.module_utils.route_spec import Spec, Wanted
+from ansible_collections.weft.podnet.plugins.module_utils.route_spec import PROTOCOL, Spec, Wanted
 
 Routes = dict[route.Key, route.Value]
 
 
 class Host(NamedTuple):
-    """What was observed: routes (ours and others'), interface names by index, and what must stay reachable."""
+    """What was observed: routes (ours and others'), interface names by index, and what must stay reachable.
+
+    ``mesh``: the ids of nexthop objects of our own mesh (vxlan_peer); a route through one may be taken over.
+    """
 
     routes: list[tuple[route.Key, route.Value]]
     names: dict[int, str]
     protected: list[way_back.Protected]
+    mesh: frozenset[int]
+
+    def is_ours(self, value: route.Value, protocol: int) -> bool:
+        return value.protocol == protocol or (value.nhid != 0 and value.nhid in self.mesh)
 
 
 class Change(NamedTuple):
@@ -46,34 +52,11 @@ def observe(channel: Channel, wanted: Wanted) -> Host:
         routes += [found for found in elsewhere if (family, found[0].table) not in tables]
     links = link.links(channel)
     names = {item.number: item.name for item in links}
-    return Host(routes, names, _protected(channel, routes, links, wanted))
-
-
-def _protected(
-    channel: Channel,
-    routes: Iterable[tuple[route.Key, route.Value]],
-    links: Iterable[link.Link],
-    wanted: Wanted,
-) -> list[way_back.Protected]:
-    up = {item.number: item.name for item in links if item.up and item.name != "lo"}
-    found = [
-        way_back.Protected(interface.network, f"this host's own subnet {interface.network} on {up[index]}")
-        for index, interface in link.addresses(channel)
-        if index in up and not interface.is_link_local
-    ]
-    for key, value in routes:
-        if key.length == 0 and value.via and value.protocol != wanted.protocol:
-            gateway = ipaddress.ip_address(value.via)
-            found.append(way_back.Protected(_single(gateway), f"the default route's gateway {gateway}"))
-    peer = way_back.ssh_peer()
-    if peer is not None:
-        found.append(way_back.Protected(_single(peer), f"the ssh connection this run arrives by, from {peer}"))
-    found += [way_back.Protected(network, f"{network}, listed in protect") for network in wanted.protect]
-    return found
-
-
-def _single(address: route.Address) -> route.Network:
-    return ipaddress.ip_network(address)
+    protected = way_back.protected(
+        link.addresses(channel), links, routes, lambda value: value.protocol == wanted.protocol, wanted.protect
+    )
+    mesh = [number for number, item in (nexthop.dump(channel) or {}).items() if item.protocol == PROTOCOL]
+    return Host(routes, names, protected, frozenset(mesh))
 
 
 def decide(channel: Channel, host: Host, wanted: Wanted) -> Change:
@@ -100,10 +83,12 @@ def decide(channel: Channel, host: Host, wanted: Wanted) -> Change:
     problems += _foreign(host, desired, labels, protocol)
     if problems:
         raise Refused(problems)
+    # The mesh's routes are replaced where one is wanted here, without a gap; the others are vxlan_peer's to remove.
+    observed = [(key, value) for key, value in host.routes if value.nhid not in host.mesh or key in desired]
     plan = reconcile.plan(
-        _by_key(host.routes, protocol),
+        _by_key(observed, protocol),
         desired,
-        owned=lambda _key, value: value.protocol == protocol,
+        owned=lambda _key, value: host.is_ours(value, protocol),
         absent=None if wanted.present else labels,
         purge=wanted.purge,
     )
@@ -124,7 +109,7 @@ def _foreign(host: Host, desired: Routes, labels: Mapping[route.Key, str], proto
     problems = []
     for key, value in host.routes:
         mine = wanted.get((key.family, key.table, key.dst, key.length))
-        if mine is not None and value.protocol != protocol:
+        if mine is not None and not host.is_ours(value, protocol):
             text = route.line(key, value, host.names)
             problems.append(
                 f"{labels[mine]}: a route to the same destination is there already and is not ours: {text}; "
@@ -181,7 +166,7 @@ def _way(channel: Channel, host: Host, via: route.Address) -> route.Lookup | str
 def apply(channel: Channel, change: Change, protocol: int) -> None:
     """Carry the plan out; on a refusal or a lost way back the observed state returns. Raises Refused."""
     plan = change.plan
-    before = _ways(channel, change.host)
+    before = way_back.ways(channel, change.host.protected)
     # Nothing is without a route for a moment: new ones come before old ones go.
     steps = [(key, route.replace(key, new)) for key, (_old, new) in plan.replace.items()]
     steps += [(key, route.add(key, value)) for key, value in plan.add.items()]
@@ -193,16 +178,24 @@ def apply(channel: Channel, change: Change, protocol: int) -> None:
             for index, error in sorted(refused.items())
         ]
         if not problems:
-            problems = _lost(before, _ways(channel, change.host), change.host)
+            after = way_back.ways(channel, change.host.protected)
+            problems = way_back.lost(before, after, change.host.names)
     except NetlinkError as error:
         problems = [f"the kernel can't be asked: {error}"]
     if problems:
         raise Refused([*problems, _roll_back(change, protocol)])
 
 
+def read_back(channel: Channel, wanted: Wanted) -> None:
+    """Does the kernel hold what was wanted? Raises Refused."""
+    if decide(channel, observe(channel, wanted), wanted).plan.changed:
+        raise Refused(["the routes are not as they were left a moment ago: something else on this host changes them"])
+
+
 def _roll_back(change: Change, protocol: int) -> str:
     """Return our routes to what was observed, from whatever they are now; says how that went."""
     ours = {key: value for key, value in change.host.routes if value.protocol == protocol}
+    ours.update({key: old for key, (old, _new) in change.plan.replace.items()})
     try:
         # A socket of its own: the first one may still hold answers to what went wrong.
         with Channel() as channel:
@@ -219,34 +212,3 @@ def _roll_back(change: Change, protocol: int) -> str:
     if refused:
         return f"{len(refused)} of the routes from before could not be restored; run again when this is mended"
     return "the routes from before are back; nothing is half-applied"
-
-
-def _ways(channel: Channel, host: Host) -> dict[way_back.Protected, tuple[object, int]]:
-    """How each protected single address is reached now (a network's first address stands for none)."""
-    found: dict[way_back.Protected, tuple[object, int]] = {}
-    for item in host.protected:
-        if item.network.num_addresses == 1:
-            try:
-                way = route.lookup(channel, item.network.network_address)
-                found[item] = (way.via, way.oif)
-            except NetlinkError as error:
-                found[item] = (error.code, 0)
-    return found
-
-
-def _lost(
-    before: Mapping[way_back.Protected, tuple[object, int]],
-    after: Mapping[way_back.Protected, tuple[object, int]],
-    host: Host,
-) -> list[str]:
-    def words(way: tuple[object, int]) -> str:
-        via, oif = way
-        if oif == 0:
-            return "no route"
-        return f"{f'via {via} ' if via else ''}dev {host.names.get(oif, oif)}"
-
-    return [
-        f"the way back is lost: {item.why} was reached by {words(before[item])}, then by {words(after[item])}"
-        for item in before
-        if before[item] != after[item]
-    ]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,9 @@ PACKAGES = {
     "sysctl": {"debian": "procps", "fedora": "procps-ng", "suse": "procps"},
     "modprobe": {"debian": "kmod", "fedora": "kmod", "suse": "kmod"},
 }
+
+# Python packages that modules need on the host, by what they import.
+PYTHON_PACKAGES = {"pyroute2": dict.fromkeys(("debian", "fedora", "suse"), "python3-pyroute2")}
 
 
 def family(os_release: str) -> str:
@@ -41,9 +45,15 @@ def missing_commands() -> list[str]:
     return [command for command in PACKAGES if shutil.which(command, path="/usr/sbin:/usr/bin:/sbin:/bin") is None]
 
 
+def missing_python(wanted: Iterable[str]) -> list[str]:
+    """Which of these Python packages this interpreter can't import."""
+    return [name for name in wanted if importlib.util.find_spec(name) is None]
+
+
 def packages(missing: Iterable[str], os_family: str) -> list[str]:
-    """The packages that bring these commands; empty where the distribution is unknown."""
-    return sorted({PACKAGES[command][os_family] for command in missing if os_family in PACKAGES[command]})
+    """The packages that bring these commands and Python packages; empty where the distribution is unknown."""
+    known = {**PACKAGES, **PYTHON_PACKAGES}
+    return sorted({known[name][os_family] for name in missing if os_family in known[name]})
 
 
 def addresses(wanted: Sequence[str]) -> list[str]:

@@ -21,9 +21,9 @@ from ansible_collections.weft.podnet.plugins.module_utils.pod_routes import Chan
 from ansible_collections.weft.podnet.plugins.module_utils.route_spec import PROTOCOL, Wanted
 
 UNIT = """\
-# Written by weft.podnet (pod_route); it is replaced by the next run and removed by its reset.
+# Written by weft.podnet ({module}); it is replaced by the next run and removed by its reset.
 [Unit]
-Description=Routes to the pods of other nodes (weft.podnet, protocol {protocol})
+Description={description}
 After=network.target
 StartLimitIntervalSec=0
 
@@ -31,10 +31,10 @@ StartLimitIntervalSec=0
 Type=exec
 # Ends at the first link that comes up or gets an address; systemd then starts it anew.
 ExecStart=/bin/bash -c 'exec grep -q -m1 -E "{pattern}" < <(exec ip -o monitor link address)'
-# The monitor listens before the routes are replayed, so that no event falls in between.
+# The monitor listens before anything is replayed, so that no event falls in between.
 ExecStartPost=-/bin/sleep 0.2
-# "add" never replaces: a route that is there, ours or a stranger's, stays, and is reported as "File exists".
-ExecStartPost=-{ip} -force -batch {batch}
+# "add" never replaces: what is there, ours or a stranger's, stays, and is reported as "File exists".
+{commands}
 # Where systemd is not told that the monitor has ended (cgroup v1 in containers), it waits no longer than this.
 TimeoutStopSec=1s
 Restart=always
@@ -45,6 +45,25 @@ LogRateLimitBurst=20
 [Install]
 WantedBy=multi-user.target
 """
+
+
+def replay_unit(
+    module: str, description: str, devices: Iterable[str], commands: Iterable[str], deleted: Iterable[str] = ()
+) -> str:
+    """A unit's text: it runs ``commands`` at boot, whenever one of ``devices`` comes up or gets an address, and when
+    one of ``deleted`` goes."""
+
+    def any_of(names: Iterable[str]) -> str:
+        return "|".join(sorted({name.replace(".", "[.]") for name in names}))
+
+    # "2: eth0@if5: <BROADCAST,UP,LOWER_UP> ..." and "2: eth0    inet 172.16.0.3/24 ...", not "Deleted 2: eth0 ...".
+    pattern = f"^[0-9]+: ({any_of(devices)})([:@ ].*)?(LOWER_UP| inet6? )"
+    gone = any_of(deleted)
+    if gone:
+        # "Deleted 4: flannel.1: <BROADCAST,MULTICAST> ...", not "Deleted 4: flannel.1    inet ..."
+        pattern += f"|^Deleted [0-9]+: ({gone})[:@]"
+    steps = "\n".join(f"ExecStartPost=-{command}" for command in commands)
+    return UNIT.format(module=module, description=description, pattern=pattern, commands=steps)
 
 
 class Entry(NamedTuple):
@@ -124,11 +143,9 @@ def unit_name(protocol: int) -> str:
 def bundle(entries: Iterable[Entry], protocol: int, ip: str = "ip") -> persist.Bundle:
     """The files and the unit for these routes. ``ip``: where the host has iproute2's command."""
     ordered = sorted(entries)
-    devices = "|".join(sorted({entry.dev.replace(".", "[.]") for entry in ordered}))
     batch = batch_path(protocol)
-    # "2: eth0@if5: <BROADCAST,UP,LOWER_UP> ..." and "2: eth0    inet 172.16.0.3/24 ...", not "Deleted 2: eth0 ...".
-    pattern = f"^[0-9]+: ({devices})([:@ ].*)?(LOWER_UP| inet6? )"
-    unit = UNIT.format(protocol=protocol, pattern=pattern, ip=ip, batch=batch)
+    description = f"Routes to the pods of other nodes (weft.podnet, protocol {protocol})"
+    unit = replay_unit("pod_route", description, (entry.dev for entry in ordered), [f"{ip} -force -batch {batch}"])
     text = "".join(f"{entry.line(protocol)}\n" for entry in ordered)
     kept = {batch: text, f"{persist.UNIT_DIR}/{unit_name(protocol)}": unit}
     if protocol == PROTOCOL:

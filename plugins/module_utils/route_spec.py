@@ -57,7 +57,7 @@ def check(options: Mapping[str, Any]) -> Wanted:
     purge = bool(options.get("purge"))
     if purge and not present:
         problems.append("purge: goes with state present only; to remove every route of ours, give routes: [] and purge")
-    protocol = _integer(options.get("protocol", PROTOCOL), FIRST_FREE_PROTOCOL, 255, "protocol", problems)
+    protocol = integer(options.get("protocol", PROTOCOL), FIRST_FREE_PROTOCOL, 255, "protocol", problems)
     protect = networks(options.get("protect") or [], "protect", problems)
     if problems:
         raise Refused(problems)
@@ -96,12 +96,12 @@ def _read(index: int, route: Any, problems: list[str]) -> Spec | None:
     dst = network(route.get("dst"), f"{where}.dst", problems)
     via = address(route["via"], f"{where}.via", problems) if route.get("via") is not None else None
     dev = route.get("dev")
-    if dev is not None and (not isinstance(dev, str) or not 0 < len(dev) < 16 or "/" in dev or dev.split() != [dev]):
+    if dev is not None and not is_device_name(dev):
         problems.append(f"{where}.dev: {dev!r} is no interface name (1 to 15 characters, no space, no slash)")
     table = _table(route.get("table"), where, problems)
     metric = route.get("metric")
     if metric is not None:
-        metric = _integer(metric, 0, 2**32 - 1, f"{where}.metric", problems)
+        metric = integer(metric, 0, 2**32 - 1, f"{where}.metric", problems)
     if via is None and dev is None and len(problems) == before:
         problems.append(f"{where}: neither via nor dev; a route needs the next hop's address, an interface, or both")
     if dst is not None and dst.prefixlen < WIDEST:
@@ -153,7 +153,12 @@ def networks(values: Iterable[Any], where: str, problems: list[str]) -> list[Net
     return found
 
 
-def _integer(value: Any, low: int, high: int, where: str, problems: list[str]) -> int:
+def is_device_name(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) < 16 and "/" not in value and value.split() == [value]
+
+
+def integer(value: Any, low: int, high: int, where: str, problems: list[str]) -> int:
+    """The number in ``value`` (an int or its text), or ``low`` and a problem that names ``where``."""
     try:
         if isinstance(value, bool):
             raise ValueError
@@ -175,7 +180,7 @@ def _table(value: Any, where: str, problems: list[str]) -> int:
         if isinstance(value, str) and not value.isdigit():
             problems.append(f"{where}.table: {value!r} is unknown; expected main, default or a number")
             return names["main"]
-        number = _integer(value, 1, 2**32 - 1, f"{where}.table", problems)
+        number = integer(value, 1, 2**32 - 1, f"{where}.table", problems)
     if number == names["local"]:
         problems.append(f"{where}.table: the local table is the kernel's own; expected main, default or a number")
     return number

@@ -7,16 +7,79 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ansible_collections.weft.podnet.plugins.module_utils.netlink import link, route
+from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.route import Address, Network
 
 
 class Protected(NamedTuple):
     network: Network
     why: str
+
+
+# How a protected single address is reached: (gateway, interface index), or (errno, 0) where it is not.
+Ways = dict[Protected, tuple[object, int]]
+
+
+def protected(
+    addresses: Iterable[tuple[int, link.Interface]],
+    links: Iterable[link.Link],
+    routes: Iterable[tuple[route.Key, route.Value]],
+    ours: Callable[[route.Value], bool],
+    protect: Iterable[Network],
+) -> list[Protected]:
+    """What must stay reachable: own subnets, the default routes' gateways but ``ours``, the ssh peer, ``protect``."""
+    up = {item.number: item.name for item in links if item.up and item.name != "lo"}
+    found = [
+        Protected(interface.network, f"this host's own subnet {interface.network} on {up[index]}")
+        for index, interface in addresses
+        if index in up and not interface.is_link_local
+    ]
+    for key, value in routes:
+        if key.length == 0 and value.via and not ours(value):
+            gateway = ipaddress.ip_address(value.via)
+            found.append(Protected(_single(gateway), f"the default route's gateway {gateway}"))
+    peer = ssh_peer()
+    if peer is not None:
+        found.append(Protected(_single(peer), f"the ssh connection this run arrives by, from {peer}"))
+    return found + [Protected(network, f"{network}, listed in protect") for network in protect]
+
+
+def _single(address: Address) -> Network:
+    return ipaddress.ip_network(address)
+
+
+def ways(channel: Channel, items: Iterable[Protected]) -> Ways:
+    """How each protected single address is reached now (a network's first address stands for none)."""
+    found: Ways = {}
+    for item in items:
+        if item.network.num_addresses == 1:
+            try:
+                way = route.lookup(channel, item.network.network_address)
+                found[item] = (way.via, way.oif)
+            except NetlinkError as error:
+                found[item] = (error.code, 0)
+    return found
+
+
+def lost(before: Ways, after: Ways, names: Mapping[int, str]) -> list[str]:
+    """A line for each protected address whose way differs. ``names``: interface names by index."""
+
+    def words(way: tuple[object, int]) -> str:
+        via, oif = way
+        if oif == 0:
+            return "no route"
+        return f"{f'via {via} ' if via else ''}dev {names.get(oif, oif)}"
+
+    return [
+        f"the way back is lost: {item.why} was reached by {words(before[item])}, then by {words(after[item])}"
+        for item in before
+        if before[item] != after[item]
+    ]
 
 
 def ssh_peer(start: int | None = None) -> Address | None:

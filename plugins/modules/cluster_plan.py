@@ -12,8 +12,8 @@ short_description: Checks the inventory as a whole and gives every worker its po
 version_added: 0.1.0
 author: The weft.podnet maintainers (@weft-net)
 description:
-  - Reads the C(podnet_*) variables of all workers, tells every problem at once, and publishes the fact
-    C(podnet_cluster).
+  - Reads the C(podnet_*) variables of all workers, tells every problem at once, and writes the plan to the controller's
+    cache, where the filter P(weft.podnet.plan#filter) finds it.
   - A worker without C(podnet_pod_subnet) is allotted the lowest free part of C(podnet_pod_cidr). The lock file beside
     the inventory keeps it, so a worker's subnet stays whoever else joins or leaves.
   - It runs on the controller and touches no host.
@@ -35,21 +35,34 @@ seealso:
 
 EXAMPLES = r"""
 - name: Plan the cluster once
-  hosts: localhost
+  hosts: workers
   gather_facts: false
   tasks:
     - name: Check the inventory and allot pod subnets
       weft.podnet.cluster_plan:
         group: workers
+      run_once: true
+      delegate_to: localhost
 """
 
 RETURN = r"""
-ansible_facts:
-  description: Facts of the host that runs the task.
+cluster:
+  description: The plan.
   returned: success
   type: dict
   contains:
-    podnet_cluster:
-      description: The cluster, C(backend), C(pod_cidrs) and C(nodes) with C(name), C(node_ips) and C(pod_subnets) each.
+    backend:
+      description: How nodes learn where the pods of other nodes are.
+      type: str
+    pod_cidrs:
+      description: The cluster's pod network, one entry an address family.
+      type: list
+      elements: str
+    vxlan:
+      description: The mesh's C(vni), C(port) and C(direct_routing).
       type: dict
+    nodes:
+      description: All workers with C(name), C(node_ips) and C(pod_subnets).
+      type: list
+      elements: dict
 """

@@ -40,6 +40,12 @@ options:
     type: list
     elements: str
     default: []
+  python:
+    description: Python packages that modules to come need in this host's interpreter.
+    type: list
+    elements: str
+    choices: [pyroute2]
+    default: []
   manage_packages:
     description: Whether missing commands are going to be installed; otherwise they are a problem.
     type: bool
@@ -55,7 +61,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 packages:
-  description: Packages that bring the commands which are missing.
+  description: Packages that bring the commands and Python packages which are missing.
   returned: success
   type: list
   elements: str
@@ -87,11 +93,11 @@ def examine(module: AnsibleModule) -> tuple[list[str], list[str]]:
         _code, config, _err = module.run_command([containerd, "config", "dump"])
         problems += preflight.runtime_folders(config, options["conf_dir"], options["bin_dir"])
     problems += preflight.plugins(options["bin_dir"], options["plugins"])
-    missing = preflight.missing_commands()
+    missing = preflight.missing_commands() + preflight.missing_python(options["python"])
     packages = preflight.packages(missing, preflight.family(files.read_text("/etc/os-release") or ""))
     if missing and not (options["manage_packages"] and packages):
         named = f" (packages {', '.join(packages)})" if packages else ""
-        problems.append(f"commands are missing: {', '.join(missing)}{named}; install them")
+        problems.append(f"missing here: {', '.join(missing)}{named}; install them")
     if "modprobe" not in missing:
         problems += preflight.br_netfilter(module.run_command)
     return problems, packages
@@ -104,6 +110,7 @@ def main() -> None:
             "conf_dir": {"type": "path", "default": "/etc/cni/net.d"},
             "bin_dir": {"type": "path", "default": "/opt/cni/bin"},
             "plugins": {"type": "list", "elements": "str", "default": []},
+            "python": {"type": "list", "elements": "str", "choices": list(preflight.PYTHON_PACKAGES), "default": []},
             "manage_packages": {"type": "bool", "default": True},
         },
         supports_check_mode=True,

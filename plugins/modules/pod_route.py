@@ -125,6 +125,7 @@ persisted:
   sample: /etc/weft-podnet/routes-87.batch
 """
 
+import contextlib
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -167,6 +168,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         )
         if change.plan.changed and not module.check_mode:
             pod_routes.apply(channel, change, wanted.protocol)
+            pod_routes.read_back(channel, wanted)
     if kept.difference and not module.check_mode:
         kept.apply(module.run_command)
     routes_diff = {"before_header": "routes", "after_header": "routes", **reconcile.diff(change.plan, change.line)}
@@ -183,7 +185,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
-        with lock.hold("routes"):
+        # A dry run writes nothing, so it waits for nobody.
+        with contextlib.nullcontext() if module.check_mode else lock.hold("routes"):
             result = run(module)
     except (Refused, NetlinkError, persist.PersistError, lock.LockError) as error:
         module.fail_json(msg=str(error))

@@ -20,6 +20,7 @@ class Worker(NamedTuple):
     name: str
     node_ips: list[Any]
     pod_subnets: list[Any]
+    vtep_mac: str | None = None
 
 
 class Settings(NamedTuple):
@@ -34,13 +35,16 @@ class Node(NamedTuple):
     name: str
     node_ips: list[Address]
     pod_subnets: list[Network]
+    vtep_mac: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return {
+        """JSON's view; a VTEP MAC only where the inventory gives one, as everybody can derive the others."""
+        found = {
             "name": self.name,
             "node_ips": [str(ip) for ip in self.node_ips],
             "pod_subnets": [str(subnet) for subnet in self.pod_subnets],
         }
+        return {**found, "vtep_mac": self.vtep_mac} if self.vtep_mac else found
 
 
 def plan(settings: Settings, workers: Sequence[Worker], lock: Mapping[str, Sequence[Any]]) -> list[Node]:
@@ -110,7 +114,7 @@ def _node(worker: Worker, lock: Mapping[str, Sequence[Any]], cidrs: Mapping[int,
     for kind, versions in (("node_ip", [ip.version for ip in ips if ip]), ("pod_subnet", [s.version for s in subnets])):
         if len(set(versions)) < len(versions):
             problems.append(f"{name}: podnet_{kind}: two values of one address family; one a family")
-    return Node(name, [ip for ip in ips if ip is not None], subnets)
+    return Node(name, [ip for ip in ips if ip is not None], subnets, worker.vtep_mac)
 
 
 def _inside(subnet: Network, cidr: Network) -> bool:
@@ -197,6 +201,29 @@ def _reachable(nodes: Iterable[Node], backend: str, problems: list[str]) -> None
                     f"{node.name}: pod subnet {subnet} is IPv{subnet.version}, podnet_node_ip has no address of that "
                     "family; give the node one of each"
                 )
+
+
+def mesh(nodes: Iterable[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
+    """A VXLAN device for each address family of node ``name``'s pods, with all other nodes as its peers.
+
+    Each is {local, address, mac, peers: [{name, pod_cidr, public_ip, vtep_mac}]}, MACs only where the inventory gives
+    them. The keys are vxlan_peer's.
+    """
+    devices: dict[bool, dict[str, Any]] = {}
+    peers: dict[bool, list[dict[str, str]]] = {False: [], True: []}
+    for node in nodes:
+        by_family = {":" in ip: ip for ip in node["node_ips"]}
+        mac = node.get("vtep_mac")
+        for subnet in node["pod_subnets"]:
+            v6 = ":" in subnet
+            if node["name"] == name:
+                devices[v6] = {"local": by_family[v6], "address": subnet.partition("/")[0], "mac": mac}
+                continue
+            peer = {"name": node["name"], "pod_cidr": subnet, "public_ip": by_family[v6]}
+            if mac:
+                peer["vtep_mac"] = mac
+            peers[v6].append(peer)
+    return [{**device, "peers": peers[v6]} for v6, device in devices.items()]
 
 
 def routes(nodes: Iterable[Mapping[str, Any]], name: str) -> list[dict[str, str]]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "inventory.json"
 # Made by the plays themselves, not by the user.
-OWN_FACTS = {"podnet_cluster", "podnet_node", "podnet_preflight"}
+OWN_FACTS = {"podnet_cluster", "podnet_node"}
 
 
 @functools.cache
@@ -106,7 +106,7 @@ def worker(name: str, variables: Mapping[str, Any]) -> cluster.Worker:
             node_ips = [str(ipaddress.ip_address(str(variables.get("ansible_host", name))))]
         except ValueError:
             node_ips = []
-    return cluster.Worker(name, node_ips, _listed(variables.get("podnet_pod_subnet")))
+    return cluster.Worker(name, node_ips, _listed(variables.get("podnet_pod_subnet")), variables.get("podnet_vtep_mac"))
 
 
 def settings(values: Mapping[str, Any]) -> cluster.Settings:

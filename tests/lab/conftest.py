@@ -17,3 +17,10 @@ def lab() -> Iterator[Lab]:
     """Nodes nobody has touched, for one test."""
     with fresh("test") as lab:
         yield lab
+
+
+@pytest.fixture
+def routed(lab: Lab) -> Lab:
+    """The same, with the routes backend for every run."""
+    lab.variables["podnet_backend"] = "routes"
+    return lab

@@ -70,7 +70,8 @@ def pod_request(lab: Lab, node: str, target: dict[str, Any]) -> dict[str, Any]:
     return dict(result["pods"][0]["results"][0])
 
 
-def test_a_dry_run_on_untouched_nodes_lists_all_and_changes_nothing(lab: Lab) -> None:
+def test_a_dry_run_on_untouched_nodes_lists_all_and_changes_nothing(routed: Lab) -> None:
+    lab = routed
     before = lab.snapshots()
     dry = lab.play("site", "--check", "--diff")
     assert dry.code == 0, dry.output
@@ -88,7 +89,8 @@ def test_a_dry_run_on_untouched_nodes_lists_all_and_changes_nothing(lab: Lab) ->
         assert said in dry.output, said
 
 
-def test_routes_from_nothing_and_what_they_survive(lab: Lab, tmp_path: Path) -> None:
+def test_routes_from_nothing_and_what_they_survive(routed: Lab, tmp_path: Path) -> None:
+    lab = routed
     first = lab.play("site")
     assert first.code == 0, first.output
     assert "12 of 12 promised pairs pass" in first.output
@@ -122,7 +124,8 @@ def test_routes_from_nothing_and_what_they_survive(lab: Lab, tmp_path: Path) -> 
     assert set(after.changed.values()) == {0}, after.output
 
 
-def test_bridge_alone_and_then_routes(lab: Lab) -> None:
+def test_bridge_alone_and_then_routes(routed: Lab) -> None:
+    lab = routed
     bridge = lab.play("site", podnet_backend="bridge")
     assert bridge.code == 0, bridge.output
     assert "4 of 4 promised pairs pass, 12 tried" in bridge.output
@@ -139,8 +142,9 @@ def test_bridge_alone_and_then_routes(lab: Lab) -> None:
     assert moved.code == 0 and "12 of 12 promised pairs pass" in moved.output, moved.output
 
 
-def test_translated_traffic_is_found(lab: Lab) -> None:
+def test_translated_traffic_is_found(routed: Lab) -> None:
     """The lesson's file together with routes works, and breaks the model's second rule: verify must say so."""
+    lab = routed
     assert lab.play("site", podnet_verify=False).code == 0
     for node in WORKERS:
         lab.exec(node, "sed", "-i", 's/"ipMasq": false/"ipMasq": true/', "/etc/cni/net.d/10-bridge.conf")
@@ -149,7 +153,8 @@ def test_translated_traffic_is_found(lab: Lab) -> None:
     assert "worker-2's server saw 172.16.0.3, not the own address of worker-1's pod" in told.output
 
 
-def test_workers_come_and_go_by_the_inventory(lab: Lab) -> None:
+def test_workers_come_and_go_by_the_inventory(routed: Lab) -> None:
+    lab = routed
     lab.up(3)
     everyone = lab.hosts()
     two = {name: everyone[name] for name in WORKERS}
@@ -166,7 +171,8 @@ def test_workers_come_and_go_by_the_inventory(lab: Lab) -> None:
     assert "10.244.2.0/24 via 172.16.0.5 dev eth0 proto podnet" in routes(lab, "worker-2")
 
 
-def test_reset_leaves_what_was_there_before(lab: Lab) -> None:
+def test_reset_leaves_what_was_there_before(routed: Lab) -> None:
+    lab = routed
     for node in WORKERS:
         lab.sh(node, FOREIGN)
     before = lab.snapshots()

@@ -55,6 +55,8 @@ class Lab:
     def __init__(self, name: str) -> None:
         self.name = name
         self.folder = CHECKOUT / ".lab" / name
+        # Extra variables of every playbook run in this lab.
+        self.variables: dict[str, Any] = {}
 
     @property
     def inventory(self) -> Path:
@@ -105,7 +107,12 @@ class Lab:
         """Run one of the collection's playbooks, variables as extra vars."""
         return self._ansible(
             "ansible-playbook",
-            [str(CHECKOUT / "playbooks" / f"{playbook}.yml"), "--extra-vars", json.dumps(variables), *words],
+            [
+                str(CHECKOUT / "playbooks" / f"{playbook}.yml"),
+                "--extra-vars",
+                json.dumps({**self.variables, **variables}),
+                *words,
+            ],
             inventory,
         )
 

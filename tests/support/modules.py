@@ -14,6 +14,7 @@ import os
 import runpy
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -35,24 +36,47 @@ def run_module(
     ``netns`` is the path of a network namespace (/run/netns/x, /proc/PID/ns/net) that the process enters first; ``env``
     is added to the environment. A module that ends without a JSON result raises AssertionError with what it printed.
     """
-    request = {"ANSIBLE_MODULE_ARGS": {**args, "_ansible_check_mode": check, "_ansible_diff": diff}}
-    done = subprocess.run(
-        [sys.executable, __file__, name, str(netns or "")],
-        input=json.dumps(request),
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT / ".collections"), **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    process = start_module(name, args, check, netns, diff, env)
     try:
-        result = json.loads(done.stdout)
+        return finish_module(process, timeout)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def start_module(
+    name: str,
+    args: dict[str, Any],
+    check: bool = False,
+    netns: str | Path | None = None,
+    diff: bool = True,
+    env: dict[str, str] | None = None,
+) -> subprocess.Popen[str]:
+    """The same, begun: for two at once, or to be killed."""
+    request = {"ANSIBLE_MODULE_ARGS": {**args, "_ansible_check_mode": check, "_ansible_diff": diff}}
+    with tempfile.TemporaryFile("w+") as stdin:
+        json.dump(request, stdin)
+        stdin.seek(0)
+        return subprocess.Popen(
+            [sys.executable, __file__, name, str(netns or "")],
+            stdin=stdin,
+            env={**os.environ, "PYTHONPATH": str(CHECKOUT / ".collections"), **(env or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+def finish_module(process: subprocess.Popen[str], timeout: float = 60) -> dict[str, Any]:
+    out, err = process.communicate(timeout=timeout)
+    try:
+        result = json.loads(out)
     except ValueError:
-        raise AssertionError(f"{name} gave no result:\n{done.stdout}\n{done.stderr}") from None
-    result.setdefault("failed", done.returncode != 0)
+        raise AssertionError(f"the module gave no result:\n{out}\n{err}") from None
+    result.setdefault("failed", process.returncode != 0)
     result.setdefault("changed", False)
     result["warnings"] = [_text(entry) for entry in result.get("warnings", [])]
-    return result
+    return dict(result)
 
 
 def _text(warning: str | dict[str, Any]) -> str:
@@ -60,7 +84,8 @@ def _text(warning: str | dict[str, Any]) -> str:
     return warning if isinstance(warning, str) else str(warning["event"]["msg"])
 
 
-def _enter(netns: str) -> None:
+def enter(netns: str) -> None:
+    """Move the calling thread into a network namespace."""
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
     if libc.setns(descriptor, CLONE_NEWNET) != 0:
@@ -74,7 +99,7 @@ def _main() -> None:
     # The script's own folder must not shadow modules that the module under test imports.
     del sys.path[0]
     if netns:
-        _enter(netns)
+        enter(netns)
     from ansible.module_utils import basic
 
     basic._ANSIBLE_ARGS = sys.stdin.buffer.read()

@@ -5,13 +5,18 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import itertools
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from support.modules import enter
+
+Result = TypeVar("Result")
 _numbers = itertools.count()
 
 
@@ -39,6 +44,19 @@ class Namespace:
 
     def run(self, *words: str) -> str:
         return command("ip", "netns", "exec", self.name, *words)
+
+    def bridge(self, *words: str) -> str:
+        return command("bridge", "-n", self.name, *words)
+
+    def call(self, function: Callable[[], Result]) -> Result:
+        """Call a function in this namespace: in a thread of its own, since a namespace belongs to a thread."""
+
+        def there() -> Result:
+            enter(str(self.path))
+            return function()
+
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            return pool.submit(there).result()
 
 
 def connect(left: Namespace, left_address: str, right: Namespace, right_address: str, dev: str = "eth0") -> None:

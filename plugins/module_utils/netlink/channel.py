@@ -8,8 +8,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from ansible_collections.weft.podnet.plugins.module_utils.netlink import wire
 
@@ -19,7 +19,7 @@ RECEIVE = 1 << 18
 # A refused message costs the receive queue about 1 KiB; the queue holds a whole chunk of refusals with room to spare.
 CHUNK = 500
 QUEUE = 4 << 20
-DUMP_TRIES = 10
+DUMP_TRIES = 30
 
 
 class NetlinkError(Exception):
@@ -30,12 +30,9 @@ class NetlinkError(Exception):
         self.code = code
 
 
-class Request(NamedTuple):
-    """One change: message type, flags besides REQUEST and ACK, and the body (family header + attributes)."""
-
-    kind: int
-    flags: int
-    body: bytes
+# One change: message type, flags besides REQUEST and ACK, and the body (family header + attributes). A plain tuple,
+# since lists of 100,000 of them are made.
+Request = tuple[int, int, bytes]
 
 
 class Channel:
@@ -71,7 +68,7 @@ class Channel:
 
     def dump(self, kind: int, body: bytes) -> list[bytes]:
         """All answers to a dump request, as bodies. An interrupted dump is asked again. Raises NetlinkError."""
-        for _attempt in range(DUMP_TRIES):
+        for attempt in range(DUMP_TRIES):
             found: list[bytes] = []
             interrupted = False
             self._sequence += 1
@@ -88,6 +85,8 @@ class Channel:
                 interrupted = True
             if not interrupted:
                 return found
+            # Whoever is changing the table gets a moment to finish.
+            time.sleep(0.005 * attempt)
         raise NetlinkError(errno.EINTR, "the kernel's tables changed during every attempt to read them; try again")
 
     def ask(self, kind: int, body: bytes) -> bytes:
@@ -98,14 +97,15 @@ class Channel:
             return payload
         raise NetlinkError(errno.EPROTO)
 
-    def apply(self, requests: Sequence[Request]) -> dict[int, NetlinkError]:
+    def apply(self, requests: Sequence[Request], chunk: int = CHUNK) -> dict[int, NetlinkError]:
         """Send all requests in chunks; the refusals by index into ``requests``, empty when all went through.
 
         Only the last message of a chunk asks for an acknowledgement; a refused one answers anyway. A chunk is not
-        atomic: the kernel goes on after a refusal, and this stops after the chunk that had one.
+        atomic: the kernel goes on after a refusal, and this stops after the chunk that had one. Raises NetlinkError;
+        with ENOBUFS, answers were lost and the outcome must be read from the kernel (a chunk of 1 can't lose any).
         """
-        for start in range(0, len(requests), CHUNK):
-            refused = self._apply_chunk(requests[start : start + CHUNK])
+        for start in range(0, len(requests), chunk):
+            refused = self._apply_chunk(requests[start : start + chunk])
             if refused:
                 return {start + index: error for index, error in refused.items()}
         return {}
@@ -114,10 +114,11 @@ class Channel:
         first = self._sequence + 1
         self._sequence += len(requests)
         last = self._sequence
-        pieces = []
-        for sequence, request in enumerate(requests, first):
-            flags = wire.REQUEST | request.flags | (wire.ACK if sequence == last else 0)
-            pieces.append(wire.message(request.kind, flags, sequence, request.body))
+        pieces: list[bytes] = []
+        header = wire.HEADER.pack
+        for sequence, (kind, flags, body) in enumerate(requests, first):
+            flags |= wire.REQUEST | wire.ACK if sequence == last else wire.REQUEST
+            pieces += (header(16 + len(body), kind, flags, sequence, 0), body)
         self._socket.send(b"".join(pieces))
         refused: dict[int, NetlinkError] = {}
         while True:

@@ -18,6 +18,7 @@ class Link(NamedTuple):
     number: int
     name: str
     up: bool
+    mtu: int
 
 
 def links(channel: Channel) -> list[Link]:
@@ -25,8 +26,9 @@ def links(channel: Channel) -> list[Link]:
     found = []
     for body in channel.dump(wire.GETLINK, wire.IFINFOMSG.pack(0, 0, 0, 0, 0)):
         _family, _type, index, flags, _mask = wire.IFINFOMSG.unpack_from(body)
-        name = wire.attributes(body, wire.IFINFOMSG.size)[wire.IFLA_IFNAME].rstrip(b"\0").decode()
-        found.append(Link(index, name, bool(flags & wire.IFF_UP)))
+        attributes = wire.attributes(body, wire.IFINFOMSG.size)
+        name = attributes[wire.IFLA_IFNAME].rstrip(b"\0").decode()
+        found.append(Link(index, name, bool(flags & wire.IFF_UP), wire.U32.unpack(attributes[wire.IFLA_MTU])[0]))
     return found
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Union
 
 from ansible_collections.weft.podnet.plugins.module_utils.netlink import wire
@@ -34,6 +35,11 @@ PROTOCOLS = {
 TABLES = {wire.TABLE_DEFAULT: "default", wire.TABLE_MAIN: "main", wire.TABLE_LOCAL: "local"}
 
 
+_KINDS = (
+    wire.RTA_DST, wire.RTA_GATEWAY, wire.RTA_OIF, wire.RTA_PRIORITY, wire.RTA_TABLE, wire.RTA_MULTIPATH, wire.RTA_NH_ID
+)  # fmt: skip
+
+
 class Key(NamedTuple):
     """What the kernel identifies a route by. Addresses are packed, so that keys sort by address and cost little."""
 
@@ -49,13 +55,19 @@ class Key(NamedTuple):
 
 
 class Value(NamedTuple):
-    """Where a route leads: packed gateway (b"" for none), interface index, and what marks it as somebody's."""
+    """Where a route leads: packed gateway (b"" for none), interface index, and what marks it as somebody's.
+
+    ``nhid`` is the nexthop object it goes through, 0 for a plain route; the kernel then shows the object's gateway and
+    interface as the route's.
+    """
 
     via: bytes
     oif: int
     protocol: int
     scope: int = wire.SCOPE_UNIVERSE
     multipath: bool = False
+    onlink: bool = False
+    nhid: int = 0
 
 
 class Lookup(NamedTuple):
@@ -90,25 +102,28 @@ def dump(channel: Channel, family: int, table: int = 0, protocol: int = 0) -> li
         if error.code == errno.ENOENT:
             return []
         raise
-    found = (_parse(answer) for answer in answers)
-    return [
-        (key_, value)
-        for key_, value in (route for route in found if route is not None)
-        if table in (0, key_.table) and protocol in (0, value.protocol)
-    ]
-
-
-def _parse(body: bytes) -> tuple[Key, Value] | None:
-    family, length, _src, _tos, table, protocol, scope, kind, flags = wire.RTMSG.unpack_from(body)
-    if kind != wire.TYPE_UNICAST or flags & wire.RTM_F_CLONED:
-        return None
-    found = wire.attributes(body, wire.RTMSG.size)
-    number = _u32(found, wire.RTA_TABLE) or table
-    dst = found.get(wire.RTA_DST, b"\0" * (4 if family == FAMILIES[4] else 16))
-    value = Value(
-        found.get(wire.RTA_GATEWAY, b""), _u32(found, wire.RTA_OIF), protocol, scope, wire.RTA_MULTIPATH in found
-    )
-    return Key(family, number, dst, length, _u32(found, wire.RTA_PRIORITY)), value
+    found = []
+    number = wire.U32.unpack
+    for answer, (dst, gateway, oif, metric, own_table, hops, nhid) in wire.columns(answers, wire.RTMSG.size, _KINDS):
+        family_, length, _src, _tos, low, protocol_, scope, kind, flags = wire.RTMSG.unpack_from(answer)
+        if kind != wire.TYPE_UNICAST or flags & wire.RTM_F_CLONED:
+            continue
+        table_ = number(own_table)[0] if own_table else low
+        if table not in (0, table_) or protocol not in (0, protocol_):
+            continue
+        any_address = b"\0" * (4 if family_ == FAMILIES[4] else 16)
+        key_ = Key(family_, table_, dst or any_address, length, number(metric)[0] if metric else 0)
+        value = Value(
+            gateway or b"",
+            number(oif)[0] if oif else 0,
+            protocol_,
+            scope,
+            hops is not None,
+            flags & wire.RTNH_F_ONLINK != 0,
+            number(nhid)[0] if nhid else 0,
+        )
+        found.append((key_, value))
+    return found
 
 
 def _u32(found: Mapping[int, bytes], kind: int) -> int:
@@ -130,31 +145,59 @@ def lookup(channel: Channel, address: Address) -> Lookup:
 
 def _body(key_: Key, value: Value) -> bytes:
     low_table = key_.table if key_.table < 256 else wire.TABLE_UNSPEC
+    flags = wire.RTNH_F_ONLINK if value.onlink and not value.nhid else 0
     header = wire.RTMSG.pack(
-        key_.family, key_.length, 0, 0, low_table, value.protocol, value.scope, wire.TYPE_UNICAST, 0
+        key_.family, key_.length, 0, 0, low_table, value.protocol, value.scope, wire.TYPE_UNICAST, flags
     )
     parts = [header, wire.attribute(wire.RTA_DST, key_.dst), wire.attribute(wire.RTA_TABLE, wire.U32.pack(key_.table))]
-    if value.via:
+    if value.nhid:
+        # The object says the rest; the kernel refuses both together.
+        parts.append(wire.attribute(wire.RTA_NH_ID, wire.U32.pack(value.nhid)))
+    elif value.via:
         parts.append(wire.attribute(wire.RTA_GATEWAY, value.via))
-    if value.oif:
+    if value.oif and not value.nhid:
         parts.append(wire.attribute(wire.RTA_OIF, wire.U32.pack(value.oif)))
     if key_.metric:
         parts.append(wire.attribute(wire.RTA_PRIORITY, wire.U32.pack(key_.metric)))
     return b"".join(parts)
 
 
+# rtmsg, RTA_DST, RTA_NH_ID in one go: a mesh packs tens of thousands of these.
+_THROUGH = {4: struct.Struct("=BBBBBBBBIHH4sHHI"), 16: struct.Struct("=BBBBBBBBIHH16sHHI")}
+
+
+def through(family: int, entries: Iterable[tuple[bytes, int, int, int]], flags: int) -> list[Request]:
+    """Routes of the main table with the default metric: (packed destination, prefix length, nexthop's id, protocol).
+
+    ``flags`` is EXCL to add, REPLACE to replace.
+    """
+    size = 4 if family == FAMILIES[4] else 16
+    pack, table, scope, unicast = _THROUGH[size].pack, wire.TABLE_MAIN, wire.SCOPE_UNIVERSE, wire.TYPE_UNICAST
+    return [
+        (
+            wire.NEWROUTE,
+            wire.CREATE | flags,
+            pack(
+                family, length, 0, 0, table, protocol, scope, unicast, 0, size + 4, wire.RTA_DST, dst,
+                8, wire.RTA_NH_ID, nhid,
+            ),
+        )
+        for dst, length, nhid, protocol in entries
+    ]  # fmt: skip
+
+
 def add(key_: Key, value: Value) -> Request:
     """EXCL: a foreign route that appeared since the plan was made refuses the change instead of being joined."""
-    return Request(wire.NEWROUTE, wire.CREATE | wire.EXCL, _body(key_, value))
+    return (wire.NEWROUTE, wire.CREATE | wire.EXCL, _body(key_, value))
 
 
 def replace(key_: Key, value: Value) -> Request:
-    return Request(wire.NEWROUTE, wire.CREATE | wire.REPLACE, _body(key_, value))
+    return (wire.NEWROUTE, wire.CREATE | wire.REPLACE, _body(key_, value))
 
 
 def delete(key_: Key, value: Value) -> Request:
     """Protocol, scope, gateway and interface all go along, so nothing but the very route that was seen can match."""
-    return Request(wire.DELROUTE, 0, _body(key_, value))
+    return (wire.DELROUTE, 0, _body(key_, value))
 
 
 def line(key_: Key, value: Value, names: Mapping[int, str]) -> str:
@@ -163,6 +206,8 @@ def line(key_: Key, value: Value, names: Mapping[int, str]) -> str:
     words = ["default" if network.prefixlen == 0 else str(network)]
     if value.multipath:
         words.append("(several next hops)")
+    if value.nhid:
+        words += ["nhid", str(value.nhid)]
     if value.via:
         words += ["via", str(ipaddress.ip_address(value.via))]
     if value.oif:
@@ -170,6 +215,8 @@ def line(key_: Key, value: Value, names: Mapping[int, str]) -> str:
     words += ["proto", PROTOCOLS.get(value.protocol, str(value.protocol))]
     if value.scope == wire.SCOPE_LINK:
         words += ["scope", "link"]
+    if value.onlink:
+        words.append("onlink")
     if key_.metric and not (key_.family == FAMILIES[6] and key_.metric == IPV6_METRIC):
         words += ["metric", str(key_.metric)]
     if key_.table != wire.TABLE_MAIN:

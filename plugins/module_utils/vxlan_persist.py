@@ -1,0 +1,197 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A VXLAN mesh that outlives a reboot and link flaps, and a device that others keep their hands off: files and a unit.
+
+Batch files for iproute2's ``ip`` and ``bridge`` hold the mesh as it was made; pod_route's way of replaying them serves
+here too. Nothing of ours is resident.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from ansible_collections.weft.podnet.plugins.module_utils import persist, vxlan_mesh
+from ansible_collections.weft.podnet.plugins.module_utils.netlink import fdb
+from ansible_collections.weft.podnet.plugins.module_utils.route_persist import replay_unit
+from ansible_collections.weft.podnet.plugins.module_utils.route_spec import PROTOCOL
+from ansible_collections.weft.podnet.plugins.module_utils.vxlan_host import Change, accept_ra_path
+from ansible_collections.weft.podnet.plugins.module_utils.vxlan_mesh import State, ip
+from ansible_collections.weft.podnet.plugins.module_utils.vxlan_spec import Wanted
+
+NETWORKD_DIR = "/etc/systemd/network"
+NETWORK_MANAGER_DIR = "/etc/NetworkManager"
+HEADER = "# Written by weft.podnet (vxlan_peer); changes are overwritten.\n"
+
+
+class Tools(Protocol):
+    """What is needed of AnsibleModule."""
+
+    def run_command(self, args: list[str]) -> tuple[int, str, str]: ...
+
+    def get_bin_path(self, arg: str) -> str | None: ...
+
+
+class Kept(NamedTuple):
+    """``data`` is what is replayed, ``hands_off`` what keeps others away, ``unit`` the service; each with what would
+    change. Where only the data differs, the unit is not restarted: the kernel has it all already."""
+
+    device: str
+    present: bool
+    bundles: tuple[persist.Bundle, persist.Bundle, persist.Bundle]
+    differences: tuple[persist.Difference, persist.Difference, persist.Difference]
+
+    @property
+    def difference(self) -> bool:
+        return any(self.differences)
+
+    @property
+    def path(self) -> str:
+        """The batch file for ``ip``; empty where nothing is kept."""
+        return batch_path(self.device, "ip") if self.present else ""
+
+    @contextlib.contextmanager
+    def around(self, run: persist.Run, change: Change) -> Iterator[None]:
+        """Bring the files up to date around the kernel's change, the body. Raises PersistError.
+
+        Others are told to keep off before the device is made, and while it changes the unit rests: it would answer
+        by replaying what stood there before. If the body fails, the files stay as they are and the unit goes on.
+        """
+        data, hands_off, unit = self.bundles
+        if self.present and self.differences[1]:
+            persist.apply(hands_off, run, self.differences[1])
+            for daemon in ("systemd-networkd", "NetworkManager"):
+                # Each reads its files anew; where one doesn't run, systemctl says so and there is nobody to tell.
+                run(["systemctl", "reload", f"{daemon}.service"])
+        name = unit_name(self.device)
+        rests = change.host.state.device != change.target.device and Path(persist.UNIT_DIR, name).exists()
+        if rests:
+            run(["systemctl", "stop", name])
+        try:
+            yield
+            if self.present:
+                persist.apply(data, run, self.differences[0])
+                self._start(run, unit, self.differences[2])
+            else:
+                for bundle in (unit, data, hands_off):
+                    persist.remove(bundle, run)
+        finally:
+            if rests and Path(persist.UNIT_DIR, name).exists():
+                run(["systemctl", "start", "--no-block", name])
+
+    def _start(self, run: persist.Run, unit: persist.Bundle, changes: persist.Difference) -> None:
+        """Not waited for: a link's event during the replay ends the unit's first round, which systemctl takes for a
+        failure; systemd begins the next one by itself."""
+        persist.apply(unit._replace(units=()), run, changes)
+        for name in unit.units if changes else ():
+            for words in (["enable", "--quiet", name], ["restart", "--no-block", name]):
+                code, out, err = run(["systemctl", *words])
+                if code:
+                    raise persist.PersistError(f"systemctl {' '.join(words)}: {(err or out).strip()}")
+
+    def as_diff(self) -> list[dict[str, str]]:
+        """Ansible's ``diff``. Of the batch files, only the lines that differ."""
+        entries = [entry for difference in self.differences[1:] for entry in difference.as_diff()]
+        for entry in self.differences[0].as_diff():
+            before, after = entry["before"].splitlines(), entry["after"].splitlines()
+            entries.append({**entry, "before": _unlike(before, after), "after": _unlike(after, before)})
+        return entries
+
+
+def _unlike(lines: list[str], others: list[str]) -> str:
+    known = set(others)
+    own = [line for line in lines if line not in known]
+    more = len(own) - vxlan_mesh.MOST_LINES
+    shown = own[: vxlan_mesh.MOST_LINES] + ([f"... and {more} more"] if more > 0 else [])
+    return "".join(f"{line}\n" for line in shown)
+
+
+def batch_path(device: str, tool: str) -> str:
+    return f"{persist.STATE_DIR}/vxlan-{device}.{tool}"
+
+
+def unit_name(device: str) -> str:
+    return f"weft-podnet-vxlan-{device}.service"
+
+
+def plan(change: Change, wanted: Wanted, keep: bool, tools: Tools) -> Kept:
+    """What is to stand on disk after this change. Raises PersistError where systemd does not run here."""
+    present = keep and wanted.present
+    if present and not persist.systemd_runs():
+        raise persist.PersistError("persist: systemd does not run on this host; set persist: false")
+    device = wanted.name
+    if present:
+        names = change.host.names
+        lines = "".join(ip_lines(change.target, device, names))
+        bridge_lines = "".join(fdb_lines(change.target, device))
+        tool, bridge = tools.get_bin_path("ip") or "ip", tools.get_bin_path("bridge") or "bridge"
+        underlay = names[change.target.device.underlay] if change.target.device else ""
+    else:
+        lines = bridge_lines = tool = bridge = underlay = ""
+    commands = [
+        f"{tool} -force -batch {batch_path(device, 'ip')}",
+        f"{bridge} -force -batch {batch_path(device, 'bridge')}",
+    ]
+    if change.target.accept_ra is not None:
+        commands.append(f"/bin/sh -c 'echo {change.target.accept_ra} >{accept_ra_path(device)}'")
+    data = persist.Bundle({batch_path(device, "ip"): lines, batch_path(device, "bridge"): bridge_lines})
+    description = f"VXLAN mesh on {device} (weft.podnet)"
+    text = replay_unit("vxlan_peer", description, [device, underlay], commands, [device])
+    unit = persist.Bundle({f"{persist.UNIT_DIR}/{unit_name(device)}": text}, (unit_name(device),))
+    bundles = (data, persist.Bundle(hands_off_files(device)), unit)
+    run = tools.run_command
+    first, second, third = (persist.difference(bundle, run, present) for bundle in bundles)
+    return Kept(device, present, bundles, (first, second, third))
+
+
+def hands_off_files(device: str) -> dict[str, str]:
+    """What tells udev, networkd and NetworkManager to leave a device alone: path -> text."""
+    stem = f"10-weft-podnet-{device}"
+    found = {
+        f"{NETWORKD_DIR}/{stem}.link": (
+            f"{HEADER}# A VTEP's MAC stands in its peers' tables: udev must not choose another one.\n"
+            f"[Match]\nOriginalName={device}\n\n[Link]\nMACAddressPolicy=none\n"
+        ),
+        f"{NETWORKD_DIR}/{stem}.network": f"{HEADER}[Match]\nName={device}\n\n[Link]\nUnmanaged=yes\n",
+    }
+    path = f"{NETWORK_MANAGER_DIR}/conf.d/{stem}.conf"
+    if Path(NETWORK_MANAGER_DIR).is_dir():
+        found[path] = f"{HEADER}[keyfile]\nunmanaged-devices+=interface-name:{device}\n"
+    return found
+
+
+def ip_lines(state: State, device: str, names: dict[int, str]) -> Iterator[str]:
+    """The mesh as commands of ``ip -batch``. Nothing of anybody's is replaced but neighbours on our own device."""
+    link = state.device
+    if link is None:
+        return
+    yield (
+        f"link add {device} address {link.mac.hex(':')} mtu {link.mtu} txqueuelen {link.txqueuelen} type vxlan "
+        f"id {link.vni} dev {names[link.underlay]} local {ip(link.local)} dstport {link.port} nolearning\n"
+    )
+    for address in state.addresses:
+        yield f"address add {ip(address)}/{len(address) * 8} dev {device}\n"
+    yield f"link set {device} up\n"
+    tunnel = {vxlan_mesh.TUNNEL: device}
+    for number, (via, oif, onlink) in state.nexthops.items():
+        dev = tunnel.get(oif) or names[oif]
+        yield f"nexthop add id {number} via {ip(via)} dev {dev}{' onlink' if onlink else ''} protocol {PROTOCOL}\n"
+    for (dst, length, metric), (nhid, via, oif, onlink, protocol) in state.routes.items():
+        if nhid:
+            yield f"route add {ip(dst)}/{length} nhid {nhid}\n"
+        else:
+            dev = tunnel.get(oif) or names[oif]
+            tail = f"{' onlink' if onlink else ''} proto {protocol}{f' metric {metric}' if metric else ''}"
+            yield f"route add {ip(dst)}/{length} via {ip(via)} dev {dev}{tail}\n"
+    for dst, mac in state.neigh.items():
+        yield f"neigh replace {ip(dst)} lladdr {mac.hex(':')} dev {device} nud permanent\n"
+
+
+def fdb_lines(state: State, device: str) -> Iterator[str]:
+    """The mesh's forwarding entries as commands of ``bridge -batch``."""
+    for mac, dst in state.fdb.items():
+        if len(mac) == 6 and len(dst) in fdb.PLAIN:
+            yield f"fdb replace {mac.hex(':')} dev {device} dst {ip(dst)} self permanent\n"

@@ -1,0 +1,269 @@
+#!/usr/bin/python
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A VXLAN mesh between nodes."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vxlan_peer
+short_description: Keeps a VXLAN mesh between nodes, as flannel's vxlan backend makes it
+version_added: 0.1.0
+author: The weft.podnet maintainers (@weft-net)
+description:
+  - Takes the device and the whole list of peers, compares both with the kernel over netlink and applies the difference.
+    No daemon and no API server take part.
+  - The kernel state is flanneld's, object for object. The device has its attributes; each peer has a neighbour entry,
+    an FDB entry and an onlink route. The route leads through a nexthop object where the kernel has them (Linux 5.3),
+    since plain routes on one device cost O(n^2).
+  - A device of that name that is not ours, or one that a running flanneld manages, is an error. Ours is one that
+    carries our mark (its address's or a nexthop object's protocol number 87), or the VNI and the MAC asked for. So a
+    device that a stopped flanneld left behind is taken over by giving its address as O(mac).
+  - Of the routes to a listed pod CIDR, flanneld's leftover with the same next hop and one made by
+    M(weft.podnet.pod_route) are taken over without a gap. Any other is an error that shows it. Other people's routes
+    and nexthop objects are never changed.
+  - A peer whose pod CIDR would take traffic from the host's own subnets, the default route's gateway, the ssh
+    connection the run arrives by, or O(protect), is refused before anything changes. If the kernel refuses one object,
+    or the way back is lost all the same, the state from before returns.
+  - A node with two IP families calls the module twice, once for each.
+requirements:
+  - Linux 4.20 or newer
+  - pyroute2 0.7.2 or newer (Debian's python3-pyroute2), when the device must be made or changed
+  - iproute2 and systemd on the host where O(persist=true)
+attributes:
+  check_mode:
+    description: Nothing is changed; the result is the one a run would have.
+    support: full
+  diff_mode:
+    description: The attributes, entries, files and units that differ, as they are and as they will be.
+    support: full
+options:
+  name:
+    description: The device. Its default is V(flannel.<vni>), or V(flannel-v6.<vni>) over IPv6.
+    type: str
+  vni:
+    description: The VXLAN network identifier. Another one than the device has makes it anew.
+    type: int
+    default: 1
+  port:
+    description: The UDP port. Another one than the device has makes it anew.
+    type: int
+    default: 8472
+  local:
+    description: This node's underlay address. Required unless O(state=absent).
+    type: str
+  underlay:
+    description: The underlay's interface. Its default is the one that carries O(local).
+    type: str
+  mtu:
+    description: The device's MTU. Its default is the underlay's less the outer headers, 50 bytes, or 70 over IPv6.
+    type: int
+  mac:
+    description: The device's MAC. Its default is derived from O(node) and O(vni), the same on every run.
+    type: str
+  node:
+    description: This node's name, for O(mac). Its default is the inventory's name of the host.
+    type: str
+  address:
+    description:
+      - The first address of this node's own pod CIDR, such as 10.244.0.0, which becomes the device's /32 (or /128).
+      - Its IP family is the mesh's; all other addresses must be of it. Required unless O(state=absent).
+    type: str
+  peers:
+    description:
+      - The other nodes, in one list of mappings. Required unless O(state=absent).
+      - C(name) is the node's name, C(pod_cidr) its pod CIDR, C(public_ip) its underlay address.
+      - C(vtep_mac) is its device's MAC; the default is derived from C(name) and O(vni), as O(mac) is.
+    type: list
+    elements: dict
+  purge:
+    description:
+      - Remove the entries of peers that are not listed. The device is the mesh's own, so are all of its single
+        addresses and its permanent neighbour and FDB entries.
+      - V(false) lets them stay; single peers are removed by listing all others with V(true).
+    type: bool
+    default: true
+  direct_routing:
+    description: Peers that are reached without a gateway get a plain route to their address instead of the tunnel.
+    type: bool
+    default: false
+  protect:
+    description: Networks and addresses that no peer's pod CIDR may take traffic from, such as the API server's address.
+    type: list
+    elements: str
+    default: []
+  state:
+    description: With V(absent), the device and all that belongs to the mesh is removed. O(peers) is then ignored.
+    type: str
+    choices: [present, absent]
+    default: present
+  persist:
+    description:
+      - Keep batch files for C(ip) and C(bridge) under C(/etc/weft-podnet), and a systemd unit that replays them at
+        boot, whenever one of the two links comes up, and when the device is deleted.
+      - Also tells systemd-udevd, systemd-networkd and NetworkManager to leave the device alone.
+      - V(false) removes all of these.
+    type: bool
+    default: true
+seealso:
+  - module: weft.podnet.pod_route
+"""
+
+EXAMPLES = r"""
+- name: A mesh of three nodes, seen from the first
+  weft.podnet.vxlan_peer:
+    local: 172.16.0.3
+    address: 10.244.0.0
+    peers:
+      - name: worker-2
+        pod_cidr: 10.244.1.0/24
+        public_ip: 172.16.0.4
+      - name: worker-3
+        pod_cidr: 10.244.2.0/24
+        public_ip: 172.16.0.5
+        vtep_mac: 5e:0a:77:82:8c:24
+
+- name: Take the mesh away
+  weft.podnet.vxlan_peer:
+    state: absent
+"""
+
+RETURN = r"""
+added:
+  description: Names of the peers that were unknown to the kernel.
+  returned: success
+  type: list
+  elements: str
+  sample: [worker-2]
+replaced:
+  description: Names of the peers of which something was missing or different.
+  returned: success
+  type: list
+  elements: str
+removed:
+  description: Pod CIDRs of the peers that are gone; the kernel keeps no names.
+  returned: success
+  type: list
+  elements: str
+device:
+  description: The device as it is now; empty when it is gone.
+  returned: success
+  type: dict
+  contains:
+    name:
+      description: Its name.
+      type: str
+    vni:
+      description: Its VXLAN network identifier.
+      type: int
+    port:
+      description: Its UDP port.
+      type: int
+    underlay:
+      description: The interface it sends by.
+      type: str
+    local:
+      description: The address it sends from.
+      type: str
+    mtu:
+      description: Its MTU.
+      type: int
+    mac:
+      description: Its MAC, which the other nodes need as C(vtep_mac).
+      type: str
+    address:
+      description: The address it carries.
+      type: str
+counts:
+  description: How many peers are listed, and how many routes, nexthop objects, neighbour and FDB entries the mesh has.
+  returned: success
+  type: dict
+  sample: {fdb: 2, neigh: 2, nexthops: 2, peers: 2, routes: 2}
+persisted:
+  description: The batch file for C(ip) that is replayed at boot; empty without one.
+  returned: success
+  type: str
+  sample: /etc/weft-podnet/vxlan-flannel.1.ip
+"""
+
+import gc
+import platform
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.weft.podnet.plugins.module_utils import (
+    lock,
+    persist,
+    vxlan_apply,
+    vxlan_host,
+    vxlan_mesh,
+    vxlan_persist,
+)
+from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError
+from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
+from ansible_collections.weft.podnet.plugins.module_utils.vxlan_spec import Wanted, check
+
+# What a peer is made of is checked by vxlan_spec: the framework's own check takes 0.2 s for 10,000 of them.
+ARGUMENTS: dict[str, Any] = {
+    "name": {"type": "str"},
+    "vni": {"type": "int", "default": 1},
+    "port": {"type": "int", "default": 8472},
+    "local": {"type": "str"},
+    "underlay": {"type": "str"},
+    "mtu": {"type": "int"},
+    "mac": {"type": "str"},
+    "node": {"type": "str"},
+    "address": {"type": "str"},
+    "peers": {"type": "list", "elements": "dict"},
+    "purge": {"type": "bool", "default": True},
+    "direct_routing": {"type": "bool", "default": False},
+    "protect": {"type": "list", "elements": "str", "default": []},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "persist": {"type": "bool", "default": True},
+}
+
+
+def run(module: AnsibleModule, wanted: Wanted) -> dict[str, Any]:
+    """Observe, plan, apply unless in check mode; returns the module's result."""
+    with Channel() as channel:
+        host = vxlan_host.observe(channel, wanted)
+        change = vxlan_host.decide(channel, host, wanted)
+        kept = vxlan_persist.plan(change, wanted, module.params["persist"], module)
+        if (change.changed or kept.difference) and not module.check_mode:
+            with kept.around(module.run_command, change):
+                if change.changed:
+                    vxlan_apply.apply(channel, change, wanted)
+    text = vxlan_mesh.Text(wanted.name, host.names)
+    added, replaced, removed = vxlan_mesh.affected(wanted, host.state, change.changes)
+    mesh = vxlan_mesh.diff(host.state, change.target, change.changes, text)
+    return {
+        "changed": change.changed or bool(kept.difference),
+        "added": added,
+        "replaced": replaced,
+        "removed": removed,
+        "device": text.device_facts(change.target),
+        "counts": vxlan_mesh.counts(wanted, change.target),
+        "persisted": kept.path,
+        "diff": [{"before_header": wanted.name, "after_header": wanted.name, **mesh}, *kept.as_diff()],
+    }
+
+
+def main() -> None:
+    # Nothing here makes reference cycles, and looking for them among 100,000 objects takes a third of the time.
+    gc.disable()
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    # The peers are not sent back: with 10,000 of them that takes longer than all the rest.
+    said = {"module_args": {**module.params, "peers": f"{len(module.params['peers'] or [])} peers"}}
+    try:
+        wanted = check(module.params, platform.node())
+        with lock.hold(f"vxlan-{wanted.name}"):
+            result = run(module, wanted)
+    except (Refused, NetlinkError, persist.PersistError, lock.LockError) as error:
+        module.fail_json(msg=str(error), invocation=said)
+    module.exit_json(**result, invocation=said)
+
+
+if __name__ == "__main__":
+    main()
