@@ -97,8 +97,12 @@ def _systemctl(run: Run, *arguments: str) -> None:
         raise PersistError(f"systemctl {' '.join(arguments)}: {(err or out).strip()}")
 
 
-def apply(bundle: Bundle, run: Run, changes: Difference) -> None:
-    """Write the files that differ, then enable and (re)start the units concerned. Raises PersistError."""
+def apply(bundle: Bundle, run: Run, changes: Difference, wait: bool = True) -> None:
+    """Write the files that differ, then enable and (re)start the units concerned. Raises PersistError.
+
+    Without ``wait``, systemd starts them in its own time: a unit that waits for a link's event may meet one during its
+    first round, which systemctl would take for a failure, while systemd simply begins the next round.
+    """
     written = [path for path in bundle.files if path in changes.after]
     try:
         for path in written:
@@ -110,7 +114,7 @@ def apply(bundle: Bundle, run: Run, changes: Difference) -> None:
     for unit in bundle.units:
         if written or unit in changes.after:
             _systemctl(run, "enable", "--quiet", unit)
-            _systemctl(run, "restart", unit)
+            _systemctl(run, "restart", *([] if wait else ["--no-block"]), unit)
 
 
 def remove(bundle: Bundle, run: Run) -> None:

@@ -102,7 +102,7 @@ class Kept(NamedTuple):
     def apply(self, run: persist.Run) -> None:
         """Raises PersistError."""
         if self.present:
-            persist.apply(self.bundle, run, self.difference)
+            persist.apply(self.bundle, run, self.difference, wait=False)
         else:
             persist.remove(self.bundle, run)
 

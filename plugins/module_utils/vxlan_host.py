@@ -27,7 +27,6 @@ from ansible_collections.weft.podnet.plugins.module_utils.netlink import (
     wire,
 )
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError
-from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 from ansible_collections.weft.podnet.plugins.module_utils.route_spec import PROTOCOL
 from ansible_collections.weft.podnet.plugins.module_utils.vxlan_spec import Peer, Wanted
 
@@ -172,7 +171,7 @@ def decide(channel: Channel, host: Host, wanted: Wanted) -> Change:
     state = host.state
     if not wanted.present:
         if problems:
-            raise Refused(problems)
+            raise vxlan_spec.refusal(problems)
         target = vxlan_mesh.nothing()
         return Change(host, target, vxlan_mesh.plan(state, target, True), _protected(host, wanted))
     device = _device(host, wanted, problems)
@@ -181,7 +180,7 @@ def decide(channel: Channel, host: Host, wanted: Wanted) -> Change:
     problems += _clashes(host, wanted)
     direct = _direct(channel, wanted, problems) if wanted.direct_routing else {}
     if device is None or problems:
-        raise Refused(problems)
+        raise vxlan_spec.refusal(problems)
     # A host without IPv6 has no such setting; a device that is yet to be made will have it where others do.
     ra = "0" if accept_ra("lo") is not None else None
     hops = state.nexthops if host.objects is not None else None
@@ -190,7 +189,7 @@ def decide(channel: Channel, host: Host, wanted: Wanted) -> Change:
     if vxlan_mesh.must_be_made_anew(state.device, device) and host.found is not None:
         problems += _would_go_along(host, host.found.number, wanted)
     if problems:
-        raise Refused(problems)
+        raise vxlan_spec.refusal(problems)
     if not wanted.purge:
         target = vxlan_mesh.reached(state, target, changes)
     return Change(host, target, changes, protected)

@@ -74,23 +74,13 @@ class Kept(NamedTuple):
             yield
             if self.present:
                 persist.apply(data, run, self.differences[0])
-                self._start(run, unit, self.differences[2])
+                persist.apply(unit, run, self.differences[2], wait=False)
             else:
                 for bundle in (unit, data, hands_off):
                     persist.remove(bundle, run)
         finally:
             if rests and Path(persist.UNIT_DIR, name).exists():
                 run(["systemctl", "start", "--no-block", name])
-
-    def _start(self, run: persist.Run, unit: persist.Bundle, changes: persist.Difference) -> None:
-        """Not waited for: a link's event during the replay ends the unit's first round, which systemctl takes for a
-        failure; systemd begins the next one by itself."""
-        persist.apply(unit._replace(units=()), run, changes)
-        for name in unit.units if changes else ():
-            for words in (["enable", "--quiet", name], ["restart", "--no-block", name]):
-                code, out, err = run(["systemctl", *words])
-                if code:
-                    raise persist.PersistError(f"systemctl {' '.join(words)}: {(err or out).strip()}")
 
     def as_diff(self) -> list[dict[str, str]]:
         """Ansible's ``diff``. Of the batch files, only the lines that differ."""

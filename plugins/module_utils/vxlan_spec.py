@@ -27,6 +27,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 _ZERO_MAC = b"\0" * 6
 # As many as the numbers of a mesh's nexthop objects allow with room to spare (vxlan_mesh).
 MOST_PEERS = 100_000
+MOST_PROBLEMS = 100
 # The outer headers: Ethernet 14, IP 20 or 40, UDP 8, VXLAN 8.
 OVERHEAD = {4: 50, 6: 70}
 LEAST_MTU = {4: 68, 6: 1280}
@@ -112,7 +113,7 @@ def check(options: Mapping[str, Any], node: str) -> Wanted:
         own = (address.packed if address else b"", local.packed if local else b"", mac)
         problems += _clashes(peers, version, own)
     if problems:
-        raise Refused(problems)
+        raise refusal(problems)
     return Wanted(
         present,
         names[0] or device_name(vni, version),
@@ -129,6 +130,12 @@ def check(options: Mapping[str, Any], node: str) -> Wanted:
         _flag(options, "direct_routing", False),
         protect,
     )
+
+
+def refusal(problems: list[str]) -> Refused:
+    """All problems at once, as far as anybody reads on: one mistake in a template spoils ten thousand peers."""
+    more = len(problems) - MOST_PROBLEMS
+    return Refused(problems[:MOST_PROBLEMS] + ([f"... and {more} more problems"] if more > 0 else []))
 
 
 def _given(options: Mapping[str, Any], key: str, default: Any) -> Any:

@@ -16,7 +16,7 @@ description:
     No daemon and no API server take part.
   - The kernel state is flanneld's, object for object. The device has its attributes; each peer has a neighbour entry,
     an FDB entry and an onlink route. The route leads through a nexthop object where the kernel has them (Linux 5.3),
-    since plain routes on one device cost O(n^2).
+    since the cost of plain routes on one device grows with the square of their number.
   - A device of that name that is not ours, or one that a running flanneld manages, is an error. Ours is one that
     carries our mark (its address's or a nexthop object's protocol number 87), or the VNI and the MAC asked for. So a
     device that a stopped flanneld left behind is taken over by giving its address as O(mac).

@@ -45,7 +45,7 @@ def some(count: int, start: int = 1, mac: int = 0) -> list[dict[str, str]]:
     return [
         {
             "name": f"worker-{number}",
-            "pod_cidr": f"10.{128 + number // 256}.{number % 256}.0/24",
+            "pod_cidr": f"{10 + (32768 + number) // 65536}.{(128 + number // 256) % 256}.{number % 256}.0/24",
             "public_ip": f"172.{40 + number // 65536}.{number // 256 % 256}.{number % 256}",
             "vtep_mac": f"02:00:{mac:02x}:{number // 65536:02x}:{number // 256 % 256:02x}:{number % 256:02x}",
         }

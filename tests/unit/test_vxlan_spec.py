@@ -105,6 +105,12 @@ def test_all_problems_at_once() -> None:
     ]  # fmt: skip
 
 
+def test_a_flood_of_problems_is_cut_short() -> None:
+    with pytest.raises(Refused) as refused:
+        check([{**N2, "name": str(number), "pod_cidr": "nowhere"} for number in range(1000)])
+    assert len(refused.value.problems) == 101 and refused.value.problems[-1] == "... and 900 more problems"
+
+
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner) |
        st.dictionaries(st.sampled_from([*vxlan_spec.KEYS, "x"]), inner), max_leaves=6))  # fmt: skip
 def test_no_peers_whatever_make_a_traceback(peers: Any) -> None:
