@@ -40,7 +40,7 @@ class ActionModule(ActionBase):
         names = list(task_vars["groups"].get(group, []))
         if not names:
             raise Refused([f"inventory: the group {group} has no hosts; list the workers there"])
-        hosts = {name: self._variables(task_vars["hostvars"][name]) for name in names}
+        hosts = {name: inventory.typed(self._variables(task_vars["hostvars"][name])) for name in names}
         problems = [line for name in names for line in inventory.check_host(name, hosts[name])]
         values = inventory.common(inventory.cluster_names(), hosts, problems)
         if problems:

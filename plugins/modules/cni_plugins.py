@@ -49,7 +49,7 @@ EXAMPLES = r"""
 
 - name: Install a release that lies on the host
   weft.podnet.cni_plugins:
-    archive: /var/tmp/cni-plugins-linux-amd64-v1.6.2.tgz
+    archive: /srv/cni-plugins-linux-amd64-v1.6.2.tgz
     sha256: "{{ sha256_of_the_release }}"
 """
 

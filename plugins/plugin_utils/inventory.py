@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
+
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 from ansible_collections.weft.podnet.plugins.plugin_utils import cluster
 
@@ -32,6 +34,28 @@ def schema() -> dict[str, Any]:
 def default(name: str) -> Any:
     """A variable's default; None for one without."""
     return schema()["properties"][name].get("default")
+
+
+def typed(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables with texts read as what the schema wants: ``-e podnet_verify=false`` gives a text.
+
+    A text that can't be read so stays one, for the check to name.
+    """
+    rules = schema()["properties"]
+    return {name: _read(value, rules.get(name, {}).get("type")) for name, value in variables.items()}
+
+
+def _read(value: Any, kind: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        if kind == "boolean":
+            return boolean(value)
+        if kind in ("integer", "number"):
+            return int(value) if kind == "integer" else float(value)
+    except (TypeError, ValueError):
+        pass
+    return value
 
 
 def check_host(name: str, variables: Mapping[str, Any]) -> list[str]:

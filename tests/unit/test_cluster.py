@@ -120,4 +120,16 @@ def test_variables_are_checked_with_the_nearest_name() -> None:
 def test_what_holds_for_the_cluster_is_the_same_everywhere() -> None:
     told: list[str] = []
     inventory.common(["podnet_backend"], {"a": {"podnet_backend": "bridge"}, "b": {}}, told)
-    assert told == ['podnet_backend: must be the same on all workers, found "bridge" on a; "routes" on b']
+    assert told == ['podnet_backend: must be the same on all workers, found "bridge" on a; "vxlan" on b']
+
+
+def test_texts_from_the_command_line_are_read_as_the_schema_wants() -> None:
+    given = {
+        "podnet_verify": "false",
+        "podnet_vxlan_vni": "42",
+        "podnet_backend": "routes",
+        "podnet_masquerade": "maybe",
+    }
+    typed = inventory.typed(given)
+    assert typed == {**given, "podnet_verify": False, "podnet_vxlan_vni": 42}
+    assert inventory.check_host("w0", typed) == ["w0: podnet_masquerade: expected boolean, found 'maybe'"]
