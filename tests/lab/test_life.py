@@ -193,7 +193,7 @@ def test_plugins_from_a_release_archive(lab: Lab, tmp_path: Path) -> None:
         for plugin in Path("/usr/lib/cni").iterdir():
             content.add(plugin, f"./{plugin.name}")
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    release = {"podnet_cni_plugins_source": "archive", "podnet_cni_plugins_archive": str(archive)}
+    release: dict[str, Any] = {"podnet_cni_plugins_source": "archive", "podnet_cni_plugins_archive": str(archive)}
 
     before = lab.snapshots()
     unchecked = lab.play("site", podnet_verify=False, **release)
