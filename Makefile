@@ -53,6 +53,14 @@ nodes: .venv/ready-dev ## the playbooks, on real nodes: their whole life, and ev
 molecule: .venv/ready-dev ## the roles, in the lab (SCENARIO=name for one)
 	@for scenario in $(SCENARIO); do molecule test -s $$scenario || exit 1; done
 
+.PHONY: bench
+bench: .venv/ready-dev ## what the mesh costs, against other tools: an hour or more (docs/benchmarks.md)
+	python tests/bench/bench.py
+
+.PHONY: bench-quick
+bench-quick: .venv/ready-dev ## the same on a small scale: do the benchmarks still work?
+	python tests/bench/bench.py --quick --rounds 2 --json build/bench-quick.json
+
 .PHONY: lint
 lint: .venv/ready-dev ## ruff, mypy, ansible-lint, docs, changelog, sanity
 	ruff check .

@@ -10,7 +10,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-from ansible_collections.weft.podnet.plugins.module_utils.vxlan_spec import check
+from ansible_collections.weft.podnet.plugins.module_utils.vxlan_spec import check, pack
 
 
 class ActionModule(ActionBase):
@@ -21,4 +21,5 @@ class ActionModule(ActionBase):
             check(args, args["node"])
         except Refused as refused:
             return {**result, "failed": True, "changed": False, "msg": str(refused), "problems": refused.problems}
+        args["peers"] = pack(args.get("peers"))
         return {**result, **self._execute_module(module_args=args, task_vars=task_vars)}

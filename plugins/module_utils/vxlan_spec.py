@@ -9,11 +9,14 @@ out afterwards.
 
 from __future__ import annotations
 
+import base64
 import bisect
 import difflib
 import hashlib
+import json
 import re
 import socket
+import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +25,7 @@ from ansible_collections.weft.podnet.plugins.module_utils.problems import Refuse
 
 KEYS = ("name", "pod_cidr", "public_ip", "vtep_mac")
 _KNOWN = frozenset(KEYS)
+_PACKED = "zlib:"
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 _ZERO_MAC = b"\0" * 6
@@ -105,7 +109,7 @@ def check(options: Mapping[str, Any], node: str) -> Wanted:
     mac = _own_mac(options, str(_given(options, "node", node)), vni, problems)
     protect = route_spec.networks(_given(options, "protect", []), "protect", problems)
     peers: list[Peer] = []
-    given = _given(options, "peers", None)
+    given = _listed(_given(options, "peers", None))
     if present and not isinstance(given, (list, tuple)):
         problems.append(f"peers: expected a list of mappings with {', '.join(KEYS)}, found {given!r}")
     elif present:
@@ -141,6 +145,29 @@ def refusal(problems: list[str]) -> Refused:
 def _given(options: Mapping[str, Any], key: str, default: Any) -> Any:
     value = options.get(key)
     return default if value is None else value
+
+
+def pack(peers: Any) -> Any:
+    """Peers as one short text, for the way to the host; what is no list stays as it is.
+
+    The framework copies and checks every element of a structure, and a host that gets its program by standard input
+    (pipelining) reads a long line of it in quadratic time: 10,000 peers as they stand cost it 0.7 s, packed nothing.
+    """
+    if not isinstance(peers, (list, tuple)):
+        return peers
+    return _PACKED + base64.b64encode(zlib.compress(json.dumps(peers).encode(), 1)).decode()
+
+
+def _listed(value: Any) -> Any:
+    """Packed or JSON text as what it holds; anything else, and text that is neither, as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        if value.startswith(_PACKED):
+            value = zlib.decompress(base64.b64decode(value[len(_PACKED) :]))
+        return json.loads(value)
+    except (ValueError, zlib.error):
+        return value
 
 
 def _flag(options: Mapping[str, Any], key: str, default: bool) -> bool:
@@ -223,7 +250,7 @@ def read(peers: Sequence[Any], version: int, vni: int, problems: list[str]) -> l
                 and packed != _ZERO_MAC
                 and public != no_address
                 and name
-                and type(name) is not int
+                and not isinstance(name, int)
                 and peer.keys() <= _KNOWN
                 and (mac is None or len(mac) == 17)
                 and prefix.isdigit()
