@@ -47,7 +47,7 @@ integration: .venv/ready-dev ## the modules, against the kernel, in network name
 
 .PHONY: nodes
 nodes: .venv/ready-dev ## the playbooks, on real nodes: their whole life, and everything they must refuse
-	python -m pytest tests/lab
+	python -m pytest tests/lab --numprocesses 2 --dist loadfile
 
 .PHONY: molecule
 molecule: .venv/ready-dev ## the roles, in the lab (SCENARIO=name for one)

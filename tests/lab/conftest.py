@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +16,8 @@ from support.lab import Lab, fresh
 @pytest.fixture
 def lab() -> Iterator[Lab]:
     """Nodes nobody has touched, for one test."""
-    with fresh("test") as lab:
+    # One for each process of the test run: a lab's addresses are its own.
+    with fresh(f"test-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}") as lab:
         yield lab
 
 
