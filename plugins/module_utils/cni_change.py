@@ -168,7 +168,7 @@ def _live_text(name: str, network: cni.Network, found: cni_host.Live, what: str)
         f"{name}: pods of network '{network.name}' are live ({len(found.leases)} in {found.kept_in}: {some}{ports}). "
         f"When its configuration is {what}, new pods get addresses that are in use, and the leases and rules of the "
         "old ones are never released. Drain the node first (kubectl drain NODE --ignore-daemonsets), or set "
-        "allow_live_pods: true"
+        "allow_live_pods: true (podnet_allow_live_pods in the playbooks)"
     )
 
 

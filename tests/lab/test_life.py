@@ -12,8 +12,12 @@ import re
 import signal
 import subprocess
 import tarfile
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +62,20 @@ def gateway_server(lab: Lab, folder: Path) -> Iterator[dict[str, Any]]:
     finally:
         server.terminate()
         server.wait(10)
+
+
+@contextmanager
+def publisher(folder: Path) -> Iterator[str]:
+    """An HTTP server on this machine that offers a folder; its address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def pod_request(lab: Lab, node: str, target: dict[str, Any]) -> dict[str, Any]:
@@ -203,14 +221,23 @@ def test_plugins_from_a_release_archive(lab: Lab, tmp_path: Path) -> None:
     assert not unlike(before, lab.snapshots())
     # As the publisher does it: the checksum beside the archive, found by address.
     Path(f"{archive}.sha256").write_text(f"{digest}  {archive.name}\n")
-    release["podnet_cni_plugins_archive"] = f"file://{archive}"
-    from_url = lab.play("site", podnet_cache_dir=str(tmp_path / "cache"), **release)
+    with publisher(tmp_path) as address:
+        release["podnet_cni_plugins_archive"] = f"{address}/{archive.name}"
+        from_url = lab.play("site", podnet_cache_dir=str(tmp_path / "cache"), **release)
+        again = lab.play("site", podnet_cache_dir=str(tmp_path / "cache"), podnet_verify=False, **release)
     assert from_url.code == 0 and "12 of 12 promised pairs pass" in from_url.output, from_url.output
     assert f"/opt/weft-podnet/cni-plugins/{digest[:16]}/bridge" in lab.exec(
         "worker-1", "readlink", "/opt/cni/bin/bridge"
     )
-    again = lab.play("site", podnet_cache_dir=str(tmp_path / "cache"), podnet_verify=False, **release)
     assert set(again.changed.values()) == {0}, again.output
+
+
+def test_two_runs_at_once(lab: Lab) -> None:
+    with ThreadPoolExecutor() as pool:
+        runs = list(pool.map(lambda _run: lab.play("site", podnet_verify=False), range(2)))
+    assert [run.code for run in runs] == [0, 0], runs[0].output + runs[1].output
+    proof = lab.play("site")
+    assert "12 of 12 promised pairs pass" in proof.output and set(proof.changed.values()) == {0}, proof.output
 
 
 def test_a_killed_verification_leaves_nothing_that_the_next_does_not_remove(lab: Lab) -> None:

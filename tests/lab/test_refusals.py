@@ -88,12 +88,31 @@ def test_a_stranger_on_the_route(untouched: Lab) -> None:
         untouched.exec("worker-1", "ip", "route", "del", "10.244.1.0/24")
 
 
-def test_a_reset_under_live_pods(lab: Lab) -> None:
+POD = """
+mkdir -p /srv/pod/usr /srv/pod/proc && ln -sfn usr/lib /srv/pod/lib && ln -sfn usr/lib64 /srv/pod/lib64
+ctr --namespace other run --detach --rootfs --cni --cpu-shares 0 \\
+    --mount type=bind,src=/usr,dst=/usr,options=rbind:ro /srv/pod other /usr/bin/sleep 600
+"""
+
+
+def test_a_reset_under_pods_of_others(lab: Lab) -> None:
+    """One pod on one worker, and all workers keep what they have."""
+    assert lab.play("site", podnet_verify=False).code == 0
+    lab.sh("worker-2", POD)
+    before = lab.snapshots()
+    told = lab.play("reset")
+    assert told.code != 0 and "10.244.1." in told.output and "podnet_allow_live_pods" in told.output, told.output
+    assert not unlike(before, lab.snapshots())
+    lab.exec("worker-2", "ctr", "--namespace", "other", "task", "kill", "--signal", "KILL", "other")
+    assert lab.play("reset", podnet_allow_live_pods=True).code == 0
+    assert "cni0" not in lab.exec("worker-2", "ip", "link")
+
+
+def test_changes_under_live_pods(lab: Lab) -> None:
     assert lab.play("site", podnet_verify=False).code == 0
     started = lab.module("worker-1", "pod_probe", {"state": "started", "node": "worker-1"})
     assert started.code == 0, started.output
     before = json.loads(lab.exec("worker-1", "cat", "/etc/cni/net.d/10-bridge.conf"))
-    # The reset itself removes probe pods, so the role is asked for what it refuses to pull away.
     removal = {"name": "10-bridge.conf", "state": "absent"}
     told = lab.module("worker-1", "cni_config", removal)
     assert told.code != 0 and "allow_live_pods" in told.output, told.output
