@@ -5,23 +5,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import contextlib
 from typing import Any
 
-import yaml
-from ansible.parsing.yaml.dumper import AnsibleDumper
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.weft.podnet.plugins.module_utils import files
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-from ansible_collections.weft.podnet.plugins.plugin_utils import cluster, inventory, plan_file
-
-LOCK_NAME = "podnet.lock.yml"
-LOCK_HEAD = """\
-# Written by weft.podnet: which pod subnet each worker was given. Keep it with the inventory (in version control):
-# a worker keeps its subnet whoever else comes or goes. A worker that leaves the inventory leaves this file.
----
-"""
+from ansible_collections.weft.podnet.plugins.plugin_utils import cluster, inventory, lock_file, plan_file
 
 
 class ActionModule(ActionBase):
@@ -45,15 +35,17 @@ class ActionModule(ActionBase):
         values = inventory.common(inventory.cluster_names(), hosts, problems)
         if problems:
             raise Refused(problems)
-        path = self._lock_path(values, hosts[names[0]])
-        locked = _read_lock(path)
+        path = lock_file.path(values["podnet_lock_file"], hosts[names[0]].get("inventory_dir"))
         workers = [inventory.worker(name, hosts[name]) for name in names]
         settings = inventory.settings(values)
-        nodes = [node.as_dict() for node in cluster.plan(settings, workers, locked)]
-        lock = {node["name"]: node["pod_subnets"] for node in nodes}
-        before, after = _lock_text(locked), _lock_text(lock)
-        if before != after and not self._task.check_mode:
-            _write_lock(path, after)
+        # What a run reads, it writes: two at once must not allot one subnet twice. A dry run waits for nobody.
+        with contextlib.nullcontext() if self._task.check_mode else lock_file.hold(path):
+            locked = lock_file.read(path)
+            nodes = [node.as_dict() for node in cluster.plan(settings, workers, locked.pod_subnets())]
+            lock = locked.with_pod_subnets({node["name"]: node["pod_subnets"] for node in nodes})
+            before, after = locked.text(), lock.text()
+            if before != after and not self._task.check_mode:
+                lock_file.write(path, lock)
         vxlan = {key: values[f"podnet_vxlan_{key}"] for key in ("vni", "port", "direct_routing")}
         plan = {"backend": settings.backend, "pod_cidrs": settings.pod_cidrs, "vxlan": vxlan, "nodes": nodes}
         for folder in {variables.get("inventory_dir") for variables in hosts.values()}:
@@ -70,44 +62,9 @@ class ActionModule(ActionBase):
         wanted = [name for name in variables if name.startswith("podnet_")]
         return {name: variables[name] for name in [*wanted, "ansible_host", "inventory_dir"] if name in variables}
 
-    @staticmethod
-    def _lock_path(values: dict[str, Any], variables: dict[str, Any]) -> Path:
-        if values["podnet_lock_file"]:
-            return Path(values["podnet_lock_file"]).expanduser()
-        folder = variables.get("inventory_dir")
-        if not folder:
-            raise Refused(["podnet_lock_file: this inventory is no file; say where to keep the workers' pod subnets"])
-        return Path(folder) / LOCK_NAME
-
-
-def _read_lock(path: Path) -> dict[str, list[str]]:
-    text = files.read_text(path)
-    try:
-        content = yaml.safe_load(text or "") or {}
-        subnets = content.get("pod_subnets") or {}
-        return {str(name): [str(subnet) for subnet in values] for name, values in subnets.items()}
-    except (yaml.YAMLError, AttributeError, TypeError) as error:
-        raise Refused(
-            [f"{path}: expected pod_subnets, a list of networks by worker; mend it or restore it: {error}"]
-        ) from error
-
-
-def _lock_text(subnets: dict[str, list[str]]) -> str:
-    if not subnets:
-        return ""
-    text = yaml.dump({"pod_subnets": subnets}, Dumper=AnsibleDumper, default_flow_style=None, width=120)
-    return f"{LOCK_HEAD}{text}"
-
 
 def _write_plan(inventory_dir: str | None, plan: dict[str, Any]) -> None:
     try:
         plan_file.write(inventory_dir, plan)
     except OSError as error:
         raise Refused([f"{plan_file.path(inventory_dir)}: can't be written ({error.strerror})"]) from error
-
-
-def _write_lock(path: Path, text: str) -> None:
-    try:
-        files.write_atomic(path, text)
-    except OSError as error:
-        raise Refused([f"{path}: can't be written ({error.strerror}); set podnet_lock_file"]) from error

@@ -5,15 +5,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
-import tarfile
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
+from ansible_collections.weft.podnet.plugins.module_utils import release_archive, releases
 
 # Unpacked releases, one folder each, named by the archive's checksum.
 RELEASES = Path("/opt/weft-podnet/cni-plugins")
@@ -32,52 +29,12 @@ def release_folder(sha256: str) -> Path:
     return RELEASES / sha256[:16]
 
 
-def sha256_of(path: str) -> str:
-    """The hexadecimal SHA-256 of a file. Raises OSError."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def unpack(archive: str, sha256: str) -> Path:
     """Unpack a checked release next to the others, whole or not at all. Raises Refused."""
     folder = release_folder(sha256)
-    if folder.is_dir():
-        return folder
-    try:
-        found = sha256_of(archive)
-        if found != sha256:
-            raise Refused([f"{archive}: its SHA-256 is {found}, expected {sha256}; nothing is unpacked"])
-        RELEASES.mkdir(mode=0o755, parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".unpack-", dir=RELEASES))
-        try:
-            _extract(archive, temporary)
-            temporary.chmod(0o755)
-            temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    except (OSError, tarfile.TarError, EOFError) as error:
-        raise Refused([f"{archive}: can't be unpacked: {error}; nothing is changed"]) from error
+    if not folder.is_dir():
+        release_archive.unpack(archive, sha256, folder)
     return folder
-
-
-def _extract(archive: str, folder: Path) -> None:
-    """Plain files of the archive's top level only: a plugin release holds nothing else."""
-    with tarfile.open(archive) as content:
-        for member in content:
-            name = os.path.normpath(member.name)
-            if member.isdir() and name == ".":
-                continue
-            if not member.isfile() or "/" in name or name.startswith(".."):
-                raise Refused([f"{archive}: holds {member.name!r}, which is no plain file of its top level"])
-            stream = content.extractfile(member)
-            if stream is None:
-                continue
-            with stream, (folder / name).open("wb") as target:
-                shutil.copyfileobj(stream, target)
-            (folder / name).chmod(0o755 if member.mode & 0o111 else 0o644)
 
 
 def plan(bin_dir: Path, source: Path | None) -> Links:
@@ -120,10 +77,7 @@ def apply(bin_dir: Path, links: Links) -> None:
     """Make, turn and remove links; each turns in one step, so a pod that starts meanwhile finds a plugin."""
     bin_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     for name, target in links.make.items():
-        temporary = bin_dir / f".{name}.podnet"
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(target)
-        temporary.replace(bin_dir / name)
+        releases.turn_link(bin_dir / name, target)
     for name in links.remove:
         (bin_dir / name).unlink(missing_ok=True)
 
