@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +14,8 @@ from ansible_collections.weft.podnet.plugins.module_utils import (
     route_spec,
     vxlan_flanneld,
     vxlan_mesh,
+    vxlan_ownership,
+    vxlan_peers,
     vxlan_spec,
     way_back,
 )
@@ -28,9 +30,9 @@ from ansible_collections.weft.podnet.plugins.module_utils.netlink import (
 )
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError
 from ansible_collections.weft.podnet.plugins.module_utils.route_spec import PROTOCOL
-from ansible_collections.weft.podnet.plugins.module_utils.vxlan_spec import Peer, Wanted
-
-Routes = list[tuple[route.Key, route.Value]]
+from ansible_collections.weft.podnet.plugins.module_utils.vxlan_ownership import Routes
+from ansible_collections.weft.podnet.plugins.module_utils.vxlan_peers import Peer
+from ansible_collections.weft.podnet.plugins.module_utils.vxlan_spec import Wanted
 
 
 class Host(NamedTuple):
@@ -72,18 +74,13 @@ def observe(channel: Channel, wanted: Wanted, objects: bool = True) -> Host:
     family = wanted.family
     index = found.number if found and found.device else 0
     hops = nexthop.dump(channel) if objects else None
-    own = _hops(hops or {}, wanted, index)
-    routes, others = _routes(route.dump(channel, family, wire.TABLE_MAIN), wanted, index, own)
+    own = vxlan_ownership.hops_of(hops or {}, wanted, index)
+    routes, others = vxlan_ownership.routes_of(route.dump(channel, family, wire.TABLE_MAIN), wanted, index, own)
     state = vxlan_mesh.nothing()._replace(nexthops=own, routes=routes)
     marked = False
     if found and found.device:
         marks = vxlan_link.addresses(channel, family, index)
-        marked = (
-            PROTOCOL in marks.values()
-            or any(hop.oif == index and hop.protocol == PROTOCOL for hop in (hops or {}).values())
-            or any(value[2] == vxlan_mesh.TUNNEL and value[4] == PROTOCOL for value in routes.values())
-            or (found.device.mac, found.device.vni) == (wanted.mac, wanted.vni)
-        )
+        marked = vxlan_ownership.is_ours(found, wanted, marks.values(), (hops or {}).values(), routes.values())
         single = 32 if wanted.version == 4 else 128
         state = state._replace(
             device=found.device,
@@ -108,50 +105,6 @@ def of_device(wanted: Wanted, found: vxlan_link.Found | None) -> Wanted:
     if wanted.present or found is None or found.device is None or not found.device.local:
         return wanted
     return wanted._replace(version=4 if len(found.device.local) == 4 else 6)
-
-
-def _hops(hops: Mapping[int, nexthop.Nexthop], wanted: Wanted, index: int) -> dict[int, vxlan_mesh.Hop]:
-    """Our nexthop objects of this mesh: on its device, or direct ones elsewhere under one of its numbers."""
-    family = wanted.family
-    found = {}
-    for number, (family_, gateway, oif, onlink, protocol) in hops.items():
-        if protocol == PROTOCOL and family_ == family and gateway:
-            if index and oif == index:
-                found[number] = (gateway, vxlan_mesh.TUNNEL, onlink)
-            elif not onlink and vxlan_mesh.is_id_of(wanted.name, number):
-                found[number] = (gateway, oif, onlink)
-    return found
-
-
-def _routes(
-    routes: Routes, wanted: Wanted, index: int, hops: Mapping[int, vxlan_mesh.Hop]
-) -> tuple[dict[vxlan_mesh.RouteKey, vxlan_mesh.RouteValue], Routes]:
-    """(the mesh's, the others).
-
-    A route is the mesh's when it goes through one of its nexthop objects. Of the plain ones, those with our protocol
-    number on our device are, and two that lead where a listed peer is: flanneld's leftover with the very same next hop,
-    and one that pod_route made; they are taken over without a gap.
-    """
-    listed = {(peer.dst, peer.length) for peer in wanted.peers}
-    ours: dict[vxlan_mesh.RouteKey, vxlan_mesh.RouteValue] = {}
-    others: Routes = []
-    for item in routes:
-        key, (via, oif, protocol, _scope, multipath, onlink, nhid) = item
-        tunnel = oif == index != 0
-        if nhid:
-            mine = nhid in hops
-        elif multipath or not via:
-            mine = False
-        elif protocol == PROTOCOL:
-            mine = tunnel or key[2:4] in listed
-        else:
-            left = tunnel and onlink and via == key.dst and protocol == wire.PROTO_BOOT
-            mine = left and key[2:4] in listed
-        if mine:
-            ours[key[2:]] = (nhid, via, vxlan_mesh.TUNNEL if tunnel else oif, onlink, protocol)
-        else:
-            others.append(item)
-    return ours, others
 
 
 def accept_ra_path(device: str) -> Path:
@@ -278,7 +231,7 @@ def _captured(host: Host, wanted: Wanted, protected: Iterable[way_back.Protected
     problems: list[str] = []
     existing = [key.network for key, _value in host.routes] if suspects else []
     for _position, peer in sorted(suspects.items()):
-        dst = ipaddress.ip_network(vxlan_spec.cidr_text(peer))
+        dst = ipaddress.ip_network(vxlan_peers.cidr_text(peer))
         taken = way_back.captured(dst, protected, existing)
         if taken:
             what = " and ".join(item.why for item in taken)

@@ -203,91 +203,10 @@ would:
   sample: [make 2 probe pods]
 """
 
-import time
-import uuid
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.weft.podnet.plugins.module_utils import lock, probe_host, probe_pods, probe_removal
+from ansible_collections.weft.podnet.plugins.module_utils import lock, probe_pods, probe_run
 from ansible_collections.weft.podnet.plugins.module_utils.probe_pods import ProbeError
-
-LOCK = "verify"
-LONGEST_WAIT = 120
-
-
-def started(params: dict[str, Any], check: bool) -> dict[str, Any]:
-    socket = params["socket"]
-    probe_pods.preflight(socket)
-    if check:
-        remains = [f"remove {name}, left by an earlier verification" for name in probe_removal.remains(socket)]
-        return {"would": [*remains, f"make {params['pods']} probe pods"]}
-    deadline = time.monotonic() + LONGEST_WAIT
-    while True:
-        with lock.hold(LOCK):
-            run, silent = probe_pods.current_run()
-            if not run or silent > params["patience"]:
-                return make(params)
-        if time.monotonic() > deadline:
-            raise ProbeError(
-                f"another verification (run {run}) has been at work on this host for {LONGEST_WAIT} s and was heard of "
-                f"{silent:.0f} s ago; try again when it is done, or remove its pods (pod_probe, state: absent)"
-            )
-        time.sleep(0.2)
-
-
-def make(params: dict[str, Any]) -> dict[str, Any]:
-    problems = probe_removal.remove_all(params["socket"])
-    run = uuid.uuid4().hex
-    try:
-        probe_pods.touch_run(run)
-        pods = probe_pods.make(params["socket"], params["pods"], params["port"])
-        probe_pods.touch_run(run)
-    except BaseException:
-        # The caller gets no run to hand to state absent, so nothing may stay.
-        probe_removal.remove_all(params["socket"])
-        raise
-    targets = [
-        {
-            "node": params["node"], "pod": pod["name"], "id": pod["id"],
-            "address": address.split("/")[0], "port": params["port"],
-        }
-        for pod in pods
-        for address in pod["given"]
-    ]  # fmt: skip
-    return {"run": run, "pods": pods, "targets": targets, "problems": problems}
-
-
-def probed(params: dict[str, Any], check: bool) -> dict[str, Any]:
-    if check:
-        return {"would": [f"request {len(params['targets'])} targets from every probe pod of this host"]}
-    with lock.hold(LOCK):
-        run = probe_pods.current_run()[0]
-        if not run or (params["run"] and run != params["run"]):
-            raise ProbeError(
-                "the probe pods of this verification are gone: "
-                + (f"another one (run {run}) took this host over" if run else "somebody removed them")
-                + "; run it again when no other is at work"
-            )
-        probe_pods.touch_run(run)
-        pods = probe_pods.probe(params["targets"], params["timeout"], params["tries"])
-        probe_pods.touch_run(run)
-    failed = any("error" in result for pod in pods for result in pod["results"])
-    return {"pods": pods, "host": probe_host.diagnose([t["address"] for t in params["targets"]], failed)}
-
-
-def absent(params: dict[str, Any], check: bool) -> dict[str, Any]:
-    socket = params["socket"]
-    if check:
-        return {"would": [f"remove {name}" for name in probe_removal.remains(socket)]}
-    with lock.hold(LOCK):
-        run = probe_pods.current_run()[0]
-        if params["run"] and run and run != params["run"]:
-            return {}
-        problems = probe_removal.remove_all(socket)
-    if problems:
-        raise ProbeError("not everything of the probe pods could be removed: " + "; ".join(problems))
-    return {}
 
 
 def main() -> None:
@@ -316,7 +235,7 @@ def main() -> None:
     problems = probe_pods.bad_arguments(module.params)
     if problems:
         module.fail_json(msg="; ".join(problems))
-    act = {"started": started, "probed": probed, "absent": absent}[module.params["state"]]
+    act = {"started": probe_run.started, "probed": probe_run.probed, "absent": probe_run.absent}[module.params["state"]]
     try:
         result = act(module.params, module.check_mode)
     except (ProbeError, lock.LockError, OSError) as error:

@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""cni_config as a process on a host, with the reference plugins of the distribution and real bridges in namespaces."""
+"""cni_config as a process on a host, with the reference plugins of the distribution."""
 
 from __future__ import annotations
 
@@ -11,48 +11,19 @@ import os
 import shutil
 import stat
 import struct
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.modules import run_module
-from support.netns import Namespace
+from support.cni import PLUGINS, cni, conf_dir, config, names
 
-PLUGINS = Path("/usr/lib/cni")
-BRIDGE: dict[str, Any] = {
-    "cniVersion": "1.0.0",
-    "name": "bridge",
-    "type": "bridge",
-    "bridge": "cni0",
-    "isGateway": True,
-    "ipMasq": True,
-    "ipam": {"type": "host-local", "subnet": "10.244.0.0/24", "routes": [{"dst": "0.0.0.0/0"}]},
-}
 LIST: dict[str, Any] = {"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "ptp", "ipam": {"type": "dhcp"}}]}
 
 
 @pytest.fixture
 def conf(tmp_path: Path) -> Path:
-    """A directory of configurations whose networks keep their leases below the test's own folder."""
-    (tmp_path / "net.d").mkdir()
-    return tmp_path / "net.d"
-
-
-def config(conf: Path, **changes: Any) -> dict[str, Any]:
-    ipam = {**BRIDGE["ipam"], "dataDir": str(conf.parent / "leases")}
-    return {**BRIDGE, "name": f"test-{os.getpid()}", "ipam": ipam, **changes}
-
-
-def cni(conf: Path, *, check: bool = False, netns: Path | None = None, **args: Any) -> dict[str, Any]:
-    standard = {"name": "10-bridge.conf", "conf_dir": str(conf), "bin_dir": str(PLUGINS)}
-    return run_module("cni_config", {**standard, **args}, check=check, netns=netns)
-
-
-def names(directory: Path) -> list[str]:
-    return sorted(path.name for path in directory.iterdir())
+    return conf_dir(tmp_path)
 
 
 def without_backup(result: dict[str, Any]) -> dict[str, Any]:
@@ -183,115 +154,6 @@ def test_bad_arguments(conf: Path, args: dict[str, Any], pieces: list[str]) -> N
     assert all(piece in refused["msg"] for piece in pieces), refused["msg"]
     assert names(conf) == []
 
-
-# --- pods -----------------------------------------------------------------------------------------------------------
-
-
-class Node:
-    """A host with one pod made by the real bridge plugin."""
-
-    def __init__(self, conf: Path, host: Namespace, pod: Namespace) -> None:
-        self.conf, self.host, self.pod = conf, host, pod
-        self.leases = conf.parent / "leases" / config(conf)["name"]
-
-    def plugin(self, command: str) -> None:
-        variables = {
-            "CNI_COMMAND": command,
-            "CNI_CONTAINERID": "abc",
-            "CNI_NETNS": str(self.pod.path),
-            "CNI_IFNAME": "eth0",
-        }
-        done = subprocess.run(
-            ["ip", "netns", "exec", self.host.name, str(PLUGINS / "bridge")],
-            input=json.dumps(config(self.conf, ipMasq=False)),
-            env={**os.environ, **variables, "CNI_PATH": str(PLUGINS)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    def cni(self, **args: Any) -> dict[str, Any]:
-        return cni(self.conf, netns=self.host.path, **args)
-
-    def bridges(self) -> list[str]:
-        return [link["ifname"] for link in self.host.ip_json("link", "show", "type", "bridge")]
-
-
-@pytest.fixture
-def node(conf: Path) -> Iterator[Node]:
-    with Namespace() as host, Namespace() as pod:
-        node = Node(conf, host, pod)
-        node.cni(config=config(conf))
-        node.plugin("ADD")
-        yield node
-
-
-def test_live_pods_are_protected(node: Node) -> None:
-    changed = config(node.conf, ipam={**config(node.conf)["ipam"], "subnet": "10.244.7.0/24"})
-    for args in ({"state": "absent"}, {"config": changed}, {"state": "absent", "leftovers": True}):
-        refused = node.cni(**args)
-        assert refused["failed"] and "cni0 has 1 ports" in refused["msg"] and "allow_live_pods" in refused["msg"]
-        assert node.cni(**args, check=True)["failed"]
-    assert json.loads((node.conf / "10-bridge.conf").read_text()) == config(node.conf)
-    unharmful = node.cni(config=config(node.conf, ipMasq=False))
-    assert unharmful["changed"] and unharmful["leases"] == 1
-    allowed = node.cni(state="absent", allow_live_pods=True)
-    assert allowed["changed"] and any("are live" in text for text in allowed["warnings"])
-
-
-def test_leftovers_of_live_pods_stay(node: Node) -> None:
-    done = node.cni(state="absent", allow_live_pods=True, leftovers=True)
-    assert "device cni0" not in done["removed"] and node.bridges() == ["cni0"]
-    assert "10.244.0.2" in names(node.leases)
-
-
-def test_reset_after_the_pods_are_gone(node: Node) -> None:
-    node.plugin("DEL")
-    node.host.ip("link", "add", "br-foreign", "type", "bridge")
-    assert "lock" in names(node.leases) and "cni0" in node.bridges()
-    dry = node.cni(state="absent", leftovers=True, check=True)
-    assert "cni0" in node.bridges() and node.leases.is_dir() and names(node.conf) == ["10-bridge.conf"]
-    done = node.cni(state="absent", leftovers=True)
-    assert done["removed"] == dry["removed"] and "device cni0" in done["removed"]
-    assert node.bridges() == ["br-foreign"] and not node.leases.exists() and names(node.conf) == []
-    assert not node.cni(state="absent", leftovers=True)["changed"]
-    assert not node.cni(state="absent", leftovers=True, config=config(node.conf))["changed"]
-
-
-def test_leaked_leases_are_told_and_removed(node: Node) -> None:
-    node.host.ip("link", "del", "cni0")
-    told = node.cni(state="absent", check=True)
-    assert not told["failed"] and any("1 leases" in text and "belong to no pod" in text for text in told["warnings"])
-    assert str(node.leases / "10.244.0.2") in node.cni(state="absent", leftovers=True)["removed"]
-    assert not node.leases.exists()
-
-
-def test_a_killed_removal_is_completed(node: Node) -> None:
-    """Killed after the file left its place: the next run still knows the network."""
-    node.plugin("DEL")
-    (node.conf / "10-bridge.conf").rename(node.conf / ".10-bridge.conf.leaving")
-    done = node.cni(state="absent", leftovers=True)
-    assert "device cni0" in done["removed"] and node.bridges() == [] and names(node.conf) == []
-
-
-def test_what_is_gone_already_is_told_by_config(node: Node) -> None:
-    node.plugin("DEL")
-    (node.conf / "10-bridge.conf").unlink()
-    assert not node.cni(state="absent", leftovers=True)["changed"]
-    assert node.cni(state="absent", leftovers=True, config=config(node.conf))["changed"]
-    assert node.bridges() == [] and not node.leases.exists()
-
-
-def test_a_link_of_that_name_that_is_no_bridge_stays(conf: Path) -> None:
-    with Namespace() as host:
-        host.ip("link", "add", "cni0", "type", "veth", "peer", "name", "other")
-        cni(conf, config=config(conf), netns=host.path)
-        cni(conf, state="absent", leftovers=True, netns=host.path)
-        assert host.ip_json("link", "show", "cni0")
-
-
-# --- the runtime's watcher ------------------------------------------------------------------------------------------
 
 IN_MODIFY, IN_MOVED_FROM, IN_DELETE = 0x2, 0x40, 0x200
 

@@ -29,6 +29,21 @@ BASE6: dict[str, Any] = {"local": "fd00::11", "address": "fd00:10:244::", "node"
 N2_6 = {"name": "n2", "pod_cidr": "fd00:10:244:1::/64", "public_ip": "fd00::12", "vtep_mac": "5e:0a:77:82:8c:25"}
 
 
+# Captured from flanneld v0.28.9: `ip -d link`, `ip route`, `ip neigh`, `bridge fdb` on n1.
+GOLDEN_LINK = [
+    "flannel.1: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1450 qdisc noqueue state UNKNOWN mode DEFAULT group default",
+    "link/ether 92:cb:c4:31:79:1a brd ff:ff:ff:ff:ff:ff promiscuity 0 allmulti 0 minmtu 68 maxmtu 65535",
+    "vxlan id 1 local 172.31.0.11 dev eth0 srcport 0 0 dstport 8472 nolearning ttl auto ageing 300 udpcsum "
+    "noudp6zerocsumtx noudp6zerocsumrx addrgenmode eui64 numtxqueues 1 numrxqueues 1 gso_max_size 65536 "
+    "gso_max_segs 65535 tso_max_size 524280 tso_max_segs 65535 gro_max_size 65536",
+]
+GOLDEN_ROUTE = "10.244.1.0/24 via 10.244.1.0 dev flannel.1 onlink"
+GOLDEN_NEIGH = ["10.244.1.0 lladdr 5e:0a:77:82:8c:24 PERMANENT"]
+GOLDEN_NEIGH_LINE = "10.244.1.0 dev flannel.1 lladdr 5e:0a:77:82:8c:24 PERMANENT"
+GOLDEN_FDB = ["5e:0a:77:82:8c:24 dst 172.31.0.12 self permanent"]
+GOLDEN_DIRECT_ROUTE = "10.244.1.0/24 via 172.31.0.12 dev eth0"
+
+
 @contextmanager
 def underlay_host() -> Iterator[Namespace]:
     """n1 with its underlay (172.31.0.11/24, fd00::11) and a default route; its peer answers for n2."""
@@ -88,6 +103,11 @@ def kernel(host: Namespace, device: str = "flannel.1") -> dict[str, list[str]]:
         addresses = host.ip_json("addr", "show", device)[0]["addr_info"]
         found["address"] = sorted(f"{a['local']}/{a['prefixlen']}" for a in addresses if a["scope"] == "global")
     return found
+
+
+def vxlan_words(line: str) -> str:
+    """Up to where kernels and iproute2's versions say different things."""
+    return line.partition(" addrgenmode")[0]
 
 
 def before_and_after(result: dict[str, Any]) -> tuple[list[str], list[str]]:

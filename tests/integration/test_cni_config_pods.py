@@ -1,0 +1,93 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""cni_config beside pods of the real bridge plugin: live ones are protected, what dead ones left is removed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.cni import Node, cni, conf_dir, config, names
+from support.netns import Namespace
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    return conf_dir(tmp_path)
+
+
+@pytest.fixture
+def node(conf: Path) -> Iterator[Node]:
+    with Namespace() as host, Namespace() as pod:
+        node = Node(conf, host, pod)
+        node.cni(config=config(conf))
+        node.plugin("ADD")
+        yield node
+
+
+def test_live_pods_are_protected(node: Node) -> None:
+    changed = config(node.conf, ipam={**config(node.conf)["ipam"], "subnet": "10.244.7.0/24"})
+    for args in ({"state": "absent"}, {"config": changed}, {"state": "absent", "leftovers": True}):
+        refused = node.cni(**args)
+        assert refused["failed"] and "cni0 has 1 ports" in refused["msg"] and "allow_live_pods" in refused["msg"]
+        assert node.cni(**args, check=True)["failed"]
+    assert json.loads((node.conf / "10-bridge.conf").read_text()) == config(node.conf)
+    unharmful = node.cni(config=config(node.conf, ipMasq=False))
+    assert unharmful["changed"] and unharmful["leases"] == 1
+    allowed = node.cni(state="absent", allow_live_pods=True)
+    assert allowed["changed"] and any("are live" in text for text in allowed["warnings"])
+
+
+def test_leftovers_of_live_pods_stay(node: Node) -> None:
+    done = node.cni(state="absent", allow_live_pods=True, leftovers=True)
+    assert "device cni0" not in done["removed"] and node.bridges() == ["cni0"]
+    assert "10.244.0.2" in names(node.leases)
+
+
+def test_reset_after_the_pods_are_gone(node: Node) -> None:
+    node.plugin("DEL")
+    node.host.ip("link", "add", "br-foreign", "type", "bridge")
+    assert "lock" in names(node.leases) and "cni0" in node.bridges()
+    dry = node.cni(state="absent", leftovers=True, check=True)
+    assert "cni0" in node.bridges() and node.leases.is_dir() and names(node.conf) == ["10-bridge.conf"]
+    done = node.cni(state="absent", leftovers=True)
+    assert done["removed"] == dry["removed"] and "device cni0" in done["removed"]
+    assert node.bridges() == ["br-foreign"] and not node.leases.exists() and names(node.conf) == []
+    assert not node.cni(state="absent", leftovers=True)["changed"]
+    assert not node.cni(state="absent", leftovers=True, config=config(node.conf))["changed"]
+
+
+def test_leaked_leases_are_told_and_removed(node: Node) -> None:
+    node.host.ip("link", "del", "cni0")
+    told = node.cni(state="absent", check=True)
+    assert not told["failed"] and any("1 leases" in text and "belong to no pod" in text for text in told["warnings"])
+    assert str(node.leases / "10.244.0.2") in node.cni(state="absent", leftovers=True)["removed"]
+    assert not node.leases.exists()
+
+
+def test_a_killed_removal_is_completed(node: Node) -> None:
+    """Killed after the file left its place: the next run still knows the network."""
+    node.plugin("DEL")
+    (node.conf / "10-bridge.conf").rename(node.conf / ".10-bridge.conf.leaving")
+    done = node.cni(state="absent", leftovers=True)
+    assert "device cni0" in done["removed"] and node.bridges() == [] and names(node.conf) == []
+
+
+def test_what_is_gone_already_is_told_by_config(node: Node) -> None:
+    node.plugin("DEL")
+    (node.conf / "10-bridge.conf").unlink()
+    assert not node.cni(state="absent", leftovers=True)["changed"]
+    assert node.cni(state="absent", leftovers=True, config=config(node.conf))["changed"]
+    assert node.bridges() == [] and not node.leases.exists()
+
+
+def test_a_link_of_that_name_that_is_no_bridge_stays(conf: Path) -> None:
+    with Namespace() as host:
+        host.ip("link", "add", "cni0", "type", "veth", "peer", "name", "other")
+        cni(conf, config=config(conf), netns=host.path)
+        cni(conf, state="absent", leftovers=True, netns=host.path)
+        assert host.ip_json("link", "show", "cni0")
