@@ -17,13 +17,18 @@ PACKAGES = [
     "iptables",
     "iputils-ping",
     "kmod",
+    "kubernetes-client",  # kubectl
     "less",
     "nftables",
     "openssh-server",
+    "openssl",
     "procps",
     "python3",
     "python3-apt",  # Ansible's apt module needs it, and a node has nowhere to fetch it from
+    "python3-cryptography",
+    "python3-kubernetes",  # the modules of kubernetes.core
     "python3-pyroute2",
+    "python3-yaml",
     "runc",
     "socat",
     "systemd",

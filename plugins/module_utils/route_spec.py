@@ -144,8 +144,10 @@ def address(value: Any, where: str, problems: list[str]) -> Address | None:
 
 
 def networks(values: Iterable[Any], where: str, problems: list[str]) -> list[Network]:
-    """Networks or single addresses (``protect`` takes both)."""
+    """Networks or single addresses (``protect`` takes both); a text holds them separated by commas, as in Ansible."""
     found = []
+    if isinstance(values, str):
+        values = [value.strip() for value in values.split(",") if value.strip()]
     for index, value in enumerate(values):
         parsed = network(value, f"{where}[{index}]", problems)
         if parsed is not None:
