@@ -1,0 +1,316 @@
+#!/usr/bin/python
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The private key and client certificate by which flanneld is known to the API server."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: flannel_cert
+short_description: The key and client certificate that flanneld shows the API server
+version_added: 0.1.0
+description:
+  - Makes a private key and a client certificate that the cluster's CA signs, and renews both in time.
+  - With O(state=present) key, certificate and CA are all on one host, the control plane.
+  - With O(state=requested), O(state=signed) and O(state=installed), run one after the other, the key is made on the
+    host that uses it and never leaves it. Only a signing request and a certificate travel.
+  - Certificates are compared by meaning. One is renewed when it nears its end, is not valid yet, belongs to another
+    key, has another subject, CA, usage or kind of key, or can't be read. Otherwise nothing is touched.
+  - A certificate never outlives its CA. It is valid from five minutes ago, for hosts whose clock is a little behind.
+  - A new key waits in a file beside the old one, O(private_key_path) with C(.pending) added, until its certificate is
+    there. Then both take their places by one rename each. When a run is killed in between, the next one completes it.
+author:
+  - The weft.podnet maintainers (@weft-net)
+requirements:
+  - On the host, the Python package cryptography 38 or later (C(python3-cryptography)).
+attributes:
+  check_mode:
+    description:
+      - Nothing is changed. The result is the one a run would have, but tells of the certificate that is there now.
+      - O(state=requested) returns the request of a key that is kept nowhere, so that O(state=signed) can be rehearsed
+        too, and O(state=installed) takes what comes of it.
+    support: full
+  diff_mode:
+    description: Shows subject, issuer, validity, kind of key and the reasons; never anything of a key.
+    support: full
+options:
+  state:
+    description:
+      - V(present), key and certificate are there, made and signed on this host.
+      - V(requested), the key is there, and RV(csr) is returned when a certificate is needed.
+      - V(signed), the O(requests) of other hosts are checked and signed. Nothing is written on this host.
+      - V(installed), O(certificate_content) is checked and put beside its key.
+      - V(absent), key, pending key and certificate are removed.
+    type: str
+    choices: [present, requested, signed, installed, absent]
+    default: present
+  private_key_path:
+    description: The private key's file.
+    type: path
+    default: /etc/kubernetes/pki/flannel.key
+  certificate_path:
+    description: The certificate's file. Its mode is 0644.
+    type: path
+    default: /etc/kubernetes/pki/flannel.crt
+  ca_certificate_path:
+    description:
+      - The CA's certificate.
+      - A file may hold several, as while a CA is replaced. The one that belongs to the CA's key signs. Where that key
+        is not at hand, a certificate by any of them is good.
+    type: path
+    default: /etc/kubernetes/pki/ca.crt
+  ca_certificate_content:
+    description: The CA's certificate as a text, instead of O(ca_certificate_path).
+    type: str
+  ca_private_key_path:
+    description: The CA's private key, for O(state=present) and O(state=signed).
+    type: path
+    default: /etc/kubernetes/pki/ca.key
+  ca_passphrase:
+    description: The passphrase of the CA's private key, where that is encrypted.
+    type: str
+  common_name:
+    description: The common name of the subject, for Kubernetes the user's name.
+    type: str
+    default: system:flannel
+  organizations:
+    description:
+      - The organizations of the subject, for Kubernetes the user's groups.
+      - With O(state=signed) each request has its own.
+    type: list
+    elements: str
+    default: []
+  days:
+    description: For how many days a new certificate is valid. A change of this alone renews nothing.
+    type: int
+    default: 365
+  renew_before:
+    description:
+      - Renew a certificate that has less than this many days left. It has to be less than O(days).
+      - This counts with O(state=present) and O(state=requested).
+    type: int
+    default: 30
+  key_type:
+    description: The kind of private key.
+    type: str
+    choices: [rsa, ecdsa, ed25519]
+    default: rsa
+  key_size:
+    description:
+      - The key's size in bits. V(2048), V(3072) or V(4096) with O(key_type=rsa), V(256), V(384) or V(521) with
+        O(key_type=ecdsa), where it names the NIST curve.
+      - Left out, V(2048) or V(256).
+    type: int
+  renew_key:
+    description:
+      - Make a new key with every new certificate. A key that leaked unnoticed is then of use for one certificate's
+        life at most, and it costs nothing, since nobody but this host has to learn the key.
+      - V(false) keeps a key of the right kind.
+    type: bool
+    default: true
+  force:
+    description: Renew now, whatever the certificate is like. Every run does so again.
+    type: bool
+    default: false
+  requests:
+    description:
+      - What to sign with O(state=signed). The common name of all of them has to be O(common_name).
+      - An empty list signs nothing, and checks the CA and its key all the same.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: Whose request this is. It names the certificate in the result.
+        type: str
+        required: true
+      csr:
+        description: The signing request, PEM. It has to be signed by its own key. Extensions in it are not copied.
+        type: str
+        required: true
+      organizations:
+        description: The organizations this name is to have. A request for any others is refused.
+        type: list
+        elements: str
+        default: []
+  certificate_content:
+    description: The certificate to put in place with O(state=installed), PEM.
+    type: str
+  mode:
+    description:
+      - The private key's mode, in octal. Nobody but the owner may be let write it, nobody but owner and group read it.
+    type: raw
+    default: '0600'
+  owner:
+    description:
+      - The owner of key and certificate, by name or number.
+      - Left out, a file keeps its owner, and a new one belongs to the user that runs the module.
+    type: str
+  group:
+    description: The group of key and certificate, by name or number. Left out, a file keeps its group.
+    type: str
+seealso:
+  - module: weft.podnet.flannel_kubeconfig
+  - name: PKI certificates and requirements
+    description: How Kubernetes takes a user's name and groups from a certificate.
+    link: https://kubernetes.io/docs/setup/best-practices/certificates/
+"""
+
+EXAMPLES = r"""
+- name: One identity for all nodes, made on the control plane
+  weft.podnet.flannel_cert:
+
+- name: An identity for each node, 1 of 3, on the worker
+  weft.podnet.flannel_cert:
+    state: requested
+    organizations: ["podnet:node:{{ inventory_hostname }}"]
+  register: requested
+
+- name: An identity for each node, 2 of 3, on the control plane
+  weft.podnet.flannel_cert:
+    state: signed
+    requests:
+      - name: "{{ inventory_hostname }}"
+        csr: "{{ requested.csr }}"
+        organizations: ["podnet:node:{{ inventory_hostname }}"]
+  delegate_to: control-plane
+  register: signed
+  when: requested.renewal_needed
+
+- name: An identity for each node, 3 of 3, on the worker
+  weft.podnet.flannel_cert:
+    state: installed
+    certificate_content: "{{ signed.certificates[inventory_hostname] }}"
+    organizations: ["podnet:node:{{ inventory_hostname }}"]
+  when: requested.renewal_needed
+
+- name: A key on an elliptic curve, renewed two months ahead
+  weft.podnet.flannel_cert:
+    key_type: ecdsa
+    renew_before: 60
+"""
+
+RETURN = r"""
+reasons:
+  description: Why a certificate is needed, or was made, and why anything else changed. One text each.
+  returned: success, O(state) other than V(signed)
+  type: list
+  elements: str
+  sample: ["the certificate expires on 2026-12-01T03:35:36Z, in 7 days, which is under 30"]
+subject:
+  description: The subject of the certificate that is in place. In check mode of the one there now. Empty for none.
+  returned: success, O(state) other than V(signed)
+  type: str
+  sample: CN=system:flannel, O=podnet:node:worker-1
+issuer:
+  description: The name of its issuer.
+  returned: success, O(state) other than V(signed)
+  type: str
+  sample: CN=kubernetes
+serial:
+  description: Its serial number, hexadecimal.
+  returned: success, O(state) other than V(signed)
+  type: str
+  sample: 3F0A77828C245E0A77828C24
+not_before:
+  description: From when on it is valid, UTC.
+  returned: success, O(state) other than V(signed)
+  type: str
+  sample: "2026-11-23T03:30:36Z"
+not_after:
+  description: Until when it is valid, UTC.
+  returned: success, O(state) other than V(signed)
+  type: str
+  sample: "2027-11-23T03:35:36Z"
+fingerprint:
+  description: Its SHA-256 fingerprint, written as C(openssl x509 -fingerprint -sha256) does.
+  returned: success, O(state) other than V(signed)
+  type: str
+  sample: 5E:0A:77:82:8C:24
+renewal_needed:
+  description: Whether a certificate has to be signed and installed.
+  returned: success, O(state=requested)
+  type: bool
+reason:
+  description: Why, in one text. Empty where none is needed.
+  returned: success, O(state=requested)
+  type: str
+  sample: there is no private key; there is no certificate
+csr:
+  description: The signing request, PEM. Empty where no certificate is needed.
+  returned: success, O(state=requested)
+  type: str
+certificates:
+  description: The signed certificates, PEM, by the name of their request.
+  returned: success, O(state=signed)
+  type: dict
+"""
+
+import contextlib
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.weft.podnet.plugins.module_utils import lock, pki_job, pki_keys, pki_run
+from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
+
+REQUEST: dict[str, Any] = {
+    "name": {"type": "str", "required": True},
+    "csr": {"type": "str", "required": True},
+    "organizations": {"type": "list", "elements": "str", "default": []},
+}
+ARGUMENTS: dict[str, Any] = {
+    "state": {
+        "type": "str",
+        "choices": ["present", "requested", "signed", "installed", "absent"],
+        "default": "present",
+    },
+    "private_key_path": {"type": "path", "default": "/etc/kubernetes/pki/flannel.key", "no_log": False},
+    "certificate_path": {"type": "path", "default": "/etc/kubernetes/pki/flannel.crt"},
+    "ca_certificate_path": {"type": "path", "default": "/etc/kubernetes/pki/ca.crt"},
+    "ca_certificate_content": {"type": "str"},
+    "ca_private_key_path": {"type": "path", "default": "/etc/kubernetes/pki/ca.key", "no_log": False},
+    "ca_passphrase": {"type": "str", "no_log": True},
+    "common_name": {"type": "str", "default": "system:flannel"},
+    "organizations": {"type": "list", "elements": "str", "default": []},
+    "days": {"type": "int", "default": 365},
+    "renew_before": {"type": "int", "default": 30},
+    "key_type": {"type": "str", "choices": ["rsa", "ecdsa", "ed25519"], "default": "rsa", "no_log": False},
+    "key_size": {"type": "int", "no_log": False},
+    "renew_key": {"type": "bool", "default": True, "no_log": False},
+    "force": {"type": "bool", "default": False},
+    "requests": {"type": "list", "elements": "dict", "options": REQUEST},
+    "certificate_content": {"type": "str"},
+    "mode": {"type": "raw", "default": "0600"},
+    "owner": {"type": "str"},
+    "group": {"type": "str"},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec=ARGUMENTS,
+        required_if=[("state", "signed", ["requests"]), ("state", "installed", ["certificate_content"])],
+        supports_check_mode=True,
+    )
+    state = module.params["state"]
+    try:
+        if state != "absent":
+            pki_keys.require_library()
+        job = pki_job.check(module.params, module.check_mode)
+        # Neither a dry run nor signing writes anything.
+        with contextlib.nullcontext() if module.check_mode or state == "signed" else lock.hold("flannel-cert"):
+            result = pki_run.run(state, job)
+    except Refused as refused:
+        module.fail_json(msg=str(refused), problems=refused.problems)
+    except lock.LockError as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=f"{error.filename}: {error.strerror}")
+    for warning in result.pop("warnings"):
+        module.warn(warning)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
