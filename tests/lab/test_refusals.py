@@ -39,7 +39,11 @@ def test_two_workers_with_one_pod_cidr(untouched: Lab) -> None:
 def test_misspelt_and_wrong_variables(untouched: Lab) -> None:
     hosts = {name: {**host, "podnet_pod_cdir": "10.244.0.0/16"} for name, host in untouched.hosts().items()}
     refused(untouched, "unknown variable podnet_pod_cdir; did you mean podnet_pod_cidr?", hosts)
-    refused(untouched, "podnet_backend: expected one of bridge, routes, vxlan, found 'flanel'", podnet_backend="flanel")
+    refused(
+        untouched,
+        "podnet_backend: expected one of bridge, routes, vxlan, flannel, found 'flanel'",
+        podnet_backend="flanel",
+    )
 
 
 def test_pod_network_over_the_underlay(untouched: Lab) -> None:

@@ -111,7 +111,7 @@ def test_refused(arguments: tuple[Any, ...], said: str) -> None:
 def test_variables_are_checked_with_the_nearest_name() -> None:
     found = inventory.check_host("w0", {"podnet_bakend": "x", "podnet_verify_port": 0, "podnet_backend": "flanel"})
     assert sorted(found) == [
-        "w0: podnet_backend: expected one of bridge, routes, vxlan, found 'flanel'",
+        "w0: podnet_backend: expected one of bridge, routes, vxlan, flannel, found 'flanel'",
         "w0: podnet_verify_port: expected at least 1, found 0",
         "w0: unknown variable podnet_bakend; did you mean podnet_backend?",
     ]

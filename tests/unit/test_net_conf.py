@@ -1,0 +1,1 @@
+# Copyright: The weft.podnet materials
