@@ -33,6 +33,8 @@ class ActionModule(ActionBase):
         hosts = {name: inventory.typed(self._variables(task_vars["hostvars"][name])) for name in names}
         problems = [line for name in names for line in inventory.check_host(name, hosts[name])]
         values = inventory.common(inventory.cluster_names(), hosts, problems)
+        control_plane = next(iter(task_vars["groups"].get(values["podnet_control_plane_group"], [])), "")
+        problems += inventory.check_flannel(values, control_plane)
         if problems:
             raise Refused(problems)
         path = lock_file.path(values["podnet_lock_file"], hosts[names[0]].get("inventory_dir"))
@@ -42,12 +44,20 @@ class ActionModule(ActionBase):
         with contextlib.nullcontext() if self._task.check_mode else lock_file.hold(path):
             locked = lock_file.read(path)
             nodes = [node.as_dict() for node in cluster.plan(settings, workers, locked.pod_subnets())]
-            lock = locked.with_pod_subnets({node["name"]: node["pod_subnets"] for node in nodes})
+            allotted = {node["name"]: node["pod_subnets"] for node in nodes}
+            lock = locked.with_pod_subnets(allotted) if settings.allots else locked
             before, after = locked.text(), lock.text()
             if before != after and not self._task.check_mode:
                 lock_file.write(path, lock)
         vxlan = {key: values[f"podnet_vxlan_{key}"] for key in ("vni", "port", "direct_routing")}
-        plan = {"backend": settings.backend, "pod_cidrs": settings.pod_cidrs, "vxlan": vxlan, "nodes": nodes}
+        plan = {
+            "backend": settings.backend,
+            "asks_api": not settings.allots,
+            "control_plane": control_plane,
+            "pod_cidrs": settings.pod_cidrs,
+            "vxlan": vxlan,
+            "nodes": nodes,
+        }
         for folder in {variables.get("inventory_dir") for variables in hosts.values()}:
             _write_plan(folder, plan)
         return {

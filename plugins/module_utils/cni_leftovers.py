@@ -69,7 +69,7 @@ def _state(state: Path, found: list[str], directories: list[str], warnings: list
 
 def _parents(root: Path, found: list[str], directories: list[str]) -> None:
     """Add the common directories that hold nothing else any more."""
-    for parent in (root / "networks", root / "results", root):
+    for parent in (root / "networks", root / "results", root / "flannel", root):
         gone = {*found, *directories}
         if parent.is_dir() and not parent.is_symlink() and all(str(entry) in gone for entry in parent.iterdir()):
             directories.append(str(parent))

@@ -21,14 +21,19 @@ class Worker(NamedTuple):
     node_ips: list[Any]
     pod_subnets: list[Any]
     vtep_mac: str | None = None
+    node_name: str | None = None
 
 
 class Settings(NamedTuple):
-    """What holds for the whole cluster. ``mask_sizes``: a node's prefix length by IP version."""
+    """What holds for the whole cluster. ``mask_sizes``: a node's prefix length by IP version.
+
+    ``allots``: pod subnets are ours to give out; otherwise the Kubernetes API knows them.
+    """
 
     backend: str
     pod_cidrs: list[Any]
     mask_sizes: dict[int, int]
+    allots: bool = True
 
 
 class Node(NamedTuple):
@@ -36,15 +41,18 @@ class Node(NamedTuple):
     node_ips: list[Address]
     pod_subnets: list[Network]
     vtep_mac: str | None = None
+    node_name: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON's view; a VTEP MAC only where the inventory gives one, as everybody can derive the others."""
+        """JSON's view. A VTEP MAC (everybody can derive it) and the Node's name only where the inventory gives them."""
         found = {
             "name": self.name,
             "node_ips": [str(ip) for ip in self.node_ips],
             "pod_subnets": [str(subnet) for subnet in self.pod_subnets],
+            "vtep_mac": self.vtep_mac,
+            "node_name": self.node_name,
         }
-        return {**found, "vtep_mac": self.vtep_mac} if self.vtep_mac else found
+        return {key: value for key, value in found.items() if value is not None}
 
 
 def plan(settings: Settings, workers: Sequence[Worker], lock: Mapping[str, Sequence[Any]]) -> list[Node]:
@@ -55,9 +63,9 @@ def plan(settings: Settings, workers: Sequence[Worker], lock: Mapping[str, Seque
     """
     problems: list[str] = []
     cidrs = _cidrs(settings, problems)
-    nodes = [_node(worker, lock, cidrs, problems) for worker in workers]
+    nodes = [_node(worker, lock if settings.allots else {}, cidrs, problems) for worker in workers]
     _distinct(nodes, problems)
-    if not problems:
+    if not problems and settings.allots:
         nodes = _allot(nodes, cidrs, settings, problems)
     if not problems:
         _reachable(nodes, settings.backend, problems)
@@ -114,7 +122,7 @@ def _node(worker: Worker, lock: Mapping[str, Sequence[Any]], cidrs: Mapping[int,
     for kind, versions in (("node_ip", [ip.version for ip in ips if ip]), ("pod_subnet", [s.version for s in subnets])):
         if len(set(versions)) < len(versions):
             problems.append(f"{name}: podnet_{kind}: two values of one address family; one a family")
-    return Node(name, [ip for ip in ips if ip is not None], subnets, worker.vtep_mac)
+    return Node(name, [ip for ip in ips if ip is not None], subnets, worker.vtep_mac, worker.node_name)
 
 
 def _inside(subnet: Network, cidr: Network) -> bool:
@@ -122,10 +130,15 @@ def _inside(subnet: Network, cidr: Network) -> bool:
 
 
 def _distinct(nodes: Iterable[Node], problems: list[str]) -> None:
-    """No two workers share an underlay address or any part of a pod subnet."""
+    """No two workers share a Node, an underlay address or any part of a pod subnet."""
     owners: dict[Address, str] = {}
+    names: dict[str, str] = {}
     subnets: list[tuple[int, int, int, str, Network]] = []
     for node in nodes:
+        node_name = node.node_name or node.name
+        if node_name in names:
+            problems.append(f"{names[node_name]} and {node.name} are both the Node {node_name}; see podnet_node_name")
+        names.setdefault(node_name, node.name)
         for ip in node.node_ips:
             if ip in owners:
                 problems.append(f"{owners[ip]} and {node.name} both have podnet_node_ip {ip}")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ansible.module_utils.parsing.convert_bool import boolean
 
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-from ansible_collections.weft.podnet.plugins.plugin_utils import cluster
+from ansible_collections.weft.podnet.plugins.plugin_utils import cluster, flannel, net_conf
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator, ValidationError
@@ -75,8 +75,10 @@ def _validator() -> Draft202012Validator:
 
 def _plain(error: ValidationError) -> list[str]:
     """One schema error in the user's words."""
-    path = "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in error.absolute_path)
-    found: Any = error.instance
+    parts = list(error.absolute_path)
+    path = "".join(str(part) if not place else f"[{part}]" for place, part in enumerate(parts))
+    secret = schema()["properties"].get(path, {}).get("x-secret")
+    found: Any = "(not shown)" if secret else error.instance
     wanted: Any = error.validator_value
     if error.validator == "additionalProperties":
         known = list(schema()["properties"])
@@ -130,7 +132,13 @@ def worker(name: str, variables: Mapping[str, Any]) -> cluster.Worker:
             node_ips = [str(ipaddress.ip_address(str(variables.get("ansible_host", name))))]
         except ValueError:
             node_ips = []
-    return cluster.Worker(name, node_ips, _listed(variables.get("podnet_pod_subnet")), variables.get("podnet_vtep_mac"))
+    return cluster.Worker(
+        name,
+        node_ips,
+        _listed(variables.get("podnet_pod_subnet")),
+        variables.get("podnet_vtep_mac"),
+        variables.get("podnet_node_name"),
+    )
 
 
 def settings(values: Mapping[str, Any]) -> cluster.Settings:
@@ -138,10 +146,31 @@ def settings(values: Mapping[str, Any]) -> cluster.Settings:
         backend=values["podnet_backend"],
         pod_cidrs=_listed(values["podnet_pod_cidr"]),
         mask_sizes={4: values["podnet_node_cidr_mask_size"], 6: values["podnet_node_cidr_mask_size_ipv6"]},
+        allots=not asks_the_api(values),
     )
+
+
+def asks_the_api(values: Mapping[str, Any]) -> bool:
+    """Does this cluster take its workers' pod subnets from the Kubernetes API?"""
+    mixed = values["podnet_backend"] == "vxlan" and values["podnet_publish_node_annotations"]
+    return bool(values["podnet_backend"] == "flannel" or mixed)
 
 
 def _listed(value: Any) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def check_flannel(values: Mapping[str, Any], control_plane: str) -> list[str]:
+    """What only matters where the Kubernetes API is asked: a control plane, and for flannel a Backend that it knows."""
+    problems = []
+    if asks_the_api(values) and not control_plane:
+        problems.append(
+            f"inventory: the group {values['podnet_control_plane_group']} has no hosts; list the control plane there, "
+            "since the Kubernetes API is asked and certificates are signed on its first host, or set podnet_backend"
+        )
+    if values["podnet_backend"] == "flannel":
+        conf = flannel.net_conf(_listed(values["podnet_pod_cidr"]), values["podnet_flannel_backend"])
+        problems += [f"podnet_flannel_backend: {line}" for line in net_conf.check(conf)]
+    return problems

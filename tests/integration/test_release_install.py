@@ -486,7 +486,7 @@ def test_every_step_may_fail_or_be_the_last(host: Host, removal: bool) -> None:
 
 def test_unpacked_only_leaves_what_is_in_use(host: Host) -> None:
     """Another module links the programs; however many releases come after, the one in use stays."""
-    binaries = {"binaries": {"flanneld": str(host.flanneld)}, "state": "unpacked"}
+    binaries: dict[str, Any] = {"binaries": {"flanneld": str(host.flanneld)}, "state": "unpacked"}
     first, *later = (host.release(f"v1.{number}.0") for number in range(4))
     asked = host.run(**first.args(), **binaries)
     assert asked["needs_archive"] and not asked["changed"] and not host.folder.exists()

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from standins.flanneld.api import Api, ApiError, Unreachable
 from standins.flanneld.kubeconfig import Access
 from standins.release import flannel_cni, flanneld
-
 from support.modules import CHECKOUT
 from support.netns import Namespace, command
 from support.vxlan import kernel, lines

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 
 from standins.control_plane import ControlPlane
-
 from support.lab import Lab, until
 
 NOT_READY = (

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from standins import flannel_cni, release
 from standins.flanneld import goflags, kubeconfig, netconf, nodes, traffic, vxlan
 from standins.flanneld.main import version_numbers

@@ -1,0 +1,54 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What flanneld is told, computed from the cluster's plan, and what its certificates ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.weft.podnet.plugins.plugin_utils import flannel
+from ansible_collections.weft.podnet.plugins.plugin_utils.inventory import default
+
+
+def net_conf(cluster: Mapping[str, Any], backend: Mapping[str, Any]) -> dict[str, Any]:
+    """flannel's net-conf.json for the plan's pod network, without EnableNFTables, which is each host's own."""
+    return flannel.net_conf(cluster["pod_cidrs"], backend)
+
+
+def csr_requests(hosts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the control plane is to sign, from workers' variables: {name, csr, organizations} where one is due."""
+    return flannel.requests(hosts)
+
+
+def batches(hostvars: Mapping[str, Any], workers: Sequence[str] = ()) -> Any:
+    """How many workers change at a time, as a play's ``serial``: all of them, but with flannel what podnet_serial says.
+
+    A play's keywords are read before it has hosts, so the variables are those of the first worker.
+    """
+    variables = hostvars[workers[0]] if workers and hostvars else {}
+    if variables.get("podnet_backend", default("podnet_backend")) != "flannel":
+        return "100%"
+    return variables.get("podnet_serial", default("podnet_serial"))
+
+
+def release_folders(artifacts: Sequence[Mapping[str, str]], architecture: str) -> dict[str, str]:
+    """Where release_install unpacks the files of one architecture, by component."""
+    return {
+        item["component"]: f"/opt/weft-podnet/{item['component']}/{item['version']}-{item['sha256'][:12]}"
+        for item in artifacts
+        if item["architecture"] == architecture
+    }
+
+
+class FilterModule:
+    """weft.podnet's filters for the flannel backend."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "net_conf": net_conf,
+            "csr_requests": csr_requests,
+            "batches": batches,
+            "release_folders": release_folders,
+        }

@@ -1,0 +1,87 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The flannel backend's part of the plan: what flanneld is told, who asks for a certificate, what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.weft.podnet.plugins.filter import flannel as filters
+from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
+from ansible_collections.weft.podnet.plugins.plugin_utils import cluster, flannel, inventory, net_conf
+
+
+def values(**given: Any) -> dict[str, Any]:
+    return {**{name: inventory.default(name) for name in inventory.cluster_names()}, **given}
+
+
+def test_net_conf_is_the_lessons() -> None:
+    conf = flannel.net_conf(["10.244.0.0/16"], {"Type": "vxlan"})
+    assert conf == {"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}
+    assert net_conf.check(conf) == []
+
+
+def test_net_conf_of_other_families() -> None:
+    both = flannel.net_conf(["10.244.0.0/16", "fd00:10::/48"], {"Type": "vxlan"})
+    assert both["EnableIPv6"] is True and both["IPv6Network"] == "fd00:10::/48" and net_conf.check(both) == []
+    six = flannel.net_conf(["fd00:10::/48"], {"Type": "vxlan"})
+    assert six["EnableIPv4"] is False and net_conf.check(six) == []
+
+
+def test_a_backend_that_flannel_would_misread_is_refused() -> None:
+    found = inventory.check_flannel(
+        values(podnet_backend="flannel", podnet_flannel_backend={"Type": "vxlan", "vni": 2}), "control-plane"
+    )
+    assert len(found) == 1 and found[0].startswith("podnet_flannel_backend: ") and "VNI" in found[0], found
+
+
+def test_flannel_needs_a_control_plane() -> None:
+    found = inventory.check_flannel(values(podnet_backend="flannel"), "")
+    assert len(found) == 1 and "the group control_plane has no hosts" in found[0]
+    assert not inventory.check_flannel(values(podnet_backend="routes"), "")
+    mixed = inventory.check_flannel(values(podnet_backend="vxlan", podnet_publish_node_annotations=True), "")
+    assert len(mixed) == 1
+
+
+def test_pod_subnets_of_flannel_are_the_apis() -> None:
+    """Neither allotted nor taken from the lock file, which may hold those of another backend."""
+    settings = inventory.settings(values(podnet_backend="flannel"))
+    worker = inventory.worker("w0", {"podnet_node_ip": "172.16.0.3", "podnet_node_name": "w0.example.org"})
+    node = cluster.plan(settings, [worker], {"w0": ["10.244.7.0/24"]})[0].as_dict()
+    assert node == {"name": "w0", "node_ips": ["172.16.0.3"], "pod_subnets": [], "node_name": "w0.example.org"}
+
+
+def test_two_workers_are_not_one_node() -> None:
+    settings = inventory.settings(values(podnet_backend="flannel"))
+    workers = [
+        inventory.worker("w0", {"podnet_node_ip": "172.16.0.3", "podnet_node_name": "w1"}),
+        inventory.worker("w1", {"podnet_node_ip": "172.16.0.4"}),
+    ]
+    with pytest.raises(Refused, match="w0 and w1 are both the Node w1; see podnet_node_name"):
+        cluster.plan(settings, workers, {})
+
+
+def test_who_asks_for_a_certificate() -> None:
+    hosts: list[dict[str, Any]] = [
+        {"inventory_hostname": "w0", "__podnet_flannel_request": {"renewal_needed": False}},
+        {"inventory_hostname": "w1", "__podnet_flannel_request": {"csr": "CSR"}, "podnet_node_name": "w1.example.org"},
+        {"inventory_hostname": "w2"},
+    ]
+    asked = [{"name": "w1", "csr": "CSR", "organizations": ["podnet:node:w1.example.org"]}]
+    assert filters.csr_requests(hosts) == asked
+
+
+def test_batches() -> None:
+    hostvars: dict[str, dict[str, Any]] = {"w0": {"podnet_backend": "flannel", "podnet_serial": 3}, "w1": {}}
+    assert filters.batches(hostvars, ["w0", "w1"]) == 3
+    assert filters.batches({"w0": {"podnet_backend": "flannel"}}, ["w0"]) == [1, "25%"]
+    assert filters.batches({"w0": {"podnet_backend": "vxlan", "podnet_serial": 3}}, ["w0"]) == "100%"
+    assert filters.batches({}, []) in ("100%", [1, "25%"])
+
+
+def test_a_secret_is_never_shown() -> None:
+    told = inventory.check_host("w0", {"podnet_ca_passphrase": 12345})
+    assert told and "12345" not in told[0], told
