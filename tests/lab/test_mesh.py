@@ -161,3 +161,49 @@ def test_strangers_are_not_victims(lab: Lab) -> None:
     refused = lab.play("site")
     assert refused.code != 0 and "flannel.1" in refused.output, refused.output
     assert not unlike(before, lab.snapshots())
+
+
+MANY = 10_000
+MANY_PEERS = """
+- hosts: worker-1
+  gather_facts: false
+  tasks:
+    - weft.podnet.vxlan_peer:
+        local: 172.16.0.3
+        address: 10.244.0.0
+        peers: "{{ lookup('ansible.builtin.file', 'peers.json') | from_json }}"
+"""
+
+
+def test_ten_thousand_peers_come_back(lab: Lab) -> None:
+    """After a link flap and after a reboot, within seconds and without Ansible."""
+    peers = [
+        {
+            "name": f"node-{number}",
+            "pod_cidr": f"100.{64 + number // 256}.{number % 256}.0/24",
+            "public_ip": f"172.16.{1 + number // 250}.{number % 250 + 1}",
+        }
+        for number in range(MANY)
+    ]
+    (lab.folder / "peers.json").write_text(json.dumps(peers))
+    playbook = lab.folder / "many.yml"
+    playbook.write_text(MANY_PEERS)
+    assert lab.play("site", podnet_verify=False).code == 0
+    made = lab.run(playbook)
+    assert made.code == 0 and made.changed["worker-1"] == 1, made.output
+
+    def stand() -> bool:
+        counted = lab.sh("worker-1", "ip route show dev flannel.1 | wc -l; bridge fdb show dev flannel.1 | wc -l")
+        return counted.split() == [str(MANY)] * 2
+
+    assert stand()
+    lab.exec("worker-1", "ip", "link", "set", "eth0", "down")
+    lab.exec("worker-1", "ip", "link", "set", "flannel.1", "down")
+    assert not stand()
+    lab.exec("worker-1", "ip", "link", "set", "eth0", "up")
+    lab.exec("worker-1", "ip", "link", "set", "flannel.1", "up")
+    assert until(stand, 5)
+    lab.reboot("worker-1")
+    assert until(lambda: "flannel.1" in lab.exec("worker-1", "ip", "link") and stand(), 5)
+    again = lab.run(playbook)
+    assert again.code == 0 and again.changed["worker-1"] == 0, again.output

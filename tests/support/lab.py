@@ -105,16 +105,12 @@ class Lab:
 
     def play(self, playbook: str, *words: str, inventory: Path | None = None, **variables: Any) -> Play:
         """Run one of the collection's playbooks, variables as extra vars."""
-        return self._ansible(
-            "ansible-playbook",
-            [
-                str(CHECKOUT / "playbooks" / f"{playbook}.yml"),
-                "--extra-vars",
-                json.dumps({**self.variables, **variables}),
-                *words,
-            ],
-            inventory,
-        )
+        return self.run(CHECKOUT / "playbooks" / f"{playbook}.yml", *words, inventory=inventory, **variables)
+
+    def run(self, playbook: Path, *words: str, inventory: Path | None = None, **variables: Any) -> Play:
+        """Run any playbook, variables as extra vars."""
+        given = json.dumps({**self.variables, **variables})
+        return self._ansible("ansible-playbook", [str(playbook), "--extra-vars", given, *words], inventory)
 
     def module(self, host: str, module: str, args: dict[str, Any], *words: str) -> Play:
         """Run one module ad hoc; its result is in the output, as JSON on one line."""
