@@ -207,3 +207,19 @@ def test_ten_thousand_peers_come_back(lab: Lab) -> None:
     assert until(lambda: "flannel.1" in lab.exec("worker-1", "ip", "link") and stand(), 5)
     again = lab.run(playbook)
     assert again.code == 0 and again.changed["worker-1"] == 0, again.output
+
+
+def test_both_address_families(lab: Lab) -> None:
+    hosts = {
+        name: {**host, "podnet_node_ip": [f"172.16.0.{number}", f"fd00:172:16::{number}"]}
+        for number, (name, host) in enumerate(lab.hosts().items(), 3)
+    }
+    cidrs = ["10.244.0.0/16", "fd00:10:244::/48"]
+    made = lab.play("site", inventory=lab.inventory_of(hosts), podnet_pod_cidr=cidrs)
+    assert made.code == 0 and "12 of 12 promised pairs pass" in made.output, made.output
+    again = lab.play("site", inventory=lab.inventory_of(hosts), podnet_pod_cidr=cidrs, podnet_verify=False)
+    assert set(again.changed.values()) == {0}, again.output
+    ways = lab.exec("worker-1", "ip", "-6", "route", "show", "dev", "flannel-v6.1")
+    assert "fd00:10:244:1::/64" in ways, ways
+    lab.reboot("worker-1")
+    assert until(lambda: "fd00:10:244:1::/64" in lab.sh("worker-1", "ip -6 route show dev flannel-v6.1 || true"), 5)
