@@ -1,0 +1,55 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Validate net_conf and the other options on the controller, where the schema is, before a host is touched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.weft.podnet.plugins.module_utils import flannel_unit
+from ansible_collections.weft.podnet.plugins.plugin_utils import net_conf
+
+
+def check(args: dict[str, Any]) -> list[str]:
+    """What is wrong with net_conf, a line each."""
+    conf = args.get("net_conf")
+    if isinstance(conf, str):
+        return ["net_conf: is a string, expected a dictionary; write YAML, or put | from_json behind the variable"]
+    if conf is None:
+        return []
+    return [f"net_conf: {problem}" for problem in net_conf.check(conf)]
+
+
+def without_secret(args: dict[str, Any]) -> dict[str, Any]:
+    """The arguments with the preshared key moved to ``psk``, which Ansible keeps out of logs and output."""
+    backend = (args.get("net_conf") or {}).get("Backend", {})
+    if "PSK" not in backend:
+        return args
+    rest = {key: value for key, value in backend.items() if key != "PSK"}
+    return {**args, "psk": backend["PSK"], "net_conf": {**args["net_conf"], "Backend": rest}}
+
+
+class ActionModule(ActionBase):
+    """C(weft.podnet.flannel_service)."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _supports_diff = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        try:
+            problems = check(self._task.args)
+        except RuntimeError as error:
+            raise AnsibleActionFail(str(error)) from error
+        if not problems:
+            _validated, options = self.validate_argument_spec(argument_spec=flannel_unit.ARGUMENT_SPEC)
+            problems = flannel_unit.problems(options)
+        if problems:
+            return {**result, "failed": True, "changed": False, "msg": "\n".join(problems), "problems": problems}
+        args = without_secret(self._task.args)
+        return {**result, **self._execute_module(module_args=args, task_vars=task_vars)}

@@ -1,0 +1,229 @@
+#!/usr/bin/python
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""flanneld under systemd."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: flannel_service
+short_description: Runs flanneld under systemd as described, or puts back what was there
+version_added: 0.1.0
+author: The weft.podnet maintainers (@weft-net)
+description:
+  - Puts the links to flannel's programs, C(net-conf.json) and C(flanneld.service) in place, starts flanneld, and
+    waits until it works. That is when systemd has got its notification, O(subnet_file) holds a subnet of the network,
+    and the VXLAN device is up.
+  - If it does not come to work in O(ready_timeout), or ends again and again, everything is put back. A flanneld that
+    ran before runs again with its former program and files. The error tells what was waited for, what flanneld's
+    journal says, and what that means.
+  - flanneld is restarted only when something changed that it reads once, at its start. These are its program's
+    content, C(net-conf.json), the unit's C([Service]) section, the CA, and a certificate embedded in O(kubeconfig). A
+    certificate that O(kubeconfig) names by its path is read again by flanneld itself. The running process carries a
+    digest of all that in its environment, so a run that was killed between writing and restarting is completed by the
+    next one.
+  - A device that flanneld made with former settings keeps them, so it is deleted before the start when the backend's
+    settings change. Pods on the node lose their way to other nodes for a moment then; the diff names the device.
+options:
+  state:
+    description:
+      - V(absent) stops flanneld and removes what this module made, and what flanneld leaves. These are its devices,
+        the routes inside the network that it made, O(subnet_file), the chains C(FLANNEL-POSTRTG) and C(FLANNEL-FWD)
+        with the jumps to them, of iptables-legacy and iptables-nft, and its nftables tables. Releases stay.
+      - A C(flanneld.service) of somebody else stays as it is, and so does its network.
+    type: str
+    choices: [present, absent]
+    default: present
+  net_conf:
+    description:
+      - The content of C(net-conf.json), with flannel's own keys. It is checked strictly on the controller, as
+        flanneld ignores keys that it does not know.
+      - Required with O(state=present). With O(state=absent) it tells which devices are flanneld's where the file is
+        gone.
+    type: dict
+  psk:
+    description: WireGuard's preshared key. C(PSK) in O(net_conf) is moved here, so that it appears in no output.
+    type: str
+  nftables:
+    description:
+      - C(EnableNFTables) where O(net_conf) does not have it.
+      - V(auto) is true only where kube-proxy programs nftables itself and has a table C(kube-proxy). Else it is
+        false, since flanneld needs the iptables commands in any case, repairs iptables rules that somebody removed,
+        and does not repair nftables' ones.
+    type: str
+    choices: [auto, 'true', 'false']
+    default: auto
+  net_conf_path:
+    description: Where C(net-conf.json) goes.
+    type: path
+    default: /etc/flannel/net-conf.json
+  flanneld:
+    description: The program that the unit runs.
+    type: path
+    default: /usr/local/bin/flanneld
+  binaries:
+    description:
+      - Links to make, sources by destinations, such as V(/usr/local/bin/flanneld) to a program in a release's folder.
+        Each is switched by one rename.
+      - Links that an earlier run made and that are no longer listed are removed.
+    type: dict
+    default: {}
+  node_name:
+    description: The name of this host's Node. Required with O(state=present).
+    type: str
+  api_url:
+    description: The API server's URL. Required with O(state=present).
+    type: str
+  kubeconfig:
+    description: flanneld's kubeconfig.
+    type: path
+    default: /etc/kubernetes/flannel.conf
+  subnet_file:
+    description: Where flanneld tells the CNI plugin the node's subnet.
+    type: path
+    default: /run/flannel/subnet.env
+  iface:
+    description: Names or addresses of the interface between the nodes, the first that fits. Without it and
+      O(iface_can_reach), that of the default route.
+    type: list
+    elements: str
+    default: []
+  iface_can_reach:
+    description: An address; the interface is the one that leads there.
+    type: str
+  public_ip:
+    description: The address at which other nodes reach this one, if it is not the interface's.
+    type: str
+  ip_masq:
+    description: Let flanneld masquerade what pods send out of the network.
+    type: bool
+    default: true
+  healthz_port:
+    description: Port of C(/healthz) on 127.0.0.1; V(0) is off.
+    type: int
+    default: 0
+  iptables_resync:
+    description: Seconds between two checks of the iptables rules.
+    type: int
+    default: 5
+  verbosity:
+    description: flanneld's C(-v).
+    type: int
+    default: 0
+  before_kubelet:
+    description:
+      - Start kubelet at boot after flanneld is ready, so that no pod is tried before.
+      - flanneld waits up to 10 minutes for the API server and its Node. So kubelet would not start for that long
+        where the
+        API server, or the way to it, is a static pod of this node, or where the Node is not registered yet.
+    type: bool
+    default: false
+  adopt:
+    description: Take the place of a C(flanneld.service), or of files at the destinations of O(binaries), that
+      somebody else made. They stay as C(*.podnet-orig), and O(state=absent) puts the programs back. Otherwise they
+      are refused.
+    type: bool
+    default: false
+  ready_timeout:
+    description: Seconds to wait until flanneld works.
+    type: int
+    default: 60
+requirements:
+  - systemd
+  - iproute2
+attributes:
+  check_mode:
+    description: Nothing is changed; the result is the one a run would have.
+    support: full
+  diff_mode:
+    description: Files, links, the service, devices and what flanneld leaves, as they are and as they will be.
+    support: full
+seealso:
+  - module: weft.podnet.release_install
+  - module: weft.podnet.cni_config
+"""
+
+EXAMPLES = r"""
+- name: Run flanneld
+  weft.podnet.flannel_service:
+    binaries:
+      /usr/local/bin/flanneld: /opt/weft-podnet/flannel/v0.27.2-0123456789ab/flanneld
+      /opt/cni/bin/flannel: /opt/weft-podnet/flannel_cni/v1.7.1-flannel2-ba9876543210/flannel-amd64
+    net_conf:
+      Network: 10.244.0.0/16
+      Backend:
+        Type: vxlan
+    node_name: worker-1
+    api_url: https://control-plane:6443
+    iface: [172.16.0.3]
+
+- name: Nothing of it stays
+  weft.podnet.flannel_service:
+    state: absent
+"""
+
+RETURN = r"""
+restarted:
+  description: Whether flanneld was started again, or would be.
+  type: bool
+  returned: success
+subnet:
+  description: This node's subnet as flanneld tells it.
+  type: str
+  returned: when O(state=present)
+  sample: 10.244.0.1/24
+net_conf:
+  description: The content of C(net-conf.json), without a preshared key.
+  type: dict
+  returned: when O(state=present)
+  sample: {"Network": "10.244.0.0/16", "EnableNFTables": false, "Backend": {"Type": "vxlan"}}
+digest:
+  description: Tells apart what flanneld was started with.
+  type: str
+  returned: when O(state=present)
+diff:
+  description: Before and after of what differs.
+  type: list
+  elements: dict
+  returned: success
+"""
+
+import contextlib
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.weft.podnet.plugins.module_utils import (
+    flannel_absent,
+    flannel_change,
+    flannel_unit,
+    lock,
+    persist,
+)
+from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=flannel_unit.ARGUMENT_SPEC, supports_check_mode=True)
+    module.run_command_environ_update = {"LC_ALL": "C", "LANG": "C"}
+    converge = flannel_change.present if module.params["state"] == "present" else flannel_absent.absent
+    try:
+        problems = flannel_unit.problems(module.params)
+        if not persist.systemd_runs():
+            problems.append("systemd does not run on this host; flannel_service needs it")
+        if problems:
+            raise Refused(problems)
+        # A lock file is a trace too, and check mode leaves none.
+        with contextlib.nullcontext() if module.check_mode else lock.hold("flannel"):
+            result = converge(module.params, module.check_mode, module.run_command, module.get_bin_path)
+    except Refused as refused:
+        module.fail_json(msg=str(refused), problems=refused.problems)
+    except (lock.LockError, OSError, ValueError, KeyError) as error:
+        module.fail_json(msg=f"flannel_service: {error}")
+    for warning in result.pop("warnings", []):
+        module.warn(warning)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

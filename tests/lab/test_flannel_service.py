@@ -1,0 +1,344 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""flannel_service on a real node with a real systemd. Its flanneld is a stand-in: it needs no API server, leaves what
+flanneld leaves (device, route, chains, subnet.env), and can be made to fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ansible
+import pytest
+
+from support.lab import CHECKOUT, Lab, fresh, unlike, until
+
+NODE = "worker-1"
+# A stand-in for flanneld; BEHAVIOUR is what the file holds in its place.
+STANDIN = r"""#!/usr/bin/python3
+import json, os, pathlib, signal, socket, subprocess, sys
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+def run(*words):
+    done = subprocess.run(words, capture_output=True, text=True)
+    if done.returncode and "exist" not in done.stderr.lower():
+        say(f"E1123 10:00:00.000000 {os.getpid()} main.go:1] {' '.join(words)}: {done.stderr.strip()}")
+        sys.exit(1)
+
+behaviour = "BEHAVIOUR"
+options = dict(word.lstrip("-").partition("=")[::2] for word in sys.argv[1:])
+if behaviour == "bad":
+    say(f"E1123 10:00:00.000000 {os.getpid()} main.go:1] Failed to create SubnetManager: "
+        f"error retrieving pod spec: nodes \"{os.environ['NODE_NAME']}\" not found")
+    sys.exit(1)
+if behaviour == "mute":
+    say(f"E1123 10:00:00.000000 {os.getpid()} reflector.go:1] nodes is forbidden: User \"system:flannel\" cannot list")
+    signal.pause()
+conf = json.loads(pathlib.Path(options["net-config-path"]).read_text())
+pathlib.Path(options["kubeconfig-file"]).read_text()
+vni = conf["Backend"].get("VNI", 1)
+device = f"flannel.{vni}"
+if not pathlib.Path("/sys/class/net", device).exists():
+    mtu = str(conf["Backend"].get("MTU", 1500) - 50)
+    run("ip", "link", "add", device, "mtu", mtu, "type", "vxlan", "id", str(vni), "dev", "eth0", "dstport", "8472")
+pathlib.Path(f"/proc/sys/net/ipv6/conf/{device}/accept_ra").write_text("0")
+run("ip", "address", "replace", "10.244.0.0/32", "dev", device)
+run("ip", "link", "set", device, "up")
+run("ip", "route", "replace", "10.244.1.0/24", "via", "10.244.1.0", "dev", device, "onlink")
+# As DirectRouting and host-gw do.
+run("ip", "route", "replace", "10.244.2.0/24", "via", "172.16.0.1")
+for variant in ("iptables-nft", "iptables-legacy"):
+    for table, hook, chain in (("nat", "POSTROUTING", "FLANNEL-POSTRTG"), ("filter", "FORWARD", "FLANNEL-FWD")):
+        run(variant, "-w", "-t", table, "-N", chain)
+        jump = ("-m", "comment", "--comment", "flanneld masq", "-j", chain)
+        if subprocess.run([variant, "-w", "-t", table, "-C", hook, *jump], capture_output=True).returncode:
+            run(variant, "-w", "-t", table, "-A", hook, *jump)
+target = pathlib.Path(options["subnet-file"])
+target.with_suffix(".tmp").write_text(
+    f"FLANNEL_NETWORK={conf['Network']}\nFLANNEL_SUBNET=10.244.0.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n")
+target.with_suffix(".tmp").replace(target)
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+    notify.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+while True:
+    signal.pause()
+"""
+BY_PATH = """\
+clusters: [{cluster: {certificate-authority: /etc/kubernetes/pki/ca.crt, server: "https://control-plane:6443"}}]
+users: [{user: {client-certificate: /etc/kubernetes/pki/flannel.crt, client-key: /etc/kubernetes/pki/flannel.key}}]
+"""
+SNAPSHOT = r"""
+ip -o link | cut -d: -f2 | sort
+ip -4 route show table all | grep -v cni0
+nft list tables | grep -v -e 'ip nat' -e 'ip filter'
+iptables-nft-save | grep -e FLANNEL; iptables-legacy-save 2>/dev/null | grep -e FLANNEL
+find /etc/flannel /run/flannel /etc/weft-podnet /etc/systemd/system /usr/local/bin /opt/cni /opt/fake \
+    -printf '%p %y %m %l\n' 2>/dev/null | sort
+systemctl list-unit-files 'flanneld*' --no-legend || true
+"""
+
+
+# Runs the module in the node as AnsiballZ would, without the second or two that a controller takes for each task.
+CALLER = """\
+import json, runpy, sys
+sys.path.insert(0, "/root/collection")
+from ansible.module_utils import basic
+basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": json.loads(sys.argv[1])}).encode()
+basic._ANSIBLE_PROFILE = "legacy"
+runpy.run_module("ansible_collections.weft.podnet.plugins.modules.flannel_service", run_name="__main__")
+"""
+
+
+def bring_the_module(lab: Lab) -> None:
+    """Copy the collection's host code, and what of Ansible it imports, to the node."""
+    packages = Path(ansible.__file__).parents[1]
+    rename = "--transform=s,^plugins,ansible_collections/weft/podnet/plugins,"
+    words = ["tar", "-cf-", "--exclude=__pycache__", rename, "-C", str(packages)]
+    words += [
+        "ansible/__init__.py",
+        "ansible/release.py",
+        "ansible/module_utils",
+        "ansible/_internal",
+        "ansible/_vendor",
+    ]
+    words += ["-C", str(CHECKOUT), "plugins/modules", "plugins/module_utils"]
+    packed = subprocess.run(words, stdout=subprocess.PIPE, check=True)
+    ssh = ["ssh", "-F", str(lab.folder / "ssh_config"), NODE, "mkdir -p /root/collection; tar -xf- -C /root/collection"]
+    subprocess.run(ssh, input=packed.stdout, check=True, capture_output=True)
+
+
+class Node:
+    """A node with stand-ins in /opt/fake, and the module called in it, or through a controller as a user calls it."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.output = ""
+        self.args: dict[str, Any] = {
+            "binaries": {"/usr/local/bin/flanneld": "/opt/fake/v1/flanneld"},
+            "net_conf": {"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}},
+            "node_name": NODE,
+            "api_url": "https://control-plane:6443",
+            "iface": ["172.16.0.3"],
+            "ready_timeout": 20,
+        }
+
+    def sh(self, script: str) -> str:
+        return self.lab.sh(NODE, script)
+
+    def write(self, path: str, text: str, mode: str = "644") -> None:
+        quoted = text.replace("'", "'\\''")
+        self.sh(f"mkdir -p $(dirname {path}); printf %s '{quoted}' >{path}; chmod {mode} {path}")
+
+    def call(self, check: bool = False, **changes: Any) -> dict[str, Any]:
+        args = {**self.args, **changes, "_ansible_check_mode": check, "_ansible_diff": True}
+        words = ("python3", "-c", CALLER, json.dumps(args))
+        # A module that fails ends with 1; the result is in its output all the same.
+        result = json.loads(self.lab.exec(NODE, "sh", "-c", '"$@" || true', "sh", *words))
+        return {"failed": False, "changed": False, **result}
+
+    def play(self, *words: str, **changes: Any) -> dict[str, Any]:
+        play = self.lab.module(NODE, "flannel_service", {**self.args, **changes}, "--diff", "-vvv", *words)
+        self.output = play.output
+        found = [line for line in play.output.splitlines() if line.startswith(f"{NODE} |")]
+        assert found, play.output
+        result: dict[str, Any] = json.loads(found[-1][found[-1].index("{") :])
+        return {"failed": play.code != 0, "changed": False, **result}
+
+    def snapshot(self) -> list[str]:
+        return self.sh(SNAPSHOT).splitlines()
+
+    def invocation(self) -> str:
+        return self.sh("systemctl show flanneld -p InvocationID,ActiveState --value").strip()
+
+
+def texts(result: dict[str, Any]) -> str:
+    return json.dumps(result["diff"])
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with fresh(f"svc-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}", workers=1) as lab:
+        bring_the_module(lab)
+        yield lab
+
+
+@pytest.fixture
+def node(lab: Lab) -> Iterator[Node]:
+    node = Node(lab)
+    for version, behaviour in (("v1", "good"), ("v2", "good again"), ("v3", "bad"), ("v4", "mute")):
+        node.write(f"/opt/fake/{version}/flanneld", STANDIN.replace("BEHAVIOUR", behaviour), "755")
+    node.write("/etc/kubernetes/flannel.conf", BY_PATH, "600")
+    yield node
+    node.call(state="absent")
+
+
+def release(version: str) -> dict[str, str]:
+    return {"/usr/local/bin/flanneld": f"/opt/fake/{version}/flanneld"}
+
+
+def test_from_nothing_and_back(node: Node) -> None:
+    before = node.snapshot()
+    rehearsed = node.call(check=True)
+    assert rehearsed["changed"] and not rehearsed["failed"], rehearsed
+    assert node.snapshot() == before
+    applied = node.play()
+    assert applied["changed"] and not applied["failed"], applied
+    assert applied["diff"] == rehearsed["diff"]
+    assert applied["subnet"] == "10.244.0.1/24"
+    assert json.loads(node.sh("cat /etc/flannel/net-conf.json")) == {
+        **node.args["net_conf"],
+        "EnableNFTables": False,
+    }
+    assert node.sh("systemctl is-active flanneld; systemctl is-enabled flanneld").split() == ["active", "enabled"]
+    # systemd has a word for each setting that it does not know.
+    assert node.sh("journalctl -b -o cat | grep -i 'flanneld.service.*unknown' || true") == ""
+    first = node.invocation()
+    again = node.call()
+    assert not again["changed"], again["diff"]
+    assert node.invocation() == first
+    gone = node.call(check=True, state="absent")
+    removed = node.call(state="absent")
+    assert removed["diff"] == gone["diff"]
+    for trace in ("device flannel.1", "route 10.244.2.0/24", "FLANNEL-FWD", "FLANNEL-POSTRTG", "subnet.env"):
+        assert trace in texts(removed)
+    assert unlike({NODE: before}, {NODE: node.snapshot()}) == []
+    assert not node.call(state="absent")["changed"]
+
+
+def test_restarts_only_for_what_needs_it(node: Node) -> None:
+    assert node.call()["changed"]
+    first = node.invocation()
+    # By path, flanneld reads a new certificate itself.
+    node.write("/etc/kubernetes/pki/flannel.crt", "another certificate")
+    # The same in meaning.
+    node.sh(
+        """printf '{"EnableNFTables":false,"Backend":{"Type":"vxlan"},"Network":"10.244.0.0/16"}' """
+        ">/etc/flannel/net-conf.json"
+    )
+    assert not node.call()["changed"]
+    assert node.invocation() == first
+    embedded = BY_PATH.replace("client-certificate: /etc/kubernetes/pki/flannel.crt", "client-certificate-data: QUJD")
+    node.write("/etc/kubernetes/flannel.conf", embedded, "600")
+    result = node.call()
+    assert not result["failed"] and result["restarted"], result
+    assert "QUJD" not in json.dumps(result)
+    second = node.invocation()
+    assert second != first
+    wider = {"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan", "VNI": 7, "MTU": 1400}}
+    result = node.call(net_conf=wider)
+    assert not result["failed"], result["msg"]
+    assert result["restarted"] and "device flannel.1" in texts(result)
+    assert node.sh("ls /sys/class/net | grep flannel").split() == ["flannel.7"]
+    assert not node.call(net_conf=wider)["changed"]
+
+
+def test_a_killed_run_is_completed_by_the_next_one(node: Node) -> None:
+    assert node.call()["changed"]
+    first = node.invocation()
+    # As a run leaves it that is killed between writing and restarting.
+    rehearsed = node.call(check=True, binaries=release("v2"))
+    unit = next(entry["after"] for entry in rehearsed["diff"] if entry["after_header"].endswith("/flanneld.service"))
+    node.write("/etc/systemd/system/flanneld.service", unit)
+    node.sh("ln -sfn /opt/fake/v2/flanneld /usr/local/bin/flanneld")
+    result = node.call(binaries=release("v2"))
+    assert result["restarted"] and not result["failed"], result
+    assert node.invocation() != first
+    for harm in ("systemctl stop flanneld", "rm /run/flannel/subnet.env"):
+        node.sh(harm)
+        assert node.call(binaries=release("v2"))["restarted"]
+    assert not node.call(binaries=release("v2"))["changed"]
+
+
+def test_a_bad_version_goes_back(node: Node) -> None:
+    assert not node.call()["failed"]
+    settled = node.snapshot()
+    result = node.call(binaries=release("v3"))
+    assert result["failed"]
+    for piece in (
+        "ends again and again",
+        'nodes "worker-1" not found',
+        "that means: node_name: the API server has no",
+        "the former state is back",
+    ):
+        assert piece in result["msg"], result["msg"]
+    assert unlike({NODE: settled}, {NODE: node.snapshot()}) == []
+    assert not node.call()["changed"]
+
+
+def test_one_that_is_never_ready_goes_back(node: Node) -> None:
+    other_device = {"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan", "VNI": 9}}
+    before = node.snapshot()
+    result = node.call(binaries=release("v4"), ready_timeout=1)
+    assert result["failed"] and "flanneld was not running" in result["msg"], result["msg"]
+    assert unlike({NODE: before}, {NODE: node.snapshot()}) == []
+    assert not node.call()["failed"]
+    settled = node.snapshot()
+    result = node.call(binaries=release("v4"), ready_timeout=1, net_conf=other_device)
+    assert result["failed"]
+    for piece in ("not become ready within 1 s: flanneld.service is activating", "RBAC", "the former state is back"):
+        assert piece in result["msg"], result["msg"]
+    assert unlike({NODE: settled}, {NODE: node.snapshot()}) == []
+
+
+def test_a_run_killed_while_it_waits_is_taken_back_as_a_whole(node: Node) -> None:
+    assert not node.call()["failed"]
+    settled = node.snapshot()
+    args = {**node.args, "binaries": release("v4"), "ready_timeout": 60}
+    run = threading.Thread(target=node.lab.module, args=(NODE, "flannel_service", args))
+    run.start()
+    assert until(lambda: "activating" in node.invocation(), 15)
+    # The module on the node, as by a lost connection: it is the process that holds the lock.
+    node.sh("kill -9 $(ls -l /proc/[0-9]*/fd/* 2>/dev/null | sed -n 's|.* /proc/\\([0-9]*\\)/fd/.*flannel.lock|\\1|p')")
+    run.join(30)
+    assert "v4" in node.sh("readlink /usr/local/bin/flanneld")
+    result = node.call(binaries=release("v4"), ready_timeout=1)
+    assert result["failed"] and "the former state is back" in result["msg"], result["msg"]
+    assert unlike({NODE: settled}, {NODE: node.snapshot()}) == []
+
+
+def test_what_somebody_else_made(node: Node) -> None:
+    node.write("/usr/local/bin/flanneld", "#!/bin/sh\n", "755")
+    node.write("/etc/systemd/system/flanneld.service", "[Service]\nExecStart=/bin/true\n")
+    result = node.call(check=True)
+    assert result["failed"]
+    assert "/etc/systemd/system/flanneld.service: was written by somebody else; set adopt: true" in result["msg"]
+    assert "/usr/local/bin/flanneld: was put there by somebody else" in result["msg"]
+    left_alone = node.call(state="absent")
+    assert not left_alone["changed"]
+    result = node.call(adopt=True)
+    assert result["changed"] and not result["failed"], result
+    assert not node.call()["changed"]
+    node.call(state="absent")
+    assert node.sh("cat /usr/local/bin/flanneld /etc/systemd/system/flanneld.service.podnet-orig").splitlines() == [
+        "#!/bin/sh",
+        "[Service]",
+        "ExecStart=/bin/true",
+    ]
+    node.sh("rm /usr/local/bin/flanneld /etc/systemd/system/flanneld.service.podnet-orig")
+
+
+def test_refusals_before_anything_is_touched(node: Node) -> None:
+    before = node.snapshot()
+    result = node.play(net_conf={"network": "10.244.0.1/16"}, node_name="Worker 1")
+    assert result["failed"] and "did you mean 'Network'" in result["msg"] and "Backend" in result["msg"]
+    result = node.play(node_name="Worker 1", api_url="control-plane:6443", healthz_port=80)
+    assert result["failed"] and len(result["problems"]) == 3
+    node.sh("rm /etc/kubernetes/flannel.conf")
+    result = node.play(binaries=release("v0"))
+    assert result["failed"] and "/opt/fake/v0/flanneld" in result["msg"] and "kubeconfig: there is no" in result["msg"]
+    assert unlike({NODE: before}, {NODE: node.snapshot()}) == []
+
+
+def test_the_preshared_key_stays_hidden(node: Node) -> None:
+    key = "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IHNlY3I="
+    result = node.play("--check", net_conf={"Network": "10.244.0.0/16", "Backend": {"Type": "wireguard", "PSK": key}})
+    assert not result["failed"], result["msg"]
+    assert key not in node.output and "(hidden)" in texts(result)
