@@ -58,7 +58,11 @@ class ActionModule(ActionBase):
             "vxlan": vxlan,
             "nodes": nodes,
         }
-        for folder in {variables.get("inventory_dir") for variables in hosts.values()}:
+        folders = {variables.get("inventory_dir") for variables in hosts.values()}
+        if not settings.allots:
+            # Whoever completes the plan by what the API says has to complete all of its copies.
+            plan["inventory_dirs"] = sorted(str(folder) for folder in folders if folder)
+        for folder in folders:
             _write_plan(folder, plan)
         return {
             "changed": before != after,

@@ -10,8 +10,12 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
+from ansible_collections.weft.podnet.plugins.plugin_utils import api_flannel, plan_file
 from ansible_collections.weft.podnet.plugins.plugin_utils import cluster as _cluster
-from ansible_collections.weft.podnet.plugins.plugin_utils import plan_file
+
+
+# What is as long as the cluster has nodes stays in the plan's file.
+LISTS = ("nodes", "peers")
 
 
 def plan(inventory_dir: str | None, needed: bool = True) -> dict[str, Any]:
@@ -26,7 +30,7 @@ def plan(inventory_dir: str | None, needed: bool = True) -> dict[str, Any]:
         if not needed:
             return {}
         raise AnsibleFilterError(f"{file}: there is no plan; run weft.podnet.cluster_plan first ({error})") from error
-    return {**{key: value for key, value in whole.items() if key != "nodes"}, "file": str(file)}
+    return {**{key: value for key, value in whole.items() if key not in LISTS}, "file": str(file)}
 
 
 def nodes(cluster: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -48,8 +52,13 @@ def routes(cluster: Mapping[str, Any], name: str) -> list[dict[str, str]]:
 
 
 def mesh(cluster: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    """The VXLAN devices of a node, one per address family, with their peers; none where the backend is another."""
-    return _cluster.mesh(plan_file.nodes(cluster), name) if cluster["backend"] == "vxlan" else []
+    """The VXLAN devices of a node, one per address family, with their peers; none where the backend is another.
+
+    Nodes that flanneld runs are peers as well, where the plan knows some.
+    """
+    if cluster["backend"] != "vxlan":
+        return []
+    return api_flannel.join(_cluster.mesh(plan_file.nodes(cluster), name), plan_file.peers(cluster))
 
 
 def bridge_config(cluster: Mapping[str, Any], name: str, bridge: str = "cni0", mtu: int = 0) -> dict[str, Any]:

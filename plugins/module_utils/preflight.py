@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ansible_collections.weft.podnet.plugins.module_utils import persist
+from ansible_collections.weft.podnet.plugins.module_utils import files, persist
 from ansible_collections.weft.podnet.plugins.module_utils.netlink import link
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel
 
@@ -94,6 +94,17 @@ def br_netfilter(run: persist.Run) -> list[str]:
     if code == 0:
         return []
     return [f"br_netfilter: this kernel can't load it ({err.strip()}); install the kernel's extra modules"]
+
+
+def flanneld() -> list[str]:
+    """Problems with a flanneld of ours on a host that is to have another backend."""
+    unit = Path(persist.UNIT_DIR, "flanneld.service")
+    if "Written by weft.podnet" not in (files.read_text(unit) or ""):
+        return []
+    return [
+        f"podnet_backend: flannel runs here ({unit}), and its device and rules are in the way of another backend; "
+        "run reset.yml first, then site.yml"
+    ]
 
 
 def plugins(bin_dir: str, wanted: Iterable[str]) -> list[str]:

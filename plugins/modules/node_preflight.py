@@ -46,6 +46,10 @@ options:
     elements: str
     choices: [pyroute2]
     default: []
+  flannel:
+    description: Whether a flanneld that was set up by these roles may be here.
+    type: bool
+    default: true
   manage_packages:
     description: Whether missing commands are going to be installed; otherwise they are a problem.
     type: bool
@@ -93,6 +97,7 @@ def examine(module: AnsibleModule) -> tuple[list[str], list[str]]:
         _code, config, _err = module.run_command([containerd, "config", "dump"])
         problems += preflight.runtime_folders(config, options["conf_dir"], options["bin_dir"])
     problems += preflight.plugins(options["bin_dir"], options["plugins"])
+    problems += [] if options["flannel"] else preflight.flanneld()
     missing = preflight.missing_commands() + preflight.missing_python(options["python"])
     packages = preflight.packages(missing, preflight.family(files.read_text("/etc/os-release") or ""))
     if missing and not (options["manage_packages"] and packages):
@@ -111,6 +116,7 @@ def main() -> None:
             "bin_dir": {"type": "path", "default": "/opt/cni/bin"},
             "plugins": {"type": "list", "elements": "str", "default": []},
             "python": {"type": "list", "elements": "str", "choices": list(preflight.PYTHON_PACKAGES), "default": []},
+            "flannel": {"type": "bool", "default": True},
             "manage_packages": {"type": "bool", "default": True},
         },
         supports_check_mode=True,

@@ -45,3 +45,9 @@ def _parse(file: str, _stamp: int) -> dict[str, Any]:
 def nodes(cluster: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """The nodes of a plan, which it holds itself or names a ``file`` for. Raises OSError, ValueError."""
     return list(cluster["nodes"] if "nodes" in cluster else read(cluster["file"])["nodes"])
+
+
+def peers(cluster: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Nodes outside of the inventory that flanneld runs, as vxlan_peer's peers. Raises OSError, ValueError."""
+    whole = cluster if "nodes" in cluster else read(cluster["file"])
+    return list(whole.get("peers", []))

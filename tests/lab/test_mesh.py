@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-from support.lab import CHECKOUT, Lab, unlike, until
+from support.lab import Lab, unlike, until
+from support.traffic import pinging
 
 ROUTE = "10.244.1.0/24 nhid"
 WORKERS = ("worker-1", "worker-2")
@@ -111,30 +109,6 @@ def test_backends_hand_over(lab: Lab) -> None:
         assert ("flannel.1" in lab.exec("worker-1", "ip", "link")) == (backend == "vxlan")
 
 
-@contextmanager
-def pinging(lab: Lab, lost: list[int]) -> Iterator[None]:
-    """A pod of worker-1 pings one of worker-2, 50 times a second; ``lost`` gets the number of pings without answer."""
-    pids, addresses = {}, {}
-    for node in WORKERS:
-        assert lab.module(node, "pod_probe", {"state": "started", "node": node, "pods": 1}).code == 0
-        listed = lab.exec(node, "ctr", "--namespace", "weft-podnet-verify", "tasks", "list").splitlines()[1].split()
-        pids[node] = listed[1]
-        shown = lab.exec(node, "nsenter", "-t", pids[node], "-n", "ip", "-4", "-json", "addr", "show", "eth0")
-        addresses[node] = json.loads(shown)[0]["addr_info"][0]["local"]
-    inside = ["nsenter", "-t", pids["worker-1"], "-n", "ping", "-n", "-q", "-i", "0.02", addresses["worker-2"]]
-    command = [str(CHECKOUT / "lab" / "lab"), "exec", "--name", lab.name, "worker-1", "--", *inside]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ping:
-        time.sleep(1)
-        try:
-            yield
-        finally:
-            lab.exec("worker-1", "pkill", "-INT", "ping")
-            told = ping.communicate(timeout=10)[0]
-    sent, received = (int(number) for number in re.findall(r"(\d+) packets transmitted, (\d+) received", told)[0])
-    assert sent > 50, told
-    lost.append(sent - received)
-
-
 def test_running_pods_do_not_notice_a_handover(lab: Lab) -> None:
     assert lab.play("site", podnet_backend="routes", podnet_verify=False).code == 0
     for backend in ("vxlan", "routes"):
@@ -142,7 +116,6 @@ def test_running_pods_do_not_notice_a_handover(lab: Lab) -> None:
         with pinging(lab, lost):
             moved = lab.play("site", podnet_backend=backend, podnet_verify=False)
         assert moved.code == 0, moved.output
-        # The ping that is on its way when it is stopped has no answer yet.
         assert lost[0] <= 1, f"to {backend}: {lost[0]} pings lost"
         assert lab.play("verify").code == 0
 

@@ -30,7 +30,8 @@ ip -o link | cut -d: -f2 | sort
 nft list ruleset
 iptables-legacy-save 2>/dev/null | grep -v '^#' || true
 find /etc/cni /var/lib/cni /opt/cni /opt/weft-podnet /etc/weft-podnet /run/weft-podnet /etc/sysctl.d \
-    /etc/modules-load.d /etc/systemd/system /etc/iproute2 ! -name '*.lock' \
+    /etc/modules-load.d /etc/systemd/system /etc/iproute2 /etc/kubernetes /etc/flannel /run/flannel /usr/local/bin \
+    ! -name '*.lock' \
     ! -path /run/weft-podnet -printf '%p %y %m %l\n' 2>/dev/null | sort
 find /etc/cni /var/lib/cni /etc/sysctl.d /etc/modules-load.d /etc/systemd/system -type f -exec md5sum {} + | sort
 ctr --namespace weft-podnet-verify containers list --quiet
