@@ -13,7 +13,6 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.weft.podnet.plugins.plugin_utils import api_flannel, plan_file
 from ansible_collections.weft.podnet.plugins.plugin_utils import cluster as _cluster
 
-
 # What is as long as the cluster has nodes stays in the plan's file.
 LISTS = ("nodes", "peers")
 

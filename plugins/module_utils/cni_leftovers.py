@@ -52,7 +52,8 @@ def find(
         if state is not None and state.is_dir() and not state.is_symlink():
             _state(state, found, directories, warnings)
         found += map(str, cni_host.cached_results(network, root))
-    _parents(Path(root), found, directories)
+    if found or directories:
+        _parents(Path(root), found, directories)
     return Leftovers(bridge, tuple(found), tuple(directories), tuple(warnings))
 
 
@@ -68,7 +69,7 @@ def _state(state: Path, found: list[str], directories: list[str], warnings: list
 
 
 def _parents(root: Path, found: list[str], directories: list[str]) -> None:
-    """Add the common directories that hold nothing else any more."""
+    """Add the common directories that hold nothing else any more; only where this network left something at all."""
     for parent in (root / "networks", root / "results", root / "flannel", root):
         gone = {*found, *directories}
         if parent.is_dir() and not parent.is_symlink() and all(str(entry) in gone for entry in parent.iterdir()):

@@ -14,8 +14,8 @@ from ansible_collections.weft.podnet.plugins.module_utils.probe_pods import Prob
 
 LOCK = "verify"
 LONGEST_WAIT = 120
-# runc's word for a container whose init was gone before it was started: seen once in hundreds, under load, and not again
-# with the next container.
+# runc's word for a container whose init was gone before it was started. Seen once in hundreds, under load, and not with
+# the next container.
 STILLBORN = "cannot start a stopped process"
 
 
