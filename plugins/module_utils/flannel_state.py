@@ -23,6 +23,8 @@ UNIT_ORIGINAL = f"{UNIT_PATH}{ORIGINAL}"
 # The state from before a change that is under way. A killed run leaves it for the next one to go back to.
 FORMER = f"{STATE_DIR}/flannel-former.json"
 
+ADOPT = "set adopt: true (podnet_flannel_adopt in the playbooks)"
+
 
 class State(NamedTuple):
     """``files``: path -> text, None for none. ``links``: path -> target, None for none. ``digest``: of the process.
@@ -71,12 +73,12 @@ def adoption_problems(state: State, wanted: State, service: Service, adopt: bool
     if not adopt:
         if state.unit is not None and not flannel_unit.is_ours(state.unit):
             found.append(
-                f"{UNIT_PATH}: was written by somebody else; set adopt: true to keep it as {UNIT_ORIGINAL} "
+                f"{UNIT_PATH}: was written by somebody else; {ADOPT} to keep it as {UNIT_ORIGINAL} "
                 "and put ours in its place, or remove it"
             )
         elif service.fragment and service.fragment != UNIT_PATH:
             found.append(
-                f"{service.fragment}: another package brings a {UNIT}; set adopt: true to put ours before it, "
+                f"{service.fragment}: another package brings a {UNIT}; {ADOPT} to put ours before it, "
                 "or remove the package"
             )
     for destination, target in state.links.items():
@@ -87,7 +89,7 @@ def adoption_problems(state: State, wanted: State, service: Service, adopt: bool
             found.append(f"{destination}: is a folder, expected a file, a link or nothing")
         elif not adopt:
             found.append(
-                f"{destination}: was put there by somebody else; set adopt: true to keep it as {original}, "
+                f"{destination}: was put there by somebody else; {ADOPT} to keep it as {original}, "
                 "or move it away"
             )
         elif os.path.lexists(original) and not Path(original).samefile(destination):

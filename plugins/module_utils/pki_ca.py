@@ -74,7 +74,11 @@ def signer(
     try:
         private = pki_keys.load(key.pem, passphrase)
     except ValueError as error:
-        hint = "; give its passphrase as ca_passphrase" if "passphrase" in str(error) else "; give the CA's key"
+        hint = (
+            "; give its passphrase as ca_passphrase (podnet_ca_passphrase in the playbooks)"
+            if "passphrase" in str(error)
+            else "; give the CA's key"
+        )
         raise Refused([f"{key.where}: {error}{hint}"]) from error
     if not pki_keys.can_sign(private):
         raise Refused([f"{key.where}: holds a key that can't sign; give the CA's key"])

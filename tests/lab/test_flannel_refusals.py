@@ -27,6 +27,19 @@ ADMIN = "/etc/kubernetes/admin.conf"
 PKI = "/etc/kubernetes/pki"
 
 
+# Of the administrator's: one that trusts another CA, and one of a user without any rights.
+KUBECONFIGS = f"""
+import base64, copy, yaml
+admin = yaml.safe_load(open("{ADMIN}"))
+data = lambda name: base64.b64encode(open(name, "rb").read()).decode()
+other, nobody = copy.deepcopy(admin), copy.deepcopy(admin)
+other["clusters"][0]["cluster"]["certificate-authority-data"] = data("expired.crt")
+nobody["users"][0]["user"] = {{"client-certificate-data": data("nobody.crt"), "client-key-data": data("nobody.key")}}
+for name, content in (("other", other), ("nobody", nobody)):
+    yaml.safe_dump(content, open(name + ".conf", "w"))
+"""
+
+
 class World(Lab):
     """A lab with a control plane that every test leaves as it was."""
 
@@ -64,9 +77,7 @@ def bad(world: World) -> str:
         cd {folder} && openssl rsa -aes256 -passout pass:secret -in {PKI}/ca.key -out encrypted.key 2>/dev/null
         openssl req -newkey rsa:2048 -nodes -keyout nobody.key -subj /CN=nobody 2>/dev/null |
             openssl x509 -req -CA {PKI}/ca.crt -CAkey {PKI}/ca.key -set_serial 99 -days 1 -out nobody.crt 2>/dev/null
-        sed "s|certificate-authority-data:.*|certificate-authority-data: $(base64 -w0 expired.crt)|" {ADMIN} >other.conf
-        sed -e "s|client-certificate-data:.*|client-certificate-data: $(base64 -w0 nobody.crt)|" \
-            -e "s|client-key-data:.*|client-key-data: $(base64 -w0 nobody.key)|" {ADMIN} >nobody.conf
+        python3 -c '{KUBECONFIGS}'
     """,
     )
     return folder
@@ -121,14 +132,14 @@ def test_a_node_by_another_name(world: World) -> None:
 def test_an_api_server_that_is_down(world: World) -> None:
     world.sh("control-plane", "systemctl stop kube-apiserver")
     try:
-        world.refused("https://control-plane:6443", ADMIN)
+        world.refused("control-plane:6443", "nobody answers there", ADMIN)
     finally:
         world.sh("control-plane", "systemctl start kube-apiserver")
         world.plane.wait_ready()
 
 
 def test_an_api_server_of_another_ca(world: World, bad: str) -> None:
-    world.refused("certificate", f"{bad}/other.conf", podnet_admin_kubeconfig=f"{bad}/other.conf")
+    world.refused("CA", f"{bad}/other.conf", podnet_admin_kubeconfig=f"{bad}/other.conf")
 
 
 def test_a_kubeconfig_without_rights(world: World, bad: str) -> None:
@@ -144,9 +155,9 @@ def test_a_kubeconfig_that_is_missing(world: World) -> None:
     [
         (f"{PKI}/ca.crt", "BAD/none.key", "none.key"),
         (f"{PKI}/ca.crt", "BAD/encrypted.key", "podnet_ca_passphrase"),
-        (f"{PKI}/ca.crt", "BAD/expired.key", "match"),
+        (f"{PKI}/ca.crt", "BAD/expired.key", "is not the key of the certificate"),
         ("BAD/expired.crt", "BAD/expired.key", "expired"),
-        ("BAD/tomorrow.crt", "BAD/tomorrow.key", "not valid yet"),
+        ("BAD/tomorrow.crt", "BAD/tomorrow.key", "is not valid before"),
         (f"{PKI}/admin.crt", f"{PKI}/admin.key", "CA"),
     ],
 )

@@ -99,9 +99,10 @@ class Lab:
         return dict(yaml.safe_load(self.inventory.read_text())["workers"]["hosts"])
 
     def inventory_of(self, hosts: dict[str, dict[str, Any]], name: str = "edited.yml") -> Path:
-        """An inventory with these workers, beside the lab's own (and so with the same lock file)."""
+        """The lab's inventory with these workers, beside its own (and so with the same lock file)."""
         path = self.folder / name
-        path.write_text(yaml.safe_dump({"workers": {"hosts": hosts}}))
+        whole = yaml.safe_load(self.inventory.read_text())
+        path.write_text(yaml.safe_dump({**whole, "workers": {**whole["workers"], "hosts": hosts}}))
         return path
 
     def play(self, playbook: str, *words: str, inventory: Path | None = None, **variables: Any) -> Play:
