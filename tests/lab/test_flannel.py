@@ -75,7 +75,7 @@ def test_from_nothing_and_back(lab: Lab, plane: ControlPlane) -> None:
     assert [mac(lab, node) for node in WORKERS] == macs and running(lab, "worker-2") == pids[1]
     assert set(lab.play("site", podnet_verify=False).changed.values()) == {0}
 
-    everything: dict[str, Any] = dict.fromkeys(("podnet_reset_binaries", "podnet_reset_certificates", "podnet_reset_rbac"), True)
+    everything: dict[str, Any] = {f"podnet_reset_{what}": True for what in ("binaries", "certificates", "rbac")}
     standing = lab.snapshots(*everyone)
     rehearsed = lab.play("reset", "--check", "--diff", **everything)
     assert rehearsed.code == 0 and not unlike(standing, lab.snapshots(*everyone)), rehearsed.output

@@ -60,7 +60,7 @@ def world() -> Iterator[World]:
     with fresh("flannel-refusals") as lab:
         made = World(lab.name)
         made.variables["podnet_backend"] = "flannel"
-        made.plane = flannel.prepare(lab.name, node_cidrs=False)
+        made.plane = flannel.prepare(lab.name)
         yield made
 
 
@@ -104,9 +104,13 @@ def authority(name: str, first: int, last: int) -> dict[str, bytes]:
 
 
 def test_nodes_without_a_pod_cidr(world: World) -> None:
-    """First of all: afterwards the Nodes get theirs."""
-    world.refused("worker-1", "podCIDR", "--allocate-node-cidrs")
-    world.plane.up()
+    world.plane.up(node_cidrs=False, workers=False)
+    world.plane.kubectl("delete", "node", "worker-1", "worker-2")
+    world.plane.up(node_cidrs=False)
+    try:
+        world.refused("podCIDR", "--allocate-node-cidrs")
+    finally:
+        world.plane.up()
 
 
 def test_a_pod_cidr_outside_of_the_clusters(world: World) -> None:
