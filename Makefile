@@ -8,7 +8,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 WORKERS ?= 2
 LAB ?= lab
 BACKEND ?= vxlan
-SCENARIO ?= bridge routes vxlan
+SCENARIO ?= bridge routes vxlan flannel
 
 .PHONY: help
 help: ## what can be made
@@ -43,7 +43,7 @@ unit: .venv/ready-dev ## the pure parts
 
 .PHONY: integration
 integration: .venv/ready-dev ## the modules, against the kernel, in network namespaces
-	python -m pytest tests/integration
+	python -m pytest tests/integration --numprocesses 2 --dist loadfile
 
 .PHONY: nodes
 nodes: .venv/ready-dev ## the playbooks, on real nodes: their whole life, and everything they must refuse
@@ -51,7 +51,7 @@ nodes: .venv/ready-dev ## the playbooks, on real nodes: their whole life, and ev
 
 .PHONY: molecule
 molecule: .venv/ready-dev ## the roles, in the lab (SCENARIO=name for one)
-	@for scenario in $(SCENARIO); do molecule test -s $$scenario || exit 1; done
+	@printf '%s\n' $(SCENARIO) | xargs -P 2 -I SCENARIO molecule test -s SCENARIO
 
 .PHONY: bench
 bench: .venv/ready-dev ## what the mesh costs, against other tools: an hour or more (docs/benchmarks.md)

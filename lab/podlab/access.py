@@ -112,7 +112,8 @@ def inventory(nodes: Iterable[Node], config: Path, control: Path) -> str:
     text = "# Written by lab/lab up\n---\n"
     for group, lines in groups.items():
         text += f"{group}:\n  hosts:{'' if lines else ' {}'}\n{''.join(lines)}"
-    return text
+    # There is no Kubernetes API here, which the default backend would ask.
+    return f"{text}  vars:\n    podnet_backend: vxlan\n"
 
 
 def merge_hosts(text: str, nodes: Iterable[Node]) -> str:

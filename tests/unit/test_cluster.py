@@ -120,7 +120,7 @@ def test_variables_are_checked_with_the_nearest_name() -> None:
 def test_what_holds_for_the_cluster_is_the_same_everywhere() -> None:
     told: list[str] = []
     inventory.common(["podnet_backend"], {"a": {"podnet_backend": "bridge"}, "b": {}}, told)
-    assert told == ['podnet_backend: must be the same on all workers, found "bridge" on a; "vxlan" on b']
+    assert told == ['podnet_backend: must be the same on all workers, found "bridge" on a; "flannel" on b']
 
 
 def test_texts_from_the_command_line_are_read_as_the_schema_wants() -> None:

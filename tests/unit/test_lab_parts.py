@@ -85,7 +85,7 @@ def test_inventory_reaches_each_node_through_the_labs_own_ssh_config():
 
 def test_inventory_without_workers_keeps_the_group():
     parsed = yaml.safe_load(access.inventory(layout.plan_nodes(0), Path("/c"), Path("/cp")))
-    assert parsed["workers"] == {"hosts": {}}
+    assert parsed["workers"] == {"hosts": {}, "vars": {"podnet_backend": "vxlan"}}
 
 
 def test_ssh_config_escapes_what_ssh_would_expand():
