@@ -89,7 +89,7 @@ def _left(
 
 def _of_the_mesh(item: Leftover) -> bool:
     """The device of vxlan_peer bears the same name; where its unit stands, the device has been taken over."""
-    kind, _, name = item.text.partition(" ")
+    kind, _space, name = item.text.partition(" ")
     return kind == "device" and Path(UNIT_DIR, f"weft-podnet-vxlan-{name}.service").exists()
 
 

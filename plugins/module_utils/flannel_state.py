@@ -89,8 +89,7 @@ def adoption_problems(state: State, wanted: State, service: Service, adopt: bool
             found.append(f"{destination}: is a folder, expected a file, a link or nothing")
         elif not adopt:
             found.append(
-                f"{destination}: was put there by somebody else; {ADOPT} to keep it as {original}, "
-                "or move it away"
+                f"{destination}: was put there by somebody else; {ADOPT} to keep it as {original}, or move it away"
             )
         elif os.path.lexists(original) and not Path(original).samefile(destination):
             found.append(f"{original}: is there already, so {destination} can't be kept; move one of them away")

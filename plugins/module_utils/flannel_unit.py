@@ -182,7 +182,7 @@ def state_digest(conf: Mapping[str, Any], unit: str, binary: str, kubeconfig: st
 
     ``unit``: its text; ``binary``: the program's own digest; ``kubeconfig``: see ``kubeconfig_identity``.
     """
-    _before, _, service = unit.partition("[Service]\n")
+    _before, _head, service = unit.partition("[Service]\n")
     lines = service.partition("\n[Install]")[0].splitlines()
     kept = [line for line in lines if not line.startswith(("#", f"Environment={STATE_VARIABLE}="))]
     content = json.dumps([conf, kept, binary, kubeconfig], sort_keys=True)
@@ -216,7 +216,7 @@ def record(unit: str | None) -> Record | None:
         return None
     values: dict[str, list[str]] = {"NetConf": [], "SubnetFile": [], "Link": []}
     for line in str(unit).partition(f"{RECORD}\n")[2].splitlines():
-        key, _, value = line.partition("=")
+        key, _equals, value = line.partition("=")
         values.setdefault(key, []).append(value)
     links = dict(value.split(" ", 1) for value in values["Link"])
     return Record((values["NetConf"] or [""])[0], (values["SubnetFile"] or [""])[0], links)

@@ -169,7 +169,7 @@ def hold(file: Path, timeout: float = 60.0) -> Iterator[None]:
 
     A file system that can't lock a folder (NFS) goes without: the file is still read and written whole. Raises Refused.
     """
-    folder = next(parent for parent in file.absolute().parents if parent.is_dir())
+    folder = next((parent for parent in file.absolute().parents if parent.is_dir()), Path("/"))
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:

@@ -386,7 +386,7 @@ def test_killed_at_any_moment_the_next_run_converges(host: Host) -> None:
 
 
 def test_two_runs_at_once_make_one_pair(host: Host) -> None:
-    both = [start_module("flannel_cert", host.paths) for _ in range(2)]
+    both = [start_module("flannel_cert", host.paths) for _run in range(2)]
     results = [finish_module(process) for process in both]
     assert not any(result["failed"] for result in results)
     assert sorted(result["changed"] for result in results) == [False, True]

@@ -232,7 +232,7 @@ def test_a_missing_library_is_told_with_its_package(host: Host, tmp_path: Path) 
 
 
 def test_two_runs_at_once_and_one_that_is_killed(host: Host) -> None:
-    both = [start_module("flannel_kubeconfig", host.args()) for _ in range(2)]
+    both = [start_module("flannel_kubeconfig", host.args()) for _run in range(2)]
     assert sorted(finish_module(process)["changed"] for process in both) == [False, True]
     for round_ in range(6):
         text = host.path.read_text()

@@ -64,27 +64,27 @@ IPTABLES = """\
 """
 NFTABLES = """\
 table ip flannel-ipv4 {
-	comment "rules for flannel-ipv4"
-	chain postrtg {
-		comment "chain to manage traffic masquerading by flannel"
-		type nat hook postrouting priority srcnat; policy accept;
-		meta mark 0x00004000 return
-		ip saddr 10.244.0.0/24 ip daddr 10.244.0.0/16 return
-		ip saddr 10.244.0.0/16 ip daddr 10.244.0.0/24 return
-		ip saddr != 10.244.0.0/24 ip daddr 10.244.0.0/16 return
-		ip saddr 10.244.0.0/16 ip daddr != 224.0.0.0/4 masquerade fully-random
-		ip saddr != 10.244.0.0/16 ip daddr 10.244.0.0/16 masquerade fully-random
-	}
+    comment "rules for flannel-ipv4"
+    chain postrtg {
+        comment "chain to manage traffic masquerading by flannel"
+        type nat hook postrouting priority srcnat; policy accept;
+        meta mark 0x00004000 return
+        ip saddr 10.244.0.0/24 ip daddr 10.244.0.0/16 return
+        ip saddr 10.244.0.0/16 ip daddr 10.244.0.0/24 return
+        ip saddr != 10.244.0.0/24 ip daddr 10.244.0.0/16 return
+        ip saddr 10.244.0.0/16 ip daddr != 224.0.0.0/4 masquerade fully-random
+        ip saddr != 10.244.0.0/16 ip daddr 10.244.0.0/16 masquerade fully-random
+    }
 
-	chain forward {
-		comment "chain to accept flannel traffic"
-		type filter hook forward priority filter; policy accept;
-		ip saddr 10.244.0.0/16 accept
-		ip daddr 10.244.0.0/16 accept
-	}
+    chain forward {
+        comment "chain to accept flannel traffic"
+        type filter hook forward priority filter; policy accept;
+        ip saddr 10.244.0.0/16 accept
+        ip daddr 10.244.0.0/16 accept
+    }
 }
 table ip6 flannel-ipv6 {
-	comment "rules for flannel-ipv6"
+    comment "rules for flannel-ipv6"
 }
 """
 SUBNET_ENV = """\
@@ -367,7 +367,7 @@ def test_direct_routing_and_nftables(joined: Cluster) -> None:
     assert "mtu 1300" in found["link"][0] and "FLANNEL_MTU=1450" in first.env_file.read_text()
     # One chain may be listed before the other.
     listed = first.host.run("nft", "-s", "list", "ruleset")
-    assert sorted(listed.splitlines()) == sorted(NFTABLES.splitlines())
+    assert sorted(listed.expandtabs(4).splitlines()) == sorted(NFTABLES.splitlines())
     assert _rules(first.host) == ""
 
 

@@ -71,7 +71,7 @@ def asset(name: str) -> Asset | None:
     return None
 
 
-def flanneld(version: str, broken: bool = False, environ: Mapping[str, str] = os.environ) -> bytes:
+def flanneld(version: str, broken: bool = False, environ: Mapping[str, str] | None = None) -> bytes:
     """flanneld as one executable file; a broken one answers --version and exits 1 at its start."""
     real = _real("flanneld", environ)
     if real is not None and not broken:
@@ -88,7 +88,7 @@ def flanneld(version: str, broken: bool = False, environ: Mapping[str, str] = os
     return INTERPRETER + buffer.getvalue()
 
 
-def flannel_cni(version: str, environ: Mapping[str, str] = os.environ) -> bytes:
+def flannel_cni(version: str, environ: Mapping[str, str] | None = None) -> bytes:
     """flannel's CNI plugin as one executable file."""
     real = _real("flannel", environ)
     if real is not None:
@@ -223,8 +223,8 @@ class Publisher:
         return Handler
 
 
-def _real(name: str, environ: Mapping[str, str]) -> bytes | None:
-    folder = environ.get(REAL_BINARIES)
+def _real(name: str, environ: Mapping[str, str] | None) -> bytes | None:
+    folder = (os.environ if environ is None else environ).get(REAL_BINARIES)
     path = Path(folder) / name if folder else None
     return path.read_bytes() if path is not None and path.is_file() else None
 

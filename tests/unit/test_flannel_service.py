@@ -31,12 +31,12 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-def unit(conf: dict[str, Any] = CONF, state: str = "0", modprobe: str = "", **changes: Any) -> str:
-    return flannel_unit.unit_text({**OPTIONS, **changes}, conf, state, modprobe)
+def unit(conf: dict[str, Any] | None = None, state: str = "0", modprobe: str = "", **changes: Any) -> str:
+    return flannel_unit.unit_text({**OPTIONS, **changes}, conf or CONF, state, modprobe)
 
 
-def digest(conf: dict[str, Any] = CONF, binary: str = "b", kubeconfig: str = "k", **changes: Any) -> str:
-    return flannel_unit.state_digest(conf, unit(conf, **changes), binary, kubeconfig)
+def digest(conf: dict[str, Any] | None = None, binary: str = "b", kubeconfig: str = "k", **changes: Any) -> str:
+    return flannel_unit.state_digest(conf or CONF, unit(conf, **changes), binary, kubeconfig)
 
 
 def test_the_unit_says_what_the_lesson_says() -> None:

@@ -148,7 +148,7 @@ def test_a_certificate_never_leaves_its_cas_time(days: int, ca_days: int, age: i
 
 
 def test_every_serial_is_another() -> None:
-    assert len({issue().serial_number for _ in range(20)}) == 20
+    assert len({issue().serial_number for _number in range(20)}) == 20
 
 
 # --- what is renewed, and why -------------------------------------------------------------------------------------

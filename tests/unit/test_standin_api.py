@@ -268,7 +268,7 @@ def test_a_change_that_changes_nothing_makes_no_version(server: Server) -> None:
     admin = server.admin()
     admin("POST", NODES, node("n1"))
     patch = {"metadata": {"annotations": {"a": "b"}}}
-    versions = [admin("PATCH", f"{NODES}/n1", patch, MERGE).body["metadata"]["resourceVersion"] for _ in range(2)]
+    versions = [admin("PATCH", f"{NODES}/n1", patch, MERGE).body["metadata"]["resourceVersion"] for _time in range(2)]
     assert versions[0] == versions[1]
 
 
@@ -424,7 +424,7 @@ def test_watch_from_a_version(server: Server) -> None:
     other = server.admin()
     assert list(other.watch(ends)) == [], "ends after its time"
     initial = server.admin().watch(f"{NODES}?watch=true&sendInitialEvents=true&allowWatchBookmarks=true")
-    kinds = [next(initial) for _ in range(3)]
+    kinds = [next(initial) for _event in range(3)]
     assert [each["type"] for each in kinds] == ["ADDED", "ADDED", "BOOKMARK"]
     assert kinds[2]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
 

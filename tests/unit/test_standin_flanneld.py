@@ -240,7 +240,7 @@ def test_which_device_can_stay() -> None:
     assert vxlan.incompatible(link, netconf.VxlanConf(1, 8472, 1500, False, False, False), "eth0", "172.31.0.11") == (
         "port: 8472 vs 4789"
     )
-    assert all(int(vxlan.new_mac()[:2], 16) & 3 == 2 for _ in range(50))
+    assert all(int(vxlan.new_mac()[:2], 16) & 3 == 2 for _time in range(50))
 
 
 # The CNI plugin
@@ -404,7 +404,7 @@ def test_real_binaries_are_packed_where_given(tmp_path: Path) -> None:
 
 
 def test_the_publisher_answers_as_github_does_and_counts(tmp_path: Path) -> None:
-    (archive, *_) = release.build_flannel(tmp_path, "v0.27.2", ["amd64"])
+    archive, *_others = release.build_flannel(tmp_path, "v0.27.2", ["amd64"])
     release.build_cni_plugin(tmp_path, "v1.7.1-flannel2", ["amd64"])
     name, digest = archive.name, hashlib.sha256(archive.read_bytes()).hexdigest()
     with release.Publisher(tmp_path) as publisher:

@@ -120,7 +120,7 @@ def _block(lines: list[Line], indent: int) -> Any:
     if lines[0][1] == "-" or lines[0][1].startswith("- "):
         items = []
         while lines and lines[0][0] == indent and (lines[0][1] == "-" or lines[0][1].startswith("- ")):
-            _, text, number = lines.pop(0)
+            _indent, text, number = lines.pop(0)
             rest = text[1:].lstrip()
             if rest:
                 # What stands behind the dash opens a block of its own, that much further in.
@@ -131,7 +131,7 @@ def _block(lines: list[Line], indent: int) -> Any:
         return _scalar(lines.pop(0)[1])
     mapping: dict[str, Any] = {}
     while lines and lines[0][0] == indent:
-        _, text, number = lines[0]
+        _indent, text, number = lines[0]
         found = _key(text)
         if not found:
             raise ValueError(f"yaml: line {number}: could not find expected ':'")

@@ -140,7 +140,7 @@ def _subnet_manager(flags: Flags, version: tuple[int, ...]) -> Daemon:
     klog.info("kube.go:139", "Waiting 10m0s for node controller to sync")
     klog.info("kube.go:469", "Starting kube subnet manager")
     informer.start(float(os.environ.get(REFRESH_VARIABLE, REFRESH_SECONDS)))
-    for _ in range(SYNC_SECONDS):
+    for _second in range(SYNC_SECONDS):
         if informer.synced:
             break
         time.sleep(1)

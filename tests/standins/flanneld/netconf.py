@@ -77,7 +77,7 @@ def _lower(value: object, name: str) -> dict[str, Any]:
 
 def _typed(keys: dict[str, Any], key: str, kind: type, default: Any, field: str) -> Any:
     value = keys.get(key, default)
-    if type(value) is not kind:
+    if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
         go = {str: "string", bool: "bool", int: "int"}[kind]
         raise ValueError(f"json: cannot unmarshal {_kind(value)} into Go struct field {field} of type {go}")
     return value
