@@ -34,7 +34,7 @@ class ActionModule(ActionBase):
         problems = [line for name in names for line in inventory.check_host(name, hosts[name])]
         values = inventory.common(inventory.cluster_names(), hosts, problems)
         control_plane = next(iter(task_vars["groups"].get(values["podnet_control_plane_group"], [])), "")
-        problems += inventory.check_flannel(values, control_plane)
+        problems += inventory.check_flannel(values, control_plane, hosts)
         if problems:
             raise Refused(problems)
         path = lock_file.path(values["podnet_lock_file"], hosts[names[0]].get("inventory_dir"))

@@ -84,10 +84,7 @@ def apply(bin_dir: Path, links: Links) -> None:
 
 def forget_folder(bin_dir: Path) -> None:
     """Remove the folder that ``apply`` makes (/opt/cni/bin, and /opt/cni above it) where nothing is left in it."""
-    for folder in (bin_dir, bin_dir.parent):
-        if not folder.is_dir() or any(folder.iterdir()):
-            return
-        folder.rmdir()
+    release_archive.forget_empty(bin_dir, bin_dir.parent)
 
 
 def forget_releases(bin_dir: Path, all_of_them: bool = False) -> None:
@@ -97,8 +94,7 @@ def forget_releases(bin_dir: Path, all_of_them: bool = False) -> None:
         for archive in RELEASES.parent.glob("*.tgz"):
             archive.unlink()
     if not RELEASES.is_dir():
-        if RELEASES.parent.is_dir() and not any(RELEASES.parent.iterdir()):
-            RELEASES.parent.rmdir()
+        release_archive.forget_empty(RELEASES.parent)
         return
     linked = (
         {str(item.readlink().parent) for item in bin_dir.iterdir() if item.is_symlink()} if bin_dir.is_dir() else set()
@@ -107,7 +103,4 @@ def forget_releases(bin_dir: Path, all_of_them: bool = False) -> None:
     for folder in folders[0 if all_of_them else KEPT_RELEASES :]:
         if str(folder) not in linked:
             shutil.rmtree(folder)
-    if not any(RELEASES.iterdir()):
-        RELEASES.rmdir()
-        if not any(RELEASES.parent.iterdir()):
-            RELEASES.parent.rmdir()
+    release_archive.forget_empty(RELEASES, RELEASES.parent)

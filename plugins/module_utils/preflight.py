@@ -23,8 +23,13 @@ PACKAGES = {
     "modprobe": {"debian": "kmod", "fedora": "kmod", "suse": "kmod"},
 }
 
+# The same for commands that only some backends need.
+MORE_PACKAGES = {"iptables": dict.fromkeys(("debian", "fedora", "suse"), "iptables")}
+
 # Python packages that modules need on the host, by what they import.
-PYTHON_PACKAGES = {"pyroute2": dict.fromkeys(("debian", "fedora", "suse"), "python3-pyroute2")}
+PYTHON_PACKAGES = {
+    name: dict.fromkeys(("debian", "fedora", "suse"), f"python3-{name}") for name in ("pyroute2", "cryptography")
+}
 
 
 def family(os_release: str) -> str:
@@ -41,8 +46,9 @@ def family(os_release: str) -> str:
     return "suse" if any("suse" in word for word in words) else ""
 
 
-def missing_commands() -> list[str]:
-    return [command for command in PACKAGES if shutil.which(command, path="/usr/sbin:/usr/bin:/sbin:/bin") is None]
+def missing_commands(more: Iterable[str] = ()) -> list[str]:
+    wanted = [*PACKAGES, *more]
+    return [command for command in wanted if shutil.which(command, path="/usr/sbin:/usr/bin:/sbin:/bin") is None]
 
 
 def missing_python(wanted: Iterable[str]) -> list[str]:
@@ -52,7 +58,7 @@ def missing_python(wanted: Iterable[str]) -> list[str]:
 
 def packages(missing: Iterable[str], os_family: str) -> list[str]:
     """The packages that bring these commands and Python packages; empty where the distribution is unknown."""
-    known = {**PACKAGES, **PYTHON_PACKAGES}
+    known = {**PACKAGES, **MORE_PACKAGES, **PYTHON_PACKAGES}
     return sorted({known[name][os_family] for name in missing if os_family in known[name]})
 
 

@@ -135,8 +135,8 @@ def _sync(folder: Path) -> None:
 
 
 def forget_empty(*folders: Path) -> None:
-    """Remove folders that hold nothing, the innermost first."""
+    """Remove folders that hold nothing, the innermost first; a file system's own root stays."""
     for folder in folders:
-        if not folder.is_dir() or any(folder.iterdir()):
+        if not folder.is_dir() or folder.is_mount() or any(folder.iterdir()):
             return
         folder.rmdir()

@@ -44,7 +44,13 @@ options:
     description: Python packages that modules to come need in this host's interpreter.
     type: list
     elements: str
-    choices: [pyroute2]
+    choices: [pyroute2, cryptography]
+    default: []
+  commands:
+    description: Commands that this backend needs besides those that all need.
+    type: list
+    elements: str
+    choices: [iptables]
     default: []
   flannel:
     description: Whether a flanneld that was set up by these roles may be here.
@@ -98,7 +104,7 @@ def examine(module: AnsibleModule) -> tuple[list[str], list[str]]:
         problems += preflight.runtime_folders(config, options["conf_dir"], options["bin_dir"])
     problems += preflight.plugins(options["bin_dir"], options["plugins"])
     problems += [] if options["flannel"] else preflight.flanneld()
-    missing = preflight.missing_commands() + preflight.missing_python(options["python"])
+    missing = preflight.missing_commands(options["commands"]) + preflight.missing_python(options["python"])
     packages = preflight.packages(missing, preflight.family(files.read_text("/etc/os-release") or ""))
     if missing and not (options["manage_packages"] and packages):
         named = f" (packages {', '.join(packages)})" if packages else ""
@@ -116,6 +122,7 @@ def main() -> None:
             "bin_dir": {"type": "path", "default": "/opt/cni/bin"},
             "plugins": {"type": "list", "elements": "str", "default": []},
             "python": {"type": "list", "elements": "str", "choices": list(preflight.PYTHON_PACKAGES), "default": []},
+            "commands": {"type": "list", "elements": "str", "choices": list(preflight.MORE_PACKAGES), "default": []},
             "flannel": {"type": "bool", "default": True},
             "manage_packages": {"type": "bool", "default": True},
         },

@@ -162,8 +162,10 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def check_flannel(values: Mapping[str, Any], control_plane: str) -> list[str]:
-    """What only matters where the Kubernetes API is asked: a control plane, and for flannel a Backend that it knows."""
+def check_flannel(
+    values: Mapping[str, Any], control_plane: str, hosts: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[str]:
+    """What only matters where the Kubernetes API is asked: a control plane, and for flannel what flanneld can do."""
     problems = []
     if asks_the_api(values) and not control_plane:
         problems.append(
@@ -173,4 +175,9 @@ def check_flannel(values: Mapping[str, Any], control_plane: str) -> list[str]:
     if values["podnet_backend"] == "flannel":
         conf = flannel.net_conf(_listed(values["podnet_pod_cidr"]), values["podnet_flannel_backend"])
         problems += [f"podnet_flannel_backend: {line}" for line in net_conf.check(conf)]
+        problems += [
+            f"{name}: podnet_masquerade_exclude: flanneld masquerades by itself and has no exceptions; take it out"
+            for name, variables in (hosts or {}).items()
+            if variables.get("podnet_masquerade_exclude")
+        ]
     return problems

@@ -63,7 +63,7 @@ def explain(one: Node, other: Node) -> list[str]:
     """What keeps pods of ``one`` and ``other`` apart, the certain first; both directions are looked at."""
     if one.name == other.name:
         return _same_node(one)
-    reasons = _ways(one, other) + _ways(other, one)
+    reasons = _ways(one, other) + _ways(other, one) + _own(one) + _own(other)
     reasons += _switches(one, other) + _switches(other, one)
     return reasons or [_nothing_found(one, other)]
 
@@ -82,6 +82,20 @@ def _ways(here: Node, there: Node) -> list[str]:
             reason = _wrong(here, there, address, way)
             if reason:
                 reasons[reason] = None
+    return list(reasons)
+
+
+def _own(here: Node) -> list[str]:
+    """A route that leads away what comes in for the node's own pods; among themselves the bridge is all they need."""
+    reasons: dict[str, None] = {}
+    for address in here.given():
+        way = (here.host.get("ways") or {}).get(address) or {}
+        if way.get("via") and way["dst"] != "default":
+            route = f"{way['dst']} via {way['via']}"
+            reasons[
+                f"{here.name}'s route to its own pods ({here.subnet_of(address)}) leads away, via {way['via']} dev "
+                f"{way['dev']}: remove it (ip route del {route})"
+            ] = None
     return list(reasons)
 
 
@@ -144,9 +158,12 @@ def _same_node(node: Node) -> list[str]:
 
 
 def _nothing_found(one: Node, other: Node) -> str:
+    ways = [way for here in (one, other) for way in (here.host.get("ways") or {}).values()]
+    flannel = any(str(way.get("dev", "")).startswith("flannel") for way in ways)
+    port = "the overlay's UDP port, 8472 unless it is set otherwise" if flannel else "an overlay's UDP port"
     return (
         f"both nodes' routes look right ({_short(one, other)}; {_short(other, one)}); look for a firewall on the nodes "
-        "or between them (an overlay's UDP port), and for source checks of the network that drop pod addresses"
+        f"or between them ({port}), and for source checks of the network that drop pod addresses"
     )
 
 

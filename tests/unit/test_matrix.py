@@ -210,7 +210,16 @@ def test_a_route_to_the_wrong_host(nodes: list[dict[str, Any]]) -> None:
 def test_an_overlay_gateway_is_no_wrong_host() -> None:
     probed = cut(healthy())
     ways(probed, 1, 2, dst="10.244.1.0/24", via="10.244.1.0", dev="flannel.1", local=False)
-    assert "both nodes' routes look right" in judge(probed)["failures"][0]
+    failure = judge(probed)["failures"][0]
+    assert "both nodes' routes look right" in failure and "UDP port, 8472" in failure
+
+
+def test_a_route_that_leads_a_nodes_own_pods_away() -> None:
+    probed = cut(healthy())
+    ways(probed, 1, 1, dst="10.244.0.0/24", via="172.16.0.4", dev="eth0", local=False)
+    failure = judge(probed)["failures"][0]
+    assert "w1's route to its own pods (10.244.0.0/24) leads away, via 172.16.0.4 dev eth0" in failure
+    assert "ip route del 10.244.0.0/24 via 172.16.0.4" in failure and "look right" not in failure
 
 
 def test_one_subnet_on_two_nodes() -> None:
