@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from standins.control_plane import ControlPlane
+from support import flannel
 from support.lab import Lab, fresh
 
 
@@ -26,3 +28,10 @@ def routed(lab: Lab) -> Lab:
     """The same, with the routes backend for every run."""
     lab.variables["podnet_backend"] = "routes"
     return lab
+
+
+@pytest.fixture
+def plane(lab: Lab) -> ControlPlane:
+    """A control plane for the lab, and flannel as the backend of every run."""
+    lab.variables["podnet_backend"] = "flannel"
+    return flannel.prepare(lab.name)

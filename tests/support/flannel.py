@@ -11,6 +11,7 @@ Both are stand-ins (tests/standins), unless PODNET_REAL_BINARIES names a folder 
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,10 @@ if __package__ in (None, ""):
 
 from standins import release
 from standins.control_plane import CHECKOUT, ControlPlane
+from support.lab import Lab
 
+WORKERS = ("worker-1", "worker-2")
+KUBECONFIG = "/etc/kubernetes/flannel.conf"
 VERSION, CNI_VERSION = "v0.27.2", "v1.7.1-flannel2"
 
 
@@ -57,6 +61,23 @@ def prepare(lab: str, **options: Any) -> ControlPlane:
     group_vars.parent.mkdir(exist_ok=True)
     group_vars.write_text(yaml.safe_dump(variables(folder / "releases")))
     return plane
+
+
+def serial(lab: Lab, node: str, path: str = "/etc/kubernetes/pki/flannel.crt") -> str:
+    return lab.exec(node, "openssl", "x509", "-noout", "-serial", "-in", path).strip()
+
+
+def running(lab: Lab, node: str) -> str:
+    """The process that is flanneld: another one after a restart."""
+    return lab.exec(node, "systemctl", "show", "flanneld", "--property=MainPID", "--value").strip()
+
+
+def version(lab: Lab, node: str) -> str:
+    return lab.sh(node, "/usr/local/bin/flanneld --version 2>&1").strip()
+
+
+def mac(lab: Lab, node: str) -> str:
+    return str(json.loads(lab.exec(node, "ip", "-json", "link", "show", "flannel.1"))[0]["address"])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,34 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Clusters of other backends move to flannel."""
+
+from __future__ import annotations
+
+import pytest
+
+from standins.control_plane import ControlPlane
+from support.flannel import WORKERS
+from support.lab import Lab
+
+
+@pytest.mark.parametrize("backend", ["bridge", "routes", "vxlan"])
+def test_moved_from_another_backend(lab: Lab, plane: ControlPlane, backend: str) -> None:
+    """One variable and one run; nothing of the former backend stays in the way."""
+    # Pod subnets of its own, so that cni0's address is another one under flannel.
+    hosts = {
+        name: {**host, "podnet_pod_subnet": f"10.244.{number}.0/24"}
+        for number, (name, host) in enumerate(lab.hosts().items(), 7)
+    }
+    former = lab.play("site", inventory=lab.inventory_of(hosts), podnet_backend=backend)
+    assert former.code == 0, former.output
+    moved = lab.play("site")
+    assert moved.code == 0 and "12 of 12 promised pairs pass" in moved.output, moved.output
+    for node in WORKERS:
+        assert lab.exec(node, "ls", "/etc/cni/net.d").split() == ["10-flannel.conflist"]
+        assert "10.244.7." not in lab.exec(node, "ip", "route") and "10.244.8." not in lab.exec(node, "ip", "route")
+        assert lab.sh(node, "ls /etc/systemd/system | grep weft-podnet || true") == ""
+        assert lab.sh(node, "ls /var/lib/cni/networks").split() == ["cbr0"]
+    assert set(lab.play("site", podnet_verify=False).changed.values()) == {0}
+    back = lab.play("site", podnet_backend=backend)
+    assert back.code != 0 and "reset.yml" in back.output, back.output
