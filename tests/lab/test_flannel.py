@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from typing import Any
 
 import yaml
@@ -18,6 +19,11 @@ from standins.control_plane import ControlPlane
 from support.flannel import KUBECONFIG, WORKERS, mac, running
 from support.lab import Lab, unlike
 from support.traffic import pinging
+
+# What iptables' nft back end keeps of a chain that once held a rule; it may be somebody else's by now.
+EMPTY_CHAIN = re.compile(
+    r"\S+ \+ (table ip6? (nat|filter) \{|\tchain (POSTROUTING|FORWARD) \{|\t\ttype (nat|filter) hook .*accept;|\t?\}|)"
+)
 
 
 def test_from_nothing_and_back(lab: Lab, plane: ControlPlane) -> None:
@@ -51,7 +57,7 @@ def test_from_nothing_and_back(lab: Lab, plane: ControlPlane) -> None:
     assert rehearsed.code == 0 and not unlike(standing, lab.snapshots(*everyone)), rehearsed.output
     gone = lab.play("reset", **everything)
     assert gone.code == 0, gone.output
-    assert not unlike(before, lab.snapshots(*everyone))
+    assert not [line for line in unlike(before, lab.snapshots(*everyone)) if not EMPTY_CHAIN.fullmatch(line)]
     assert "system:flannel" not in plane.kubectl("get", "clusterrole", "--output", "name")
     assert set(lab.play("reset", **everything).changed.values()) == {0}
 

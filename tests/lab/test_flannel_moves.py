@@ -29,6 +29,8 @@ def test_moved_from_another_backend(lab: Lab, plane: ControlPlane, backend: str)
         assert "10.244.7." not in lab.exec(node, "ip", "route") and "10.244.8." not in lab.exec(node, "ip", "route")
         assert lab.sh(node, "ls /etc/systemd/system | grep weft-podnet || true") == ""
         assert lab.sh(node, "ls /var/lib/cni/networks").split() == ["cbr0"]
+    if backend != "vxlan":
+        return
     assert set(lab.play("site", podnet_verify=False).changed.values()) == {0}
     back = lab.play("site", podnet_backend=backend)
     assert back.code != 0 and "reset.yml" in back.output, back.output

@@ -59,7 +59,7 @@ class World(Lab):
 def world() -> Iterator[World]:
     with fresh("flannel-refusals") as lab:
         made = World(lab.name)
-        made.variables["podnet_backend"] = "flannel"
+        made.variables.update(podnet_backend="flannel", podnet_serial="100%")
         made.plane = flannel.prepare(lab.name)
         yield made
 

@@ -26,7 +26,7 @@ BIN = Path(sys.executable).parent
 SNAPSHOT = r"""
 ip -4 route show table all | sed 's/ linkdown//'
 ip -6 route show table all | grep -v -e 'table local' -e fe80 -e multicast
-ip -o link | cut -d: -f2 | sort
+ip -o link | cut -d: -f2 | sed 's/@.*//' | sort
 nft list ruleset | sed 's/counter packets [0-9]* bytes [0-9]*/counter/'
 iptables-legacy-save 2>/dev/null | grep -v '^#' || true
 find /etc/cni /var/lib/cni /opt/cni /opt/weft-podnet /etc/weft-podnet /run/weft-podnet /etc/sysctl.d \
