@@ -27,10 +27,15 @@ def batches(hostvars: Mapping[str, Any], workers: Sequence[str] = ()) -> Any:
 
     A play's keywords are read before it has hosts, so the variables are those of the first worker.
     """
-    variables = hostvars[workers[0]] if workers and hostvars else {}
-    if variables.get("podnet_backend", default("podnet_backend")) != "flannel":
+    if not rolls(hostvars, workers):
         return "100%"
-    return variables.get("podnet_serial", default("podnet_serial"))
+    return (hostvars[workers[0]] if workers and hostvars else {}).get("podnet_serial", default("podnet_serial"))
+
+
+def rolls(hostvars: Mapping[str, Any], workers: Sequence[str] = ()) -> bool:
+    """Does one worker's failure end the run? With flannel it does; routes and meshes are each worker's own affair."""
+    variables = hostvars[workers[0]] if workers and hostvars else {}
+    return bool(variables.get("podnet_backend", default("podnet_backend")) == "flannel")
 
 
 def release_folders(artifacts: Sequence[Mapping[str, str]], architecture: str) -> dict[str, str]:
@@ -50,5 +55,6 @@ class FilterModule:
             "net_conf": net_conf,
             "csr_requests": csr_requests,
             "batches": batches,
+            "rolls": rolls,
             "release_folders": release_folders,
         }
