@@ -21,18 +21,10 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from support.cni import BRIDGE
 from support.lab import BIN, CHECKOUT, Lab, unlike, until
 
 WORKERS = ("worker-1", "worker-2")
-LESSON_BRIDGE = {
-    "cniVersion": "1.0.0",
-    "name": "bridge",
-    "type": "bridge",
-    "bridge": "cni0",
-    "isGateway": True,
-    "ipMasq": True,
-    "ipam": {"type": "host-local", "subnet": "10.244.0.0/24", "routes": [{"dst": "0.0.0.0/0"}]},
-}
 LESSON_LOOPBACK = {"cniVersion": "1.0.0", "name": "lo", "type": "loopback"}
 FOREIGN = """
 ip route add 198.18.0.0/24 via 172.16.0.1
@@ -119,7 +111,7 @@ def test_routes_from_nothing_and_what_they_survive(routed: Lab, tmp_path: Path) 
     assert "10.244.1.0/24 via 172.16.0.4 dev eth0 proto podnet" in routes(lab, "worker-1")
     assert "10.244.0.0/24 via 172.16.0.3 dev eth0 proto podnet" in routes(lab, "worker-2")
     # Outside the plain bridge backend the lesson's file has its masquerading off.
-    assert conf(lab, "worker-1", "10-bridge.conf") == {**LESSON_BRIDGE, "ipMasq": False}
+    assert conf(lab, "worker-1", "10-bridge.conf") == {**BRIDGE, "ipMasq": False}
 
     # A pod that leaves the cluster does so with its node's address.
     with gateway_server(lab, tmp_path) as target:
@@ -148,7 +140,7 @@ def test_bridge_alone_and_then_routes(routed: Lab) -> None:
     assert bridge.code == 0, bridge.output
     assert "4 of 4 promised pairs pass, 12 tried" in bridge.output
     assert "worker-1 has no route to 10.244.1.0/24 (worker-2's pods)" in bridge.output
-    assert conf(lab, "worker-1", "10-bridge.conf") == LESSON_BRIDGE
+    assert conf(lab, "worker-1", "10-bridge.conf") == BRIDGE
     assert conf(lab, "worker-1", "99-loopback.conf") == LESSON_LOOPBACK
     assert conf(lab, "worker-2", "10-bridge.conf")["ipam"]["subnet"] == "10.244.1.0/24"
     assert set(lab.play("site", podnet_backend="bridge").changed.values()) == {0}
