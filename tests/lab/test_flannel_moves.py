@@ -12,7 +12,7 @@ from support.flannel import WORKERS
 from support.lab import Lab
 
 
-@pytest.mark.parametrize("backend", ["bridge", "routes", "vxlan"])
+@pytest.mark.parametrize("backend", ["bridge", "vxlan"])
 def test_moved_from_another_backend(lab: Lab, plane: ControlPlane, backend: str) -> None:
     """One variable and one run; nothing of the former backend stays in the way."""
     # Pod subnets of its own, so that cni0's address is another one under flannel.

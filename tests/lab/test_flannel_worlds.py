@@ -58,10 +58,9 @@ def version(lab: Lab, node: str) -> str:
     return lab.sh(node, "/usr/local/bin/flanneld --version 2>&1 || true").strip()
 
 
-@pytest.mark.parametrize("size", ["8k", "48k"])
-def test_a_disk_that_is_full(world: Lab, size: str) -> None:
-    """From nodes without flannel: there is no room for the archive, or none for what is in it."""
-    world.sh("worker-2", f"mkdir -p /opt/weft-podnet && mount -t tmpfs -o size={size} tmpfs /opt/weft-podnet")
+def test_a_disk_that_is_full(world: Lab) -> None:
+    """From nodes without flannel: there is room for the archive, but none for what is in it."""
+    world.sh("worker-2", "mkdir -p /opt/weft-podnet && mount -t tmpfs -o size=48k tmpfs /opt/weft-podnet")
     try:
         play = world.play("site", podnet_serial="100%", podnet_verify=False)
         assert play.code != 0 and "fatal: [worker-2]" in play.output, play.output
