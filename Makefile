@@ -46,8 +46,12 @@ integration: .venv/ready-dev ## the modules, against the kernel, in network name
 	python -m pytest tests/integration --numprocesses 2 --dist loadfile
 
 .PHONY: nodes
-nodes: .venv/ready-dev ## the playbooks, on real nodes: their whole life, and everything they must refuse
-	python -m pytest tests/lab --numprocesses 2 --dist loadfile
+nodes: .venv/ready-dev ## the playbooks, on real nodes: their life, and everything they must refuse
+	python -m pytest tests/lab -m 'not long' --numprocesses 2 --dist loadfile
+
+.PHONY: nodes-long
+nodes-long: .venv/ready-dev ## what takes minutes a test there: upgrades, moves, mixed clusters, firewalls, hard worlds
+	python -m pytest tests/lab -m long --numprocesses 2 --dist loadfile
 
 .PHONY: molecule
 molecule: .venv/ready-dev ## the roles, in the lab (SCENARIO=name for one)

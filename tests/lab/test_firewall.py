@@ -9,9 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from support.lab import Lab, Play, until
+
+pytestmark = pytest.mark.long
 
 BOTH, NEITHER = {"worker-1": 1, "worker-2": 1}, {"worker-1": 0, "worker-2": 0}
 

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from standins.control_plane import ControlPlane
 from support import flannel
 from support.flannel import KUBECONFIG, WORKERS, running, serial, version
 from support.lab import Lab, unlike
 from support.traffic import pinging
+
+pytestmark = pytest.mark.long
 
 
 def test_certificates_are_renewed_under_traffic(lab: Lab, plane: ControlPlane) -> None:

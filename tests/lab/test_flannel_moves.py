@@ -11,6 +11,8 @@ from standins.control_plane import ControlPlane
 from support.flannel import WORKERS
 from support.lab import Lab
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("backend", ["bridge", "vxlan"])
 def test_moved_from_another_backend(lab: Lab, plane: ControlPlane, backend: str) -> None:

@@ -19,6 +19,8 @@ import pytest
 from support import flannel
 from support.lab import Lab, fresh, until
 
+pytestmark = pytest.mark.long
+
 WORKERS = ("worker-1", "worker-2")
 ALL_PASS = "12 of 12 promised pairs pass"
 PORT_CLOSED = "INPUT --protocol udp --dport 8472 --jump DROP"

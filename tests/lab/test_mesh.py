@@ -9,6 +9,8 @@ import json
 import re
 import time
 
+import pytest
+
 from support.lab import Lab, unlike, until
 from support.traffic import pinging
 
@@ -148,6 +150,7 @@ MANY_PEERS = """
 """
 
 
+@pytest.mark.long
 def test_ten_thousand_peers_come_back(lab: Lab) -> None:
     """After a link flap and after a reboot, within seconds and without Ansible."""
     peers = [
@@ -182,6 +185,7 @@ def test_ten_thousand_peers_come_back(lab: Lab) -> None:
     assert again.code == 0 and again.changed["worker-1"] == 0, again.output
 
 
+@pytest.mark.long
 def test_both_address_families(lab: Lab) -> None:
     hosts = {
         name: {**host, "podnet_node_ip": [f"172.16.0.{number}", f"fd00:172:16::{number}"]}

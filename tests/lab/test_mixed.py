@@ -11,10 +11,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 import yaml
 
 from support import flannel
 from support.lab import Lab, until
+
+pytestmark = pytest.mark.long
 
 FLANNEL = "flannel.alpha.coreos.com/"
 MIXED: dict[str, Any] = {"podnet_backend": "vxlan", "podnet_publish_node_annotations": True}
