@@ -13,12 +13,15 @@ import json
 import re
 from typing import Any
 
+import pytest
 import yaml
 
 from standins.control_plane import ControlPlane
 from support.flannel import KUBECONFIG, WORKERS, mac, running
 from support.lab import Lab, unlike
 from support.traffic import pinging
+
+pytestmark = pytest.mark.long
 
 # What iptables' nft back end keeps of a chain that once held a rule; it may be somebody else's by now.
 EMPTY_CHAIN = re.compile(
