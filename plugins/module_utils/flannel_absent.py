@@ -21,9 +21,9 @@ from ansible_collections.weft.podnet.plugins.module_utils import (
     flannel_unit,
 )
 from ansible_collections.weft.podnet.plugins.module_utils.flannel_leftovers import FindCommand, Leftover, LeftoverError
-from ansible_collections.weft.podnet.plugins.module_utils.flannel_state import FILE, ORIGINAL, State, systemctl
+from ansible_collections.weft.podnet.plugins.module_utils.flannel_state import FILE, ORIGINAL, State
 from ansible_collections.weft.podnet.plugins.module_utils.flannel_unit import UNIT, UNIT_PATH
-from ansible_collections.weft.podnet.plugins.module_utils.persist import UNIT_DIR, PersistError, Run
+from ansible_collections.weft.podnet.plugins.module_utils.persist import UNIT_DIR, PersistError, Run, systemctl
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 
 RELEASES = "/opt/weft-podnet/"

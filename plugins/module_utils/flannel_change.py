@@ -20,9 +20,9 @@ from ansible_collections.weft.podnet.plugins.module_utils import (
 )
 from ansible_collections.weft.podnet.plugins.module_utils.flannel_leftovers import FindCommand, LeftoverError
 from ansible_collections.weft.podnet.plugins.module_utils.flannel_ready import NotReady, Service
-from ansible_collections.weft.podnet.plugins.module_utils.flannel_state import State, systemctl
+from ansible_collections.weft.podnet.plugins.module_utils.flannel_state import State
 from ansible_collections.weft.podnet.plugins.module_utils.flannel_unit import UNIT, UNIT_PATH
-from ansible_collections.weft.podnet.plugins.module_utils.persist import PersistError, Run
+from ansible_collections.weft.podnet.plugins.module_utils.persist import PersistError, Run, systemctl
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 
 # The way back waits no longer than this, whatever the way forth was allowed.

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from ansible_collections.weft.podnet.plugins.module_utils import files, flannel_unit, releases
 from ansible_collections.weft.podnet.plugins.module_utils.flannel_ready import Service
 from ansible_collections.weft.podnet.plugins.module_utils.flannel_unit import UNIT, UNIT_PATH
-from ansible_collections.weft.podnet.plugins.module_utils.persist import STATE_DIR, PersistError, Run
+from ansible_collections.weft.podnet.plugins.module_utils.persist import STATE_DIR
 
 # In place of a link's target: a file or folder that is no link.
 FILE = "(a file of somebody else's)"
@@ -138,13 +138,6 @@ def _link(path: Path, target: str | None) -> None:
             # Under both names first, so that there is a program at any moment.
             os.link(path, original)
         releases.turn_link(path, target)
-
-
-def systemctl(run: Run, *arguments: str) -> None:
-    """Raises PersistError."""
-    code, out, err = run(["systemctl", *arguments])
-    if code:
-        raise PersistError(f"systemctl {' '.join(arguments)}: {(err or out).strip()}")
 
 
 def keep_former(state: State) -> None:

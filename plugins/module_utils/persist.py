@@ -91,7 +91,8 @@ def difference(bundle: Bundle, run: Run, present: bool = True) -> Difference:
     return Difference(before, after)
 
 
-def _systemctl(run: Run, *arguments: str) -> None:
+def systemctl(run: Run, *arguments: str) -> None:
+    """Raises PersistError."""
     code, out, err = run(["systemctl", *arguments])
     if code:
         raise PersistError(f"systemctl {' '.join(arguments)}: {(err or out).strip()}")
@@ -110,20 +111,20 @@ def apply(bundle: Bundle, run: Run, changes: Difference, wait: bool = True) -> N
     except OSError as error:
         raise PersistError(f"{error.filename or path}: {error.strerror}") from error
     if any(path.startswith(UNIT_DIR) for path in written):
-        _systemctl(run, "daemon-reload")
+        systemctl(run, "daemon-reload")
     for unit in bundle.units:
         if written or unit in changes.after:
-            _systemctl(run, "enable", "--quiet", unit)
-            _systemctl(run, "restart", *([] if wait else ["--no-block"]), unit)
+            systemctl(run, "enable", "--quiet", unit)
+            systemctl(run, "restart", *([] if wait else ["--no-block"]), unit)
 
 
 def remove(bundle: Bundle, run: Run) -> None:
     """Stop and disable the units, remove the files, and our directory once it is empty. Raises PersistError."""
     for unit in bundle.units:
         if Path(UNIT_DIR, unit).exists() or enabled_link(unit).is_symlink():
-            _systemctl(run, "disable", "--quiet", "--now", unit)
+            systemctl(run, "disable", "--quiet", "--now", unit)
     removed = [path for path in bundle.files if files.remove(path)]
     if any(path.startswith(UNIT_DIR) for path in removed):
-        _systemctl(run, "daemon-reload")
+        systemctl(run, "daemon-reload")
     if Path(STATE_DIR).is_dir() and not any(Path(STATE_DIR).iterdir()):
         Path(STATE_DIR).rmdir()
