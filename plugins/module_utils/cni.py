@@ -168,11 +168,11 @@ def network(config: Mapping[str, Any]) -> Network:
         bridge=bridge,
         data_dir=(_text(get(ipam, "dataDir")) or DATA_DIR) if local else None,
         ipam=kind if isinstance(kind, str) else None,
-        ranges=json.dumps(_ranges(ipam), sort_keys=True) if local else "[]",
+        ranges=json.dumps(ranges(ipam), sort_keys=True) if local else "[]",
     )
 
 
-def _ranges(ipam: Any) -> list[Any]:
+def ranges(ipam: Any) -> list[Any]:
     """host-local's ranges with the older top-level form put first, as the plugin itself does."""
     keys = ("subnet", "rangeStart", "rangeEnd", "gateway")
     top = {key: get(ipam, key) for key in keys if get(ipam, key) is not None}

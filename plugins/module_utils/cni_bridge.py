@@ -8,32 +8,35 @@ from __future__ import annotations
 import errno
 from typing import NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils.netlink import wire
+from ansible_collections.weft.podnet.plugins.module_utils.netlink import link, wire
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError
 
 
 class Bridge(NamedTuple):
     number: int
     ports: tuple[str, ...]
+    addresses: tuple[link.Interface, ...] = ()
 
 
 def find(name: str) -> Bridge | None:
-    """The bridge of that name with its ports, None where no bridge is called so. Raises NetlinkError."""
+    """The bridge of that name with its ports and addresses, None where no bridge is called so. Raises NetlinkError."""
     index = None
     ports: list[tuple[int, str]] = []
     with Channel() as channel:
         for body in channel.dump(wire.GETLINK, wire.IFINFOMSG.pack(0, 0, 0, 0, 0)):
             number = wire.IFINFOMSG.unpack_from(body)[2]
             attributes = wire.attributes(body, wire.IFINFOMSG.size)
-            link = attributes[wire.IFLA_IFNAME].rstrip(b"\0").decode(errors="replace")
+            called = attributes[wire.IFLA_IFNAME].rstrip(b"\0").decode(errors="replace")
             kind = wire.attributes(attributes.get(wire.IFLA_LINKINFO, b""), 0).get(wire.IFLA_INFO_KIND, b"")
-            if link == name and kind.rstrip(b"\0") == b"bridge":
+            if called == name and kind.rstrip(b"\0") == b"bridge":
                 index = number
             if wire.IFLA_MASTER in attributes:
-                ports.append((wire.U32.unpack(attributes[wire.IFLA_MASTER])[0], link))
+                ports.append((wire.U32.unpack(attributes[wire.IFLA_MASTER])[0], called))
+        addresses = link.addresses(channel) if index is not None else []
     if index is None:
         return None
-    return Bridge(index, tuple(sorted(port for master, port in ports if master == index)))
+    own = tuple(address for number, address in addresses if number == index)
+    return Bridge(index, tuple(sorted(port for master, port in ports if master == index)), own)
 
 
 def delete(index: int) -> None:

@@ -1,12 +1,11 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One CNI configuration on a host: from what is observed to a plan, its diff, and its application."""
+"""One CNI configuration on a host: from what is observed to a plan and its diff."""
 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import fnmatch
 import json
 import os
@@ -14,11 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils import cni, cni_host, cni_leftovers, files
-
-
-class ChangeError(Exception):
-    """The host does not hold what was written; the text is for the user."""
+from ansible_collections.weft.podnet.plugins.module_utils import cni, cni_gateway, cni_host, cni_leftovers
 
 
 def file_mode(value: Any) -> int | None:
@@ -76,9 +71,14 @@ def plan(wish: Wish, host: cni_host.Host, root: str = cni_host.STATE_ROOT) -> Pl
     others = _unwanted(wish, host)
     after = _after(wish, host, text, others)
     affected, warnings = _affected(wish, host, after)
+    bridge, unfit = _unfit_bridge(wish, host)
+    if wish.allow_live_pods or not affected:
+        affected += unfit
     problems = [] if wish.allow_live_pods else affected
     warnings += affected if wish.allow_live_pods else []
     leftovers, notes = _leftovers(wish, host, after, root)
+    if bridge:
+        leftovers = leftovers._replace(bridge=bridge)
     warnings += _loading(wish, after) + notes
     return Plan(
         text=text,
@@ -172,6 +172,26 @@ def _live_text(name: str, network: cni.Network, found: cni_host.Live, what: str)
     )
 
 
+def _unfit_bridge(wish: Wish, host: cni_host.Host) -> tuple[str | None, list[str]]:
+    """A bridge that can't serve the wished configuration: (its name where it can go, a text where pods are on it)."""
+    if not wish.present or wish.config is None:
+        return None, []
+    network = cni.network(wish.config)
+    live = host.live.get(network)
+    bridge = live.bridge if live else None
+    wrong = cni_gateway.in_the_way(bridge.addresses, host.gateways) if bridge else []
+    if bridge is None or not wrong:
+        return None, []
+    if not bridge.ports:
+        return network.bridge, []
+    have, want = (", ".join(map(str, addresses)) for addresses in (wrong, host.gateways))
+    return None, [
+        f"{wish.name}: {network.bridge} has the address {have} and {len(bridge.ports)} ports, while this configuration "
+        f"gives it {want}: no new pod would start. Drain the node first, or set allow_live_pods: true and delete "
+        f"{network.bridge} yourself once its pods are gone"
+    ]
+
+
 def _leftovers(
     wish: Wish, host: cni_host.Host, after: Mapping[str, str | None], root: str
 ) -> tuple[cni_leftovers.Leftovers, list[str]]:
@@ -254,57 +274,3 @@ def report(wish: Wish, host: cni_host.Host, plan_: Plan) -> dict[str, Any]:
         "leases": len(live.leases) if live else 0,
         "removed": own + [str(Path(wish.conf_dir) / name) for name in plan_.others] + plan_.leftovers.names(),
     }
-
-
-def read_back(wish: Wish) -> None:
-    """Does the host hold what was wished? Raises ChangeError, OSError, NetlinkError."""
-    again = plan(wish, cni_host.observe(wish.conf_dir, wish.name, wish.config))
-    if again.text is not None or again.remove_own or again.others:
-        raise ChangeError(f"{wish.path} is not as it was left a moment ago: something else writes to {wish.conf_dir}")
-
-
-def apply(wish: Wish, plan_: Plan) -> str | None:
-    """Do it; the path of the copy of our own file, where one was asked for. Raises OSError, NetlinkError."""
-    directory = Path(wish.conf_dir)
-    backup = None
-    if wish.backup and (plan_.text is not None or plan_.remove_own):
-        backup = _backup(directory / wish.name)
-    if plan_.text is not None:
-        _make(directory)
-        own = plan_.attributes
-        files.write_atomic(wish.path, plan_.text, own.mode, str(own.uid), str(own.gid))
-    # Ours is in place before the others go: at no moment is the directory without a configuration.
-    for name in plan_.others:
-        if wish.backup:
-            _backup(directory / name)
-        files.remove(directory / name)
-    if plan_.remove_own and wish.leftovers:
-        # A run that is killed in between has the configuration to go on from.
-        leaving = cni_host.leaving_path(wish.conf_dir, wish.name)
-        with contextlib.suppress(FileNotFoundError):
-            Path(wish.path).replace(leaving)
-        cni_leftovers.remove(plan_.leftovers)
-        files.remove(leaving)
-    elif plan_.remove_own:
-        files.remove(wish.path)
-    else:
-        cni_leftovers.remove(plan_.leftovers)
-    return backup
-
-
-def _make(directory: Path) -> None:
-    if not directory.is_dir():
-        directory.mkdir(parents=True, exist_ok=True)
-        directory.chmod(0o755)
-
-
-def _backup(path: Path) -> str | None:
-    """Copy a file beside itself under a name that no runtime reads."""
-    text = files.read_text(path)
-    if text is None:
-        return None
-    status = path.stat()
-    stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
-    copy = f"{path}.{stamp}.bak"
-    files.write_atomic(copy, text, status.st_mode & 0o7777, str(status.st_uid), str(status.st_gid))
-    return copy

@@ -10,11 +10,12 @@ import os
 import re
 import stat
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils import cni, cni_bridge, files
+from ansible_collections.weft.podnet.plugins.module_utils import cni, cni_bridge, cni_gateway, files
+from ansible_collections.weft.podnet.plugins.module_utils.netlink.link import Interface
 
 STATE_ROOT = "/var/lib/cni"
 
@@ -40,12 +41,18 @@ class Live(NamedTuple):
 
 
 class Host(NamedTuple):
-    """``files`` by name, as a runtime would see them (None: unreadable); ``leaving`` is a removal that was cut off."""
+    """``files`` by name, as a runtime would see them (None: unreadable); ``leaving`` is a removal that was cut off;
+    ``gateways`` are the addresses that the configuration asked about wants its bridge to have."""
 
     files: dict[str, str | None]
     own: Attributes | None
     leaving: str | None
     live: dict[cni.Network, Live]
+    gateways: tuple[Interface, ...] = ()
+
+    def without(self, names: Collection[str]) -> Host:
+        """The same host, as if these files were gone."""
+        return self._replace(files={name: text for name, text in self.files.items() if name not in names})
 
 
 def leaving_path(conf_dir: str, name: str) -> Path:
@@ -64,7 +71,8 @@ def observe(conf_dir: str, name: str, config: Mapping[str, Any] | None, root: st
     if config is not None:
         networks.add(cni.network(config))
     live = {network: pods(network, root) for network in networks}
-    return Host(found, _attributes(path), leaving, live)
+    gateways = cni_gateway.expected(config, files.read_text) if config is not None else []
+    return Host(found, _attributes(path), leaving, live, tuple(gateways))
 
 
 def _read(conf_dir: str) -> dict[str, str | None]:

@@ -17,6 +17,8 @@ description:
   - On the host, the plugin binaries that the configuration needs have to exist and to support its C(cniVersion).
   - Files are compared by meaning. Key order and white space are no change; a different mode or owner is one.
   - The directory itself is made where it is missing and never removed, because containerd watches it.
+  - A bridge device that is there already, with another address than the configuration gives it, makes every new pod
+    fail. It is deleted where it has no ports, and an error where pods are on it.
 author:
   - The weft.podnet maintainers (@weft-net)
 requirements:
@@ -98,6 +100,12 @@ options:
       - What another configuration in O(conf_dir) uses as well stays.
     type: bool
     default: false
+  assume_absent:
+    description:
+      - Names of other configurations that are taken for gone, for a rehearsal of what comes after their removal.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     description: Can run in check mode and tell what would change.
@@ -206,7 +214,14 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.weft.podnet.plugins.module_utils import cni, cni_change, cni_host, files, lock
+from ansible_collections.weft.podnet.plugins.module_utils import (
+    cni,
+    cni_apply,
+    cni_change,
+    cni_host,
+    files,
+    lock,
+)
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import NetlinkError
 
 
@@ -226,6 +241,7 @@ def argument_spec():
         "allow_unknown": {"type": "bool", "default": False},
         "allow_live_pods": {"type": "bool", "default": False},
         "leftovers": {"type": "bool", "default": False},
+        "assume_absent": {"type": "list", "elements": "str", "default": []},
     }
 
 
@@ -258,7 +274,7 @@ def run(module):
     wanted, problems = wish(module.params)
     if problems:
         module.fail_json(msg="\n".join(problems))
-    host = cni_host.observe(wanted.conf_dir, wanted.name, wanted.config)
+    host = cni_host.observe(wanted.conf_dir, wanted.name, wanted.config).without(module.params["assume_absent"])
     plan = cni_change.plan(wanted, host)
     checked = module.params["check_plugins"]
     lacking = cni_change.plugin_problems(wanted, module.params["bin_dir"]) if checked else []
@@ -269,10 +285,10 @@ def run(module):
         module.warn(warning)
     result = {"changed": plan.changed, "diff": plan.diff, **cni_change.report(wanted, host, plan)}
     if plan.changed and not module.check_mode:
-        backup = cni_change.apply(wanted, plan)
+        backup = cni_apply.apply(wanted, plan)
         if backup:
             result["backup_file"] = backup
-        cni_change.read_back(wanted)
+        cni_apply.read_back(wanted)
     module.exit_json(**result)
 
 
@@ -288,7 +304,7 @@ def main():
             if not module.check_mode:
                 stack.enter_context(lock.hold("cni"))
             run(module)
-        except (OSError, NetlinkError, lock.LockError, cni_change.ChangeError) as error:
+        except (OSError, NetlinkError, lock.LockError, cni_apply.ChangeError) as error:
             module.fail_json(msg=f"{module.params['name']}: {error}")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,6 +84,37 @@ def test_what_is_gone_already_is_told_by_config(node: Node) -> None:
     assert not node.cni(state="absent", leftovers=True)["changed"]
     assert node.cni(state="absent", leftovers=True, config=config(node.conf))["changed"]
     assert node.bridges() == [] and not node.leases.exists()
+
+
+def moved(node: Node) -> dict[str, Any]:
+    """The same network with another subnet, so another address for the bridge."""
+    return config(node.conf, ipam={**config(node.conf)["ipam"], "subnet": "10.244.7.0/24"})
+
+
+def test_a_bridge_with_another_address_makes_room(node: Node) -> None:
+    """The bridge plugin never changes an address: without this, every new pod fails."""
+    node.plugin("DEL")
+    before = node.host.ip_json("-4", "address", "show", "cni0")[0]["addr_info"][0]["local"]
+    dry = node.cni(config=moved(node), check=True)
+    assert before == "10.244.0.1" and "device cni0" in dry["removed"] and "device cni0" in str(dry["diff"])
+    assert "cni0" in node.bridges()
+    done = node.cni(config=moved(node))
+    assert done["changed"] and done["removed"] == dry["removed"] and node.bridges() == []
+    node.plugin("ADD", moved(node))
+    assert node.host.ip_json("-4", "address", "show", "cni0")[0]["addr_info"][0]["local"] == "10.244.7.1"
+    assert not node.cni(config=moved(node))["changed"] and node.bridges() == ["cni0"]
+
+
+def test_a_bridge_with_another_address_and_ports_is_refused(node: Node) -> None:
+    """Nobody's configuration tells of these pods; the ports do."""
+    (node.conf / "10-bridge.conf").unlink()
+    refused = node.cni(config=moved(node))
+    assert refused["failed"] and "10.244.0.1/24" in refused["msg"] and "10.244.7.1/24" in refused["msg"]
+    assert names(node.conf) == [] and node.bridges() == ["cni0"]
+    allowed = node.cni(config=moved(node), allow_live_pods=True)
+    assert (
+        allowed["changed"] and node.bridges() == ["cni0"] and any("no new pod" in each for each in allowed["warnings"])
+    )
 
 
 def test_a_link_of_that_name_that_is_no_bridge_stays(conf: Path) -> None:

@@ -55,7 +55,7 @@ class Node:
         self.conf, self.host, self.pod = conf, host, pod
         self.leases = conf.parent / "leases" / config(conf)["name"]
 
-    def plugin(self, command: str) -> None:
+    def plugin(self, command: str, network: dict[str, Any] | None = None) -> None:
         variables = {
             "CNI_COMMAND": command,
             "CNI_CONTAINERID": "abc",
@@ -64,7 +64,7 @@ class Node:
         }
         done = subprocess.run(
             ["ip", "netns", "exec", self.host.name, str(PLUGINS / "bridge")],
-            input=json.dumps(config(self.conf, ipMasq=False)),
+            input=json.dumps({**(network or config(self.conf)), "ipMasq": False}),
             env={**os.environ, **variables, "CNI_PATH": str(PLUGINS)},
             capture_output=True,
             text=True,
