@@ -19,11 +19,12 @@ from ansible_collections.weft.podnet.plugins.module_utils import (
     flannel_ready,
     flannel_state,
     flannel_unit,
+    vxlan_units,
 )
 from ansible_collections.weft.podnet.plugins.module_utils.flannel_leftovers import FindCommand, Leftover, LeftoverError
 from ansible_collections.weft.podnet.plugins.module_utils.flannel_state import FILE, ORIGINAL, State
 from ansible_collections.weft.podnet.plugins.module_utils.flannel_unit import UNIT, UNIT_PATH
-from ansible_collections.weft.podnet.plugins.module_utils.persist import UNIT_DIR, PersistError, Run, systemctl
+from ansible_collections.weft.podnet.plugins.module_utils.persist import PersistError, Run, systemctl
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 
 RELEASES = "/opt/weft-podnet/"
@@ -90,7 +91,7 @@ def _left(
 def _of_the_mesh(item: Leftover) -> bool:
     """The device of vxlan_peer bears the same name; where its unit stands, the device has been taken over."""
     kind, _space, name = item.text.partition(" ")
-    return kind == "device" and Path(UNIT_DIR, f"weft-podnet-vxlan-{name}.service").exists()
+    return kind == "device" and vxlan_units.stands(name)
 
 
 def _remove(wanted: State, left: list[Leftover], loaded: bool, run: Run) -> None:

@@ -17,6 +17,7 @@ from ansible_collections.weft.podnet.plugins.module_utils import (
     flannel_state,
     flannel_unit,
     release_archive,
+    vxlan_units,
 )
 from ansible_collections.weft.podnet.plugins.module_utils.flannel_leftovers import FindCommand, LeftoverError
 from ansible_collections.weft.podnet.plugins.module_utils.flannel_ready import NotReady, Service
@@ -32,13 +33,15 @@ FAILURES = (OSError, PersistError, LeftoverError, NotReady)
 
 class Plan(NamedTuple):
     """``old``: as found; ``former``: where to go back to, the same unless an earlier run was killed; ``stale``:
-    devices to delete before the start; ``diff`` is empty where nothing is to do."""
+    devices to delete before the start; ``meshes``: devices on which a mesh of vxlan_peer's is kept; ``diff`` is empty
+    where nothing is to do."""
 
     old: State
     former: State
     wanted: State
     conf: dict[str, Any]
     stale: list[str]
+    meshes: list[str]
     restart: bool
     diff: list[dict[str, str]]
 
@@ -86,12 +89,15 @@ def _plan(options: Mapping[str, Any], service: Service, check_mode: bool, run: R
     restart = differs or bool(flannel_ready.missing(service, conf, options["subnet_file"]))
     old_conf = former.conf(former_path) if former.unit is not None else None
     stale = flannel_unit.stale_devices(old_conf, conf) if differs else []
+    meshes = [name for name in flannel_unit.devices(conf) if vxlan_units.stands(name)]
+    # A mesh's device has a MAC that flanneld would not take for its own. Where flanneld runs, the device is flanneld's.
+    stale += [name for name in meshes if not service.started and name not in stale]
     stale = [name for name in stale if Path("/sys/class/net", name).exists()]
     diff = flannel_state.diff(old, wanted, stale, restart)
     path = options["net_conf_path"]
     if flannel_unit.has_secret(conf) and flannel_state.readable_by_others(path):
         diff.append(flannel_state.entry(f"{path}, mode", "others can read a secret\n", "0600\n"))
-    return Plan(old, former, wanted, conf, stale, restart, diff)
+    return Plan(old, former, wanted, conf, stale, meshes, restart, diff)
 
 
 def _wanted(options: Mapping[str, Any], conf: dict[str, Any], old: State, run: Run, find: FindCommand) -> State:
@@ -150,6 +156,7 @@ def _apply(plan: Plan, options: Mapping[str, Any], service: Service, run: Run, f
         flannel_state.keep_former(former)
         _put(plan.wanted, run)
         if plan.restart:
+            vxlan_units.rest(run, plan.meshes)
             start(run, plan.stale)
             flannel_ready.wait(run, plan.conf, options["subnet_file"], service, options["ready_timeout"])
     except FAILURES as error:
@@ -203,8 +210,13 @@ def _back(plan: Plan, former: State, before: Service, options: Mapping[str, Any]
             new = [item for item in _left(plan, options, run, find) if item.text not in former.leftovers]
             flannel_leftovers.remove(run, new)
             forget_folders(path, options["subnet_file"])
+            if plan.meshes:
+                # What flanneld made in its place goes first: the unit adds, and replaces nothing.
+                flannel_leftovers.delete_devices(run, plan.meshes)
+                vxlan_units.wake(run, plan.meshes)
             flannel_state.drop_former()
-            return "everything is as it was before: flanneld was not running"
+            mesh = f", and the mesh on {', '.join(plan.meshes)} is back" if plan.meshes else ""
+            return f"everything is as it was before: flanneld was not running{mesh}"
         kept = service.started and (service.invocation, service.digest) == (before.invocation, former.digest)
         if kept or (former.files, former.links) == (plan.wanted.files, plan.wanted.links):
             flannel_state.drop_former()

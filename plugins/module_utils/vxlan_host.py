@@ -120,6 +120,9 @@ def accept_ra(device: str) -> str | None:
 
 def decide(channel: Channel, host: Host, wanted: Wanted) -> Change:
     """The plan for this request. Raises Refused with every problem at once, and NetlinkError."""
+    if not wanted.present and not host.marked and _flannelds(wanted):
+        # flanneld has taken the device over. What is left of the mesh elsewhere is ours all the same.
+        host = host._replace(found=None, state=vxlan_mesh.unbound(host.state))
     problems = _device_problems(host, wanted)
     state = host.state
     if not wanted.present:
@@ -148,16 +151,20 @@ def decide(channel: Channel, host: Host, wanted: Wanted) -> Change:
     return Change(host, target, changes, protected)
 
 
+def _flannelds(wanted: Wanted) -> list[vxlan_flanneld.Daemon]:
+    """The running flannelds that manage the device of this VNI, as far as can be told."""
+    return [daemon for daemon in vxlan_flanneld.running() if daemon.vni in (None, wanted.vni)]
+
+
 def _device_problems(host: Host, wanted: Wanted) -> list[str]:
     """Is the device of this name, if there is one, ours to change?"""
     problems = []
-    for daemon in vxlan_flanneld.running():
-        if wanted.present and daemon.vni in (None, wanted.vni):
-            vni = f"VNI {daemon.vni}" if daemon.vni is not None else "a configuration that can't be read"
-            problems.append(
-                f"{wanted.name}: flanneld (process {daemon.pid}, {vni}) manages this device; stop flanneld first, or "
-                "choose another vni"
-            )
+    for daemon in _flannelds(wanted) if wanted.present else []:
+        vni = f"VNI {daemon.vni}" if daemon.vni is not None else "a configuration that can't be read"
+        problems.append(
+            f"{wanted.name}: flanneld (process {daemon.pid}, {vni}) manages this device; stop flanneld first, or "
+            "choose another vni"
+        )
     found = host.found
     if found is None or host.marked:
         return problems

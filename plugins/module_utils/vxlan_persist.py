@@ -21,6 +21,7 @@ from ansible_collections.weft.podnet.plugins.module_utils.route_spec import PROT
 from ansible_collections.weft.podnet.plugins.module_utils.vxlan_host import Change, accept_ra_path
 from ansible_collections.weft.podnet.plugins.module_utils.vxlan_mesh import State, ip
 from ansible_collections.weft.podnet.plugins.module_utils.vxlan_spec import Wanted
+from ansible_collections.weft.podnet.plugins.module_utils.vxlan_units import stands, unit_name
 
 NETWORKD_DIR = "/etc/systemd/network"
 NETWORK_MANAGER_DIR = "/etc/NetworkManager"
@@ -67,7 +68,7 @@ class Kept(NamedTuple):
                 # Each reads its files anew; where one doesn't run, systemctl says so and there is nobody to tell.
                 run(["systemctl", "reload", f"{daemon}.service"])
         name = unit_name(self.device)
-        rests = change.host.state.device != change.target.device and Path(persist.UNIT_DIR, name).exists()
+        rests = change.host.state.device != change.target.device and stands(self.device)
         if rests:
             run(["systemctl", "stop", name])
         try:
@@ -79,7 +80,7 @@ class Kept(NamedTuple):
                 for bundle in (unit, data, hands_off):
                     persist.remove(bundle, run)
         finally:
-            if rests and Path(persist.UNIT_DIR, name).exists():
+            if rests and stands(self.device):
                 run(["systemctl", "start", "--no-block", name])
 
     def as_diff(self) -> list[dict[str, str]]:
@@ -101,10 +102,6 @@ def _unlike(lines: list[str], others: list[str]) -> str:
 
 def batch_path(device: str, tool: str) -> str:
     return f"{persist.STATE_DIR}/vxlan-{device}.{tool}"
-
-
-def unit_name(device: str) -> str:
-    return f"weft-podnet-vxlan-{device}.service"
 
 
 def plan(change: Change, wanted: Wanted, keep: bool, tools: Tools) -> Kept:

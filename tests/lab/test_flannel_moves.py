@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from standins.control_plane import ControlPlane
+from support import flannel
 from support.flannel import WORKERS
-from support.lab import Lab
+from support.lab import Lab, until
 
 pytestmark = pytest.mark.long
 
@@ -36,3 +39,22 @@ def test_moved_from_another_backend(lab: Lab, plane: ControlPlane, backend: str)
     assert set(lab.play("site", podnet_verify=False).changed.values()) == {0}
     back = lab.play("site", podnet_backend=backend)
     assert back.code != 0 and "reset.yml" in back.output, back.output
+
+
+def test_a_move_that_fails_brings_the_mesh_back(lab: Lab, plane: ControlPlane, tmp_path: Path) -> None:
+    """flanneld takes the mesh's device, and does not come up: the device, its peers and its unit return."""
+    assert lab.play("site", podnet_backend="vxlan").code == 0
+    before = {node: (flannel.mac(lab, node), lab.exec(node, "ip", "route")) for node in WORKERS}
+    moved = lab.play("site", podnet_flannel_ready_timeout=10, **flannel.variables(tmp_path, "v0.27.3", broken=True))
+    assert moved.code != 0 and "the mesh on flannel.1 is back" in " ".join(moved.output.split()), moved.output
+    for node in WORKERS:
+
+        def same(node: str = node) -> bool:
+            links = lab.exec(node, "ip", "-brief", "link")
+            return "flannel.1" in links and (flannel.mac(lab, node), lab.exec(node, "ip", "route")) == before[node]
+
+        assert until(same, 10), lab.exec(node, "ip", "route")
+        assert "flanneld" not in lab.exec(node, "ls", "/etc/systemd/system")
+    again = lab.play("site", podnet_backend="vxlan")
+    assert again.code == 0 and "12 of 12 promised pairs pass" in again.output, again.output
+    assert set(again.changed.values()) == {0}, again.output
