@@ -116,8 +116,8 @@ def _source(options: dict[str, Any]) -> Source:
     return Source(url, folder, release_base, api_base, cache.absolute(), options["timeout"])
 
 
-def _entry(item: Fetched) -> dict[str, str]:
-    artifact, path, digest = item
+def _entry(item: Fetched) -> dict[str, Any]:
+    artifact, path, digest, room = item
     return {
         "component": artifact.component,
         "version": artifact.version,
@@ -126,6 +126,7 @@ def _entry(item: Fetched) -> dict[str, str]:
         "path": str(path),
         "sha256": digest.sha256,
         "checked_by": digest.checked_by,
+        "room": room,
     }
 
 

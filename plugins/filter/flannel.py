@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.weft.podnet.plugins.plugin_utils import flannel
+from ansible_collections.weft.podnet.plugins.plugin_utils.artifacts import OTHER_NAMES
 from ansible_collections.weft.podnet.plugins.plugin_utils.inventory import default
 
 
@@ -47,6 +48,22 @@ def release_folders(artifacts: Sequence[Mapping[str, str]], architecture: str) -
     }
 
 
+def release_room(artifacts: Sequence[Mapping[str, Any]], architecture: str) -> list[dict[str, Any]]:
+    """The room that the files of one architecture take on a node: {folder, bytes} of each release."""
+    folders = release_folders(artifacts, architecture)
+    return [
+        {"folder": folders[item["component"]], "bytes": item["room"]}
+        for item in artifacts
+        if item["architecture"] == architecture
+    ]
+
+
+def release_file(artifacts: Sequence[Mapping[str, Any]], component: str, architecture: str) -> dict[str, Any]:
+    """The file of one component for a machine, whose architecture may be named as the kernel names it."""
+    wanted = (component, OTHER_NAMES.get(architecture, architecture))
+    return next(dict(item) for item in artifacts if (item["component"], item["architecture"]) == wanted)
+
+
 class FilterModule:
     """weft.podnet's filters for the flannel backend."""
 
@@ -57,4 +74,6 @@ class FilterModule:
             "batches": batches,
             "rolls": rolls,
             "release_folders": release_folders,
+            "release_room": release_room,
+            "release_file": release_file,
         }

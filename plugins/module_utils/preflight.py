@@ -8,10 +8,11 @@ from __future__ import annotations
 import importlib.util
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from ansible_collections.weft.podnet.plugins.module_utils import files, persist
+from ansible_collections.weft.podnet.plugins.module_utils import files, persist, release_archive
 from ansible_collections.weft.podnet.plugins.module_utils.netlink import link
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel
 
@@ -111,6 +112,27 @@ def flanneld() -> list[str]:
         f"podnet_backend: flannel runs here ({unit}), and its device and rules are in the way of another backend; "
         "run reset.yml first, then site.yml"
     ]
+
+
+# What else is written: batch files of ten thousand peers, units, configurations.
+LITTLE = 8 << 20
+SMALL_FOLDERS = (f"{persist.STATE_DIR}/new", "/var/lib/cni/new")
+
+
+def room(wanted: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Problems with the room for folders ({folder, bytes}) that are yet to be made, each file system by itself."""
+    needed: dict[int, tuple[str, int]] = {}
+    for folder, size in [
+        *((item["folder"], item["bytes"]) for item in wanted),
+        *((each, LITTLE) for each in SMALL_FOLDERS),
+    ]:
+        path = Path(folder)
+        if not path.exists():
+            device = next(parent for parent in path.parents if parent.exists()).stat().st_dev
+            first, total = needed.get(device, (folder, 0))
+            needed[device] = (first, total + size)
+    problems = [release_archive.room_problem(folder, total) for folder, total in needed.values()]
+    return [problem for problem in problems if problem]
 
 
 def plugins(bin_dir: str, wanted: Iterable[str]) -> list[str]:

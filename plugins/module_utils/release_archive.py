@@ -40,16 +40,20 @@ def _check_sha256(archive: str | Path, sha256: str) -> None:
         raise Refused([f"{archive}: its SHA-256 is {found}, expected {sha256}; nothing is unpacked"])
 
 
-def check_archive(archive: str | Path, members: Iterable[str] = (), sha256: str = "") -> None:
-    """Read an archive to its end; it must hold nothing but plain files, ``members`` among them. Raises Refused."""
+def check_archive(archive: str | Path, members: Iterable[str] = (), sha256: str = "") -> int:
+    """Read an archive to its end; it must hold nothing but plain files, ``members`` among them. Raises Refused.
+
+    Returns the bytes that it takes on a host, together with what is unpacked from it.
+    """
     try:
         if sha256:
             _check_sha256(archive, sha256)
         with tarfile.open(archive) as content:
-            _checked(archive, content, members)
+            found = _checked(archive, content, members)
             # The end of the compressed stream, with its checksum, lies behind the end of the archive.
             while content.fileobj is not None and content.fileobj.read(1 << 20):
                 pass
+        return Path(archive).stat().st_size + sum(member.size for member in found.values())
     except UNREADABLE as error:
         raise Refused([f"{archive}: is no readable tar archive: {error or 'it ends too early'}"]) from error
 
@@ -132,6 +136,23 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def room_problem(folder: str | Path, needed: int) -> str:
+    """Why ``folder``, which is yet to be made, can't take so many bytes; "" where it can, or is there already."""
+    path = Path(folder)
+    if path.exists():
+        return ""
+    above = next(parent for parent in path.parents if parent.exists())
+    status = os.statvfs(above)
+    free = status.f_bavail * status.f_frsize
+    if free >= needed:
+        return ""
+    return f"{path}: needs {_mib(needed)}, and {above} has {_mib(free)} left; make room there"
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):.1f} MiB"
 
 
 def forget_empty(*folders: Path) -> None:

@@ -36,6 +36,11 @@ options:
   sha256:
     description: The archive's SHA-256.
     type: str
+  room:
+    description:
+      - The bytes that the archive and what is in it take. A host with less left is refused before anything is written.
+    type: int
+    default: 0
   state:
     description: Whether the links are to be there. V(absent) removes all links of this module's, and the releases.
     type: str
@@ -70,7 +75,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.weft.podnet.plugins.module_utils import plugin_links
+from ansible_collections.weft.podnet.plugins.module_utils import plugin_links, release_archive
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 
 PACKAGE = "containernetworking-plugins"
@@ -83,6 +88,9 @@ def source(module: AnsibleModule) -> Path | None:
         folder = plugin_links.release_folder(options["sha256"])
         if folder.is_dir():
             return folder
+        problem = release_archive.room_problem(folder, options["room"])
+        if problem:
+            raise Refused([problem])
         return None if module.check_mode else plugin_links.unpack(options["archive"], options["sha256"])
     given = Path(options["source"]) if options["source"] else plugin_links.distribution_folder()
     if given is not None and given.is_dir():
@@ -129,6 +137,7 @@ def main() -> None:
             "source": {"type": "path"},
             "archive": {"type": "path"},
             "sha256": {"type": "str"},
+            "room": {"type": "int", "default": 0},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
         mutually_exclusive=[("source", "archive")],

@@ -56,6 +56,22 @@ options:
     description: Whether a flanneld that was set up by these roles may be here.
     type: bool
     default: true
+  room:
+    description:
+      - Folders that are going to be made, and the bytes that each takes. Those that are there already don't count.
+      - A few more megabytes for configurations and units are always looked for.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      folder:
+        description: The folder.
+        type: path
+        required: true
+      bytes:
+        description: What it takes.
+        type: int
+        required: true
   manage_packages:
     description: Whether missing commands are going to be installed; otherwise they are a problem.
     type: bool
@@ -104,6 +120,7 @@ def examine(module: AnsibleModule) -> tuple[list[str], list[str]]:
         problems += preflight.runtime_folders(config, options["conf_dir"], options["bin_dir"])
     problems += preflight.plugins(options["bin_dir"], options["plugins"])
     problems += [] if options["flannel"] else preflight.flanneld()
+    problems += preflight.room(options["room"])
     missing = preflight.missing_commands(options["commands"]) + preflight.missing_python(options["python"])
     packages = preflight.packages(missing, preflight.family(files.read_text("/etc/os-release") or ""))
     if missing and not (options["manage_packages"] and packages):
@@ -125,6 +142,15 @@ def main() -> None:
             "commands": {"type": "list", "elements": "str", "choices": list(preflight.MORE_PACKAGES), "default": []},
             "flannel": {"type": "bool", "default": True},
             "manage_packages": {"type": "bool", "default": True},
+            "room": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "folder": {"type": "path", "required": True},
+                    "bytes": {"type": "int", "required": True},
+                },
+            },
         },
         supports_check_mode=True,
     )

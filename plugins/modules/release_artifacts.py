@@ -84,6 +84,7 @@ EXAMPLES = r"""
     components:
       flannel: v0.27.2
       flannel_cni: v1.7.1-flannel2
+      cni_plugins: v1.9.1
     architectures: [amd64, arm64]
   run_once: true
   delegate_to: localhost
@@ -129,6 +130,9 @@ artifacts:
       description: Who vouches for the SHA-256.
       type: str
       sample: lock
+    room:
+      description: The bytes that the file takes on a host, together with what is unpacked from it.
+      type: int
 problems:
   description: Everything that is wrong, one entry each.
   returned: failure

@@ -62,9 +62,12 @@ class Digest(NamedTuple):
 
 
 class Fetched(NamedTuple):
+    """A checked file on this machine. ``room``: the bytes it takes on a host, with what is unpacked from it."""
+
     artifact: Artifact
     path: Path
     digest: Digest
+    room: int
 
 
 # Told before each download, a line for the user.
@@ -92,8 +95,8 @@ def fetch(
     for artifact in wanted:
         try:
             digest = known.get(artifact.name) or publisher.digest(artifact)
-            path = _in_folder(artifact, digest, source) if source.folder else _in_cache(artifact, digest, source, tell)
-            fetched.append(Fetched(artifact, path, digest))
+            found = _in_folder(artifact, digest, source) if source.folder else _in_cache(artifact, digest, source, tell)
+            fetched.append(found)
         except Refused as refused:
             # One answer may be about many files.
             problems += [line for line in refused.problems if line not in problems]
@@ -169,7 +172,7 @@ def _asset_digest(artifact: Artifact, answer: Any, where: str) -> str:
     return digest.removeprefix("sha256:").lower()
 
 
-def _in_folder(artifact: Artifact, digest: Digest, source: Source) -> Path:
+def _in_folder(artifact: Artifact, digest: Digest, source: Source) -> Fetched:
     path = Path(source.folder) / artifact.name
     try:
         found, size = release_archive.sha256_of(path), path.stat().st_size
@@ -177,11 +180,10 @@ def _in_folder(artifact: Artifact, digest: Digest, source: Source) -> Path:
         raise Refused([f"{path}: {error.strerror}; put the publisher's file there under this name"]) from error
     if found != digest.sha256:
         raise Refused([_differs(str(path), found, size, digest)])
-    release_archive.check_archive(path, artifact.members)
-    return path
+    return Fetched(artifact, path, digest, release_archive.check_archive(path, artifact.members))
 
 
-def _in_cache(artifact: Artifact, digest: Digest, source: Source, tell: Tell) -> Path:
+def _in_cache(artifact: Artifact, digest: Digest, source: Source, tell: Tell) -> Fetched:
     """A cached file is checked again; one that differs is downloaded anew. The name holds the digest."""
     path = source.cache / f"{digest.sha256[:12]}-{artifact.name}"
     try:
@@ -192,10 +194,9 @@ def _in_cache(artifact: Artifact, digest: Digest, source: Source, tell: Tell) ->
     except OSError as error:
         raise Refused([f"{error.filename or path}: {error.strerror}; set podnet_cache_dir, or make room"]) from error
     try:
-        release_archive.check_archive(path, artifact.members)
+        return Fetched(artifact, path, digest, release_archive.check_archive(path, artifact.members))
     except Refused as refused:
         raise Refused([f"{line} (from {_shown(source.url_of(artifact))})" for line in refused.problems]) from refused
-    return path
 
 
 def _forget_partial(cache: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from support import flannel
-from support.lab import Lab, fresh, until
+from support.lab import Lab, fresh, unlike, until
 
 pytestmark = pytest.mark.long
 
@@ -36,6 +36,8 @@ cat >/etc/cni/net.d/10-bridge.conf <<END
 END
 echo '{"cniVersion": "1.0.0", "name": "lo", "type": "loopback"}' >/etc/cni/net.d/99-loopback.conf
 echo gone >/var/lib/cni/networks/bridge/$subnet.2
+# Flannel's configuration too, which has the same bridge: removing the other one does not free cni0.
+echo '{"cniVersion": "1.0.0", "name": "cbr0", "plugins": [{"type": "flannel"}]}' >/etc/cni/net.d/10-flannel.conflist
 ip link add cni0 type bridge
 ip address add $subnet.1/24 dev cni0
 ip link set cni0 up
@@ -61,25 +63,21 @@ def version(lab: Lab, node: str) -> str:
 
 
 def test_a_disk_that_is_full(world: Lab) -> None:
-    """From nodes without flannel: there is room for the archive, but none for what is in it."""
+    """From nodes without flannel: there is room for an archive, but none for what is in it; it is seen beforehand."""
+    before = world.snapshots()
     world.sh("worker-2", "mkdir -p /opt/weft-podnet && mount -t tmpfs -o size=48k tmpfs /opt/weft-podnet")
     try:
         play = world.play("site", podnet_serial="100%", podnet_verify=False)
         assert play.code != 0 and "fatal: [worker-2]" in play.output, play.output
-        assert "No space left on device" in told(play.output) and "/opt/weft-podnet" in told(play.output), play.output
-        assert "Traceback" not in play.output, play.output
-        assert play.recap["worker-2"]["failed"] == 1
-        # Nothing of the release stays, and the batch it is in stops with it: no node is half installed.
-        assert "flanneld" not in world.sh("worker-2", "find /opt/weft-podnet")
-        for node in WORKERS:
-            for trace in ("/usr/local/bin/flanneld", "/etc/systemd/system/flanneld.service", "/etc/cni/net.d/10-*"):
-                assert world.sh(node, f"ls -d {trace} 2>/dev/null || true") == ""
+        said = told(play.output)
+        assert "/opt/weft-podnet has 0.0 MiB left; make room there" in said and "Traceback" not in said, play.output
     finally:
-        world.sh("worker-2", "umount /opt/weft-podnet")
+        world.sh("worker-2", "umount /opt/weft-podnet && rmdir /opt/weft-podnet")
+    assert not unlike(before, world.snapshots())
 
 
 def test_what_was_made_by_hand(world: Lab) -> None:
-    """From nodes where flannel failed: what the lesson's first stages left is no trap, and the pods pass."""
+    """From nodes without flannel: what the lesson's first stages left is no trap, and the pods pass."""
     for node, words in (
         ("worker-1", ("10.244.7", "10.244.1", "172.16.0.4")),
         ("worker-2", ("10.244.8", "10.244.0", "172.16.0.3")),

@@ -21,6 +21,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from standins.release import build_plugins
 from support.cni import BRIDGE
 from support.lab import BIN, CHECKOUT, Lab, unlike, until
 
@@ -222,6 +223,17 @@ def test_plugins_from_a_release_archive(lab: Lab, tmp_path: Path) -> None:
         "worker-1", "readlink", "/opt/cni/bin/bridge"
     )
     assert set(again.changed.values()) == {0}, again.output
+
+    # The same as a published release, in a folder of the controller; the lock file keeps what was first seen.
+    lab.variables.update(podnet_cni_plugins_source="release", podnet_artifacts_dir=str(tmp_path))
+    lab.variables.update(podnet_cni_plugins_version="v0.0.1", podnet_cache_dir=str(tmp_path / "cache"))
+    newer = build_plugins(tmp_path, "v0.0.1", ["amd64", "arm64"])[0]
+    released = lab.play("site", podnet_verify=False)
+    assert released.code == 0 and newer.name in (lab.folder / "podnet.lock.yml").read_text(), released.output
+    assert digest[:16] not in lab.exec("worker-1", "readlink", "/opt/cni/bin/bridge")
+    assert set(lab.play("site", podnet_verify=False).changed.values()) == {0}
+    newer.write_bytes(b"another")
+    assert "podnet.lock.yml" in lab.play("site", podnet_verify=False).output
 
 
 def test_two_runs_at_once(lab: Lab) -> None:

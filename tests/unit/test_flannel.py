@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ansible_collections.weft.podnet.plugins.filter import flannel as filters
+from ansible_collections.weft.podnet.plugins.module_utils import preflight
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 from ansible_collections.weft.podnet.plugins.plugin_utils import cluster, flannel, inventory, net_conf
 
@@ -85,3 +87,37 @@ def test_batches() -> None:
 def test_a_secret_is_never_shown() -> None:
     told = inventory.check_host("w0", {"podnet_ca_passphrase": 12345})
     assert told and "12345" not in told[0], told
+
+
+ARTIFACTS = [
+    {"component": "flannel", "version": "v1", "architecture": "amd64", "sha256": "ab" * 32, "room": 70, "path": "/a"},
+    {
+        "component": "cni_plugins",
+        "version": "v2",
+        "architecture": "arm64",
+        "sha256": "cd" * 32,
+        "room": 9,
+        "path": "/b",
+    },
+]
+
+
+def test_the_room_that_releases_need() -> None:
+    assert filters.release_room(ARTIFACTS, "amd64") == [
+        {"folder": "/opt/weft-podnet/flannel/v1-abababababab", "bytes": 70}
+    ]
+    assert filters.release_room(ARTIFACTS, "s390x") == []
+
+
+@pytest.mark.parametrize("name", ["arm64", "aarch64"])
+def test_the_file_for_a_machine(name: str) -> None:
+    assert filters.release_file(ARTIFACTS, "cni_plugins", name)["path"] == "/b"
+
+
+def test_room_is_looked_for_on_each_file_system(tmp_path: Path) -> None:
+    new, huge = tmp_path / "a" / "b", 1 << 60
+    assert preflight.room([]) == [] and preflight.room([{"folder": str(new), "bytes": 1}]) == []
+    (told,) = preflight.room([{"folder": str(new), "bytes": huge}, {"folder": str(tmp_path / "c"), "bytes": huge}])
+    assert told.startswith(f"{new}: needs ") and f"and {tmp_path} has " in told and told.endswith("make room there")
+    # What is unpacked already takes nothing more.
+    assert preflight.room([{"folder": str(tmp_path), "bytes": huge}]) == []
