@@ -4,6 +4,10 @@ SHELL := /bin/sh
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+# Byte code is kept and standard input is buffered, as where users run it: without, plugins are compiled for each task, and
+# Python takes a program from a pipe byte by byte.
+unexport PYTHONDONTWRITEBYTECODE
+unexport PYTHONUNBUFFERED
 
 WORKERS ?= 2
 LAB ?= lab

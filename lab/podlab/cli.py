@@ -15,7 +15,7 @@ from pathlib import Path
 
 from . import access, cgroup, network, node, rootfs, supervisor, tools
 from .layout import UNDERLAY, Lab, Node, labs_of, parse_node, plan_nodes
-from .run import HEARTBEAT, LabError, run, say
+from .run import HEARTBEAT, LabError, locked, run, say
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 
@@ -70,7 +70,7 @@ def _lab(options: argparse.Namespace) -> Lab:
 
 
 def _locked(lab: Lab) -> contextlib.AbstractContextManager[None]:
-    return rootfs.locked(lab.lock, f"waiting for another up or down of lab {lab.name!r}")
+    return locked(lab.lock, f"waiting for another up or down of lab {lab.name!r}")
 
 
 def up(options: argparse.Namespace) -> None:

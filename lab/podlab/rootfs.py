@@ -5,20 +5,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from . import image, network
 from .layout import CACHE, STATE
-from .run import HEARTBEAT, LabError, run, run_long, say
+from .run import LabError, locked, run, run_long, say
 
 # A killed `up` takes the build with it, down to the last maintainer script and its mounts.
 CONTAINED: list[str | Path] = [
@@ -32,24 +29,6 @@ TAR: list[str | Path] = [
     "--xattrs-include=*",
 ]  # ping's capability is an extended attribute
 UNUSED_DAYS = 7  # an image nobody has booted from for so long is removed when a new one is built
-
-
-@contextlib.contextmanager
-def locked(path: Path, waiting: str) -> Iterator[None]:
-    """Hold an exclusive lock. The file stays: removing it would let two holders in."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
-        said = 0.0
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() - said > HEARTBEAT:
-                    said = time.monotonic()
-                    say(waiting)
-                time.sleep(0.1)
-        yield
 
 
 def release() -> tuple[str, str]:

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import selectors
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 HEARTBEAT = 3.0  # seconds of silence after which a long step says that it is still at work
@@ -84,3 +86,21 @@ def run_long(args: Sequence[str | Path], step: str, log: Path, env: Mapping[str,
     if code != 0:
         ending = [line.strip() for line in text.splitlines() if line.strip()][-4:]
         raise LabError(f"{step} failed ({args[0]} ended with {code}): {' / '.join(ending)} (all of it: {log})")
+
+
+@contextlib.contextmanager
+def locked(path: Path, waiting: str) -> Iterator[None]:
+    """Hold an exclusive lock. The file stays: removing it would let two holders in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as handle:
+        said = 0.0
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() - said > HEARTBEAT:
+                    said = time.monotonic()
+                    say(waiting)
+                time.sleep(0.1)
+        yield

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from .layout import CACHE, STATE
-from .run import LabError, attempt, run_long, say
+from .run import LabError, attempt, locked, run_long, say
 
 # Program -> package, by the name it has on Debian, on Fedora and its kin, on Arch.
 PROGRAMS = {
@@ -64,10 +64,18 @@ def ensure_programs() -> None:
     packages = sorted({PROGRAMS[name][family] for name in missing})
     if family != 0 or not shutil.which("apt-get"):
         raise LabError(f"missing programs: {', '.join(missing)}: install the packages {' '.join(packages)}")
-    CACHE.mkdir(parents=True, exist_ok=True)
+    # Labs that come up side by side want the same packages; whoever waits finds them installed.
+    with locked(CACHE / "locks" / "packages.lock", "waiting for another lab to install packages"):
+        _install(sorted(name for name in PROGRAMS if not shutil.which(name)))
+
+
+def _install(missing: list[str]) -> None:
+    if not missing:
+        return
+    packages = sorted({PROGRAMS[name][0] for name in missing})
     log, env = CACHE / "apt.log", {"DEBIAN_FRONTEND": "noninteractive"}
     say(f"missing here: {', '.join(missing)}")
-    install = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
+    install = ["apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-y", "--no-install-recommends", *packages]
     try:
         run_long(install, f"installing {' '.join(packages)}", log, env)
     except LabError:

@@ -130,6 +130,11 @@ def must_be_made_anew(old: Device, new: Device) -> list[str]:
     return [name for name in vxlan_link.CREATE_ONLY if getattr(old, name) != getattr(new, name)]
 
 
+def is_made(old: Device, new: Device) -> bool:
+    """Is there to be a device that is not there yet, or not as it must be from its beginning?"""
+    return new is not None and (old is None or bool(must_be_made_anew(old, new)))
+
+
 def plan(observed: State, target: State, purge: bool) -> Changes:
     """What leads from one state to the other, the device aside.
 

@@ -146,6 +146,10 @@ removed:
   returned: success
   type: list
   elements: str
+made:
+  description: Whether the device was not there, or had to be made anew.
+  returned: success
+  type: bool
 device:
   description: The device as it is now; empty when it is gone.
   returned: success
@@ -244,6 +248,7 @@ def run(module: AnsibleModule, wanted: Wanted) -> dict[str, Any]:
         "added": added,
         "replaced": replaced,
         "removed": removed,
+        "made": vxlan_mesh.is_made(host.state.device, change.target.device),
         "device": text.device_facts(change.target),
         "counts": vxlan_mesh.counts(wanted, change.target),
         "persisted": kept.path,
