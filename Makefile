@@ -71,14 +71,20 @@ bench-quick: .venv/ready-dev ## the same on a small scale: do the benchmarks sti
 
 .PHONY: lint
 lint: .venv/ready-dev ## ruff, mypy, ansible-lint, docs, changelog, sanity
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target sanity lint-code lint-ansible
+
+.PHONY: lint-code
+lint-code: .venv/ready-dev
 	ruff check .
 	ruff format --check .
 	mypy -p ansible_collections.weft.podnet.plugins
 	mypy lab tests
+
+.PHONY: lint-ansible
+lint-ansible: .venv/ready-dev
 	ansible-lint
 	antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
 	antsibull-changelog lint
-	tools/sanity
 
 .PHONY: sanity
 sanity: .venv/ready-dev ## ansible-test sanity (ARGS='--test validate-modules' for one)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.weft.podnet.plugins.module_utils import files, persist, release_archive
+from ansible_collections.weft.podnet.plugins.module_utils import files, persist, plugin_links, release_archive
 from ansible_collections.weft.podnet.plugins.module_utils.netlink import link
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel
 
@@ -20,7 +20,6 @@ from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import
 PACKAGES = {
     "ip": {"debian": "iproute2", "fedora": "iproute", "suse": "iproute2"},
     "bash": {"debian": "bash", "fedora": "bash", "suse": "bash"},
-    "sysctl": {"debian": "procps", "fedora": "procps-ng", "suse": "procps"},
     "modprobe": {"debian": "kmod", "fedora": "kmod", "suse": "kmod"},
 }
 
@@ -133,6 +132,12 @@ def room(wanted: Iterable[Mapping[str, Any]]) -> list[str]:
             needed[device] = (first, total + size)
     problems = [release_archive.room_problem(folder, total) for folder, total in needed.values()]
     return [problem for problem in problems if problem]
+
+
+def distribution_plugins() -> bool:
+    """Are the distribution's CNI plugins here, the ones that matter?"""
+    folder = plugin_links.distribution_folder()
+    return folder is not None and all((folder / name).is_file() for name in ("bridge", "host-local", "loopback"))
 
 
 def plugins(bin_dir: str, wanted: Iterable[str]) -> list[str]:

@@ -92,6 +92,10 @@ packages:
   type: list
   elements: str
   sample: [iproute2]
+distribution_plugins:
+  description: Whether the distribution's CNI plugins are installed, so that its package manager need not be asked.
+  returned: success
+  type: bool
 problems:
   description: What is missing or contradicts the inventory.
   returned: failure
@@ -160,7 +164,7 @@ def main() -> None:
         problems, packages = [f"the kernel's addresses can't be read: {error}"], []
     if problems:
         module.fail_json(msg="\n".join(problems), problems=problems)
-    module.exit_json(changed=False, packages=packages)
+    module.exit_json(changed=False, packages=packages, distribution_plugins=preflight.distribution_plugins())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,117 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Modules and sysctls of a node's kernel: what the running one has, what the next boot is told, and what differs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from ansible_collections.weft.podnet.plugins.module_utils import persist
+from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
+
+MODULES_FILE = "/etc/modules-load.d/weft-podnet.conf"
+# systemd-sysctl reads the files by name; the last one to set a key wins.
+SYSCTL_FILE = "/etc/sysctl.d/90-weft-podnet.conf"
+HEADER = "# Written by weft.podnet (node_kernel); changes are overwritten.\n"
+NAME = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+
+
+class Change(NamedTuple):
+    """``running`` holds (now, wanted) of each sysctl that differs; now is None where its module is yet to be loaded."""
+
+    bundle: persist.Bundle
+    kept: persist.Difference
+    running: dict[str, tuple[str | None, str]]
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.kept or self.running)
+
+    def as_diff(self) -> list[dict[str, str]]:
+        """Ansible's ``diff``: the files, and the running kernel's values."""
+        if not self.running:
+            return self.kept.as_diff()
+        header = "running kernel"
+        before = "".join(f"{name} = {now}\n" for name, (now, _new) in self.running.items() if now is not None)
+        after = "".join(f"{name} = {new}\n" for name, (_now, new) in self.running.items())
+        return [
+            *self.kept.as_diff(),
+            {"before_header": header, "after_header": header, "before": before, "after": after},
+        ]
+
+
+def problems(modules: Iterable[str], sysctls: Mapping[str, object]) -> list[str]:
+    """What is wrong with the module's options, a line each."""
+    found = [
+        f"{option}: found {name!r}, expected a name such as {example}"
+        for option, names, example in (
+            ("modules", modules, "br_netfilter"),
+            ("sysctls", sysctls, "net.ipv4.ip_forward"),
+        )
+        for name in names
+        if not NAME.fullmatch(name) or ".." in name
+    ]
+    return found + [
+        f"sysctls: {name}: found {value!r}, expected one line of text or a number"
+        for name, value in sysctls.items()
+        if isinstance(value, (dict, list)) or value is None or "\n" in str(value)
+    ]
+
+
+def path_of(name: str, root: str = "/proc/sys") -> Path:
+    """Where a sysctl is found. Dots part the name, unless slashes do (an interface's name may hold a dot)."""
+    return Path(root, name if "/" in name else name.replace(".", "/"))
+
+
+def plan(modules: Iterable[str], sysctls: Mapping[str, object], present: bool, run: persist.Run) -> Change:
+    """Reads only. Without ``present`` the files are to go; the running kernel stays as it is. Raises OSError."""
+    wanted = {name: _text(value) for name, value in sysctls.items()}
+    files = {
+        MODULES_FILE: "".join([HEADER, *(f"{name}\n" for name in modules)]),
+        SYSCTL_FILE: "".join([HEADER, *(f"{name} = {value}\n" for name, value in wanted.items())]),
+    }
+    bundle = persist.Bundle(files)
+    found = {name: _read(name) for name in wanted} if present else {}
+    running = {name: (now, wanted[name]) for name, now in found.items() if now != wanted[name]}
+    return Change(bundle, persist.difference(bundle, run, present), running)
+
+
+def _text(value: object) -> str:
+    return str(int(value)) if isinstance(value, bool) else " ".join(str(value).split())
+
+
+def _read(name: str) -> str | None:
+    try:
+        return " ".join(path_of(name).read_text(encoding="ascii").split())
+    except FileNotFoundError:
+        return None
+
+
+def apply(change: Change, modules: Iterable[str], run: persist.Run) -> None:
+    """The files first, so that a run that is killed leaves a host that is right after its next boot.
+
+    Raises Refused, PersistError.
+    """
+    persist.apply(change.bundle, run, change.kept)
+    if any(now is None for now, _wanted in change.running.values()):
+        for name in modules:
+            code, out, err = run(["modprobe", name])
+            if code:
+                raise Refused([f"modules: {name} can't be loaded: {(err or out).strip()}"])
+    for name, (_now, value) in change.running.items():
+        try:
+            with path_of(name).open("r+", encoding="ascii") as stream:
+                stream.write(f"{value}\n")
+        except FileNotFoundError as error:
+            raise Refused([f"sysctls: this kernel has no {name}; which module brings it?"]) from error
+        except OSError as error:
+            raise Refused([f"sysctls: {name} can't be set to {value}: {error.strerror}"]) from error
+
+
+def remove(change: Change, run: persist.Run) -> None:
+    """Raises PersistError."""
+    persist.remove(change.bundle, run)

@@ -1,0 +1,106 @@
+#!/usr/bin/python
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a node's kernel must be told for its pod network."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: node_kernel
+short_description: Kernel modules and sysctls that a pod network needs, now and after every boot
+version_added: 0.1.0
+author: The weft.podnet maintainers (@weft-net)
+description:
+  - Keeps one file in C(/etc/modules-load.d) and one in C(/etc/sysctl.d), and brings the running kernel to the same.
+  - Each sysctl is compared with the running kernel's value, so one that another program has turned off is told and set
+    again.
+  - With O(state=absent) the files go. The running kernel keeps what it was told until the next boot, since others may
+    count on it.
+attributes:
+  check_mode:
+    description: Nothing is changed; the result is the one a run would have.
+    support: full
+  diff_mode:
+    description: The files, and the running kernel's values that differ.
+    support: full
+options:
+  modules:
+    description: Kernel modules to load. They are loaded now where a sysctl is missing without them.
+    type: list
+    elements: str
+    default: []
+  sysctls:
+    description: Values by name, such as C(net.ipv4.ip_forward).
+    type: dict
+    default: {}
+  state:
+    description: Whether the files are to be there.
+    type: str
+    choices: [present, absent]
+    default: present
+"""
+
+EXAMPLES = r"""
+- name: Forward packets, and show bridged ones to iptables
+  weft.podnet.node_kernel:
+    modules:
+      - br_netfilter
+    sysctls:
+      net.ipv4.ip_forward: 1
+      net.bridge.bridge-nf-call-iptables: 1
+"""
+
+RETURN = r"""
+differed:
+  description: The sysctls whose value in the running kernel was another, or that it did not have.
+  returned: success
+  type: list
+  elements: str
+  sample: [net.ipv4.ip_forward]
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.weft.podnet.plugins.module_utils import kernel
+from ansible_collections.weft.podnet.plugins.module_utils.persist import PersistError
+from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    options = module.params
+    problems = kernel.problems(options["modules"], options["sysctls"])
+    if problems:
+        raise Refused(problems)
+    present = options["state"] == "present"
+    change = kernel.plan(options["modules"], options["sysctls"], present, module.run_command)
+    if change.changed and not module.check_mode:
+        if present:
+            kernel.apply(change, options["modules"], module.run_command)
+        else:
+            kernel.remove(change, module.run_command)
+    return {"changed": change.changed, "differed": list(change.running), "diff": change.as_diff()}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "modules": {"type": "list", "elements": "str", "default": []},
+            "sysctls": {"type": "dict", "default": {}},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except Refused as refused:
+        module.fail_json(msg=str(refused), problems=refused.problems)
+    except (OSError, PersistError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
