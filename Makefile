@@ -54,7 +54,7 @@ nodes: .venv/ready-dev ## the playbooks, on real nodes: their life, and everythi
 	python -m pytest tests/lab -m 'not long' --numprocesses 2 --dist loadfile
 
 .PHONY: nodes-long
-nodes-long: .venv/ready-dev ## what takes minutes a test there: upgrades, moves, mixed clusters, firewalls, hard worlds
+nodes-long: .venv/ready-dev ## what takes minutes there: upgrades, moves, handovers, mixed clusters, firewalls, hard worlds
 	python -m pytest tests/lab -m long --numprocesses 2 --dist loadfile
 
 .PHONY: molecule

@@ -21,6 +21,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from standins.release import build_plugins
 from support.cni import BRIDGE
 from support.lab import BIN, CHECKOUT, Lab, unlike, until
@@ -164,6 +166,7 @@ def test_translated_traffic_is_found(routed: Lab) -> None:
     assert "worker-2's server saw 172.16.0.3, not the own address of worker-1's pod" in told.output
 
 
+@pytest.mark.long
 def test_workers_come_and_go_by_the_inventory(routed: Lab) -> None:
     lab = routed
     lab.up(3)
@@ -198,6 +201,7 @@ def test_reset_leaves_what_was_there_before(routed: Lab) -> None:
     assert set(lab.play("reset").changed.values()) == {0}
 
 
+@pytest.mark.long
 def test_plugins_from_a_release_archive(lab: Lab, tmp_path: Path) -> None:
     archive = tmp_path / "cni-plugins-linux-amd64-v0.0.0.tgz"
     with tarfile.open(archive, "w:gz") as content:
@@ -236,6 +240,7 @@ def test_plugins_from_a_release_archive(lab: Lab, tmp_path: Path) -> None:
     assert "podnet.lock.yml" in lab.play("site", podnet_verify=False).output
 
 
+@pytest.mark.long
 def test_two_runs_at_once(lab: Lab) -> None:
     with ThreadPoolExecutor() as pool:
         runs = list(pool.map(lambda _run: lab.play("site", podnet_verify=False), range(2)))
@@ -244,6 +249,7 @@ def test_two_runs_at_once(lab: Lab) -> None:
     assert "12 of 12 promised pairs pass" in proof.output and set(proof.changed.values()) == {0}, proof.output
 
 
+@pytest.mark.long
 def test_a_killed_verification_leaves_nothing_that_the_next_does_not_remove(lab: Lab) -> None:
     assert lab.play("site", podnet_verify=False).code == 0
     before = lab.snapshots()

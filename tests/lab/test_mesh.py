@@ -102,6 +102,7 @@ def test_workers_come_go_and_move(lab: Lab) -> None:
     assert not route_stands(lab, "worker-2", "10.244.0.0/24")
 
 
+@pytest.mark.long
 def test_backends_hand_over(lab: Lab) -> None:
     assert lab.play("site", podnet_backend="routes", podnet_verify=False).code == 0
     for backend in ("vxlan", "routes", "vxlan"):
@@ -122,6 +123,7 @@ def test_running_pods_do_not_notice_a_handover(lab: Lab) -> None:
         assert lab.play("verify").code == 0
 
 
+@pytest.mark.long
 def test_reset_leaves_what_was_there_before(lab: Lab) -> None:
     before = lab.snapshots()
     assert lab.play("site").code == 0
