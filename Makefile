@@ -47,7 +47,7 @@ unit: .venv/ready-dev ## the pure parts
 
 .PHONY: integration
 integration: .venv/ready-dev ## the modules, against the kernel, in network namespaces
-	python -m pytest tests/integration --numprocesses 2 --dist loadfile
+	python -m pytest tests/integration --numprocesses 3 --dist loadfile
 
 .PHONY: nodes
 nodes: .venv/ready-dev ## the playbooks, on real nodes: their life, and everything they must refuse

@@ -39,7 +39,9 @@ def apply(channel: Channel, change: vxlan_host.Change, wanted: Wanted, objects: 
     before = way_back.ways(channel, change.protected)
     try:
         try:
-            problems = _lead(channel, host.state, change.target, wanted, CHUNK)
+            # With purge, the plan that was decided on leads all the way.
+            known = change.changes if wanted.purge or not wanted.present else None
+            problems = _lead(channel, host.state, change.target, wanted, CHUNK, known)
         except NetlinkError as error:
             if error.code != errno.ENOBUFS:
                 raise
@@ -86,8 +88,17 @@ def _roll_back(change: vxlan_host.Change, wanted: Wanted, objects: bool) -> str:
     return "the mesh from before is back; nothing is half-applied"
 
 
-def _lead(channel: Channel, now: State, target: State, wanted: Wanted, chunk: int) -> list[str]:
+def _lead(
+    channel: Channel,
+    now: State,
+    target: State,
+    wanted: Wanted,
+    chunk: int,
+    known: vxlan_mesh.Changes | None = None,
+) -> list[str]:
     """Lead from one state to the other; returns the refusals, a line each. Raises NetlinkError, PyrouteMissing.
+
+    ``known``: the plan between the two, where it has been made already.
 
     New objects come before old ones go, so no peer is without its path for a moment.
     """
@@ -104,7 +115,8 @@ def _lead(channel: Channel, now: State, target: State, wanted: Wanted, chunk: in
     index = 0
     if target.device is not None:
         index = _bring(channel, base, target.device, target, wanted)
-    steps, requests = _steps(vxlan_mesh.plan(base, target, True), wanted.family, index)
+    changes = known if known is not None and base is now else vxlan_mesh.plan(base, target, True)
+    steps, requests = _steps(changes, wanted.family, index)
     refused = channel.apply(requests, chunk)
     if not refused:
         return []
@@ -176,11 +188,11 @@ def _steps(changes: vxlan_mesh.Changes, family: int, index: int) -> tuple[list[S
 def _kinds(family: int, index: int) -> dict[str, _Kind]:
     def hops(flags: int) -> Callable[[Objects], list[Request]]:
         def put(objects: Objects) -> list[Request]:
-            entries = (
-                (number, nexthop.Nexthop(family, gateway, index if oif == TUNNEL else oif, onlink, PROTOCOL))
+            entries = [
+                (number, gateway, index if oif == TUNNEL else oif, onlink)
                 for number, (gateway, oif, onlink) in objects.items()
-            )
-            return nexthop.put(entries, flags)
+            ]
+            return nexthop.put(family, PROTOCOL, entries, flags)
 
         return put
 
@@ -193,8 +205,12 @@ def _kinds(family: int, index: int) -> dict[str, _Kind]:
         metric = route.IPV6_METRIC if family == route.FAMILIES[6] else 0
 
         def put(objects: Objects) -> list[Request]:
-            if all(value[0] and key[2] == metric for key, value in objects.items()):
-                entries = ((key[0], key[1], value[0], value[4]) for key, value in objects.items())
+            entries = [
+                (dst, length, nhid, protocol)
+                for (dst, length, each), (nhid, _via, _oif, _onlink, protocol) in objects.items()
+                if nhid and each == metric
+            ]
+            if len(entries) == len(objects):
                 return route.through(family, entries, flags)
             return [one(*whole(*item)) for item in objects.items()]
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,10 @@ SIZES = (100, 1_000, 10_000, 40_000)
 
 def main() -> int:
     options = _options()
+    # As on a host that a user's ssh reaches: with PYTHONUNBUFFERED, Python takes a program from a pipe byte by byte;
+    # with PYTHONDONTWRITEBYTECODE, all that is imported is compiled anew.
+    for name in [name for name in os.environ if name.startswith("PYTHON")]:
+        del os.environ[name]
     parts = options.part or PARTS
     try:
         if "peers" in parts:

@@ -132,14 +132,13 @@ def test_a_dump_that_changes_under_our_eyes_is_asked_again(host: Namespace, monk
 
     def flap() -> None:
         with Channel() as channel:
-            entry = nexthop.Nexthop(2, b"\xac\x1f\0\x0c", 2, False, 4)
             links = {link["ifname"]: link["ifindex"] for link in host.ip_json("link")}
-            entry = entry._replace(oif=links["eth0"])
+            entry = (99, b"\xac\x1f\0\x0c", links["eth0"], False)
             while not stop.is_set():
                 # In bursts, as real changes come: a dump gets through in between, however slow the machine.
                 burst = time.monotonic() + 0.05
                 while time.monotonic() < burst:
-                    channel.apply(nexthop.put([(99, entry)], 0x200))
+                    channel.apply(nexthop.put(2, 4, [entry], 0x200))
                     channel.apply([nexthop.delete(99)])
                     real_sleep(0.001)
                 real_sleep(0.2)

@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import errno
+import functools
+import itertools
 import os
 import socket
+import struct
 import time
 from collections.abc import Iterator, Sequence
 
@@ -114,12 +117,7 @@ class Channel:
         first = self._sequence + 1
         self._sequence += len(requests)
         last = self._sequence
-        pieces: list[bytes] = []
-        header = wire.HEADER.pack
-        for sequence, (kind, flags, body) in enumerate(requests, first):
-            flags |= wire.REQUEST | wire.ACK if sequence == last else wire.REQUEST
-            pieces += (header(16 + len(body), kind, flags, sequence, 0), body)
-        self._socket.send(b"".join(pieces))
+        self._socket.send(_datagram(requests, first))
         refused: dict[int, NetlinkError] = {}
         while True:
             for kind, flags, sequence, payload in wire.messages(self._receive()):
@@ -151,6 +149,30 @@ class Channel:
             return self._socket.recv(RECEIVE)
         except OSError as error:
             raise NetlinkError(error.errno or 0) from error
+
+
+def _datagram(requests: Sequence[Request], first: int) -> bytes:
+    """The messages in one piece, numbered from ``first``; the last one asks for an acknowledgement."""
+    kinds, flags, bodies = zip(*requests)
+    last = len(requests) - 1
+    if len(set(kinds)) == len(set(flags)) == len(set(map(len, bodies))) == 1:
+        # All alike, as nearly all are in a list of ten thousands: packed by one call, which saves half of the time.
+        size, flag = len(bodies[0]), flags[0] | wire.REQUEST
+        asked = itertools.chain(itertools.repeat(flag, last), (flag | wire.ACK,))
+        numbers = range(first, first + last + 1)
+        fields = zip(itertools.repeat(16 + size), kinds, asked, numbers, itertools.repeat(0), bodies)
+        return _layout(len(requests), size).pack(*itertools.chain.from_iterable(fields))
+    pieces = []
+    for index, (kind, flag, body) in enumerate(requests):
+        flag |= wire.REQUEST | wire.ACK if index == last else wire.REQUEST
+        pieces.append(wire.message(kind, flag, first + index, body))
+    return b"".join(pieces)
+
+
+@functools.lru_cache(maxsize=16)
+def _layout(count: int, size: int) -> struct.Struct:
+    """So many messages with bodies of this size, header fields and bodies."""
+    return struct.Struct("=" + f"IHHII{size}s" * count)
 
 
 def _error(flags: int, payload: bytes) -> NetlinkError | None:

@@ -9,6 +9,7 @@ Routes by nexthop object stay linear where plain routes on one device cost the k
 from __future__ import annotations
 
 import errno
+import socket
 import struct
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -48,19 +49,24 @@ def dump(channel: Channel) -> dict[int, Nexthop] | None:
     return found
 
 
-def put(entries: Iterable[tuple[int, Nexthop]], flags: int) -> list[Request]:
-    """Make these. ``flags``: REPLACE, or EXCL, with which an id that a stranger has taken meanwhile is a refusal."""
+def put(family: int, protocol: int, entries: Iterable[tuple[int, bytes, int, bool]], flags: int) -> list[Request]:
+    """Make these: (id, packed gateway, interface, onlink).
+
+    ``flags``: REPLACE, or EXCL, with which an id that a stranger has taken meanwhile is a refusal.
+    """
+    size = 4 if family == socket.AF_INET else 16
+    pack, kind, flags, length = _PUT[size].pack, wire.NEWNEXTHOP, wire.CREATE | flags, size + 4
+    on, identity, interface, via = wire.RTNH_F_ONLINK, wire.NHA_ID, wire.NHA_OIF, wire.NHA_GATEWAY
     return [
         (
-            wire.NEWNEXTHOP,
-            wire.CREATE | flags,
-            _PUT[len(gateway)].pack(
-                family, 0, protocol, wire.RTNH_F_ONLINK if onlink else 0, 8, wire.NHA_ID, number, 8, wire.NHA_OIF, oif,
-                len(gateway) + 4, wire.NHA_GATEWAY, gateway,
+            kind,
+            flags,
+            pack(
+                family, 0, protocol, on if onlink else 0, 8, identity, number, 8, interface, oif, length, via, gateway
             ),
         )
-        for number, (family, gateway, oif, onlink, protocol) in entries
-    ]  # fmt: skip
+        for number, gateway, oif, onlink in entries
+    ]
 
 
 def delete(number: int) -> Request:

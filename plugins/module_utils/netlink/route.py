@@ -173,14 +173,12 @@ def through(family: int, entries: Iterable[tuple[bytes, int, int, int]], flags: 
     """
     size = 4 if family == FAMILIES[4] else 16
     pack, table, scope, unicast = _THROUGH[size].pack, wire.TABLE_MAIN, wire.SCOPE_UNIVERSE, wire.TYPE_UNICAST
+    new, flags, size, to, through_ = wire.NEWROUTE, wire.CREATE | flags, size + 4, wire.RTA_DST, wire.RTA_NH_ID
     return [
         (
-            wire.NEWROUTE,
-            wire.CREATE | flags,
-            pack(
-                family, length, 0, 0, table, protocol, scope, unicast, 0, size + 4, wire.RTA_DST, dst,
-                8, wire.RTA_NH_ID, nhid,
-            ),
+            new,
+            flags,
+            pack(family, length, 0, 0, table, protocol, scope, unicast, 0, size, to, dst, 8, through_, nhid),
         )
         for dst, length, nhid, protocol in entries
     ]  # fmt: skip
