@@ -75,7 +75,8 @@ def observe(channel: Channel, wanted: Wanted, objects: bool = True) -> Host:
     index = found.number if found and found.device else 0
     hops = nexthop.dump(channel) if objects else None
     own = vxlan_ownership.hops_of(hops or {}, wanted, index)
-    routes, others = vxlan_ownership.routes_of(route.dump(channel, family, wire.TABLE_MAIN), wanted, index, own)
+    dumped = route.dump(channel, family, wire.TABLE_MAIN)
+    routes, others = vxlan_ownership.routes_of(dumped, wanted, index, own, hops or {})
     state = vxlan_mesh.nothing()._replace(nexthops=own, routes=routes)
     marked = False
     if found and found.device:

@@ -29,13 +29,17 @@ def hops_of(hops: Mapping[int, nexthop.Nexthop], wanted: Wanted, index: int) -> 
 
 
 def routes_of(
-    routes: Routes, wanted: Wanted, index: int, hops: Mapping[int, vxlan_mesh.Hop]
+    routes: Routes,
+    wanted: Wanted,
+    index: int,
+    hops: Mapping[int, vxlan_mesh.Hop],
+    every: Mapping[int, nexthop.Nexthop],
 ) -> tuple[dict[vxlan_mesh.RouteKey, vxlan_mesh.RouteValue], Routes]:
-    """(the mesh's, the others).
+    """(the mesh's, the others). ``every``: all nexthop objects of the host.
 
     A route is the mesh's when it goes through one of its nexthop objects. Of the plain ones, those with our protocol
-    number on our device are, and two that lead where a listed peer is: flanneld's leftover with the very same next hop,
-    and one that pod_route made; they are taken over without a gap.
+    number on our device are. Three more that lead where a listed peer is are taken over without a gap: flanneld's
+    leftover with the very same next hop, one that pod_route made, and one of a mesh of ours with another VNI.
     """
     listed = {(peer.dst, peer.length) for peer in wanted.peers}
     ours: dict[vxlan_mesh.RouteKey, vxlan_mesh.RouteValue] = {}
@@ -44,7 +48,7 @@ def routes_of(
         key, (via, oif, protocol, _scope, multipath, onlink, nhid) = item
         tunnel = oif == index != 0
         if nhid:
-            mine = nhid in hops
+            mine = nhid in hops or (key[2:4] in listed and _is_ours(every.get(nhid)))
         elif multipath or not via:
             mine = False
         elif protocol == PROTOCOL:
@@ -57,6 +61,10 @@ def routes_of(
         else:
             others.append(item)
     return ours, others
+
+
+def _is_ours(hop: nexthop.Nexthop | None) -> bool:
+    return hop is not None and hop.protocol == PROTOCOL
 
 
 def is_ours(

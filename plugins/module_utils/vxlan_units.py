@@ -18,6 +18,13 @@ def unit_name(device: str) -> str:
     return f"weft-podnet-vxlan-{device}.service"
 
 
+def devices() -> list[str]:
+    """Every device on which a mesh is kept."""
+    before, _mark, after = unit_name("*").partition("*")
+    found = Path(UNIT_DIR).glob(unit_name("*"))
+    return sorted(path.name.removeprefix(before).removesuffix(after) for path in found)
+
+
 def stands(device: str) -> bool:
     """Is a mesh kept on this device?"""
     return Path(UNIT_DIR, unit_name(device)).exists()

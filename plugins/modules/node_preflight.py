@@ -96,6 +96,12 @@ distribution_plugins:
   description: Whether the distribution's CNI plugins are installed, so that its package manager need not be asked.
   returned: success
   type: bool
+meshes:
+  description: The devices on which a mesh of M(weft.podnet.vxlan_peer) is kept.
+  returned: success
+  type: list
+  elements: str
+  sample: [flannel.1]
 problems:
   description: What is missing or contradicts the inventory.
   returned: failure
@@ -107,7 +113,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.weft.podnet.plugins.module_utils import files, persist, preflight
+from ansible_collections.weft.podnet.plugins.module_utils import files, persist, preflight, vxlan_units
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import NetlinkError
 
 
@@ -164,7 +170,12 @@ def main() -> None:
         problems, packages = [f"the kernel's addresses can't be read: {error}"], []
     if problems:
         module.fail_json(msg="\n".join(problems), problems=problems)
-    module.exit_json(changed=False, packages=packages, distribution_plugins=preflight.distribution_plugins())
+    module.exit_json(
+        changed=False,
+        packages=packages,
+        distribution_plugins=preflight.distribution_plugins(),
+        meshes=vxlan_units.devices(),
+    )
 
 
 if __name__ == "__main__":

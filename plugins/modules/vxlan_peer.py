@@ -20,9 +20,9 @@ description:
   - A device of that name that is not ours, or one that a running flanneld manages, is an error. Ours is one that
     carries our mark (its address's or a nexthop object's protocol number 87), or the VNI and the MAC asked for. So a
     device that a stopped flanneld left behind is taken over by giving its address as O(mac).
-  - Of the routes to a listed pod CIDR, flanneld's leftover with the same next hop and one made by
-    M(weft.podnet.pod_route) are taken over without a gap. Any other is an error that shows it. Other people's routes
-    and nexthop objects are never changed.
+  - Of the routes to a listed pod CIDR, flanneld's leftover with the same next hop, one made by
+    M(weft.podnet.pod_route), and one of another mesh of this module's are taken over without a gap. Any other is an
+    error that shows it. Other people's routes and nexthop objects are never changed.
   - A peer whose pod CIDR would take traffic from the host's own subnets, the default route's gateway, the ssh
     connection the run arrives by, or O(protect), is refused before anything changes. If the kernel refuses one object,
     or the way back is lost all the same, the state from before returns.

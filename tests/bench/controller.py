@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench import memory
 from bench.play import Played, play
 
 PLAYS = Path(__file__).resolve().parent / "controller_plays"
@@ -28,6 +29,9 @@ def bench(sizes: Sequence[int]) -> None:
         _line("the mesh (mesh less constant)", *spent)
         plan = played["plan"]
         _line("with the whole play that plans", spent[0] + plan.seconds, spent[1] + plan.cpu)
+        with memory.of_children() as peak:
+            play(PLAYS / "mesh.yml", inventory, podnet_backend="vxlan")
+        print(f"  {'all processes of mesh together, at most':<42}{peak.kib / 1024:>8.0f} MiB", flush=True)
     for count in few:
         with tempfile.TemporaryDirectory() as folder:
             inventory = write_inventory(Path(folder), count)

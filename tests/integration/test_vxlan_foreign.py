@@ -93,6 +93,22 @@ def test_foreign_routes_and_nexthops_are_left(host: Namespace) -> None:
     assert "10.244.1.0/24 via 172.31.0.9 dev eth0 proto boot metric 50" in result["msg"]
 
 
+@pytest.mark.parametrize("direct", [False, True])
+def test_a_mesh_with_another_vni_takes_the_routes_over(host: Namespace, direct: bool) -> None:
+    peers = [N2, {"name": "n3", "pod_cidr": "10.244.2.0/24", "public_ip": "192.0.2.3", "vtep_mac": "5e:0a:77:82:8c:26"}]
+    assert mesh(host, peers, direct_routing=direct)["changed"]
+    moved = mesh(host, peers, vni=42, direct_routing=direct)
+    assert moved["changed"] and moved["made"] and moved["replaced"] == ["n2", "n3"], moved
+    found = kernel(host, "flannel.42")
+    assert "10.244.2.0/24 via 10.244.2.0 dev flannel.42 onlink" in found["route"]
+    assert "10.244.2.0/24 via 10.244.2.0 dev flannel.1 onlink" not in found["route"]
+    # The former one goes, and takes nothing of the new one along.
+    assert gone(host, name="flannel.1")["changed"]
+    left = kernel(host, "flannel.42")
+    assert left["route"] == found["route"] and left["fdb"] == found["fdb"] and len(left["nexthop"]) == 2
+    assert not mesh(host, peers, vni=42, direct_routing=direct)["changed"]
+
+
 def test_a_taken_nexthop_id_is_passed_over(host: Namespace) -> None:
     mesh(host)
     (line,) = kernel(host)["nexthop"]

@@ -112,6 +112,22 @@ def test_backends_hand_over(lab: Lab) -> None:
         assert ("flannel.1" in lab.exec("worker-1", "ip", "link")) == (backend == "vxlan")
 
 
+@pytest.mark.long
+def test_another_vni(lab: Lab) -> None:
+    """Another device by name; the one from before goes with all that was kept of it."""
+    assert lab.play("site", podnet_verify=False).code == 0
+    lab.variables["podnet_vxlan_vni"] = 42
+    moved = lab.play("site")
+    assert moved.code == 0 and "12 of 12 promised pairs pass" in moved.output, moved.output
+    for node in ("worker-1", "worker-2"):
+        assert lab.sh(node, "ls /sys/class/net | grep flannel").split() == ["flannel.42"]
+        assert "flannel.1." not in lab.sh(node, "ls /etc/weft-podnet /etc/systemd/system /etc/systemd/network")
+    assert set(lab.play("site", podnet_verify=False).changed.values()) == {0}
+    # Another backend removes it, whatever VNI the inventory says by then.
+    left = lab.play("site", podnet_backend="bridge", podnet_vxlan_vni=1, podnet_verify=False)
+    assert left.code == 0 and "flannel" not in lab.sh("worker-1", "ls /sys/class/net"), left.output
+
+
 def test_running_pods_do_not_notice_a_handover(lab: Lab) -> None:
     assert lab.play("site", podnet_backend="routes", podnet_verify=False).code == 0
     for backend in ("vxlan", "routes"):
