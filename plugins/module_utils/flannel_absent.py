@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.weft.podnet.plugins.module_utils import (
+    boot_units,
     files,
     flannel_change,
     flannel_leftovers,
     flannel_ready,
     flannel_state,
     flannel_unit,
-    vxlan_units,
 )
 from ansible_collections.weft.podnet.plugins.module_utils.flannel_leftovers import FindCommand, Leftover, LeftoverError
 from ansible_collections.weft.podnet.plugins.module_utils.flannel_state import FILE, ORIGINAL, State
@@ -91,7 +91,7 @@ def _left(
 def _of_the_mesh(item: Leftover) -> bool:
     """The device of vxlan_peer bears the same name; where its unit stands, the device has been taken over."""
     kind, _space, name = item.text.partition(" ")
-    return kind == "device" and vxlan_units.stands(name)
+    return kind == "device" and boot_units.has_mesh(name)
 
 
 def _remove(wanted: State, left: list[Leftover], loaded: bool, run: Run) -> None:

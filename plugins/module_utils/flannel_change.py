@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible_collections.weft.podnet.plugins.module_utils import (
+    boot_units,
     files,
     flannel_leftovers,
     flannel_ready,
     flannel_state,
     flannel_unit,
     release_archive,
-    vxlan_units,
 )
 from ansible_collections.weft.podnet.plugins.module_utils.flannel_leftovers import FindCommand, LeftoverError
 from ansible_collections.weft.podnet.plugins.module_utils.flannel_ready import NotReady, Service
@@ -89,7 +89,7 @@ def _plan(options: Mapping[str, Any], service: Service, check_mode: bool, run: R
     restart = differs or bool(flannel_ready.missing(service, conf, options["subnet_file"]))
     old_conf = former.conf(former_path) if former.unit is not None else None
     stale = flannel_unit.stale_devices(old_conf, conf) if differs else []
-    meshes = [name for name in flannel_unit.devices(conf) if vxlan_units.stands(name)]
+    meshes = [name for name in flannel_unit.devices(conf) if boot_units.has_mesh(name)]
     # A mesh's device has a MAC that flanneld would not take for its own. Where flanneld runs, the device is flanneld's.
     stale += [name for name in meshes if not service.started and name not in stale]
     stale = [name for name in stale if Path("/sys/class/net", name).exists()]
@@ -156,7 +156,7 @@ def _apply(plan: Plan, options: Mapping[str, Any], service: Service, run: Run, f
         flannel_state.keep_former(former)
         _put(plan.wanted, run)
         if plan.restart:
-            vxlan_units.rest(run, plan.meshes)
+            boot_units.rest(run, plan.meshes)
             start(run, plan.stale)
             flannel_ready.wait(run, plan.conf, options["subnet_file"], service, options["ready_timeout"])
     except FAILURES as error:
@@ -210,10 +210,9 @@ def _back(plan: Plan, former: State, before: Service, options: Mapping[str, Any]
             new = [item for item in _left(plan, options, run, find) if item.text not in former.leftovers]
             flannel_leftovers.remove(run, new)
             forget_folders(path, options["subnet_file"])
-            if plan.meshes:
-                # What flanneld made in its place goes first: the unit adds, and replaces nothing.
-                flannel_leftovers.delete_devices(run, plan.meshes)
-                vxlan_units.wake(run, plan.meshes)
+            # What flanneld made in a mesh's place goes first: the units add, and replace nothing.
+            flannel_leftovers.delete_devices(run, plan.meshes)
+            boot_units.replay(run, plan.meshes)
             flannel_state.drop_former()
             mesh = f", and the mesh on {', '.join(plan.meshes)} is back" if plan.meshes else ""
             return f"everything is as it was before: flanneld was not running{mesh}"

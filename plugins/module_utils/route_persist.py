@@ -14,7 +14,7 @@ import ipaddress
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils import files, persist
+from ansible_collections.weft.podnet.plugins.module_utils import boot_units, files, persist
 from ansible_collections.weft.podnet.plugins.module_utils.netlink import wire
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.route import FAMILIES, IPV6_METRIC, Key, key
 from ansible_collections.weft.podnet.plugins.module_utils.pod_routes import Change
@@ -136,10 +136,6 @@ def batch_path(protocol: int) -> str:
     return f"{persist.STATE_DIR}/routes-{protocol}.batch"
 
 
-def unit_name(protocol: int) -> str:
-    return f"weft-podnet-routes-{protocol}.service"
-
-
 def bundle(entries: Iterable[Entry], protocol: int, ip: str = "ip") -> persist.Bundle:
     """The files and the unit for these routes. ``ip``: where the host has iproute2's command."""
     ordered = sorted(entries)
@@ -147,11 +143,11 @@ def bundle(entries: Iterable[Entry], protocol: int, ip: str = "ip") -> persist.B
     description = f"Routes to the pods of other nodes (weft.podnet, protocol {protocol})"
     unit = replay_unit("pod_route", description, (entry.dev for entry in ordered), [f"{ip} -force -batch {batch}"])
     text = "".join(f"{entry.line(protocol)}\n" for entry in ordered)
-    kept = {batch: text, f"{persist.UNIT_DIR}/{unit_name(protocol)}": unit}
+    kept = {batch: text, f"{persist.UNIT_DIR}/{boot_units.of_routes(protocol)}": unit}
     if protocol == PROTOCOL:
         # So that `ip route` says whose these routes are.
         kept["/etc/iproute2/rt_protos.d/weft-podnet.conf"] = f"{protocol} podnet\n"
-    return persist.Bundle(kept, (unit_name(protocol),))
+    return persist.Bundle(kept, (boot_units.of_routes(protocol),))
 
 
 def read(protocol: int) -> dict[tuple[str, int, int], Entry]:

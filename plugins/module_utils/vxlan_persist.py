@@ -14,14 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from ansible_collections.weft.podnet.plugins.module_utils import persist, vxlan_mesh
+from ansible_collections.weft.podnet.plugins.module_utils import boot_units, persist, vxlan_mesh
 from ansible_collections.weft.podnet.plugins.module_utils.netlink import fdb
 from ansible_collections.weft.podnet.plugins.module_utils.route_persist import replay_unit
 from ansible_collections.weft.podnet.plugins.module_utils.route_spec import PROTOCOL
 from ansible_collections.weft.podnet.plugins.module_utils.vxlan_host import Change, accept_ra_path
 from ansible_collections.weft.podnet.plugins.module_utils.vxlan_mesh import State, ip
 from ansible_collections.weft.podnet.plugins.module_utils.vxlan_spec import Wanted
-from ansible_collections.weft.podnet.plugins.module_utils.vxlan_units import stands, unit_name
 
 NETWORKD_DIR = "/etc/systemd/network"
 NETWORK_MANAGER_DIR = "/etc/NetworkManager"
@@ -67,8 +66,8 @@ class Kept(NamedTuple):
             for daemon in ("systemd-networkd", "NetworkManager"):
                 # Each reads its files anew; where one doesn't run, systemctl says so and there is nobody to tell.
                 run(["systemctl", "reload", f"{daemon}.service"])
-        name = unit_name(self.device)
-        rests = change.host.state.device != change.target.device and stands(self.device)
+        name = boot_units.of_mesh(self.device)
+        rests = change.host.state.device != change.target.device and boot_units.has_mesh(self.device)
         if rests:
             run(["systemctl", "stop", name])
         try:
@@ -80,7 +79,7 @@ class Kept(NamedTuple):
                 for bundle in (unit, data, hands_off):
                     persist.remove(bundle, run)
         finally:
-            if rests and stands(self.device):
+            if rests and boot_units.has_mesh(self.device):
                 run(["systemctl", "start", "--no-block", name])
 
     def as_diff(self) -> list[dict[str, str]]:
@@ -127,7 +126,7 @@ def plan(change: Change, wanted: Wanted, keep: bool, tools: Tools) -> Kept:
     data = persist.Bundle({batch_path(device, "ip"): lines, batch_path(device, "bridge"): bridge_lines})
     description = f"VXLAN mesh on {device} (weft.podnet)"
     text = replay_unit("vxlan_peer", description, [device, underlay], commands, [device])
-    unit = persist.Bundle({f"{persist.UNIT_DIR}/{unit_name(device)}": text}, (unit_name(device),))
+    unit = persist.Bundle({f"{persist.UNIT_DIR}/{boot_units.of_mesh(device)}": text}, (boot_units.of_mesh(device),))
     bundles = (data, persist.Bundle(hands_off_files(device)), unit)
     run = tools.run_command
     first, second, third = (persist.difference(bundle, run, present) for bundle in bundles)

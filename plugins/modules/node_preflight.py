@@ -113,7 +113,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.weft.podnet.plugins.module_utils import files, persist, preflight, vxlan_units
+from ansible_collections.weft.podnet.plugins.module_utils import boot_units, files, persist, preflight
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import NetlinkError
 
 
@@ -174,7 +174,7 @@ def main() -> None:
         changed=False,
         packages=packages,
         distribution_plugins=preflight.distribution_plugins(),
-        meshes=vxlan_units.devices(),
+        meshes=boot_units.meshes(),
     )
 
 
