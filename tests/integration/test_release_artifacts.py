@@ -1,179 +1,41 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""release_artifacts against a publisher on the loopback: digests, the lock file, the cache, and what goes wrong."""
+"""release_artifacts against a publisher on the loopback: digests, the lock file, the cache, mirrors and proxies."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import io
 import json
 import os
 import subprocess
 import sys
-import tarfile
-import threading
-import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from ansible.parsing.dataloader import DataLoader
-from ansible.playbook.play_context import PlayContext
-from ansible.playbook.task import Task
-from ansible.plugins.connection.local import Connection
-from ansible.template import Templar
 
-from ansible_collections.weft.podnet.plugins.action.release_artifacts import ActionModule
-
-CHECKOUT = Path(__file__).resolve().parents[2]
-VERSIONS = {"flannel": "v0.27.2", "flannel_cni": "v1.7.1-flannel2"}
-FLANNEL = "flannel-v0.27.2-linux-amd64.tar.gz"
-FLANNEL_ARM64 = "flannel-v0.27.2-linux-arm64.tar.gz"
-CNI = "cni-plugin-flannel-linux-amd64-v1.7.1-flannel2.tgz"
-API = "/repos/flannel-io/flannel/releases/tags/v0.27.2"
-FLANNEL_FOLDER = "/flannel-io/flannel/releases/download/v0.27.2"
-CNI_FOLDER = "/flannel-io/cni-plugin/releases/download/v1.7.1-flannel2"
-
-
-def archive(members: dict[str, bytes], change: Callable[[tarfile.TarInfo], None] | None = None) -> bytes:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w:gz") as content:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = len(data), 0o755
-            if change:
-                change(info)
-            content.addfile(info, io.BytesIO(data))
-    return stream.getvalue()
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-class Publisher:
-    """GitHub's shape on the loopback: a download is a redirect to an object, digests are in the REST answer.
-
-    ``answers`` holds (status, body, headers) by path; ``asked`` the paths in the order they came.
-    """
-
-    def __init__(self) -> None:
-        self.answers: dict[str, tuple[int, bytes, dict[str, str]]] = {}
-        self.asked: list[str] = []
-        self.stall = threading.Event()
-        publisher = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                publisher.asked.append(self.path)
-                status, body, headers = publisher.answers.get(self.path, (404, b"Not Found", {}))
-                if "X-Stall" in headers:
-                    publisher.stall.wait(30)
-                self.send_response(status)
-                for name, value in {"Content-Length": str(len(body)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                with contextlib.suppress(ConnectionError):
-                    self.wfile.write(body)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
-        self.thread.start()
-
-    def close(self) -> None:
-        self.stall.set()
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
-
-    def put(self, path: str, body: bytes | str, status: int = 200, **headers: str) -> None:
-        self.answers[path] = (status, body.encode() if isinstance(body, str) else body, headers)
-
-    def publish_file(self, folder: str, name: str, data: bytes) -> None:
-        self.put(f"{folder}/{name}", "", 302, Location=f"{self.url}/objects{folder}/{name}")
-        self.put(f"/objects{folder}/{name}", data)
-
-    def publish_flannel(self, files: dict[str, bytes]) -> None:
-        assets = [{"name": name, "size": len(data), "digest": f"sha256:{sha256(data)}"} for name, data in files.items()]
-        self.put(API, json.dumps({"tag_name": "v0.27.2", "assets": assets}))
-        for name, data in files.items():
-            self.publish_file(FLANNEL_FOLDER, name, data)
-
-    def publish_cni(self, name: str, data: bytes) -> None:
-        self.publish_file(CNI_FOLDER, name, data)
-        self.put(f"{CNI_FOLDER}/{name}.sha256", f"{sha256(data)}  {name}\n")
-
-
-GOOD = {
-    FLANNEL: archive({"flanneld": b"amd64" * 100, "mk-docker-opts.sh": b"#!/bin/sh", "README.md": b"flannel"}),
-    FLANNEL_ARM64: archive({"flanneld": b"arm64" * 100}),
-    CNI: archive({"./flannel-amd64": b"plugin" * 100}),
-}
+from support.modules import CHECKOUT
+from support.publisher import (
+    API,
+    CNI,
+    CNI_FOLDER,
+    FLANNEL,
+    FLANNEL_ARM64,
+    FLANNEL_FOLDER,
+    GOOD,
+    Controller,
+    Publisher,
+    archive,
+    publishing,
+    sha256,
+)
 
 
 @pytest.fixture
 def publisher() -> Iterator[Publisher]:
-    server = Publisher()
-    server.publish_flannel({name: GOOD[name] for name in (FLANNEL, FLANNEL_ARM64)})
-    server.publish_cni(CNI, GOOD[CNI])
-    yield server
-    server.close()
-
-
-class Controller:
-    """An inventory's folder and a cache, and the action run as a task runs it."""
-
-    def __init__(self, folder: Path, publisher: Publisher) -> None:
-        self.inventory = folder / "inventory"
-        self.inventory.mkdir()
-        self.lock = self.inventory / "podnet.lock.yml"
-        self.cache = folder / "cache"
-        self.publisher = publisher
-
-    def args(self, **args: Any) -> dict[str, Any]:
-        base = self.publisher.url
-        fixed = {"release_base": base, "api_base": base + "/", "cache_dir": str(self.cache)}
-        return {"components": VERSIONS, "architectures": ["amd64"], **fixed, **args}
-
-    def run(self, check: bool = False, **args: Any) -> dict[str, Any]:
-        loader = DataLoader()
-        task = Task()
-        task.args = self.args(**args)
-        task.check_mode = check
-        action = ActionModule(task, Connection(PlayContext()), PlayContext(), loader, Templar(loader), None)
-        return dict(action.run(task_vars={"inventory_dir": str(self.inventory)}))
-
-    def good(self, check: bool = False, **args: Any) -> dict[str, Any]:
-        result = self.run(check, **args)
-        assert not result.get("failed"), result
-        for item in result["artifacts"]:
-            assert sha256(Path(item["path"]).read_bytes()) == item["sha256"]
-        return result
-
-    def problems(self, **args: Any) -> list[str]:
-        """What a run says that must fail; the lock file and the cache hold nothing of it."""
-        before = self.lock.read_text() if self.lock.exists() else None
-        cached = self.cached()
-        result = self.run(**args)
-        assert result["failed"] and not result["changed"], result
-        assert (self.lock.read_text() if self.lock.exists() else None) == before
-        assert [name for name in self.cached() if name.endswith(".part")] == [] and set(cached) <= set(self.cached())
-        return list(result["problems"])
-
-    def cached(self) -> list[str]:
-        return sorted(item.name for item in self.cache.iterdir()) if self.cache.is_dir() else []
-
-    def locked(self) -> dict[str, Any]:
-        return dict(yaml.safe_load(self.lock.read_text())["artifacts"])
+    with publishing() as publisher:
+        yield publisher
 
 
 @pytest.fixture
@@ -297,116 +159,9 @@ def test_a_folder_of_the_controller_needs_no_network(
     assert publisher.asked == [] and controller.cached() == []
 
 
-def asset(**fields: Any) -> str:
-    return json.dumps({"assets": [{"name": FLANNEL, **fields}]})
-
-
-@pytest.mark.parametrize(
-    ("path", "answer", "said"),
-    [
-        (API, (404, b"{}", {}), ["404", "check version and architecture"]),
-        (API, (403, b'{"message": "API rate limit exceeded"}', {}), ["403", "(API rate limit exceeded)"]),
-        (API, (200, b"<html>login</html>", {}), ["is no JSON", "a proxy in between"]),
-        (API, (200, b"[]", {}), ["has no list of assets"]),
-        (API, (200, b'{"assets": [5]}', {}), ["has no list of assets"]),
-        (API, (200, b'{"assets": []}', {}), ["the release has no file", "it has none"]),
-        (API, (200, asset().encode(), {}), ["gives None as digest", "give it in podnet_artifacts_sha256"]),
-        (API, (200, asset(digest="md5:abc").encode(), {}), ["gives 'md5:abc' as digest"]),
-        (API, (200, b"{" * 100_000, {}), ["is no JSON"]),
-        (f"/objects{FLANNEL_FOLDER}/{FLANNEL}", (200, GOOD[FLANNEL][:50], {}), ["50 bytes", "its SHA-256 is"]),
-        (
-            f"/objects{FLANNEL_FOLDER}/{FLANNEL}",
-            (200, GOOD[FLANNEL][:50], {"Content-Length": "99"}),
-            ["truncated: 50 of 99 bytes"],
-        ),
-        (f"{FLANNEL_FOLDER}/{FLANNEL}", (503, b"", {}), ["503"]),
-        (f"{CNI_FOLDER}/{CNI}.sha256", (404, b"", {}), [f"{CNI}.sha256: 404"]),
-        (f"{CNI_FOLDER}/{CNI}.sha256", (200, b"", {}), ["expected a SHA-256 and the name"]),
-        (f"{CNI_FOLDER}/{CNI}.sha256", (200, f"{'a' * 64}  other.tgz".encode(), {}), ["and the name " + CNI]),
-        (f"{CNI_FOLDER}/{CNI}", (404, b"", {}), ["404", "check version and architecture"]),
-        (f"{CNI_FOLDER}/{CNI}", (200, b"", {"X-Stall": "1"}), ["nothing has come for 1 s"]),
-    ],
-)
-def test_a_publisher_in_trouble(
-    controller: Controller, publisher: Publisher, path: str, answer: tuple[int, bytes, dict[str, str]], said: list[str]
-) -> None:
-    publisher.answers[path] = answer
-    (problem,) = controller.problems(timeout=1)
-    assert publisher.url in problem and all(piece in problem for piece in said), problem
-
-
-def test_all_problems_are_told_at_once(controller: Controller, publisher: Publisher) -> None:
-    publisher.answers.clear()
-    assert len(controller.problems()) == 2
-    found = controller.problems(
-        components={"flannel": "1"}, architectures=["vax"], url="mirror", sha256={"x": "y"}, dir="/nowhere"
-    )
-    assert len(found) == 7, found
-
-
-def test_nobody_answers(controller: Controller) -> None:
-    (problem,) = controller.problems(components={"flannel": "v0.27.2"}, api_base="http://127.0.0.1:1")
-    assert "http://127.0.0.1:1/repos" in problem and "Connection refused" in problem
-
-
-def link(info: tarfile.TarInfo) -> None:
-    if info.name != "flanneld":
-        info.type, info.linkname, info.size = tarfile.SYMTYPE, "/etc/passwd", 0
-
-
-def setuid(info: tarfile.TarInfo) -> None:
-    info.mode = 0o4755
-
-
-def device(info: tarfile.TarInfo) -> None:
-    if info.name != "flanneld":
-        info.type, info.size = tarfile.CHRTYPE, 0
-
-
-@pytest.mark.parametrize(
-    ("data", "said"),
-    [
-        (archive({"flanneld": b"", "../x": b""}), "holds '../x', which is no plain file"),
-        (archive({"flanneld": b"", "/etc/x": b""}), "holds '/etc/x', which is no plain file"),
-        (archive({"flanneld": b"", "x": b""}, link), "'x' (a link to '/etc/passwd')"),
-        (archive({"flanneld": b"", "x": b""}, device), "holds 'x', which is no plain file"),
-        (archive({"flanneld": b""}, setuid), "a setuid or setgid program"),
-        (archive({"flanneld": b"", "./flanneld": b""}), "holds 'flanneld' twice"),
-        (archive({"README.md": b""}), "does not hold flanneld, but README.md"),
-        (GOOD[FLANNEL][:-20], "is no readable tar archive"),
-        (b"<html>not found</html>", "is no readable tar archive"),
-        (b"", "is no readable tar archive"),
-    ],
-    ids=["up", "absolute", "link", "device", "setuid", "twice", "no-program", "truncated", "html", "empty"],
-)
-def test_a_bad_archive_is_found_on_the_controller(
-    controller: Controller, publisher: Publisher, data: bytes, said: str
-) -> None:
-    """Even one that its publisher vouches for."""
-    publisher.publish_flannel({FLANNEL: data})
-    (problem,) = controller.problems(components={"flannel": "v0.27.2"})
-    assert said in problem and publisher.url in problem, problem
-
-
 def test_a_server_that_calls_tgz_an_encoding(controller: Controller, publisher: Publisher) -> None:
     publisher.answers[f"/objects{CNI_FOLDER}/{CNI}"] = (200, GOOD[CNI], {"Content-Encoding": "gzip"})
     controller.good()
-
-
-def test_a_lock_file_that_another_run_wrote_meanwhile(controller: Controller, publisher: Publisher) -> None:
-    publisher.stall.clear()
-    status, body, _headers = publisher.answers[f"{CNI_FOLDER}/{CNI}.sha256"]
-    publisher.answers[f"{CNI_FOLDER}/{CNI}.sha256"] = (status, body, {"X-Stall": "1"})
-    results: list[dict[str, Any]] = []
-    run = threading.Thread(target=lambda: results.append(controller.run()))
-    run.start()
-    deadline = time.monotonic() + 20
-    while f"{CNI_FOLDER}/{CNI}.sha256" not in publisher.asked and time.monotonic() < deadline:
-        time.sleep(0.02)
-    controller.lock.write_text(f"artifacts: {{flannel: {{v0.27.2: {{{FLANNEL}: {'a' * 64}}}}}}}\n")
-    publisher.stall.set()
-    run.join()
-    assert results[0]["failed"] and "another run has locked" in results[0]["msg"], results
 
 
 def test_a_proxy_of_the_environment_is_used(
@@ -419,12 +174,6 @@ def test_a_proxy_of_the_environment_is_used(
     monkeypatch.delenv("no_proxy", raising=False)
     controller.good(components={"flannel": "v0.27.2"}, release_base=base, api_base=base)
     assert publisher.asked == [f"{base}{API}", f"{base}{FLANNEL_FOLDER}/{FLANNEL}"]
-
-
-def test_a_cache_that_cannot_be_written(controller: Controller) -> None:
-    controller.cache.write_text("a file")
-    result = controller.run(components={"flannel": "v0.27.2"})
-    assert result["failed"] and "set podnet_cache_dir" in result["msg"], result
 
 
 def test_as_a_task_of_a_playbook(controller: Controller) -> None:

@@ -1,0 +1,217 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""CAs, requests and options without a host: what is taken, and what is refused and why."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.weft.podnet.plugins.module_utils import (
+    pki_ca,
+    pki_certs,
+    pki_files,
+    pki_job,
+    pki_keys,
+    pki_requests,
+)
+from ansible_collections.weft.podnet.plugins.module_utils.pki_certs import Identity
+from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
+from support.pki import CA, DAY, FLANNEL, KEYS, NOW, OTHER_KEY, P256, PAIR, RSA, authority, issue, openssl
+
+# --- the CA -------------------------------------------------------------------------------------------------------
+
+
+def source(pem: str, where: str = "/pki/ca.key") -> pki_ca.Source:
+    return pki_ca.Source(where, pem.encode())
+
+
+@pytest.mark.parametrize(
+    ("ca", "said"),
+    [
+        (authority(ca=False), "lack CA:TRUE"),
+        (authority(cert_sign=False), "lacks keyCertSign"),
+        (
+            authority(start=NOW - 9 * DAY, end=NOW - DAY),
+            "the CA expired on 2026-11-22T12:00:00Z, and this host's clock says",
+        ),
+        (authority(start=NOW + DAY), "not valid before 2026-11-24T12:00:00Z, and this host's clock says 2026-11-23T12"),
+    ],
+)
+def test_a_certificate_that_is_no_ca_now_is_refused(ca: pki_ca.Authority, said: str) -> None:
+    with pytest.raises(Refused, match=said):
+        pki_ca.in_force([ca.certificate], "/pki/ca.crt", NOW)
+    with pytest.raises(Refused, match=said):
+        pki_ca.signer([ca.certificate], "/pki/ca.crt", source(pki_keys.to_pem(ca.key)), None, NOW)
+
+
+def test_while_a_ca_is_replaced_the_one_with_the_key_signs() -> None:
+    old = authority(OTHER_KEY, end=NOW - timedelta(hours=1), start=NOW - 2 * DAY)
+    both = pki_ca.load(source(pki_certs.to_pem(old.certificate) + "\ntext\n" + pki_certs.to_pem(CA.certificate)))
+    chosen = pki_ca.signer(both, "ca.crt", source(pki_keys.to_pem(CA.key)), None, NOW)
+    assert chosen.certificate == CA.certificate and pki_ca.in_force(both, "ca.crt", NOW) == [CA.certificate]
+    assert pki_certs.issuer_among(issue(ca=old), both) == old.certificate
+
+
+def encrypted(key: Any, passphrase: bytes) -> str:
+    algorithm = serialization.BestAvailableEncryption(passphrase)
+    return str(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, algorithm).decode())
+
+
+TRADITIONAL = openssl("rsa", "-traditional", "-aes128", "-passout", "pass:right", stdin=pki_keys.to_pem(KEYS[RSA]))
+
+
+@pytest.mark.parametrize(
+    ("pem", "passphrase", "said"),
+    [
+        ("", None, "holds no private key in PEM form"),
+        ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", None, "can't be read; the file is damaged"),
+        (encrypted(CA.key, b"right"), None, "is encrypted, and no passphrase is given; give its passphrase as"),
+        (encrypted(CA.key, b"right"), "wrong", "can't be decrypted: the passphrase is wrong"),
+        (TRADITIONAL, "wrong", "can't be decrypted: the passphrase is wrong"),
+        (pki_keys.to_pem(OTHER_KEY), None, "is not the key of the certificate in /pki/ca.crt"),
+    ],
+)
+def test_a_cas_key_that_will_not_do_is_refused(pem: str, passphrase: str | None, said: str) -> None:
+    with pytest.raises(Refused) as refused:
+        pki_ca.signer([CA.certificate], "/pki/ca.crt", source(pem), passphrase, NOW)
+    assert refused.value.problems[0].startswith("/pki/ca.key: ") and said in str(refused.value)
+
+
+@pytest.mark.parametrize("passphrase", ["right", "more than is needed"])
+def test_a_passphrase_opens_a_key_and_does_no_harm_to_an_open_one(passphrase: str) -> None:
+    pem = encrypted(CA.key, b"right") if passphrase == "right" else pki_keys.to_pem(CA.key)
+    assert pki_ca.signer([CA.certificate], "ca.crt", source(pem), passphrase, NOW).certificate == CA.certificate
+
+
+@pytest.mark.parametrize("pem", ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"])
+def test_a_ca_that_is_no_certificate_is_refused(pem: str) -> None:
+    with pytest.raises(Refused, match="/pki/ca.key: holds"):
+        pki_ca.load(source(pem))
+
+
+@given(st.binary(max_size=300), st.integers(0, 2000))
+def test_damage_never_is_a_traceback(noise: bytes, cut: int) -> None:
+    good = pki_certs.to_pem(PAIR.certificate).encode()
+    for pem in (noise, good[:cut], good[: cut // 2] + noise + good[cut // 2 :]):
+        for load in (pki_certs.load_all, pki_certs.load_request, pki_keys.load):
+            try:
+                load(pem)
+            except ValueError:
+                continue
+
+
+# --- requests -----------------------------------------------------------------------------------------------------
+
+
+def request(name: str, key: Any, asked: Identity, organizations: list[str] | None = None) -> dict[str, Any]:
+    csr = pki_certs.to_pem(pki_certs.make_request(key, asked))
+    return {"name": name, "csr": csr, "organizations": organizations or []}
+
+
+def test_a_good_request_is_taken() -> None:
+    asked = Identity("system:flannel", ("podnet:node:w1",))
+    checked, problems = pki_requests.check([request("w1", KEYS[RSA], asked, ["podnet:node:w1"])], "system:flannel")
+    assert not problems and checked[0].identity == asked and pki_keys.same(checked[0].public, KEYS[RSA])
+
+
+def tampered() -> dict[str, Any]:
+    """A request whose subject was changed after it was signed."""
+    good = pki_certs.make_request(KEYS[P256], Identity("system:flannex"))
+    der = good.public_bytes(serialization.Encoding.DER).replace(b"system:flannex", b"system:flannel")
+    return {"name": "w", "csr": pki_certs.to_pem(x509.load_der_x509_csr(der)), "organizations": []}
+
+
+@pytest.mark.parametrize(
+    ("item", "said"),
+    [
+        (
+            request("w", KEYS[RSA], Identity("system:flannel", ("podnet:node:w2",)), ["podnet:node:w1"]),
+            "asks for CN=system",
+        ),
+        (
+            request("w", KEYS[RSA], Identity("system:flannel", ("a", "system:masters")), ["a"]),
+            "O=system:masters, expected",
+        ),
+        (request("w", KEYS[RSA], Identity("admin")), "asks for CN=admin, expected CN=system:flannel"),
+        (request("w", rsa.generate_private_key(65537, 1024), FLANNEL), "has the key rsa 1024"),
+        (request("w", ec.generate_private_key(ec.SECP256K1()), FLANNEL), "has the key secp256k1"),
+        (request("w", dsa.generate_private_key(2048), FLANNEL), "has the key DSAPublicKey"),
+        ({"name": "w", "csr": "nothing", "organizations": []}, "is no certificate signing request"),
+        (tampered(), "is not signed by the key it names"),
+    ],
+)
+def test_a_request_for_more_than_is_due_is_refused(item: dict[str, Any], said: str) -> None:
+    _checked, problems = pki_requests.check([item], "system:flannel")
+    assert len(problems) == 1 and problems[0].startswith("requests: the request of 'w' ") and said in problems[0]
+
+
+def test_two_machines_with_one_key_are_told_apart_and_all_problems_come_at_once() -> None:
+    items = [
+        request("w1", KEYS[RSA], FLANNEL),
+        request("w2", KEYS[RSA], FLANNEL),
+        request("w1", OTHER_KEY, Identity("x")),
+    ]
+    _checked, problems = pki_requests.check(items, "system:flannel")
+    assert len(problems) == 3 and "'w1' and 'w2' have the same private key" in problems[0]
+    assert "'w1' is listed twice" in problems[1] and "asks for CN=x" in problems[2]
+
+
+# --- the options --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "mode"),
+    [("0600", 0o600), ("0640", 0o640), (0o600, 0o600), ("400", 0o400), ("0644", None), ("0660", None)]
+    + [("0200", None), ("0", None), ("600x", None), (True, None), ("0700", None), ("4600", None), (None, None)],
+)
+def test_a_secrets_mode_lets_no_stranger_in(value: object, mode: int | None) -> None:
+    assert pki_files.secret_mode(value) == mode
+
+
+def test_all_problems_of_the_options_come_at_once() -> None:
+    options = {
+        "state": "present",
+        "private_key_path": "/etc/kubernetes/pki/../pki/ca.key",
+        "certificate_path": "flannel.crt",
+        "ca_certificate_path": "/etc",
+        "ca_private_key_path": "/etc/kubernetes/pki/ca.key",
+        "ca_certificate_content": None,
+        "certificate_content": None,
+        "requests": None,
+        "ca_passphrase": None,
+        "key_type": "ecdsa",
+        "key_size": 2048,
+        "days": 30,
+        "renew_before": 30,
+        "common_name": "x" * 65,
+        "organizations": ["", "a", "a"],
+        "renew_key": True,
+        "force": False,
+        "mode": "0644",
+        "owner": "nobody-of-that-name",
+        "group": None,
+    }
+    with pytest.raises(Refused) as refused:
+        pki_job.check(options, check_mode=True)
+    starts = [problem.partition(":")[0] for problem in refused.value.problems]
+    assert starts == [
+        "certificate_path",
+        "ca_certificate_path",
+        "ca_private_key_path",
+        "key_size",
+        "renew_before",
+        "common_name",
+        "organizations",
+        "organizations",
+        "mode",
+        "owner or group",
+    ]
