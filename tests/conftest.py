@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
+
+# Helpers assert as well: what they compared is to be seen.
+pytest.register_assert_rewrite("support")
 
 # A busy machine is slow, not wrong.
 settings.register_profile("untimed", deadline=None)
