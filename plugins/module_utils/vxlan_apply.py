@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Mapping
-from itertools import repeat
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ansible_collections.weft.podnet.plugins.module_utils import reconcile, vxlan_host, vxlan_mesh, way_back
@@ -18,10 +17,9 @@ from ansible_collections.weft.podnet.plugins.module_utils.route_spec import PROT
 from ansible_collections.weft.podnet.plugins.module_utils.vxlan_mesh import TUNNEL, State
 from ansible_collections.weft.podnet.plugins.module_utils.vxlan_spec import Wanted
 
-Step = tuple[str, Any]
-
-
 Objects = Mapping[Any, Any]
+# The kind, its objects, and what makes the requests for them.
+Step = tuple[str, Objects, Callable[[Objects], list[Request]]]
 
 
 class _Kind(NamedTuple):
@@ -116,12 +114,13 @@ def _lead(
     if target.device is not None:
         index = _bring(channel, base, target.device, target, wanted)
     changes = known if known is not None and base is now else vxlan_mesh.plan(base, target, True)
-    steps, requests = _steps(changes, wanted.family, index)
-    refused = channel.apply(requests, chunk)
-    if not refused:
-        return []
-    labels = _Labels(wanted, now, target)
-    return [f"{labels(*steps[number])}: the kernel refuses: {error}" for number, error in sorted(refused.items())]
+    for name, objects, make in _steps(changes, wanted.family, index):
+        refused = channel.apply(make(objects), chunk)
+        if refused:
+            labels, keys = _Labels(wanted, now, target), list(objects)
+            lines = ((labels(name, keys[number]), error) for number, error in sorted(refused.items()))
+            return [f"{label}: the kernel refuses: {error}" for label, error in lines]
+    return []
 
 
 def _delete_device(channel: Channel, now: State, wanted: Wanted) -> None:
@@ -131,7 +130,8 @@ def _delete_device(channel: Channel, now: State, wanted: Wanted) -> None:
     # The kernel would do this with the device, but search its whole table for each nexthop object's routes.
     bound = now._replace(addresses={}, neigh={}, fdb={})
     plan = vxlan_mesh.plan(bound, vxlan_mesh.unbound(now), True)
-    channel.apply(_steps(plan, wanted.family, found.number)[1])
+    for _name, objects, make in _steps(plan, wanted.family, found.number):
+        channel.apply(make(objects))
     vxlan_link.delete(channel, found.number)
 
 
@@ -164,25 +164,20 @@ def _bring(channel: Channel, now: State, device: vxlan_link.Device, target: Stat
     return found.number
 
 
-def _steps(changes: vxlan_mesh.Changes, family: int, index: int) -> tuple[list[Step], list[Request]]:
-    """Requests in order, and of which kind and key each is."""
+def _steps(changes: vxlan_mesh.Changes, family: int, index: int) -> Iterator[Step]:
+    """What to do, in order: the requests are made only when their turn comes, tens of thousands at a time."""
     kinds = _kinds(family, index)
-    steps: list[Step] = []
-    requests: list[Request] = []
-
-    def collect(name: str, objects: Objects, make: Callable[[Objects], list[Request]]) -> None:
-        if objects:
-            steps.extend(zip(repeat(name), objects))
-            requests.extend(make(objects))
-
     for name in ("nexthops", "routes", "neigh", "fdb"):
         plan: reconcile.Plan = getattr(changes, name)
-        collect(name, {key: new for key, (_old, new) in plan.replace.items()}, kinds[name].replace)
-        collect(name, plan.add, kinds[name].add)
+        if plan.replace:
+            yield name, {key: new for key, (_old, new) in plan.replace.items()}, kinds[name].replace
+        if plan.add:
+            yield name, plan.add, kinds[name].add
     # Routes go before the objects they lead through; a nexthop object takes what still uses it along.
     for name in ("routes", "nexthops", "neigh", "fdb", "addresses"):
-        collect(name, getattr(changes, name).remove, kinds[name].remove)
-    return steps, requests
+        objects = getattr(changes, name).remove
+        if objects:
+            yield name, objects, kinds[name].remove
 
 
 def _kinds(family: int, index: int) -> dict[str, _Kind]:

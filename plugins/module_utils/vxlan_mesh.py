@@ -29,8 +29,9 @@ Hop = tuple[bytes, int, bool]
 # Stands for the mesh's own device where others have an interface's index: the device may be yet to be made.
 TUNNEL = 0
 
-# Numbers of nexthop objects: a mark of ours, ten bits of the device's name that keep meshes apart, and a place found by
-# the gateway's address. iproute2 and routing daemons count from 1.
+# Numbers of nexthop objects: a mark of ours, ten bits of the device's name that keep meshes apart, and the pod CIDR's
+# own number among those of its length, so that neighbours in the list are neighbours in the kernel's tree. iproute2 and
+# routing daemons count from 1.
 _MARK, _TAG_BITS, _PLACES = 0x5 << 28, 10, 1 << 18
 PROTO_BOOT = 3
 # A diff longer than this helps nobody.
@@ -91,7 +92,7 @@ def desired(
     used = set(taken)
     start = first_id(wanted.name)
     hops, routes, neigh, forward = state.nexthops, state.routes, state.neigh, state.fdb
-    crc32 = zlib.crc32
+    from_bytes, bits = int.from_bytes, 32 if wanted.version == 4 else 128
     for _position, _name, dst, length, public, mac in wanted.peers:
         oif = direct.get(public, TUNNEL) if direct else TUNNEL
         if oif == TUNNEL:
@@ -105,7 +106,7 @@ def desired(
             continue
         number = held.get((gateway, oif))
         if number is None:
-            place = crc32(gateway)
+            place = from_bytes(dst, "big") >> bits - length
             number = start + place % _PLACES
             while number in used:
                 place += 1

@@ -23,15 +23,6 @@ from ansible_collections.weft.podnet.plugins.plugin_utils.cni_formats import (
     show,
 )
 
-try:
-    import jsonschema
-    import referencing
-    import referencing.jsonschema
-
-    HAS_JSONSCHEMA = True
-except ImportError:
-    HAS_JSONSCHEMA = False
-
 SCHEMAS = pathlib.Path(__file__).parents[2] / "schemas" / "cni"
 # Relative references between the files need a base; this one is never fetched.
 BASE = "https://weft-podnet.invalid/schemas/cni/"
@@ -49,6 +40,23 @@ def _is_integer(_checker: Any, value: Any) -> bool:
 
 
 @functools.lru_cache(maxsize=1)
+def library() -> tuple[Any, Any]:
+    """The packages jsonschema and referencing, once something is to be validated. Raises RuntimeError without them.
+
+    Every process that Ansible forks for a task may load all of the collection's filters, and with them this module;
+    these two take longer to import than everything else in it.
+    """
+    try:
+        import jsonschema
+        import referencing.jsonschema
+    except ImportError as error:
+        raise RuntimeError(
+            "the Python package jsonschema (4.18 or later) is missing on the controller: pip install jsonschema"
+        ) from error
+    return jsonschema, referencing
+
+
+@functools.lru_cache(maxsize=1)
 def _schemas() -> dict[str, dict[str, Any]]:
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(SCHEMAS.glob("*.json"))}
     for schema in found.values():
@@ -59,6 +67,7 @@ def _schemas() -> dict[str, dict[str, Any]]:
 
 @functools.lru_cache(maxsize=2)
 def _validator(root: str) -> Any:
+    jsonschema, referencing = library()
     draft = referencing.jsonschema.DRAFT202012
     resources = [(f"{BASE}{name}.json", draft.create_resource(each)) for name, each in _schemas().items()]
     formats = jsonschema.FormatChecker(formats=())
@@ -89,10 +98,7 @@ def validate(config: Any, file_name: Any, allow_unknown: bool = False) -> list[P
     ``allow_unknown`` lets pass plugin types and keys that the schemas don't know; what they know must still be right.
     Never raises for any value, however odd; RuntimeError when the jsonschema package is missing.
     """
-    if not HAS_JSONSCHEMA:
-        raise RuntimeError(
-            "the Python package jsonschema (4.18 or later) is missing on the controller: pip install jsonschema"
-        )
+    library()
     name_problem = file_name_problem(file_name)
     problems = [Problem("", name_problem)] if name_problem else []
     if not isinstance(config, dict):

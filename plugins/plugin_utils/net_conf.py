@@ -35,10 +35,7 @@ def check(net_conf: Any) -> list[str]:
 
     Never raises for any value; RuntimeError when the jsonschema package is missing.
     """
-    if not cni_schema.HAS_JSONSCHEMA:
-        raise RuntimeError(
-            "the Python package jsonschema (4.18 or later) is missing on the controller: pip install jsonschema"
-        )
+    cni_schema.library()
     problems: list[Problem] = []
     config = _structure(cni_schema._json(net_conf, (), problems), problems)
     problems += (_told(problem) for problem in cni_schema._schema_problems(_validator().iter_errors(config), False))
@@ -65,13 +62,14 @@ def udp_ports(net_conf: Mapping[str, Any]) -> list[int]:
 @functools.lru_cache(maxsize=1)
 def _validator() -> Any:
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
-    formats = cni_schema.jsonschema.FormatChecker(formats=())
+    jsonschema, _referencing = cni_schema.library()
+    formats = jsonschema.FormatChecker(formats=())
     for version in (4, 6):
         check_format = functools.partial(cni_schema._format, functools.partial(_network, version))
         formats.checks(f"ipv{version}-network", raises=ValueError)(check_format)
-    base = cni_schema.jsonschema.Draft202012Validator
+    base = jsonschema.Draft202012Validator
     integer = base.TYPE_CHECKER.redefine("integer", cni_schema._is_integer)
-    strict = cni_schema.jsonschema.validators.extend(base, type_checker=integer)
+    strict = jsonschema.validators.extend(base, type_checker=integer)
     # At the $schema it meets, jsonschema goes on with its stock validator.
     del schema["$schema"]
     return strict(schema, format_checker=formats)
