@@ -120,8 +120,10 @@ def publishing() -> Iterator[Publisher]:
     server = Publisher()
     server.publish_flannel({name: GOOD[name] for name in (FLANNEL, FLANNEL_ARM64)})
     server.publish_cni(CNI, GOOD[CNI])
-    yield server
-    server.close()
+    try:
+        yield server
+    finally:
+        server.close()
 
 
 class Controller:
