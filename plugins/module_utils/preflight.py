@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.weft.podnet.plugins.module_utils import files, persist, plugin_links, release_archive
-from ansible_collections.weft.podnet.plugins.module_utils.netlink import link
+from ansible_collections.weft.podnet.plugins.module_utils.netlink import link, nexthop, route, wire
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel
+from ansible_collections.weft.podnet.plugins.module_utils.route_spec import PROTOCOL
 
 # Commands the roles and their boot units call, with the package that brings them, by family of distributions.
 PACKAGES = {
@@ -73,6 +75,32 @@ def addresses(wanted: Sequence[str]) -> list[str]:
         for ip in wanted
         if ip not in here
     ]
+
+
+def routes_away(pod_subnets: Sequence[str]) -> list[str]:
+    """Problems with routes of others that lead a node's own pods' addresses elsewhere. Raises NetlinkError.
+
+    Ours are removed by the run; one that somebody else made, or that flanneld left when its Node had another pod CIDR,
+    would keep packets from the pods, and nothing else here ever looks at it.
+    """
+    own: list[Any] = [ipaddress.ip_network(subnet) for subnet in pod_subnets]
+    problems = []
+    with Channel() as channel:
+        names = {item.number: item.name for item in link.links(channel)}
+        hops = nexthop.dump(channel) or {}
+        for version in {network.version for network in own}:
+            for key, value in route.dump(channel, route.FAMILIES[version], wire.TABLE_MAIN):
+                hop = hops.get(value.nhid)
+                ours = PROTOCOL in (value.protocol, hop.protocol if hop else 0)
+                dst: Any = key.network
+                for network in own:
+                    if not ours and value.via and network.version == version and dst.subnet_of(network):
+                        text = route.line(key, value, names)
+                        problems.append(
+                            f"a route that is not ours leads packets to this node's own pods ({network}) away: {text}; "
+                            f"remove it (ip route del {text})"
+                        )
+    return problems
 
 
 def runtime_folders(config: str, conf_dir: str, bin_dir: str) -> list[str]:

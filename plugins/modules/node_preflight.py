@@ -27,6 +27,11 @@ options:
     type: list
     elements: str
     default: []
+  pod_subnets:
+    description: The host's own part of the pod network. A route of others that leads it elsewhere is a problem.
+    type: list
+    elements: str
+    default: []
   conf_dir:
     description: Where the container runtime is to look for CNI configurations.
     type: path
@@ -124,6 +129,7 @@ def examine(module: AnsibleModule) -> tuple[list[str], list[str]]:
     if not persist.systemd_runs():
         problems.append("systemd does not run here; what survives a reboot is kept in its units")
     problems += preflight.addresses(options["node_ips"])
+    problems += preflight.routes_away(options["pod_subnets"])
     containerd = module.get_bin_path("containerd")
     if containerd:
         _code, config, _err = module.run_command([containerd, "config", "dump"])
@@ -145,6 +151,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "node_ips": {"type": "list", "elements": "str", "default": []},
+            "pod_subnets": {"type": "list", "elements": "str", "default": []},
             "conf_dir": {"type": "path", "default": "/etc/cni/net.d"},
             "bin_dir": {"type": "path", "default": "/opt/cni/bin"},
             "plugins": {"type": "list", "elements": "str", "default": []},
@@ -167,7 +174,7 @@ def main() -> None:
     try:
         problems, packages = examine(module)
     except NetlinkError as error:
-        problems, packages = [f"the kernel's addresses can't be read: {error}"], []
+        problems, packages = [f"the kernel's addresses and routes can't be read: {error}"], []
     if problems:
         module.fail_json(msg="\n".join(problems), problems=problems)
     module.exit_json(

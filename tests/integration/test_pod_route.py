@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.weft.podnet.plugins.module_utils import preflight
 from support.modules import run_module
 from support.netns import Namespace, connect
 
@@ -90,6 +91,23 @@ def test_two_lists_on_one_host_keep_apart(host: Namespace) -> None:
     route(host, routes=TWO[:1], purge=True)
     route(host, routes=TWO[1:], purge=True, protocol=88)
     assert len(ours(host)) == 1 and len(ours(host, 88)) == 1
+
+
+def test_a_route_that_leads_the_own_pods_away_is_found(host: Namespace) -> None:
+    """Before anything is changed: ours will go, another's would stay."""
+    subnets = ["10.244.0.0/24", "fd00:10:244::/64"]
+
+    def found() -> list[str]:
+        return host.call(lambda: preflight.routes_away(subnets))
+
+    assert found() == [] and host.call(lambda: preflight.routes_away([])) == []
+    host.ip("route", "add", "10.244.0.0/24", "via", "172.16.0.4", "proto", "87")
+    host.ip("route", "add", "10.244.1.0/24", "via", "172.16.0.4")
+    assert found() == []
+    host.ip("route", "add", "10.244.0.128/25", "via", "172.16.0.4")
+    (told,) = found()
+    assert "own pods (10.244.0.0/24) away: 10.244.0.128/25 via 172.16.0.4 dev eth0 proto boot" in told
+    assert "ip route del 10.244.0.128/25" in told
 
 
 def test_ten_thousand_routes_in_one_call(host: Namespace) -> None:

@@ -122,6 +122,10 @@ def test_a_route_that_leads_the_own_pods_away(world: Lab) -> None:
         said = told(play.output)
         assert play.code != 0 and "FAIL worker-1 <-> worker-2" in said, play.output
         assert "own pods (10.244.0.0/24) leads away" in said and f"ip route del {stale}" in said, play.output
+        # site.yml tells it before it changes anything.
+        refused = world.play("site")
+        assert refused.code != 0 and "this node's own pods (10.244.0.0/24) away" in told(refused.output), refused.output
+        assert set(refused.changed.values()) == {0}
     finally:
         world.sh("worker-1", f"ip route del {stale}")
 
