@@ -64,8 +64,9 @@ def _unit_state(unit: str, run: Run) -> str:
     enabled = "enabled" if enabled_link(unit).is_symlink() else "disabled"
     code, out, _err = run(["systemctl", "is-active", unit])
     active = out.strip() or "inactive"
-    # A unit between two of its restarts is doing its work.
-    return f"{enabled}, {'active' if code == 0 or active == 'activating' else active}"
+    # A unit that ends one of its rounds, or begins the next, is doing its work.
+    works = code == 0 or active in ("activating", "deactivating")
+    return f"{enabled}, {'active' if works else active}"
 
 
 def _units(bundle: Bundle, run: Run, present: bool, before: dict[str, str], after: dict[str, str]) -> None:

@@ -199,7 +199,7 @@ def test_ten_thousand_peers_come_back(lab: Lab) -> None:
     assert until(stand, 5)
     lab.reboot("worker-1")
     assert until(lambda: "flannel.1" in lab.exec("worker-1", "ip", "link") and stand(), 5)
-    again = lab.run(playbook)
+    again = lab.run(playbook, "--diff")
     assert again.code == 0 and again.changed["worker-1"] == 0, again.output
 
 
