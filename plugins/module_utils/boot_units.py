@@ -34,9 +34,14 @@ def has_mesh(device: str) -> bool:
 
 
 def rest(run: Run, devices: Iterable[str]) -> None:
-    """Let the meshes' units answer no event until they are woken or the host boots. Raises PersistError."""
+    """Let the meshes' units answer no event until they replay or the host boots. Raises PersistError."""
     for device in devices:
         systemctl(run, "stop", of_mesh(device))
+
+
+def resting(run: Run, devices: Iterable[str]) -> list[str]:
+    """Those of these meshes whose unit was stopped: their devices are somebody else's by now, or gone."""
+    return [device for device in devices if run(["systemctl", "is-active", "--quiet", of_mesh(device)])[0] != 0]
 
 
 def replay(run: Run, devices: Iterable[str]) -> None:

@@ -32,10 +32,14 @@ def expected(config: Mapping[str, Any], read: Callable[[str], str | None]) -> li
             return _of_ranges(cni.ranges(cni.get(plugin, "ipam")))
         if kind == "flannel" and cni.get(plugin, "ipam") is None:
             delegate = cni.get(plugin, "delegate", {})
+            path = cni.get(plugin, "subnetFile") or SUBNET_FILE
+            # What is to be removed may be as odd as somebody wrote it.
+            if not isinstance(delegate, Mapping) or not isinstance(path, str) or not path.isprintable():
+                return []
             bridge = cni.get(delegate, "type", "bridge") == "bridge" and cni.get(delegate, "ipam") is None
             # flannel's plugin makes the bridge a gateway where its delegate says nothing.
             if bridge and _is_gateway({"isGateway": True, **delegate}):
-                return _of_flannel(read(str(cni.get(plugin, "subnetFile") or SUBNET_FILE)) or "")
+                return _of_flannel(read(path) or "")
     return []
 
 

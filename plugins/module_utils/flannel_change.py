@@ -211,10 +211,11 @@ def _back(plan: Plan, former: State, before: Service, options: Mapping[str, Any]
             flannel_leftovers.remove(run, new)
             forget_folders(path, options["subnet_file"])
             # What flanneld made in a mesh's place goes first: the units add, and replace nothing.
-            flannel_leftovers.delete_devices(run, plan.meshes)
-            boot_units.replay(run, plan.meshes)
+            meshes = boot_units.resting(run, plan.meshes)
+            flannel_leftovers.delete_devices(run, meshes)
+            boot_units.replay(run, meshes)
             flannel_state.drop_former()
-            mesh = f", and the mesh on {', '.join(plan.meshes)} is back" if plan.meshes else ""
+            mesh = f", and the mesh on {', '.join(meshes)} is back" if meshes else ""
             return f"everything is as it was before: flanneld was not running{mesh}"
         kept = service.started and (service.invocation, service.digest) == (before.invocation, former.digest)
         if kept or (former.files, former.links) == (plan.wanted.files, plan.wanted.links):

@@ -56,9 +56,9 @@ def problems(modules: Iterable[str], sysctls: Mapping[str, object]) -> list[str]
         if not NAME.fullmatch(name) or ".." in name
     ]
     return found + [
-        f"sysctls: {name}: found {value!r}, expected one line of text or a number"
+        f"sysctls: {name}: found {value!r}, expected one line of plain text or a number"
         for name, value in sysctls.items()
-        if isinstance(value, (dict, list)) or value is None or "\n" in str(value)
+        if isinstance(value, (dict, list)) or value is None or "\n" in str(value) or not str(value).isascii()
     ]
 
 
@@ -86,7 +86,7 @@ def _text(value: object) -> str:
 
 def _read(name: str) -> str | None:
     try:
-        return " ".join(path_of(name).read_text(encoding="ascii").split())
+        return " ".join(path_of(name).read_text(encoding="ascii", errors="replace").split())
     except FileNotFoundError:
         return None
 

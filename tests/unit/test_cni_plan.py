@@ -13,7 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.weft.podnet.plugins.module_utils import cni, cni_bridge, cni_change, cni_host, cni_leftovers
+from ansible_collections.weft.podnet.plugins.module_utils import (
+    cni,
+    cni_bridge,
+    cni_change,
+    cni_gateway,
+    cni_host,
+    cni_leftovers,
+)
 
 DATA = Path(__file__).parent / "data" / "cni" / "valid"
 BRIDGE = json.loads((DATA / "lesson-03-bridge.json").read_text())
@@ -77,6 +84,7 @@ def test_required_plugins(config: dict[str, Any], needed: list[str]) -> None:
 def test_odd_configurations_raise_nothing(config: dict[str, Any]) -> None:
     cni.required_plugins(config)
     cni.network(config)
+    cni_gateway.expected(config, lambda _path: None)
     cni.loaded({"a.conf": json.dumps(config), "a.conflist": json.dumps(config)})
 
 

@@ -93,8 +93,10 @@ def test_what_the_kernel_does_not_have(host: Host) -> None:
 
 
 def test_bad_options_are_all_told() -> None:
-    found = kernel.problems(["../x", "br_netfilter"], {"a b": 1, "net.x": [1], "net.y": "1\n2", "net/eth0.1/z": 0})
-    assert len(found) == 4 and "'../x'" in found[0] and "'a b'" in found[1], found
+    found = kernel.problems(
+        ["../x", "br_netfilter"], {"a b": 1, "net.x": [1], "net.y": "1\n2", "net.z": "\u00e9", "net/eth0.1/z": 0}
+    )
+    assert len(found) == 5 and "'../x'" in found[0] and "'a b'" in found[1], found
 
 
 @pytest.mark.parametrize("name", ["net.ipv4.ip_forward", "net/ipv4/ip_forward"])

@@ -156,7 +156,7 @@ def _datagram(requests: Sequence[Request], first: int) -> bytes:
     kinds, flags, bodies = zip(*requests)
     last = len(requests) - 1
     if len(set(kinds)) == len(set(flags)) == len(set(map(len, bodies))) == 1:
-        # All alike, as nearly all are in a list of ten thousands: packed by one call, which saves half of the time.
+        # All alike, as nearly all are in a list of ten thousands: packed by one call.
         size, flag = len(bodies[0]), flags[0] | wire.REQUEST
         asked = itertools.chain(itertools.repeat(flag, last), (flag | wire.ACK,))
         numbers = range(first, first + last + 1)
