@@ -8,12 +8,11 @@ from __future__ import annotations
 import importlib.util
 import ipaddress
 import re
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.weft.podnet.plugins.module_utils import files, persist, plugin_links, release_archive
+from ansible_collections.weft.podnet.plugins.module_utils import files, persist, plugin_links, release_archive, tools
 from ansible_collections.weft.podnet.plugins.module_utils.netlink import link, nexthop, route, wire
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel
 from ansible_collections.weft.podnet.plugins.module_utils.route_spec import PROTOCOL
@@ -50,7 +49,7 @@ def family(os_release: str) -> str:
 
 def missing_commands(more: Iterable[str] = ()) -> list[str]:
     wanted = [*PACKAGES, *more]
-    return [command for command in wanted if shutil.which(command, path="/usr/sbin:/usr/bin:/sbin:/bin") is None]
+    return [command for command in wanted if tools.find(command) is None]
 
 
 def missing_python(wanted: Iterable[str]) -> list[str]:

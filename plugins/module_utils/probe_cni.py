@@ -14,11 +14,12 @@ import base64
 import binascii
 import contextlib
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
+
+from ansible_collections.weft.podnet.plugins.module_utils import tools
 
 CONF_DIR = Path("/etc/cni/net.d")
 BIN_PATH = "/opt/cni/bin:/usr/lib/cni:/usr/libexec/cni"
@@ -87,7 +88,7 @@ def detach(entry: dict[str, Any], netns: str) -> list[str]:
     """
     problems = []
     environment = {
-        "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+        "PATH": tools.SEARCH_PATH,
         "CNI_COMMAND": "DEL",
         "CNI_CONTAINERID": str(entry["containerId"]),
         "CNI_NETNS": netns,

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.weft.podnet.plugins.module_utils import tools
 from ansible_collections.weft.podnet.plugins.module_utils.netlink import link, route, wire
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError
 
@@ -84,7 +84,7 @@ def diagnose(addresses: Iterable[str], firewall: bool) -> dict[str, Any]:
 
 
 def _forward_policy(program: str) -> str:
-    if shutil.which(program) is None:
+    if tools.find(program) is None:
         return ""
     try:
         done = subprocess.run(

@@ -15,7 +15,6 @@ import fcntl
 import importlib.util
 import ipaddress
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -25,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils import probe_agent, probe_cni
+from ansible_collections.weft.podnet.plugins.module_utils import probe_agent, probe_cni, tools
 
 NAMESPACE = "weft-podnet-verify"
 HOME = Path("/run/weft-podnet/verify")
@@ -84,11 +83,11 @@ def bad_arguments(params: Mapping[str, Any]) -> list[str]:
 def preflight(socket: str) -> None:
     """Everything a probe pod needs and this host lacks, in one ProbeError."""
     problems = []
-    if shutil.which("ctr") is None:
+    if tools.find("ctr") is None:
         problems.append("the program ctr is missing; it comes with containerd (package containerd or containerd.io)")
     if not Path(socket).is_socket():
         problems.append(f"containerd is not running: there is no socket {socket} (systemctl status containerd)")
-    if shutil.which("unshare") is None:
+    if tools.find("unshare") is None:
         problems.append("the program unshare is missing (package util-linux)")
     if not probe_cni.configurations():
         problems.append(

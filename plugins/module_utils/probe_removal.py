@@ -13,7 +13,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from ansible_collections.weft.podnet.plugins.module_utils import probe_cni
+from ansible_collections.weft.podnet.plugins.module_utils import probe_cni, tools
 from ansible_collections.weft.podnet.plugins.module_utils.probe_pods import (
     CNI_PREFIX,
     CTR_TIMEOUT,
@@ -30,7 +30,7 @@ def remains(socket: str) -> list[str]:
     """What stands on this host of any verification, as names for the user."""
     found = [f"folder {HOME}"] if HOME.exists() else []
     found += [f"CNI result {path}" for path, _entry in probe_cni.cached(CNI_PREFIX)]
-    if shutil.which("ctr") and Path(socket).is_socket():
+    if tools.find("ctr") and Path(socket).is_socket():
         found += [f"container {NAMESPACE}/{name}" for name in ctr(socket, "container", "list", "--quiet").split()]
     return found
 
@@ -54,7 +54,7 @@ def remove_all(socket: str) -> list[str]:
             # Killed in the middle of ADD. A DEL of what was never added is no error to a plugin, so errors are no news.
             probe_cni.detach(probe_cni.current(f"{CNI_PREFIX}{netns.parent.name}"), str(netns))
     probe_cni.release_leases(CNI_PREFIX)
-    if shutil.which("ctr") and Path(socket).is_socket():
+    if tools.find("ctr") and Path(socket).is_socket():
         try:
             _remove_containers(socket)
         except ProbeError as error:

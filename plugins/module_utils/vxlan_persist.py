@@ -18,6 +18,7 @@ from ansible_collections.weft.podnet.plugins.module_utils import boot_units, per
 from ansible_collections.weft.podnet.plugins.module_utils.netlink import fdb
 from ansible_collections.weft.podnet.plugins.module_utils.route_persist import replay_unit
 from ansible_collections.weft.podnet.plugins.module_utils.route_spec import PROTOCOL
+from ansible_collections.weft.podnet.plugins.module_utils.tools import find
 from ansible_collections.weft.podnet.plugins.module_utils.vxlan_host import Change, accept_ra_path
 from ansible_collections.weft.podnet.plugins.module_utils.vxlan_mesh import State, ip
 from ansible_collections.weft.podnet.plugins.module_utils.vxlan_spec import Wanted
@@ -31,8 +32,6 @@ class Tools(Protocol):
     """What is needed of AnsibleModule."""
 
     def run_command(self, args: list[str]) -> tuple[int, str, str]: ...
-
-    def get_bin_path(self, arg: str) -> str | None: ...
 
 
 class Kept(NamedTuple):
@@ -113,7 +112,7 @@ def plan(change: Change, wanted: Wanted, keep: bool, tools: Tools) -> Kept:
         names = change.host.names
         lines = "".join(ip_lines(change.target, device, names))
         bridge_lines = "".join(fdb_lines(change.target, device))
-        tool, bridge = tools.get_bin_path("ip") or "ip", tools.get_bin_path("bridge") or "bridge"
+        tool, bridge = find("ip") or "ip", find("bridge") or "bridge"
         underlay = names[change.target.device.underlay] if change.target.device else ""
     else:
         lines = bridge_lines = tool = bridge = underlay = ""

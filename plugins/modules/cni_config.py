@@ -221,6 +221,7 @@ from ansible_collections.weft.podnet.plugins.module_utils import (
     cni_host,
     files,
     lock,
+    tools,
 )
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import NetlinkError
 
@@ -298,6 +299,7 @@ def main():
         required_if=[("state", "present", ["config"])],
         supports_check_mode=True,
     )
+    tools.begin(module)
     # A dry run touches nothing, its own lock file included.
     with contextlib.ExitStack() as stack:
         try:

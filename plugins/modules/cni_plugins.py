@@ -75,7 +75,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.weft.podnet.plugins.module_utils import plugin_links, release_archive
+from ansible_collections.weft.podnet.plugins.module_utils import plugin_links, release_archive, tools
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 
 PACKAGE = "containernetworking-plugins"
@@ -144,6 +144,7 @@ def main() -> None:
         required_together=[("archive", "sha256")],
         supports_check_mode=True,
     )
+    tools.begin(module)
     try:
         result = run(module)
     except Refused as refused:

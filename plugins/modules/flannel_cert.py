@@ -251,7 +251,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.weft.podnet.plugins.module_utils import lock, pki_job, pki_keys, pki_run
+from ansible_collections.weft.podnet.plugins.module_utils import lock, pki_job, pki_keys, pki_run, tools
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 
 REQUEST: dict[str, Any] = {
@@ -293,6 +293,7 @@ def main() -> None:
         required_if=[("state", "signed", ["requests"]), ("state", "installed", ["certificate_content"])],
         supports_check_mode=True,
     )
+    tools.begin(module)
     state = module.params["state"]
     try:
         if state != "absent":

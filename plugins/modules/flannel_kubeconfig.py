@@ -144,6 +144,7 @@ from ansible_collections.weft.podnet.plugins.module_utils import (
     pki_files,
     pki_job,
     pki_keys,
+    tools,
 )
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 
@@ -269,6 +270,7 @@ def main() -> None:
         required_together=[("client_certificate_content", "client_key_content")],
         supports_check_mode=True,
     )
+    tools.begin(module)
     try:
         if module.params["state"] == "present":
             pki_keys.require_library()

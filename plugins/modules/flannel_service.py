@@ -199,13 +199,14 @@ from ansible_collections.weft.podnet.plugins.module_utils import (
     flannel_unit,
     lock,
     persist,
+    tools,
 )
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=flannel_unit.ARGUMENT_SPEC, supports_check_mode=True)
-    module.run_command_environ_update = {"LC_ALL": "C", "LANG": "C"}
+    tools.begin(module)
     converge = flannel_change.present if module.params["state"] == "present" else flannel_absent.absent
     try:
         problems = flannel_unit.problems(module.params)
@@ -215,7 +216,7 @@ def main() -> None:
             raise Refused(problems)
         # A lock file is a trace too, and check mode leaves none.
         with contextlib.nullcontext() if module.check_mode else lock.hold("flannel"):
-            result = converge(module.params, module.check_mode, module.run_command, module.get_bin_path)
+            result = converge(module.params, module.check_mode, module.run_command, tools.find)
     except Refused as refused:
         module.fail_json(msg=str(refused), problems=refused.problems)
     except (lock.LockError, OSError, ValueError, KeyError) as error:

@@ -86,17 +86,17 @@ diff:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.weft.podnet.plugins.module_utils import firewall, lock
+from ansible_collections.weft.podnet.plugins.module_utils import firewall, lock, tools
 from ansible_collections.weft.podnet.plugins.module_utils.firewall_host import FirewallError, converge
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=firewall.ARGUMENT_SPEC, supports_check_mode=True)
-    module.run_command_environ_update = {"LC_ALL": "C", "LANG": "C"}
+    tools.begin(module)
     try:
         asked = firewall.wanted(module.params)
-        result = converge(module.run_command, module.get_bin_path, asked, module.check_mode)
+        result = converge(module.run_command, tools.find, asked, module.check_mode)
     except (Refused, FirewallError, lock.LockError) as error:
         module.fail_json(msg=str(error))
     for warning in result.pop("warnings"):

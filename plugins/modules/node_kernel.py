@@ -64,7 +64,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.weft.podnet.plugins.module_utils import kernel
+from ansible_collections.weft.podnet.plugins.module_utils import kernel, tools
 from ansible_collections.weft.podnet.plugins.module_utils.persist import PersistError
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 
@@ -93,6 +93,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    tools.begin(module)
     try:
         result = run(module)
     except Refused as refused:

@@ -114,23 +114,21 @@ problems:
   elements: str
 """
 
-import os
-
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.weft.podnet.plugins.module_utils import boot_units, files, persist, preflight
+from ansible_collections.weft.podnet.plugins.module_utils import boot_units, files, persist, preflight, tools
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import NetlinkError
 
 
 def examine(module: AnsibleModule) -> tuple[list[str], list[str]]:
     """(problems, packages to install)."""
     options = module.params
-    problems = [] if os.geteuid() == 0 else ["not root: set become: true for this host"]
+    problems = []
     if not persist.systemd_runs():
         problems.append("systemd does not run here; what survives a reboot is kept in its units")
     problems += preflight.addresses(options["node_ips"])
     problems += preflight.routes_away(options["pod_subnets"])
-    containerd = module.get_bin_path("containerd")
+    containerd = tools.find("containerd")
     if containerd:
         _code, config, _err = module.run_command([containerd, "config", "dump"])
         problems += preflight.runtime_folders(config, options["conf_dir"], options["bin_dir"])
@@ -171,6 +169,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    tools.begin(module)
     try:
         problems, packages = examine(module)
     except NetlinkError as error:

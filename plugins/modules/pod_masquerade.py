@@ -121,7 +121,7 @@ diff:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.weft.podnet.plugins.module_utils import lock, masquerade, persist
+from ansible_collections.weft.podnet.plugins.module_utils import lock, masquerade, persist, tools
 from ansible_collections.weft.podnet.plugins.module_utils.masquerade_host import MasqueradeError
 from ansible_collections.weft.podnet.plugins.module_utils.masquerade_run import converge
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
@@ -129,7 +129,7 @@ from ansible_collections.weft.podnet.plugins.module_utils.problems import Refuse
 
 def main() -> None:
     module = AnsibleModule(argument_spec=masquerade.ARGUMENT_SPEC, supports_check_mode=True)
-    module.run_command_environ_update = {"LC_ALL": "C", "LANG": "C"}
+    tools.begin(module)
     try:
         result = converge(
             masquerade.policy(module.params),
@@ -137,7 +137,7 @@ def main() -> None:
             module.params["persist"],
             module.check_mode,
             module.run_command,
-            module.get_bin_path,
+            tools.find,
         )
     except (Refused, MasqueradeError, persist.PersistError, lock.LockError) as error:
         module.fail_json(msg=str(error))

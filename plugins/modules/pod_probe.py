@@ -205,7 +205,7 @@ would:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.weft.podnet.plugins.module_utils import lock, probe_pods, probe_run
+from ansible_collections.weft.podnet.plugins.module_utils import lock, probe_pods, probe_run, tools
 from ansible_collections.weft.podnet.plugins.module_utils.probe_pods import ProbeError
 
 
@@ -232,6 +232,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    tools.begin(module)
     problems = probe_pods.bad_arguments(module.params)
     if problems:
         module.fail_json(msg="; ".join(problems))

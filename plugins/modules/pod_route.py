@@ -130,7 +130,14 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.weft.podnet.plugins.module_utils import lock, persist, pod_routes, reconcile, route_persist
+from ansible_collections.weft.podnet.plugins.module_utils import (
+    lock,
+    persist,
+    pod_routes,
+    reconcile,
+    route_persist,
+    tools,
+)
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 from ansible_collections.weft.podnet.plugins.module_utils.route_spec import PROTOCOL, check
@@ -163,9 +170,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     with Channel() as channel:
         host = pod_routes.observe(channel, wanted)
         change = pod_routes.decide(channel, host, wanted)
-        kept = route_persist.plan(
-            change, wanted, options["persist"], module.run_command, module.get_bin_path("ip") or "ip"
-        )
+        kept = route_persist.plan(change, wanted, options["persist"], module.run_command, tools.find("ip") or "ip")
         if change.plan.changed and not module.check_mode:
             pod_routes.apply(channel, change, wanted.protocol)
             pod_routes.read_back(channel, wanted)
@@ -184,6 +189,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    tools.begin(module)
     try:
         # A dry run writes nothing, so it waits for nobody.
         with contextlib.nullcontext() if module.check_mode else lock.hold("routes"):

@@ -132,7 +132,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.weft.podnet.plugins.module_utils import lock, release_archive, releases
+from ansible_collections.weft.podnet.plugins.module_utils import lock, release_archive, releases, tools
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 
 ARGUMENTS: dict[str, Any] = {
@@ -286,6 +286,7 @@ def main() -> None:
         required_if=[("state", state, ("version", "sha256", "binaries")) for state in ("present", "unpacked")],
         supports_check_mode=True,
     )
+    tools.begin(module)
     try:
         # A dry run writes nothing, so it waits for nobody.
         with contextlib.nullcontext() if module.check_mode else lock.hold(f"release-{module.params['name']}"):

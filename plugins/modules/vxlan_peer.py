@@ -201,6 +201,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.weft.podnet.plugins.module_utils import (
     lock,
     persist,
+    tools,
     vxlan_apply,
     vxlan_host,
     vxlan_mesh,
@@ -263,6 +264,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     # The peers are not sent back: with 10,000 of them that takes longer than all the rest.
     said = {"module_args": {**module.params, "peers": "left out"}}
+    tools.begin(module, invocation=said)
     try:
         wanted = check(module.params, platform.node())
         # A dry run writes nothing, so it waits for nobody.

@@ -20,6 +20,7 @@ from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CLONE_NEWNET = 0x40000000
+CLONE_NEWUSER = 0x10000000
 
 
 def run_module(
@@ -30,13 +31,15 @@ def run_module(
     diff: bool = True,
     env: dict[str, str] | None = None,
     timeout: float = 60,
+    root: bool = True,
 ) -> dict[str, Any]:
     """The module's result, with ``failed`` always set and ``warnings`` as a list of texts.
 
     ``netns`` is the path of a network namespace (/run/netns/x, /proc/PID/ns/net) that the process enters first; ``env``
-    is added to the environment. A module that ends without a JSON result raises AssertionError with what it printed.
+    is added to the environment; without ``root`` the module runs as the user nobody. A module that ends without a JSON
+    result raises AssertionError with what it printed.
     """
-    process = start_module(name, args, check, netns, diff, env)
+    process = start_module(name, args, check, netns, diff, env, root)
     try:
         return finish_module(process, timeout)
     finally:
@@ -51,6 +54,7 @@ def start_module(
     netns: str | Path | None = None,
     diff: bool = True,
     env: dict[str, str] | None = None,
+    root: bool = True,
 ) -> subprocess.Popen[str]:
     """The same, begun: for two at once, or to be killed."""
     request = {"ANSIBLE_MODULE_ARGS": {**args, "_ansible_check_mode": check, "_ansible_diff": diff}}
@@ -58,7 +62,7 @@ def start_module(
         json.dump(request, stdin)
         stdin.seek(0)
         return subprocess.Popen(
-            [sys.executable, __file__, name, str(netns or "")],
+            [sys.executable, __file__, name, str(netns or ""), "root" if root else ""],
             stdin=stdin,
             env={**os.environ, "PYTHONPATH": str(CHECKOUT / ".collections"), **(env or {})},
             stdout=subprocess.PIPE,
@@ -94,12 +98,15 @@ def enter(netns: str) -> None:
 
 
 def _main() -> None:
-    name, netns = sys.argv[1:]
+    name, netns, root = sys.argv[1:]
     sys.argv = [name]
     # The script's own folder must not shadow modules that the module under test imports.
     del sys.path[0]
     if netns:
         enter(netns)
+    if not root:
+        # A user namespace without a mapping: nobody to all questions, though the interpreter's files stay readable.
+        assert ctypes.CDLL(None).unshare(CLONE_NEWUSER) == 0
     from ansible.module_utils import basic
 
     basic._ANSIBLE_ARGS = sys.stdin.buffer.read()
