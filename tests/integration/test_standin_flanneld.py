@@ -162,7 +162,6 @@ def test_direct_routing_and_nftables(joined: Cluster) -> None:
 def test_dual_stack(cluster: Cluster) -> None:
     cluster.allow(RULES)
     for number, node in enumerate(cluster.nodes, start=1):
-        node.host.run("sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad")
         node.host.ip("addr", "add", f"fd00::1{number}/64", "dev", "eth0", "nodad")
         cluster.register(node.name, f"10.244.{number - 1}.0/24", six=f"fd00:10:244:{number - 1}::/64")
     conf = {"Network": CLUSTER, "IPv6Network": "fd00:10:244::/48", "EnableIPv6": True, "Backend": {"Type": "vxlan"}}

@@ -68,7 +68,7 @@ def test_a_running_flanneld_is_respected(host: Namespace, tmp_path: Path, conf: 
     words = [str(daemon), "-c", "read -r _", "flanneld", f"-net-config-path={tmp_path / 'net-conf.json'}"]
     with subprocess.Popen(["ip", "netns", "exec", host.name, *words], stdin=subprocess.PIPE) as process:
         try:
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 30
             while Path(f"/proc/{process.pid}/comm").read_text() != "flanneld\n":
                 assert time.monotonic() < deadline
             result = mesh(host)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 from ansible_collections.weft.podnet.plugins.module_utils import vxlan_host, vxlan_persist, vxlan_spec
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel
 from ansible_collections.weft.podnet.plugins.module_utils.route_persist import replay_unit
+from support.lab import until
 from support.netns import Namespace
 from support.vxlan import BASE, BASE6, N2, N2_6, kernel, mesh, some, underlay_host
 
@@ -101,22 +101,28 @@ def test_a_replay_leaves_strangers_alone(host: Namespace, tmp_path: Path) -> Non
 )
 def test_the_unit_watches_for_what_takes_the_mesh_away(host: Namespace, script: str, ends: bool) -> None:
     mesh(host)
-    # The addresses' own late events (IPv6's duplicate address detection) are over by then.
-    time.sleep(2.5)
+    # The addresses' own late events are over by then.
+    host.settle("flannel.1")
     unit = replay_unit("vxlan_peer", "a test", ["flannel.1", "eth0"], [], ["flannel.1"])
     found = re.search(r"^ExecStart=(.*)$", unit, re.MULTILINE)
     assert found is not None
     with subprocess.Popen(["ip", "netns", "exec", host.name, *shlex.split(found[1])]) as watch:
         try:
-            time.sleep(0.3)
+            assert until(lambda: _monitors(host) > 0, 30)
             host.run("sh", "-c", script)
             if ends:
-                assert watch.wait(5) == 0
+                assert watch.wait(30) == 0
             else:
                 with pytest.raises(subprocess.TimeoutExpired):
                     watch.wait(1)
         finally:
             watch.kill()
+
+
+def _monitors(host: Namespace) -> int:
+    """How many processes of this namespace listen to the kernel's events (netlink sockets with groups)."""
+    sockets = host.run("cat", "/proc/net/netlink").splitlines()[1:]
+    return sum(fields[1] == "0" and int(fields[3], 16) != 0 for fields in map(str.split, sockets))
 
 
 def test_others_are_told_to_keep_their_hands_off() -> None:

@@ -33,9 +33,6 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     length = 24 if four else 64
     forward = "/proc/sys/net/ipv4/ip_forward" if four else "/proc/sys/net/ipv6/conf/all/forwarding"
     with Namespace() as one, Namespace() as two, Namespace() as pod_one, Namespace() as pod_two:
-        for host in (one, two, pod_one, pod_two):
-            # Without this, link-local addresses are of no use for a second or two.
-            host.run("sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad")
         connect(one, f"{underlay[0]}/{length}", two, f"{underlay[1]}/{length}")
         for number, (host, pod) in enumerate(((one, pod_one), (two, pod_two))):
             connect(host, f"{gateways[number]}/{length}", pod, f"{pods[number]}/{length}", dev="pod0")

@@ -78,7 +78,7 @@ def test_pods_pass_firewalls_that_were_told_and_only_those(lab: Lab) -> None:
     # The proof comes after a reboot: what was opened now is open then.
     with ThreadPoolExecutor() as pool:
         list(pool.map(lab.reboot, BOTH))
-    assert until(lambda: "running" in lab.sh("worker-2", "firewall-cmd --state 2>&1 || true").splitlines(), 10)
+    assert until(lambda: "running" in lab.sh("worker-2", "firewall-cmd --state 2>&1 || true").splitlines(), 60)
     proof = lab.play("verify")
     assert proof.code == 0 and "2 of 2 promised pairs pass" in proof.output, proof.output
 

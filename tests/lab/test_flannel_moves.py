@@ -53,7 +53,7 @@ def test_a_move_that_fails_brings_the_mesh_back(lab: Lab, plane: ControlPlane, t
             links = lab.exec(node, "ip", "-brief", "link")
             return "flannel.1" in links and (flannel.mac(lab, node), lab.exec(node, "ip", "route")) == before[node]
 
-        assert until(same, 10), lab.exec(node, "ip", "route")
+        assert until(same, 60), lab.exec(node, "ip", "route")
         assert "flanneld" not in lab.exec(node, "ls", "/etc/systemd/system")
     again = lab.play("site", podnet_backend="vxlan")
     assert again.code == 0 and "12 of 12 promised pairs pass" in again.output, again.output

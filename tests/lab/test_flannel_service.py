@@ -153,7 +153,7 @@ def test_a_run_killed_while_it_waits_is_taken_back_as_a_whole(node: Node) -> Non
     args = {**node.args, "binaries": release("v4"), "ready_timeout": 60}
     run = threading.Thread(target=node.lab.module, args=(NODE, "flannel_service", args))
     run.start()
-    assert until(lambda: "activating" in node.invocation(), 15)
+    assert until(lambda: "activating" in node.invocation(), 60)
     # The module on the node, as by a lost connection: it is the process that holds the lock.
     node.sh("kill -9 $(ls -l /proc/[0-9]*/fd/* 2>/dev/null | sed -n 's|.* /proc/\\([0-9]*\\)/fd/.*flannel.lock|\\1|p')")
     run.join(30)

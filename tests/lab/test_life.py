@@ -52,7 +52,7 @@ def gateway_server(lab: Lab, folder: Path) -> Iterator[dict[str, Any]]:
     command = [str(CHECKOUT / "lab" / "lab"), "exec", "--name", lab.name, "underlay", "--"]
     server = subprocess.Popen([*command, "/usr/bin/python3", str(agent), str(folder), "8080", "gateway"])
     try:
-        assert until((folder / "control.sock").exists, 10)
+        assert until((folder / "control.sock").exists, 60)
         yield {"node": "gateway", "pod": "gateway", "id": "gateway", "address": "172.16.0.1", "port": 8080}
     finally:
         server.terminate()
@@ -125,10 +125,10 @@ def test_routes_from_nothing_and_what_they_survive(routed: Lab, tmp_path: Path) 
     lab.exec("worker-1", "ip", "link", "set", "eth0", "down")
     assert back not in routes(lab, "worker-1")
     lab.exec("worker-1", "ip", "link", "set", "eth0", "up")
-    assert until(lambda: back in routes(lab, "worker-1"), 5), routes(lab, "worker-1")
+    assert until(lambda: back in routes(lab, "worker-1"), 60), routes(lab, "worker-1")
 
     lab.reboot("worker-1")
-    assert until(lambda: back in routes(lab, "worker-1"), 5), routes(lab, "worker-1")
+    assert until(lambda: back in routes(lab, "worker-1"), 60), routes(lab, "worker-1")
     proof = lab.play("verify")
     assert proof.code == 0 and "12 of 12 promised pairs pass" in proof.output, proof.output
     with gateway_server(lab, tmp_path) as target:
@@ -256,7 +256,7 @@ def test_a_killed_verification_leaves_nothing_that_the_next_does_not_remove(lab:
     command = [str(BIN / "ansible-playbook"), "--inventory", str(lab.inventory), "playbooks/verify.yml"]
     killed = subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.DEVNULL, start_new_session=True)
     listing = ("ctr", "--namespace", "weft-podnet-verify", "tasks", "list", "--quiet")
-    assert until(lambda: bool(lab.exec("worker-1", *listing).strip()), 20)
+    assert until(lambda: bool(lab.exec("worker-1", *listing).strip()), 60)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     proof = lab.play("verify")

@@ -61,7 +61,7 @@ def test_a_node_without_a_daemon_and_one_that_flanneld_runs(lab: Lab) -> None:
     assert lab.sh("worker-1", "systemctl list-unit-files flanneld.service --no-legend || true") == ""
 
     # flanneld takes worker-1 for its peer a moment after the annotations are there.
-    assert until(lambda: "10.244.0.0/24 via 10.244.0.0 dev flannel.1" in lab.exec("worker-2", "ip", "route"), 10)
+    assert until(lambda: "10.244.0.0/24 via 10.244.0.0 dev flannel.1" in lab.exec("worker-2", "ip", "route"), 60)
     proof = lab.play("verify")
     assert proof.code == 0 and "12 of 12 promised pairs pass" in proof.output, proof.output
     assert "no translation" in proof.output, proof.output

@@ -30,7 +30,7 @@ def test_nodes_turn_ready_by_a_cni_configuration(lab: Lab) -> None:
         return found
 
     # A real kubelet adds to its message at first.
-    assert until(lambda: states() == {"worker-1": NOT_READY, "worker-2": NOT_READY}, 10), states()
+    assert until(lambda: states() == {"worker-1": NOT_READY, "worker-2": NOT_READY}, 60), states()
     wide = plane.kubectl("get", "nodes", "-o", "wide").splitlines()
     assert [line.split()[:2] for line in wide[1:]] == [["worker-1", "NotReady"], ["worker-2", "NotReady"]]
     assert "172.16.0.3" in wide[1] and "172.16.0.4" in wide[2]
@@ -41,7 +41,7 @@ def test_nodes_turn_ready_by_a_cni_configuration(lab: Lab) -> None:
     plane.kubectl("wait", "--for=condition=Ready", "node", "worker-1", "--timeout=20s")
     assert states() == {"worker-1": "", "worker-2": NOT_READY}
     lab.sh("worker-1", "rm /etc/cni/net.d/99-loopback.conf")
-    assert until(lambda: states()["worker-1"] == NOT_READY, 20)
+    assert until(lambda: states()["worker-1"] == NOT_READY, 60)
 
     # A second run makes no second authority, and loses nobody.
     authority = lab.exec("control-plane", "cat", "/etc/kubernetes/pki/ca.crt")

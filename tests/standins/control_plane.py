@@ -37,8 +37,13 @@ ALT_NAMES = (
     "DNS:control-plane,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,DNS:localhost,"
     "IP:172.16.0.2,IP:fd00:172:16::2,IP:10.96.0.1,IP:127.0.0.1"
 )
-EXTENSIONS = "basicConstraints=critical,CA:FALSE\\nkeyUsage=critical,digitalSignature,keyEncipherment\\n"
-# Functions that the scripts below share. `issue` leaves a certificate alone that this CA has signed.
+# With key identifiers, as kubeadm makes them: Python 3.13 and later refuse a certificate without.
+EXTENSIONS = (
+    "basicConstraints=critical,CA:FALSE\\nkeyUsage=critical,digitalSignature,keyEncipherment\\n"
+    "subjectKeyIdentifier=hash\\nauthorityKeyIdentifier=keyid:always\\n"
+)
+# Functions that the scripts below share. `issue` leaves a certificate alone that this CA has signed and a strict
+# verifier takes.
 SHELL = f"""
 set -eu
 umask 077
@@ -51,7 +56,7 @@ sign() {{  # usage names; the request comes in, the certificate goes out
     quietly openssl x509 -req -CA ca.crt -CAkey ca.key -set_serial $serial -days 365 -extfile $work/ext
 }}
 issue() {{  # name subject usage names
-    openssl verify -CAfile ca.crt "$1.crt" >$work/log 2>&1 && return
+    openssl verify -x509_strict -CAfile ca.crt "$1.crt" >$work/log 2>&1 && return
     quietly openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$1.key"
     openssl req -new -key "$1.key" -subj "$2" | sign "$3" "${{4:-}}" >"$1.crt"
     chmod 644 "$1.crt"

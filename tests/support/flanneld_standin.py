@@ -217,7 +217,7 @@ def start_both(cluster: Cluster, conf: dict[str, Any], *flags: str) -> None:
         node.wait()
 
 
-def eventually(true: Callable[[], object], shown: Callable[[], str] = str, seconds: float = 12) -> None:
+def eventually(true: Callable[[], object], shown: Callable[[], str] = str, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while True:
         with contextlib.suppress(ApiError, Unreachable):
@@ -254,7 +254,10 @@ def issue(folder: Path, name: str, subject: str, usage: str, more: str = "") -> 
     new = folder / f"{name}.new"
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{new}.key")
     command("openssl", "req", *key, "-subj", subject, "-out", f"{new}.csr")
-    Path(f"{new}.ext").write_text(f"extendedKeyUsage={usage}\n{more}")
+    # What a strict verifier wants (Python 3.13's default).
+    strict = "basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n"
+    strict += "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid:always\n"
+    Path(f"{new}.ext").write_text(f"{strict}extendedKeyUsage={usage}\n{more}")
     signed = ("-CA", str(folder / "ca.crt"), "-CAkey", str(folder / "ca.key"), "-CAcreateserial", "-days", "1")
     command("openssl", "x509", "-req", "-in", f"{new}.csr", "-extfile", f"{new}.ext", *signed, "-out", f"{new}.crt")
     for kind in ("key", "crt"):

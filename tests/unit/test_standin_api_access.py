@@ -146,7 +146,7 @@ def test_a_new_authority_counts_after_sighup(start: Callable[..., Server]) -> No
     new.issue(server.folder / "server.pem", "kube-apiserver")
     server.process.send_signal(signal.SIGHUP)
     fresh = server.client("admin", "system:masters", by=new)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:
             assert fresh("GET", NODES).code == 200
