@@ -18,6 +18,11 @@ def net_conf(cluster: Mapping[str, Any], backend: Mapping[str, Any]) -> dict[str
     return flannel.net_conf(cluster["pod_cidrs"], backend)
 
 
+def flanneld_underlay(cluster: Mapping[str, Any], node: Mapping[str, Any], iface: str = "") -> dict[str, list[str]]:
+    """flanneld's interface and public addresses on this node of the plan: {iface, public_ip}."""
+    return flannel.underlay(cluster["pod_cidrs"], node["node_ips"], iface)
+
+
 def csr_requests(hosts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What the control plane is to sign, from workers' variables: {name, csr, organizations} where one is due."""
     return flannel.requests(hosts)
@@ -70,6 +75,7 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
             "net_conf": net_conf,
+            "flanneld_underlay": flanneld_underlay,
             "csr_requests": csr_requests,
             "batches": batches,
             "rolls": rolls,

@@ -36,6 +36,16 @@ MEANINGS = (
     (r"x509:|tls: ", "the CA in kubeconfig and the API server do not fit each other; make both of one CA"),
     (r"connection refused|no route to host|i/o timeout|no such host", "api_url: the API server can't be reached"),
     (r"POD_NAME and POD_NAMESPACE must be set", "flanneld was started without NODE_NAME"),
+    (
+        r"Link not found|must be the same with v4",
+        "iface: an address family has no address on this interface; give the node an IPv4 and an IPv6 address on one "
+        "interface (podnet_node_ip takes both), or take flanneld v0.27.4 or later",
+    ),
+    (
+        r"(?i)operation not supported|protocol not supported|unknown device type",
+        "the kernel has no support for the backend's devices: load its module (vxlan, wireguard, ipip or tun), or "
+        "install the kernel's extra modules, or choose another Backend Type",
+    ),
     (r"(?i)no interface|failed to find.*interface|Could not find", "iface: no interface of this host fits"),
     (r"status=203/EXEC", "the program can't be executed: is it for this machine's architecture?"),
     (r"permission denied|Permission denied", "a file can't be read: it must belong to root"),

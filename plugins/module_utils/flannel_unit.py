@@ -44,7 +44,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "subnet_file": {"type": "path", "default": "/run/flannel/subnet.env"},
     "iface": {"type": "list", "elements": "str", "default": []},
     "iface_can_reach": {"type": "str"},
-    "public_ip": {"type": "str"},
+    "public_ip": {"type": "list", "elements": "str", "default": []},
     "ip_masq": {"type": "bool", "default": True},
     "healthz_port": {"type": "int", "default": 0},
     "iptables_resync": {"type": "int", "default": 5},
@@ -89,9 +89,10 @@ def problems(options: Mapping[str, Any]) -> list[str]:
     for entry in options["iface"]:
         if not INTERFACE.fullmatch(entry):
             found.append(f"iface: found {entry!r}, expected an interface's name or address, such as eth1 or 172.16.0.3")
-    for name in ("iface_can_reach", "public_ip"):
-        if options[name] and not _is_address(options[name]):
-            found.append(f"{name}: found {options[name]!r}, expected an IP address")
+    for name, values in (("iface_can_reach", [options["iface_can_reach"]]), ("public_ip", options["public_ip"])):
+        found += [f"{name}: found {value!r}, expected an IP address" for value in values if not _is_address(value)]
+    if len({":" in value for value in options["public_ip"]}) != len(options["public_ip"]):
+        found.append(f"public_ip: found {', '.join(options['public_ip'])}, expected one address of each family")
     for name, (least, most) in RANGES.items():
         if not least <= options[name] <= most:
             found.append(f"{name}: found {options[name]}, expected {least} to {most}")
@@ -113,7 +114,10 @@ def _path_problems(name: str, path: object) -> list[str]:
     return [f"{name}: found {path!r}, expected an absolute path of letters, digits and _ . / @ : + -"]
 
 
-def _is_address(text: str) -> bool:
+def _is_address(text: str | None) -> bool:
+    """Nothing is no wrong address."""
+    if not text:
+        return True
     try:
         ipaddress.ip_address(text)
     except ValueError:
@@ -235,8 +239,7 @@ def flags(options: Mapping[str, Any]) -> list[str]:
     ]
     if options["iface_can_reach"]:
         words.append(f"--iface-can-reach={options['iface_can_reach']}")
-    if options["public_ip"]:
-        words.append(f"--public-ip{'v6' if ':' in options['public_ip'] else ''}={options['public_ip']}")
+    words += [f"--public-ip{'v6' if ':' in address else ''}={address}" for address in options["public_ip"]]
     if options["healthz_port"]:
         # flanneld's own default address is 0.0.0.0.
         words += ["--healthz-ip=127.0.0.1", f"--healthz-port={options['healthz_port']}"]

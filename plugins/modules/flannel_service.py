@@ -93,8 +93,14 @@ options:
     description: An address; the interface is the one that leads there.
     type: str
   public_ip:
-    description: The address at which other nodes reach this one, if it is not the interface's.
-    type: str
+    description:
+      - The addresses at which other nodes reach this one, at most one of each family, where they are not the
+        interface's first ones.
+      - With both families and an IPv4 address in O(iface), the IPv6 address belongs here. It must be on the same
+        interface. flanneld before v0.27.4 has no IPv6 address otherwise and ends with C(Link not found).
+    type: list
+    elements: str
+    default: []
   ip_masq:
     description: Let flanneld masquerade what pods send out of the network.
     type: bool

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,28 @@ def net_conf(pod_cidrs: Sequence[str], backend: Mapping[str, Any]) -> dict[str, 
     if "Network" not in conf:
         conf["EnableIPv4"] = False
     return {**conf, "Backend": dict(backend)}
+
+
+def underlay(pod_cidrs: Sequence[str], node_ips: Sequence[str], iface: str = "") -> dict[str, list[str]]:
+    """flanneld's interface as flannel_service's options {iface, public_ip}, for the address families of the pods.
+
+    ``iface``: a name or an address in place of the node's own. Of two families flanneld takes the IPv4 address by
+    --iface and the IPv6 address by --public-ipv6; before v0.27.4 nothing else gives it both.
+    """
+    if iface and not _is_address(iface):
+        return {"iface": [iface], "public_ip": []}
+    addresses = {":" in ip: ip for ip in (*node_ips, *([iface] if iface else []))}
+    families = {":" in cidr for cidr in pod_cidrs}
+    found = [addresses[six] for six in sorted(families) if six in addresses]
+    return {"iface": found[:1] or list(node_ips[:1]), "public_ip": found[1:]}
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def requests(hosts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from standins.release import flannel_cni
+from standins.release import flannel_cni, flanneld
 from support.flanneld_standin import (
     CLUSTER,
     IPTABLES,
@@ -159,13 +159,26 @@ def test_direct_routing_and_nftables(joined: Cluster) -> None:
     assert _rules(first.host) == ""
 
 
-def test_dual_stack(cluster: Cluster) -> None:
+DUAL = {"Network": CLUSTER, "IPv6Network": "fd00:10:244::/48", "EnableIPv6": True, "Backend": {"Type": "vxlan"}}
+
+
+def dual(cluster: Cluster, version: str) -> None:
+    """Both nodes with both families, and flanneld in this version."""
     cluster.allow(RULES)
     for number, node in enumerate(cluster.nodes, start=1):
+        node.binary.write_bytes(flanneld(version))
         node.host.ip("addr", "add", f"fd00::1{number}/64", "dev", "eth0", "nodad")
         cluster.register(node.name, f"10.244.{number - 1}.0/24", six=f"fd00:10:244:{number - 1}::/64")
-    conf = {"Network": CLUSTER, "IPv6Network": "fd00:10:244::/48", "EnableIPv6": True, "Backend": {"Type": "vxlan"}}
-    start_both(cluster, conf)
+
+
+@pytest.mark.parametrize("version", ["v0.27.2", "v0.28.9"])
+def test_dual_stack(cluster: Cluster, version: str) -> None:
+    """An IPv4 address by --iface and an IPv6 one by --public-ipv6 do in every version."""
+    dual(cluster, version)
+    for number, node in enumerate(cluster.nodes, start=1):
+        node.start(DUAL, f"--iface=172.31.0.1{number}", f"--public-ipv6=fd00::1{number}", wait=False)
+    for node in cluster.nodes:
+        node.wait()
     first, second = (node.host for node in cluster.nodes)
     eventually(lambda: len(kernel(first, "flannel-v6.1")["fdb"]) == 1, cluster.nodes[0].said)
     four, six = kernel(first), kernel(first, "flannel-v6.1")
@@ -184,6 +197,24 @@ def test_dual_stack(cluster: Cluster) -> None:
     assert annotations[f"{PREFIX}/backend-v6-data"] == f'{{"VNI":1,"VtepMAC":"{peer}"}}'
     assert annotations[f"{PREFIX}/public-ipv6"] == "fd00::12"
     assert _says_hello(cluster, "fd00:10:244::1", "fd00:10:244:1::1")
+
+
+@pytest.mark.parametrize(
+    ("version", "flags", "said"),
+    [
+        ("v0.27.2", ["--iface=172.31.0.11"], "Error registering network: Link not found"),
+        ("v0.28.9", ["--iface=172.31.0.11"], "Using interface with name eth0 and v6 address fd00::11"),
+        ("v0.27.2", ["--iface=eth0"], "Using interface with name eth0 and v6 address fd00::11"),
+        ("v0.28.9", ["--iface=fd00::11"], "nil pointer dereference"),
+        ("v0.27.2", ["--iface=172.31.0.11", "--public-ipv6=fd00::99"], "no interface with given IPv6 found"),
+    ],
+)
+def test_an_address_of_one_family(cluster: Cluster, version: str, flags: list[str], said: str) -> None:
+    """As flannel's own ipmatch.LookupExtIface: before v0.27.4 it looks for both addresses or for none."""
+    dual(cluster, version)
+    node = cluster.nodes[0]
+    node.start(DUAL, *flags, wait=False)
+    eventually(lambda: said in node.said(), node.said)
 
 
 def test_the_cni_plugin_makes_a_pods_interface(tmp_path: Path) -> None:

@@ -33,6 +33,31 @@ def test_net_conf_of_other_families() -> None:
     assert six["EnableIPv4"] is False and net_conf.check(six) == []
 
 
+@pytest.mark.parametrize(
+    ("cidrs", "ips", "iface", "expected"),
+    [
+        ("4", "4", "", (["172.16.0.3"], [])),
+        ("46", "46", "", (["172.16.0.3"], ["fd00::3"])),
+        ("64", "64", "", (["172.16.0.3"], ["fd00::3"])),
+        # Nodes may have a family that pods have not.
+        ("4", "64", "", (["172.16.0.3"], [])),
+        ("6", "46", "", (["fd00::3"], [])),
+        ("46", "46", "eth1", (["eth1"], [])),
+        ("46", "46", "10.9.0.3", (["10.9.0.3"], ["fd00::3"])),
+        ("46", "46", "fd09::3", (["172.16.0.3"], ["fd09::3"])),
+    ],
+)
+def test_flanneld_gets_an_address_of_each_family(
+    cidrs: str, ips: str, iface: str, expected: tuple[list[str], list[str]]
+) -> None:
+    """flanneld before v0.27.4 has no IPv6 address where only --iface=<IPv4> is given."""
+    pods = {"4": "10.244.0.0/16", "6": "fd00:10::/48"}
+    nodes = {"4": "172.16.0.3", "6": "fd00::3"}
+    node = {"node_ips": [nodes[family] for family in ips]}
+    found = filters.flanneld_underlay({"pod_cidrs": [pods[family] for family in cidrs]}, node, iface)
+    assert (found["iface"], found["public_ip"]) == expected
+
+
 def test_a_backend_that_flannel_would_misread_is_refused() -> None:
     found = inventory.check_flannel(
         values(podnet_backend="flannel", podnet_flannel_backend={"Type": "vxlan", "vni": 2}), "control-plane"

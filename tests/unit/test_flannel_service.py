@@ -69,8 +69,9 @@ def test_the_unit_says_what_the_lesson_says() -> None:
     [
         ({"healthz_port": 8081}, "--healthz-ip=127.0.0.1 --healthz-port=8081"),
         ({"iface_can_reach": "172.16.0.2"}, "--iface-can-reach=172.16.0.2"),
-        ({"public_ip": "192.0.2.1"}, "--public-ip=192.0.2.1"),
-        ({"public_ip": "2001:db8::1"}, "--public-ipv6=2001:db8::1"),
+        ({"public_ip": ["192.0.2.1"]}, "--public-ip=192.0.2.1"),
+        ({"public_ip": ["2001:db8::1"]}, "--public-ipv6=2001:db8::1"),
+        ({"public_ip": ["192.0.2.1", "2001:db8::1"]}, "--public-ip=192.0.2.1 --public-ipv6=2001:db8::1"),
         ({"iptables_resync": 30}, "--iptables-resync=30"),
         ({"verbosity": 4}, "-v=4"),
     ],
@@ -100,7 +101,7 @@ def test_the_backend_udp_keeps_its_device_and_legacy_its_modules() -> None:
         ({"binaries": {"/a/b": "c", "/x": "/x"}}, ["binaries: /a/b: found 'c'", "/x: leads to itself"]),
         ({"binaries": {"/a/../b": 5}}, ["binaries: found '/a/../b'", "found 5"]),
         ({"iface": ["eth0 --x"]}, ["iface: found"]),
-        ({"iface_can_reach": "here", "public_ip": "1.2.3"}, ["iface_can_reach", "public_ip"]),
+        ({"iface_can_reach": "here", "public_ip": ["1.2.3"]}, ["iface_can_reach", "public_ip"]),
         ({"healthz_port": 80, "ready_timeout": 0, "verbosity": 11}, ["verbosity", "ready_timeout", "healthz_port"]),
         ({"nftables": "true", "net_conf": CONF}, ["nftables: is true, but net_conf says EnableNFTables: false"]),
     ],
@@ -235,6 +236,12 @@ def test_ready_means_a_subnet_of_the_network(tmp_path: Path, env: str, problem: 
         ("tls: failed to verify certificate: x509: certificate signed by unknown authority", "make both of one CA"),
         ("dial tcp 172.16.0.2:6443: connect: connection refused", "api_url"),
         ("Main process exited, code=exited, status=203/EXEC", "architecture"),
+        ("main.go:410] Error registering network: Link not found", "an IPv4 and an IPv6 address on one interface"),
+        (
+            "Could not find valid interface matching 172.16.0.3: v6 interface eth1 must be the same with v4 interface eth0",
+            "an IPv4 and an IPv6 address on one interface",
+        ),
+        ("Error registering network: could not create wireguard device: operation not supported", "load its module"),
     ],
 )
 def test_what_messages_mean(line: str, piece: str) -> None:

@@ -12,7 +12,7 @@ from standins.flanneld import klog, netconf, nodes
 from standins.flanneld.api import ApiError, Unreachable
 from standins.flanneld.daemon import Daemon, Fatal
 from standins.flanneld.hostgw import HostGwBackend
-from standins.flanneld.hostnet import CommandError, Underlay, choose, with_ipv6
+from standins.flanneld.hostnet import CommandError, Panic, Underlay, choose
 from standins.flanneld.informer import NODES
 from standins.flanneld.nodes import Network
 from standins.flanneld.vxlan import VxlanBackend
@@ -28,9 +28,8 @@ def find_underlay(daemon: Daemon) -> Underlay:
         for version, family in daemon.named.families.items():
             publics[version] = nodes.annotations_of(node).get(family.node_public_ip) or publics[version]
     try:
-        underlay = choose(flags.texts("iface"), flags.texts("iface-regex"), flags.text("iface-can-reach"), publics[4])
-        return with_ipv6(underlay, publics[6]) if len(daemon.networks) == 2 else underlay
-    except LookupError as problem:
+        return choose(flags, publics, [network.version for network in daemon.networks], daemon.version)
+    except (LookupError, Panic) as problem:
         raise Fatal("main.go:326", str(problem.args[0])) from problem
 
 

@@ -142,10 +142,17 @@ class Device:
 
     def _add(self, mac: str) -> None:
         conf = self.conf
-        options = ["id", str(conf.vni), "dev", self._underlay.name, "local", self._local, "dstport", str(conf.port)]
+        options = ["id", str(conf.vni), "dev", self._underlay.name, "dstport", str(conf.port)]
+        # Without an address the kernel takes an IPv6 device for an IPv4 one, which there is already.
+        options += ["local", self._local] if self._local else []
         options += ["learning" if conf.learning else "nolearning", *(["gbp"] if conf.gbp else [])]
         attributes = ("address", mac, "mtu", str(self.mtu), "txqueuelen", "0")
-        run("ip", "link", "add", self.device, *attributes, "type", "vxlan", *options)
+        try:
+            run("ip", "link", "add", self.device, *attributes, "type", "vxlan", *options)
+        except CommandError as problem:
+            if "exists" in str(problem).lower():
+                raise ValueError("Link not found") from problem
+            raise
 
     def _address(self, wanted: IPv4Interface | IPv6Interface, network: Network) -> None:
         present = False
