@@ -8,7 +8,9 @@ flanneld is a stand-in that knows vxlan and host-gw, unless PODNET_REAL_BINARIES
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,7 +67,8 @@ def test_vxlan_by_its_defaults(cluster: Lab) -> None:
     assert "mtu 1450" in cluster.exec("worker-1", "ip", "link", "show", "flannel.1")
 
 
-def test_both_address_families(lab: Lab) -> None:
+def test_both_address_families(lab: Lab, tmp_path: Path) -> None:
+    """With the version that is installed by default, which has no IPv6 address unless it is told, and a newer one."""
     lab.variables.update(podnet_backend="flannel", podnet_serial="100%")
     cidrs = ["10.244.0.0/16", "fd00:10:244::/48"]
     flannel.prepare(lab.name, cluster_cidr=",".join(cidrs))
@@ -79,3 +82,8 @@ def test_both_address_families(lab: Lab) -> None:
     assert "dev flannel-v6.1" in lab.exec("worker-1", "ip", "-6", "route")
     again = lab.play("site", inventory=lab.inventory_of(hosts), podnet_pod_cidr=cidrs, podnet_verify=False)
     assert again.code == 0 and set(again.changed.values()) == {0}, again.output
+    newer = flannel.variables(tmp_path, "v0.28.9")
+    upgraded = lab.play("site", inventory=lab.inventory_of(hosts), podnet_pod_cidr=cidrs, **newer)
+    assert upgraded.code == 0 and ALL_PASS in upgraded.output, upgraded.output
+    device = json.loads(lab.exec("worker-1", "ip", "-details", "-json", "link", "show", "flannel-v6.1"))[0]
+    assert device["linkinfo"]["info_data"]["local6"] == "fd00:172:16::3"

@@ -238,7 +238,7 @@ def test_ready_means_a_subnet_of_the_network(tmp_path: Path, env: str, problem: 
         ("Main process exited, code=exited, status=203/EXEC", "architecture"),
         ("main.go:410] Error registering network: Link not found", "an IPv4 and an IPv6 address on one interface"),
         (
-            "Could not find valid interface matching 172.16.0.3: v6 interface eth1 must be the same with v4 interface eth0",
+            "Could not find interface matching 10.9.0.3: v6 interface eth1 must be the same with v4 interface eth0",
             "an IPv4 and an IPv6 address on one interface",
         ),
         ("Error registering network: could not create wireguard device: operation not supported", "load its module"),
