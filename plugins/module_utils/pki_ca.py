@@ -35,6 +35,15 @@ def problems_of(certificate: Certificate, where: str, now: datetime) -> list[str
         f"{where}: {problem}; give the cluster's CA (with kubeadm /etc/kubernetes/pki/ca.crt)"
         for problem in pki_certs.is_authority(certificate)
     ]
+    weak = pki_keys.weakness(certificate.public_key())
+    if weak:
+        problems.append(f"{where}: the CA has {weak}; certificates it signs are not safe, or refused; make a new CA")
+    weak = pki_certs.signature_weakness(certificate)
+    if weak:
+        problems.append(
+            f"{where}: the CA's certificate is signed with {weak}, expected SHA-256 or better; "
+            "have it signed again (its key may stay)"
+        )
     valid, clock = pki_certs.validity(certificate), pki_certs.stamp(now)
     if now < valid.not_before:
         problems.append(

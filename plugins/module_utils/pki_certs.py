@@ -17,14 +17,21 @@ if TYPE_CHECKING:
 
 try:
     from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 except ImportError:
     # pki_keys.require_library tells the user.
     pass
+else:
+    # PKCS #9's extensionRequest: what it carries is read as extensions.
+    _EXTENSION_REQUEST = x509.ObjectIdentifier("1.2.840.113549.1.9.14")
 
 # Clocks of the nodes differ; a certificate must be good at once on one that is a little behind.
 BACKDATED = timedelta(minutes=5)
+# A request for an RSA key of 8192 bits has 3 KB.
+REQUEST_SIZE = 16384
+_SHOWN = 300
 _BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -67,6 +74,11 @@ def load_all(pem: bytes) -> list[Certificate]:
             # Extensions and the key are parsed only when they are looked at; a damaged one must show here.
             len(certificate.extensions)
             certificate.public_key()
+    except UnsupportedAlgorithm:
+        raise ValueError(
+            f"holds a certificate with a kind of key that this host's cryptography library does not know; "
+            f"expected {pki_keys.GOOD}"
+        ) from None
     except Exception:  # The library raises ValueError, its own classes, and others, by version and by kind of damage.
         raise ValueError("holds a certificate that can't be read; the file is damaged") from None
     return certificates
@@ -74,9 +86,14 @@ def load_all(pem: bytes) -> list[Certificate]:
 
 def load_request(pem: bytes) -> CertificateSigningRequest:
     """The signing request of a PEM text. Raises ValueError, whose text continues "the request of NAME "."""
+    if len(pem) > REQUEST_SIZE:
+        raise ValueError(f"has {len(pem)} bytes, expected {REQUEST_SIZE} at most")
+    if pem.count(b"-----BEGIN ") > 1:
+        raise ValueError("holds more than one PEM block, expected one certificate signing request")
     try:
         request = x509.load_pem_x509_csr(pem)
         request.public_key()
+        subject_text(request.subject)
     except Exception:  # As above.
         raise ValueError("is no certificate signing request in PEM form, or a damaged one") from None
     return request
@@ -89,7 +106,10 @@ def to_pem(thing: Any) -> str:
 
 def subject_text(name: Any) -> str:
     """A subject or issuer in the order it is written in: CN=system:flannel, O=podnet:node:worker-1."""
-    return ", ".join(attribute.rfc4514_string() for attribute in name) or "(empty)"
+    text = ", ".join(attribute.rfc4514_string() for attribute in name) or "(empty)"
+    # A request's subject is its sender's word: one line, whatever is in it.
+    text = "".join(character if character.isprintable() else "?" for character in text)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def is_identity(name: Any, identity: Identity) -> bool:
@@ -147,6 +167,37 @@ def is_authority(certificate: Certificate) -> list[str]:
     if usage is not None and not usage.key_cert_sign:
         problems.append("may not sign certificates: its key usage lacks keyCertSign")
     return problems
+
+
+def asked_beyond_key(request: CertificateSigningRequest) -> list[str]:
+    """What a request asks for besides a certificate for its subject and key: names of extensions and attributes."""
+    try:
+        asked = [_extension_text(each) for each in request.extensions]
+        asked += [_oid_text(each.oid) for each in request.attributes if each.oid != _EXTENSION_REQUEST]
+    except Exception:  # The library's class differs by version and by kind of damage.
+        return ["extensions that can't be read"]
+    return [text[:_SHOWN] for text in asked]
+
+
+def _extension_text(extension: Any) -> str:
+    name = _oid_text(extension.oid)
+    if isinstance(extension.value, x509.BasicConstraints) and extension.value.ca:
+        return f"{name} CA:TRUE"
+    return name
+
+
+def _oid_text(oid: Any) -> str:
+    known = getattr(oid, "_name", "")
+    return known if known and known != "Unknown OID" else str(oid.dotted_string)
+
+
+def signature_weakness(certificate: Certificate) -> str:
+    """MD5 or SHA-1, where a certificate is signed by one of them; else empty."""
+    try:
+        digest = certificate.signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        return "an algorithm that this host's cryptography library does not know"
+    return digest.name.upper() if digest is not None and digest.name in ("md5", "sha1") else ""
 
 
 def issued_by(certificate: Certificate, authority: Certificate) -> bool:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # RFC 5280's bound, and the library's. It knows none for organizations, and neither do TLS libraries.
 COMMON_NAME_LENGTH = 64
+# podnet_flannel_cert_days has the same bound in schemas/inventory.json.
+MOST_DAYS = 3650
 CERTIFICATE_MODE = 0o644
 
 
@@ -110,8 +112,8 @@ def check(params: Mapping[str, Any], check_mode: bool) -> Job:
     problems = path_problems(places)
     key, of_key = key_spec(params["key_type"], params["key_size"])
     problems += of_key
-    if params["days"] < 1:
-        problems.append(f"days: found {params['days']}, expected 1 or more")
+    if not 1 <= params["days"] <= MOST_DAYS:
+        problems.append(f"days: found {params['days']}, expected 1 to {MOST_DAYS}")
     renews = params["state"] in ("present", "requested")
     if renews and not 0 <= params["renew_before"] < max(params["days"], 1):
         problems.append(
@@ -177,6 +179,11 @@ def identity_problems(identity: pki_certs.Identity) -> list[str]:
             f"common_name: found {identity.common_name!r} with {len(identity.common_name)} characters, "
             f"expected 1 to {COMMON_NAME_LENGTH}, which is what a certificate can hold"
         )
+    return problems + organization_problems(identity)
+
+
+def organization_problems(identity: pki_certs.Identity) -> list[str]:
+    problems = []
     for name in identity.organizations:
         if not name.strip():
             problems.append(f"organizations: found {name!r}, expected a name")

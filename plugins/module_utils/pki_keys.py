@@ -21,6 +21,10 @@ try:
 except ImportError:
     HAS_CRYPTOGRAPHY = False
 
+GOOD = "rsa of 2048 to 8192 bits, ecdsa on a NIST curve (256, 384 or 521), or ed25519"
+# Beyond these a check of one signature takes seconds, and Go's TLS library refuses them.
+RSA_MOST_BITS = 8192
+RSA_EXPONENTS = (65537, 2**31 - 1)
 # What may be asked for, the first being the default. Under 2048 bits RSA is refused by current TLS libraries.
 SIZES = {"rsa": (2048, 3072, 4096), "ecdsa": (256, 384, 521), "ed25519": (0,)}
 
@@ -58,6 +62,22 @@ def spec_of(key: Any) -> KeySpec:
     if isinstance(public, ed25519.Ed25519PublicKey):
         return KeySpec("ed25519", 0)
     return KeySpec(type(public).__name__.strip("_"), 0)
+
+
+def weakness(key: Any) -> str:
+    """What makes this key, private or public, too weak or too odd for Kubernetes' TLS library; empty for a good one."""
+    public = key.public_key() if hasattr(key, "public_key") else key
+    spec = spec_of(public)
+    if spec.type not in SIZES:
+        return f"the key {spec}, expected {GOOD}"
+    if spec.type != "rsa":
+        return ""
+    if not SIZES["rsa"][0] <= spec.size <= RSA_MOST_BITS:
+        return f"the key {spec}, expected {GOOD}"
+    exponent = public.public_numbers().e
+    if not RSA_EXPONENTS[0] <= exponent <= RSA_EXPONENTS[1]:
+        return f"an RSA key with the public exponent {str(exponent)[:20]}, expected 65537"
+    return ""
 
 
 def generate(spec: KeySpec) -> Any:

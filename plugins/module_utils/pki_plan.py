@@ -59,7 +59,7 @@ def plan(found: Found, authorities: list[Certificate], wanted: Wanted, now: date
     """Compare what was found with what is wanted; ``authorities`` are the CAs whose signature counts."""
     finish = is_unfinished(found)
     key, key_problem = (found.pending, "") if finish else (found.key, found.key_problem)
-    of_key = key_reasons(key, key_problem, wanted.key)
+    of_key = key_reasons(key, key_problem, wanted.key, authorities)
     of_certificate, notes = certificate_reasons(found, key, authorities, wanted, now)
     reasons = of_key + of_certificate
     if wanted.force and not reasons:
@@ -82,9 +82,11 @@ def is_unfinished(found: Found) -> bool:
     return not placed and pki_keys.same(found.pending, public)
 
 
-def key_reasons(key: Any, problem: str, wanted: pki_keys.KeySpec) -> list[str]:
+def key_reasons(key: Any, problem: str, wanted: pki_keys.KeySpec, authorities: list[Certificate]) -> list[str]:
     if key is None:
         return [f"the private key {problem}" if problem else "there is no private key"]
+    if any(pki_keys.same(key, authority.public_key()) for authority in authorities):
+        return ["the private key is the CA's own"]
     found = pki_keys.spec_of(key)
     return [] if found == wanted else [f"the private key is {found}, expected {wanted}"]
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -105,12 +106,17 @@ def requested(job: Job, now: datetime) -> dict[str, Any]:
 
 def signed(job: Job, now: datetime) -> dict[str, Any]:
     """Certificates for the requests of others. Nothing is written on this host."""
-    checked, problems = pki_requests.check(job.requests, job.wanted.identity.common_name)
+    authority, ca_problems = None, []
+    known: list[Certificate] = []
+    with contextlib.suppress(Refused):
+        # All of the file, those that no longer sign too.
+        known = pki_ca.load(job.authorities_source())
     try:
         authority, _authorities, ca_problems = _authority(job, now)
-        problems += ca_problems
     except Refused as refused:
-        raise Refused(problems + refused.problems) from refused
+        ca_problems = refused.problems
+    checked, problems = pki_requests.check(job.requests, job.wanted.identity.common_name, known)
+    problems += ca_problems
     if problems or authority is None:
         raise Refused(problems)
     valid = pki_certs.lifetime(authority.certificate, job.wanted.days, now)

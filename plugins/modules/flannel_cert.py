@@ -56,6 +56,8 @@ options:
   ca_certificate_path:
     description:
       - The CA's certificate.
+      - It is refused where its key is weak (RSA under 2048 bits) or odd (no NIST curve), or where it is signed with MD5
+        or SHA-1.
       - A file may hold several, as while a CA is replaced. The one that belongs to the CA's key signs. Where that key
         is not at hand, a certificate by any of them is good.
     type: path
@@ -82,7 +84,8 @@ options:
     elements: str
     default: []
   days:
-    description: For how many days a new certificate is valid. A change of this alone renews nothing.
+    description:
+      - For how many days a new certificate is valid, V(3650) at most. A change of this alone renews nothing.
     type: int
     default: 365
   renew_before:
@@ -125,7 +128,11 @@ options:
         type: str
         required: true
       csr:
-        description: The signing request, PEM. It has to be signed by its own key. Extensions in it are not copied.
+        description:
+          - The signing request, PEM, of 16 KiB at most. It has to be signed by its own key, and to name the subject of
+            O(common_name) and O(requests[].organizations).
+          - It proves a key and decides nothing. One that asks for extensions (other names, C(CA:TRUE)) is refused, and
+            so is a weak key, the CA's own key, and a key that another request has too.
         type: str
         required: true
       organizations:

@@ -187,9 +187,11 @@ def test_nobody_gets_more_than_its_own(host: Host) -> None:
     assert other["failed"] and "the request of 'w2' asks for CN=system:flannel, O=podnet:node:w1" in other["msg"]
     csr = openssl("req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", "/dev/null", "-subj",
                   "/CN=system:flannel/O=podnet:node:w3", "-addext", "basicConstraints=CA:TRUE", "-addext",
-                  "extendedKeyUsage=serverAuth")  # fmt: skip
-    text = openssl("x509", "-noout", "-text", stdin=sign(host, "w3", csr)["certificates"]["w3"])
-    assert "CA:TRUE" not in text and "Server Authentication" not in text and "Client Authentication" in text
+                  "extendedKeyUsage=serverAuth", "-addext", "subjectAltName=DNS:kubernetes")  # fmt: skip
+    (problem,) = sign(host, "w3", csr)["problems"]
+    assert "'w3' asks for basicConstraints CA:TRUE, extendedKeyUsage, subjectAltName; a request may" in problem
+    own = openssl("req", "-new", "-key", host.ca / "ca.key", "-subj", "/CN=system:flannel/O=podnet:node:w3")
+    assert "'w3' is for the CA's own key" in sign(host, "w3", own)["msg"]
     ca = {"ca_private_key_path": str(host.folder / "no.key")}
     problems = sign(host, "w2", asked["csr"], **ca)["problems"]
     assert len(problems) == 2 and "no such file; ca_private_key_path has to name" in problems[1]

@@ -111,7 +111,7 @@ RENEWED: dict[str, tuple[pki_plan.Found, str]] = {
     "damaged key": (PAIR._replace(key=None, key_problem="is damaged"), "the private key is damaged"),
     "damaged certificate": (PAIR._replace(certificate=None, certificate_problem="is bad"), "certificate's file is bad"),
     "another's key": (PAIR._replace(key=pki_keys.generate(RSA)), "does not belong to the private key"),
-    "kind of key": (pki_plan.Found(KEYS[P256], "", issue(KEYS[P256])), "is ecdsa 256, expected rsa 2048"),
+    "kind of key": (pki_plan.Found(OTHER_KEY, "", issue(OTHER_KEY)), "is ecdsa 256, expected rsa 2048"),
     "common name": (PAIR._replace(certificate=issue(identity=Identity("x"))), "subject is CN=x, expected"),
     "extra group": (
         PAIR._replace(certificate=issue(identity=Identity("system:flannel", ("system:masters",)))),

@@ -21,6 +21,7 @@ from ansible_collections.weft.podnet.plugins.module_utils import (
     pki_files,
     pki_job,
     pki_keys,
+    pki_plan,
     pki_requests,
 )
 from ansible_collections.weft.podnet.plugins.module_utils.pki_certs import Identity
@@ -51,6 +52,52 @@ def test_a_certificate_that_is_no_ca_now_is_refused(ca: pki_ca.Authority, said: 
         pki_ca.in_force([ca.certificate], "/pki/ca.crt", NOW)
     with pytest.raises(Refused, match=said):
         pki_ca.signer([ca.certificate], "/pki/ca.crt", source(pki_keys.to_pem(ca.key)), None, NOW)
+
+
+def self_signed(*key: str, digest: str = "sha256") -> bytes:
+    """A CA by openssl, which makes what the library refuses to make."""
+    made = openssl("genpkey", *key)
+    words = ["-subj", "/CN=kubernetes", "-days", "3650", f"-{digest}"]
+    return openssl("req", "-x509", "-new", "-key", "/dev/stdin", *words, stdin=made).encode()
+
+
+def rsa_key(bits: int, exponent: int = 65537) -> list[str]:
+    more = [] if exponent == 65537 else ["-pkeyopt", f"rsa_keygen_pubexp:{exponent}"]
+    return ["-algorithm", "RSA", "-pkeyopt", f"rsa_keygen_bits:{bits}", *more]
+
+
+def curve(name: str) -> list[str]:
+    return ["-algorithm", "EC", "-pkeyopt", f"ec_paramgen_curve:{name}"]
+
+
+@pytest.mark.parametrize(
+    ("key", "digest", "said"),
+    [
+        (rsa_key(1024), "sha256", "the CA has the key rsa 1024, expected rsa of 2048 to 8192 bits"),
+        (rsa_key(2047), "sha256", "the CA has the key rsa 2047"),
+        (rsa_key(512), "sha256", "ca.crt"),
+        (rsa_key(2048, 3), "sha256", "the CA has an RSA key with the public exponent 3, expected 65537"),
+        (curve("secp256k1"), "sha256", "the CA has the key secp256k1"),
+        (curve("brainpoolP256r1"), "sha256", "the CA has the key brainpoolP256r1"),
+        (curve("prime192v1"), "sha256", "ca.crt"),
+        (curve("sect283k1"), "sha256", "ca.crt"),
+        (["-algorithm", "ED448"], "sha256", "the CA has the key Ed448PublicKey"),
+        (rsa_key(2048), "sha1", "the CA's certificate is signed with SHA1, expected SHA-256 or better"),
+        (rsa_key(2048), "md5", "the CA's certificate is signed with MD5, expected SHA-256 or better"),
+        (rsa_key(2048), "sha256", ""),
+        (curve("P-384"), "sha384", ""),
+    ],
+)
+def test_a_weak_or_odd_ca_is_told_apart(key: list[str], digest: str, said: str) -> None:
+    pem = pki_ca.Source("ca.crt", self_signed(*key, digest=digest))
+    now = NOW.now(NOW.tzinfo) + timedelta(minutes=1)
+    if not said:
+        assert pki_ca.in_force(pki_ca.load(pem), "ca.crt", now)
+        return
+    with pytest.raises(Refused) as refused:
+        pki_ca.in_force(pki_ca.load(pem), "ca.crt", now)
+    assert len(refused.value.problems) == 1 and said in refused.value.problems[0], refused.value.problems
+    assert "damaged" not in refused.value.problems[0], refused.value.problems
 
 
 def test_while_a_ca_is_replaced_the_one_with_the_key_signs() -> None:
@@ -130,9 +177,37 @@ def tampered() -> dict[str, Any]:
     return {"name": "w", "csr": pki_certs.to_pem(x509.load_der_x509_csr(der)), "organizations": []}
 
 
+def asking(*extensions: x509.ExtensionType, attributes: tuple[x509.ObjectIdentifier, ...] = ()) -> dict[str, Any]:
+    """A request with the right subject that asks for more than that."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(pki_certs._name(FLANNEL))
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
+    for oid in attributes:
+        builder = builder.add_attribute(oid, b"word")
+    csr = builder.sign(KEYS[P256], pki_keys.digest_for(KEYS[P256]))
+    return {"name": "w", "csr": pki_certs.to_pem(csr), "organizations": []}
+
+
 @pytest.mark.parametrize(
     ("item", "said"),
     [
+        (asking(x509.SubjectAlternativeName([x509.DNSName("kubernetes")])), "asks for subjectAltName; a request may"),
+        (asking(x509.BasicConstraints(ca=True, path_length=None)), "asks for basicConstraints CA:TRUE; a request may"),
+        (asking(x509.ExtendedKeyUsage([x509.OID_SERVER_AUTH])), "asks for extendedKeyUsage; a request may"),
+        (asking(attributes=(x509.oid.AttributeOID.CHALLENGE_PASSWORD,)), "asks for challengePassword; a request may"),
+        (
+            asking(x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")),
+            "asks for 1.2.3.4; a request may",
+        ),
+        (request("w", rsa.generate_private_key(3, 2048), FLANNEL), "has an RSA key with the public exponent 3"),
+        ({"name": "w", "csr": "A" * 10_000_000, "organizations": []}, "has 10000000 bytes, expected 16384 at most"),
+        ({"name": "w", "csr": "\udcff\0", "organizations": []}, "is no certificate signing request"),
+        (
+            {"name": "w", "csr": 2 * request("w", KEYS[P256], FLANNEL)["csr"], "organizations": []},
+            "holds more than one PEM block",
+        ),
+        (request("w", KEYS[P256], Identity("a\nTASK [ok]\x1b[2J")), "asks for CN=a?TASK [ok]?[2J, expected"),
+        (request("w", KEYS[P256], Identity("system:flannel", ("o" * 2000,))), "ooo..., expected CN=system:flannel"),
         (
             request("w", KEYS[RSA], Identity("system:flannel", ("podnet:node:w2",)), ["podnet:node:w1"]),
             "asks for CN=system",
@@ -152,6 +227,35 @@ def tampered() -> dict[str, Any]:
 def test_a_request_for_more_than_is_due_is_refused(item: dict[str, Any], said: str) -> None:
     _checked, problems = pki_requests.check([item], "system:flannel")
     assert len(problems) == 1 and problems[0].startswith("requests: the request of 'w' ") and said in problems[0]
+
+
+def test_the_cas_key_is_no_workers() -> None:
+    other = authority(OTHER_KEY)
+    items = [request("w1", CA.key, FLANNEL), request("w2", OTHER_KEY, FLANNEL), request("w3", KEYS[RSA], FLANNEL)]
+    _checked, problems = pki_requests.check(items, "system:flannel", [CA.certificate, other.certificate])
+    assert [problem.split(", which")[0] for problem in problems] == [
+        f"requests: the request of {name!r} is for the CA's own key" for name in ("w1", "w2")
+    ]
+    found = PAIR._replace(key=CA.key, certificate=issue(CA.key))
+    wanted = pki_plan.Wanted(FLANNEL, P256, 365, 30, renew_key=False, force=False)
+    plan = pki_plan.plan(found, [CA.certificate], wanted, NOW)
+    assert plan.new_key and plan.reasons == ["the private key is the CA's own"]
+
+
+@pytest.mark.parametrize("organizations", [[""], ["a", "a"], ["  "]])
+def test_who_gets_what_is_checked_too(organizations: list[str]) -> None:
+    item = {**request("w", KEYS[P256], FLANNEL), "organizations": organizations}
+    _checked, problems = pki_requests.check([item], "system:flannel")
+    assert "requests: of 'w': organizations: found" in problems[0]
+
+
+@given(st.text(max_size=200), st.integers(0, 1000), st.integers(0, 1000))
+def test_a_damaged_request_never_is_a_traceback(noise: str, cut: int, resumed: int) -> None:
+    good = asking(x509.SubjectAlternativeName([x509.DNSName("a")]))["csr"]
+    for csr in (noise, good[:cut] + noise + good[resumed:]):
+        item = {"name": "w", "csr": csr, "organizations": []}
+        checked, problems = pki_requests.check([item], "system:flannel")
+        assert problems or pki_keys.same(checked[0].public, KEYS[P256])
 
 
 def test_two_machines_with_one_key_are_told_apart_and_all_problems_come_at_once() -> None:
@@ -202,6 +306,8 @@ def test_all_problems_of_the_options_come_at_once() -> None:
     }
     with pytest.raises(Refused) as refused:
         pki_job.check(options, check_mode=True)
+    with pytest.raises(Refused, match="days: found 1000000000, expected 1 to 3650"):
+        pki_job.check({**options, "days": 10**9}, check_mode=True)
     starts = [problem.partition(":")[0] for problem in refused.value.problems]
     assert starts == [
         "certificate_path",
