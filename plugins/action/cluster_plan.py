@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-from ansible_collections.weft.podnet.plugins.plugin_utils import cluster, inventory, lock_file, plan_file
+from ansible_collections.weft.podnet.plugins.plugin_utils import cluster, groups, inventory, lock_file, plan_file
 
 
 class ActionModule(ActionBase):
@@ -23,27 +24,28 @@ class ActionModule(ActionBase):
         try:
             return {**result, **self._plan(task_vars or {})}
         except Refused as refused:
-            return {**result, "failed": True, "changed": False, "msg": str(refused), "problems": refused.problems}
+            return {**result, **_failure(refused.problems)}
 
     def _plan(self, task_vars: dict[str, Any]) -> dict[str, Any]:
-        group = self._task.args.get("group", "workers")
-        names = list(task_vars["groups"].get(group, []))
-        if not names:
-            raise Refused([f"inventory: the group {group} has no hosts; list the workers there"])
-        hosts = {name: inventory.typed(self._variables(task_vars["hostvars"][name])) for name in names}
+        hostvars = task_vars["hostvars"]
+        names = list(task_vars["groups"][groups.find(groups.WORKERS, task_vars["groups"], hostvars)])
+        hosts = {name: inventory.typed(self._variables(hostvars[name])) for name in names}
         problems = [line for name in names for line in inventory.check_host(name, hosts[name])]
         values = inventory.common(inventory.cluster_names(), hosts, problems)
-        control_plane = next(iter(task_vars["groups"].get(values["podnet_control_plane_group"], [])), "")
-        problems += inventory.check_flannel(values, control_plane, hosts)
+        control_planes = _control_planes(task_vars["groups"], hostvars, values, problems)
+        problems += inventory.check_flannel(values, hosts)
         if problems:
-            raise Refused(problems)
+            raise Refused(inventory.folded(problems, names))
         path = lock_file.path(values["podnet_lock_file"], hosts[names[0]].get("inventory_dir"))
         workers = [inventory.worker(name, hosts[name]) for name in names]
         settings = inventory.settings(values)
         # What a run reads, it writes: two at once must not allot one subnet twice. A dry run waits for nobody.
         with contextlib.nullcontext() if self._task.check_mode else lock_file.hold(path):
             locked = lock_file.read(path)
-            nodes = [node.as_dict() for node in cluster.plan(settings, workers, locked.pod_subnets())]
+            try:
+                nodes = [node.as_dict() for node in cluster.plan(settings, workers, locked.pod_subnets())]
+            except Refused as refused:
+                raise Refused(inventory.folded(refused.problems, names)) from refused
             allotted = {node["name"]: node["pod_subnets"] for node in nodes}
             lock = locked.with_pod_subnets(allotted) if settings.allots else locked
             before, after = locked.text(), lock.text()
@@ -53,7 +55,8 @@ class ActionModule(ActionBase):
         plan = {
             "backend": settings.backend,
             "asks_api": not settings.allots,
-            "control_plane": control_plane,
+            "control_plane": next(iter(control_planes), ""),
+            "control_planes": control_planes,
             "pod_cidrs": settings.pod_cidrs,
             "vxlan": vxlan,
             "nodes": nodes,
@@ -75,6 +78,26 @@ class ActionModule(ActionBase):
         """The few variables that matter here: reading all of a host's would template all of them."""
         wanted = [name for name in variables if name.startswith("podnet_")]
         return {name: variables[name] for name in [*wanted, "ansible_host", "inventory_dir"] if name in variables}
+
+
+def _control_planes(
+    groups_: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any], values: dict[str, Any], problems: list[str]
+) -> list[str]:
+    """The hosts of the control plane; that there are none is a problem only where the Kubernetes API is asked."""
+    try:
+        return list(groups_[groups.find(groups.CONTROL_PLANE, groups_, hostvars)])
+    except Refused as refused:
+        if inventory.asks_the_api(values):
+            why = "the Kubernetes API is asked, and certificates are signed, on its first host; or set podnet_backend"
+            problems += [f"{line}: {why}" for line in refused.problems]
+        return []
+
+
+def _failure(problems: Sequence[str]) -> dict[str, Any]:
+    """A failed task's result. Ansible prints ``msg`` twice, so the problems stand apart from it, as a block of text."""
+    count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
+    msg = f"{count} in the inventory or its lock file (see problems); no host was touched"
+    return {"failed": True, "changed": False, "msg": msg, "problems": "".join(f"{line}\n" for line in problems)}
 
 
 def _write_plan(inventory_dir: str | None, plan: dict[str, Any]) -> None:

@@ -16,6 +16,8 @@ description:
     cache, where the filter P(weft.podnet.plan#filter) finds it.
   - A worker without C(podnet_pod_subnet) is allotted the lowest free part of C(podnet_pod_cidr). The lock file beside
     the inventory keeps it, so a worker's subnet stays whoever else joins or leaves.
+  - The workers are the group C(podnet_workers_group), by default C(workers) or kubespray's C(kube_node); the control plane
+    is C(podnet_control_plane_group), by default C(control_plane) or C(kube_control_plane).
   - It runs on the controller and touches no host.
 attributes:
   check_mode:
@@ -24,23 +26,17 @@ attributes:
   diff_mode:
     description: The lock file as it is and as it will be.
     support: full
-options:
-  group:
-    description: The inventory group of the workers.
-    type: str
-    default: workers
 seealso:
   - module: weft.podnet.pod_route
 """
 
 EXAMPLES = r"""
 - name: Plan the cluster once
-  hosts: workers
+  hosts: all
   gather_facts: false
   tasks:
     - name: Check the inventory and allot pod subnets
       weft.podnet.cluster_plan:
-        group: workers
       run_once: true
       delegate_to: localhost
 """
@@ -56,6 +52,10 @@ cluster:
       type: str
     pod_cidrs:
       description: The cluster's pod network, one entry an address family.
+      type: list
+      elements: str
+    control_planes:
+      description: The hosts of the control plane.
       type: list
       elements: str
     vxlan:

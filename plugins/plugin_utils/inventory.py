@@ -9,7 +9,7 @@ import difflib
 import functools
 import ipaddress
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +120,23 @@ def common(names: Sequence[str], hosts: Mapping[str, Mapping[str, Any]], problem
     return found
 
 
+def folded(problems: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Problems (``worker: text``) with those that differ in nothing but the worker in one line, each line once."""
+    workers = set(names)
+    by_text: dict[tuple[bool, str], list[str]] = {}
+    for line in dict.fromkeys(problems):
+        name, colon, text = line.partition(": ")
+        is_workers = bool(colon) and name in workers
+        by_text.setdefault((is_workers, text if is_workers else line), []).append(name)
+    return [f"{_some(where)}: {text}" if is_workers else text for (is_workers, text), where in by_text.items()]
+
+
+def _some(names: Sequence[str]) -> str:
+    if len(names) > 3:
+        return f"{names[0]}, {names[1]} and {len(names) - 2} more"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
 def cluster_names() -> list[str]:
     return [name for name, rule in schema()["properties"].items() if rule.get("x-scope") == "cluster"]
 
@@ -162,16 +179,9 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def check_flannel(
-    values: Mapping[str, Any], control_plane: str, hosts: Mapping[str, Mapping[str, Any]] | None = None
-) -> list[str]:
-    """What only matters where the Kubernetes API is asked: a control plane, and for flannel what flanneld can do."""
+def check_flannel(values: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]] | None = None) -> list[str]:
+    """What flanneld can't do, of what the inventory says."""
     problems = []
-    if asks_the_api(values) and not control_plane:
-        problems.append(
-            f"inventory: the group {values['podnet_control_plane_group']} has no hosts; list the control plane there, "
-            "since the Kubernetes API is asked and certificates are signed on its first host, or set podnet_backend"
-        )
     if values["podnet_backend"] == "flannel":
         conf = flannel.net_conf(_listed(values["podnet_pod_cidr"]), values["podnet_flannel_backend"])
         problems += [f"podnet_flannel_backend: {line}" for line in net_conf.check(conf)]

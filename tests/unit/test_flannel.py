@@ -60,17 +60,9 @@ def test_flanneld_gets_an_address_of_each_family(
 
 def test_a_backend_that_flannel_would_misread_is_refused() -> None:
     found = inventory.check_flannel(
-        values(podnet_backend="flannel", podnet_flannel_backend={"Type": "vxlan", "vni": 2}), "control-plane"
+        values(podnet_backend="flannel", podnet_flannel_backend={"Type": "vxlan", "vni": 2})
     )
     assert len(found) == 1 and found[0].startswith("podnet_flannel_backend: ") and "VNI" in found[0], found
-
-
-def test_flannel_needs_a_control_plane() -> None:
-    found = inventory.check_flannel(values(podnet_backend="flannel"), "")
-    assert len(found) == 1 and "the group control_plane has no hosts" in found[0]
-    assert not inventory.check_flannel(values(podnet_backend="routes"), "")
-    mixed = inventory.check_flannel(values(podnet_backend="vxlan", podnet_publish_node_annotations=True), "")
-    assert len(mixed) == 1
 
 
 def test_pod_subnets_of_flannel_are_the_apis() -> None:

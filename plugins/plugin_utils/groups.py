@@ -1,0 +1,74 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which group of an inventory has the workers, and which the control plane. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
+
+
+class Kind(NamedTuple):
+    """``names`` count in this order where the inventory does not set ``variable``."""
+
+    variable: str
+    names: tuple[str, ...]
+    what: str
+
+
+# Our own name first, then kubespray's.
+WORKERS = Kind("podnet_workers_group", ("workers", "kube_node"), "workers")
+CONTROL_PLANE = Kind("podnet_control_plane_group", ("control_plane", "kube_control_plane"), "control plane")
+MOST_NAMES = 20
+
+
+def find(kind: Kind, groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping[str, Any]]) -> str:
+    """The name of the group; one of its hosts at least is in the inventory. Raises Refused.
+
+    ``hostvars`` may be empty, which it is before Ansible has run a play; then only the groups' names count.
+    """
+    given = _given(kind.variable, groups, hostvars)
+    if len(given) > 1:
+        found = "; ".join(f"{value!r} ({host})" for value, host in given.items())
+        raise Refused([f"{kind.variable}: expected one value in the whole inventory, found {found}"])
+    wanted = [str(name) for name in given] or list(kind.names)
+    for name in wanted:
+        if groups.get(name):
+            return name
+    if not groups.get("all"):
+        raise Refused(["inventory: it has no hosts; does the path after -i exist, and can Ansible read it?"])
+    there = [f"{name} ({len(hosts)})" for name, hosts in groups.items() if hosts and name not in ("all", "ungrouped")]
+    has = f"groups with hosts are {_listed(there)}" if there else "no host is in a group"
+    if given:
+        raise Refused([f"{kind.variable}: the group {wanted[0]!r} has no hosts; {has}"])
+    expected = " or ".join(kind.names)
+    raise Refused(
+        [
+            f"inventory: no group {expected} has hosts; {has}. List the {kind.what} in the group {kind.names[0]}, or "
+            f"set {kind.variable} to the group that has them (under all: vars:)"
+        ]
+    )
+
+
+def _given(
+    variable: str, groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping[str, Any]]
+) -> dict[str, str]:
+    """The values the inventory sets, each with a host that has it.
+
+    One host a group is asked, since a host's variables cost milliseconds: whatever a group sets, all its hosts have.
+    Where only some hosts of a group have the variable, the check for one value on all workers finds it.
+    """
+    values: dict[str, str] = {}
+    for host in dict.fromkeys(hosts[0] for hosts in groups.values() if hosts):
+        value = hostvars[host].get(variable) if hostvars else None
+        if value not in (None, ""):
+            values.setdefault(str(value), host)
+    return values
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
