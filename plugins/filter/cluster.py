@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.weft.podnet.plugins.plugin_utils import api_flannel, plan_file
+from ansible_collections.weft.podnet.plugins.plugin_utils import api_flannel, cni_schema, plan_file
 from ansible_collections.weft.podnet.plugins.plugin_utils import cluster as _cluster
 
 # What is as long as the cluster has nodes stays in the plan's file.
@@ -60,12 +60,17 @@ def mesh(cluster: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     return api_flannel.join(_cluster.mesh(plan_file.nodes(cluster), name), plan_file.peers(cluster))
 
 
-def bridge_config(cluster: Mapping[str, Any], name: str, bridge: str = "cni0", mtu: int = 0) -> dict[str, Any]:
-    """The CNI configuration of a node's bridge.
+def bridge_config(
+    cluster: Mapping[str, Any], name: str, bridge: str = "cni0", mtu: int = 0, chained: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """The CNI configuration of a node's bridge: a list of plugins, or one plugin where nothing runs after it.
 
     With the plain bridge backend the plugin masquerades; it would translate pod-to-pod traffic between nodes as well,
-    so every other backend leaves it off and has a rule of its own. An ``mtu`` of 0 leaves the plugin's own.
+    so every other backend leaves it off and has a rule of its own. What connects nodes also gives pods what flannel's
+    list gives them: a pod reaches itself through its service (hairpinMode), and has host ports (portmap). An ``mtu`` of
+    0 leaves the plugin's own; ``chained`` are more plugins, which run last.
     """
+    plain = cluster["backend"] == "bridge"
     subnets = node(cluster, name)["pod_subnets"]
     ipam: dict[str, Any] = {"type": "host-local"}
     if len(subnets) == 1:
@@ -73,16 +78,25 @@ def bridge_config(cluster: Mapping[str, Any], name: str, bridge: str = "cni0", m
     else:
         ipam["ranges"] = [[{"subnet": subnet}] for subnet in subnets]
     ipam["routes"] = [{"dst": "::/0" if ":" in subnet else "0.0.0.0/0"} for subnet in subnets]
-    config = {
-        "cniVersion": "1.0.0",
-        "name": "bridge",
+    plugin = {
         "type": "bridge",
         "bridge": bridge,
         "isGateway": True,
-        "ipMasq": cluster["backend"] == "bridge",
+        **({} if plain else {"hairpinMode": True}),
+        "ipMasq": plain,
         "ipam": ipam,
+        **({"mtu": mtu} if mtu else {}),
     }
-    return {**config, "mtu": mtu} if mtu else config
+    after = [] if plain else [{"type": "portmap", "capabilities": {"portMappings": True}}]
+    after += [dict(each) for each in chained]
+    # Leases, results and rules are kept by the network's name: with another one, live pods would lose theirs.
+    network = {"cniVersion": "1.0.0", "name": "bridge"}
+    return {**network, "plugins": [plugin, *after]} if after else {**network, **plugin}
+
+
+def unknown_plugins(plugins: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The types of CNI plugins that are none of the reference ones: no schema knows them, and no role installs them."""
+    return sorted({str(plugin.get("type")) for plugin in plugins} - cni_schema.plugin_types())
 
 
 class FilterModule:
@@ -94,4 +108,5 @@ class FilterModule:
             "routes": routes,
             "mesh": mesh,
             "bridge_config": bridge_config,
+            "unknown_plugins": unknown_plugins,
         }

@@ -39,7 +39,7 @@ def apply(wish: Wish, plan_: Plan) -> str | None:
         files.write_atomic(wish.path, plan_.text, own.mode, str(own.uid), str(own.gid))
     # Ours is in place before the others go: at no moment is the directory without a configuration.
     for name in plan_.others:
-        if wish.backup:
+        if wish.backup or name in plan_.set_aside:
             _backup(directory / name)
         files.remove(directory / name)
     if plan_.remove_own and wish.leftovers:

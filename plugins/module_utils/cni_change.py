@@ -26,7 +26,11 @@ def file_mode(value: Any) -> int | None:
 
 
 class Wish(NamedTuple):
-    """The module's arguments, checked. ``config`` is None where only a removal is asked for; -1 leaves an id alone."""
+    """The module's arguments, checked. ``config`` is None where only a removal is asked for; -1 leaves an id alone.
+
+    ``replaces`` are names of files that go once this one is there; ``foreign`` says what becomes of others that the
+    runtime would load in its place: "keep", "refuse" or "remove".
+    """
 
     name: str
     present: bool
@@ -39,19 +43,35 @@ class Wish(NamedTuple):
     gid: int
     allow_live_pods: bool
     leftovers: bool
+    replaces: tuple[str, ...] = ()
+    foreign: str = "keep"
 
     @property
     def path(self) -> str:
         return str(Path(self.conf_dir) / self.name)
 
+    @property
+    def is_loopback(self) -> bool:
+        """A runtime brings its own loopback network, and reads such a file at most where it is alone."""
+        return (self.config or {}).get("type") == "loopback"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every file that is this configuration: its own, and those whose place it takes."""
+        return (self.name, *self.replaces)
+
 
 class Plan(NamedTuple):
-    """``text`` is to be written unless None, ``others`` (file names) and our own file are to be removed."""
+    """``text`` is to be written unless None, ``others`` (file names) and our own file are to be removed.
+
+    Of the others, a copy of ``set_aside`` is kept under a name that no runtime reads.
+    """
 
     text: str | None
     attributes: cni_host.Attributes
     remove_own: bool
     others: tuple[str, ...]
+    set_aside: tuple[str, ...]
     leftovers: cni_leftovers.Leftovers
     problems: list[str]
     warnings: list[str]
@@ -68,7 +88,8 @@ def plan(wish: Wish, host: cni_host.Host, root: str = cni_host.STATE_ROOT) -> Pl
     exists = wish.name in host.files
     attributes = _attributes(wish, host.own)
     text = _text(wish, before, exists, attributes != host.own)
-    others = _unwanted(wish, host)
+    set_aside = _in_front(wish, host) if wish.foreign == "remove" else ()
+    others = tuple(dict.fromkeys((*_unwanted(wish, host), *set_aside)))
     after = _after(wish, host, text, others)
     affected, warnings = _affected(wish, host, after)
     bridge, unfit = _unfit_bridge(wish, host)
@@ -76,15 +97,19 @@ def plan(wish: Wish, host: cni_host.Host, root: str = cni_host.STATE_ROOT) -> Pl
         affected += unfit
     problems = [] if wish.allow_live_pods else affected
     warnings += affected if wish.allow_live_pods else []
+    loading = _loading(wish, after)
+    problems += loading if wish.foreign == "refuse" else []
+    warnings += loading if wish.foreign != "refuse" else []
     leftovers, notes = _leftovers(wish, host, after, root)
     if bridge:
         leftovers = leftovers._replace(bridge=bridge)
-    warnings += _loading(wish, after) + notes
+    warnings += notes
     return Plan(
         text=text,
         attributes=attributes,
         remove_own=not wish.present and (exists or (wish.leftovers and host.leaving is not None)),
         others=others,
+        set_aside=set_aside,
         leftovers=leftovers,
         problems=problems,
         warnings=warnings,
@@ -112,10 +137,23 @@ def _text(wish: Wish, before: str | None, exists: bool, attributes_differ: bool)
 
 
 def _unwanted(wish: Wish, host: cni_host.Host) -> tuple[str, ...]:
+    replaced = [name for name in host.files if name in wish.replaces]
     if wish.exclusive is None:
-        return ()
+        return tuple(replaced)
     stay = [wish.name, *wish.exclusive]
-    return tuple(name for name in host.files if not any(fnmatch.fnmatchcase(name, pattern) for pattern in stay))
+    return tuple(
+        name
+        for name in host.files
+        if name in replaced or not any(fnmatch.fnmatchcase(name, pattern) for pattern in stay)
+    )
+
+
+def _in_front(wish: Wish, host: cni_host.Host) -> tuple[str, ...]:
+    """Files of others that the runtime considers before this one."""
+    if not wish.present or wish.is_loopback:
+        return ()
+    order = cni.runtime_order({*host.files, wish.name})
+    return tuple(name for name in order[: order.index(wish.name)] if name not in wish.replaces)
 
 
 def _after(wish: Wish, host: cni_host.Host, text: str | None, others: tuple[str, ...]) -> dict[str, str | None]:
@@ -128,10 +166,12 @@ def _after(wish: Wish, host: cni_host.Host, text: str | None, others: tuple[str,
 
 def _config(wish: Wish, host: cni_host.Host) -> dict[str, Any] | None:
     """The configuration that a task is about: the one to write, or that of the file to remove."""
-    if wish.present or (wish.name not in host.files and host.leaving is None):
+    here = [name for name in wish.names if name in host.files]
+    if wish.present or (not here and host.leaving is None):
         return wish.config
+    name = here[0] if here else wish.name
     try:
-        return cni.parse(wish.name, host.files.get(wish.name, host.leaving))
+        return cni.parse(name, host.files.get(name, host.leaving))
     except cni.Broken:
         return wish.config
 
@@ -208,15 +248,24 @@ def _leftovers(
 
 
 def _loading(wish: Wish, after: Mapping[str, str | None]) -> list[str]:
-    if not wish.present or (wish.config or {}).get("type") == "loopback":
-        # A runtime brings its own loopback network and reads this file at most where it is alone.
+    """Why the runtime will not load this configuration, and what to do about it; empty where it will."""
+    if not wish.present or wish.is_loopback:
         return []
     will = cni.loaded(after)
+    here = os.uname().nodename
+    way_out = (
+        "Remove it, or set foreign: remove, which keeps a copy, or foreign: keep where it is meant to be the first "
+        "(podnet_cni_foreign in the playbooks)"
+    )
     if will.broken:
-        return [f"containerd loads no configuration at all, because of {will.broken}. Repair or remove that file"]
-    if will.name != wish.name:
+        first, _colon, why = will.broken.partition(": ")
+        path = Path(wish.conf_dir) / first
+        return [f"containerd on {here} loads no configuration at all, because of {path}: {why}. {way_out}"]
+    if will.name and will.name != wish.name:
+        path, other = Path(wish.conf_dir) / will.name, cni.network(will.config or {}).name
         return [
-            f"containerd loads {will.name}, not {wish.name}: it takes the first by name. Remove it, or see exclusive"
+            f"containerd on {here} loads {path} (network '{other}'), not {wish.name}: it takes the first by name. "
+            f"{way_out}"
         ]
     return []
 

@@ -173,6 +173,6 @@ def plugins(bin_dir: str, wanted: Iterable[str]) -> list[str]:
     if not missing:
         return []
     return [
-        f"podnet_cni_plugins_source: none, but {bin_dir} lacks {', '.join(missing)}; "
-        "put the plugins there, or let the distribution or an archive bring them"
+        f"podnet_cni_plugins_source: {bin_dir} lacks {', '.join(missing)}, which no task of this run installs; "
+        "put the plugins there, or let the distribution or a release bring those that are the reference plugins"
     ]

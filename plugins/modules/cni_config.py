@@ -106,6 +106,22 @@ options:
     type: list
     elements: str
     default: []
+  replaces:
+    description:
+      - Names of files that hold this configuration under another name, such as that of an earlier version.
+      - They are removed in the same step, this one first, so that the runtime has a configuration at every moment.
+    type: list
+    elements: str
+    default: []
+  foreign:
+    description:
+      - What to do about other configurations that the runtime would load in this one's place, since their names sort
+        first, and about a broken one, because of which it loads none.
+      - V(keep) warns. V(refuse) fails, in check mode as well. V(remove) removes them; a copy stays beside each of them
+        whose name ends in C(.bak).
+    type: str
+    choices: [keep, refuse, remove]
+    default: keep
 attributes:
   check_mode:
     description: Can run in check mode and tell what would change.
@@ -243,6 +259,8 @@ def argument_spec():
         "allow_live_pods": {"type": "bool", "default": False},
         "leftovers": {"type": "bool", "default": False},
         "assume_absent": {"type": "list", "elements": "str", "default": []},
+        "replaces": {"type": "list", "elements": "str", "default": []},
+        "foreign": {"type": "str", "choices": ["keep", "refuse", "remove"], "default": "keep"},
     }
 
 
@@ -266,8 +284,9 @@ def wish(params):
         uid, gid = files.ids(params["owner"], params["group"])
     except KeyError as error:
         problems.append(f"owner or group: {str(error.args[0])}; expected a name or number that this host knows")
-    keep = ("name", "config", "conf_dir", "exclusive", "backup", "allow_live_pods", "leftovers")
+    keep = ("name", "config", "conf_dir", "exclusive", "backup", "allow_live_pods", "leftovers", "foreign")
     kept = {key: params[key] for key in keep}
+    kept["replaces"] = tuple(name for name in params["replaces"] if name != params["name"])
     return cni_change.Wish(present=params["state"] == "present", mode=mode or 0, uid=uid, gid=gid, **kept), problems
 
 

@@ -92,6 +92,11 @@ def _traits() -> cni_rules.Traits:
     return cni_rules.Traits(chained, minimum)
 
 
+def plugin_types() -> set[str]:
+    """The types of the reference plugins and of flannel."""
+    return set(_schemas()["plugin"]["properties"]["type"]["enum"])
+
+
 def validate(config: Any, file_name: Any, allow_unknown: bool = False) -> list[Problem]:
     """Everything wrong with ``config`` as the content of ``file_name``; an empty list when the runtime will take it.
 

@@ -90,10 +90,24 @@ def test_who_wins(conf: Path) -> None:
     cni(conf, config=config(conf))
     second = cni(conf, name="20-list.conflist", config={**LIST})
     assert second["loaded"] == str(conf / "10-bridge.conf") and not second["loaded_is_ours"]
-    assert any("containerd loads 10-bridge.conf, not 20-list.conflist" in text for text in second["warnings"])
+    assert any("10-bridge.conf (network '" in text and "not 20-list.conflist" in text for text in second["warnings"])
     (conf / "05-broken.conf").write_text("{")
     broken = cni(conf, config=config(conf, mtu=1450))
     assert broken["loaded"] is None and any("05-broken.conf: it is no JSON" in text for text in broken["warnings"])
+
+
+def test_what_sorts_first_is_refused_or_set_aside(conf: Path) -> None:
+    (conf / "05-other.conf").write_text('{"cniVersion": "1.0.0", "name": "other", "type": "loopback"}')
+    (conf / "06-torn.conflist").write_bytes(bytes(range(128, 228)))
+    for check in (True, False):
+        refused = cni(conf, config=config(conf), foreign="refuse", check=check)
+        assert refused["failed"] and f"{conf}/05-other.conf (network 'other')" in refused["msg"]
+        assert "podnet_cni_foreign" in refused["msg"]
+    assert names(conf) == ["05-other.conf", "06-torn.conflist"]
+    removed = cni(conf, config=config(conf), foreign="remove")
+    assert removed["loaded_is_ours"] and [name.rpartition(".")[2] for name in names(conf)] == ["bak", "bak", "conf"]
+    assert not cni(conf, config=config(conf), foreign="remove")["changed"]
+    assert not cni(conf, config=config(conf), foreign="refuse")["changed"]
 
 
 def test_missing_plugins(conf: Path, tmp_path: Path) -> None:

@@ -43,6 +43,28 @@ def test_live_pods_are_protected(node: Node) -> None:
     assert allowed["changed"] and any("are live" in text for text in allowed["warnings"])
 
 
+def test_a_list_takes_the_place_of_the_plain_file_under_a_live_pod(node: Node) -> None:
+    """As an installation of an earlier version is moved: the same network, its pod is taken off by the new list."""
+    plain = config(node.conf)
+    network = {key: plain.pop(key) for key in ("cniVersion", "name")}
+    portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
+    listed = {**network, "plugins": [{**plain, "hairpinMode": True, "ipMasq": False}, portmap]}
+    args = {"name": "10-bridge.conflist", "config": listed, "replaces": ["10-bridge.conf"], "foreign": "refuse"}
+    dry = node.cni(**args, check=True)
+    assert dry["loaded_is_ours"] and names(node.conf) == ["10-bridge.conf"]
+    done = node.cni(**args)
+    assert done["removed"] == dry["removed"] == [str(node.conf / "10-bridge.conf")]
+    assert done["leases"] == 1 and done["loaded_is_ours"] and names(node.conf) == ["10-bridge.conflist"]
+    assert not node.cni(**args)["changed"]
+    # Back again, still under the pod; and a removal knows either file.
+    assert node.cni(config=config(node.conf), replaces=["10-bridge.conflist"], foreign="refuse")["loaded_is_ours"]
+    assert names(node.conf) == ["10-bridge.conf"]
+    assert node.cni(**{**args, "state": "absent"}, leftovers=True)["failed"]
+    node.plugin("DEL")
+    assert "device cni0" in node.cni(**{**args, "state": "absent"}, leftovers=True)["removed"]
+    assert names(node.conf) == [] and node.bridges() == []
+
+
 def test_leftovers_of_live_pods_stay(node: Node) -> None:
     done = node.cni(state="absent", allow_live_pods=True, leftovers=True)
     assert "device cni0" not in done["removed"] and node.bridges() == ["cni0"]

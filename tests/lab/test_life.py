@@ -114,7 +114,9 @@ def test_routes_from_nothing_and_what_they_survive(routed: Lab, tmp_path: Path) 
     assert "10.244.1.0/24 via 172.16.0.4 dev eth0 proto podnet" in routes(lab, "worker-1")
     assert "10.244.0.0/24 via 172.16.0.3 dev eth0 proto podnet" in routes(lab, "worker-2")
     # Outside the plain bridge backend the lesson's file has its masquerading off.
-    assert conf(lab, "worker-1", "10-bridge.conf") == {**BRIDGE, "ipMasq": False}
+    bridge, *chained = conf(lab, "worker-1", "10-bridge.conflist")["plugins"]
+    assert {**bridge, "cniVersion": "1.0.0", "name": "bridge"} == {**BRIDGE, "ipMasq": False, "hairpinMode": True}
+    assert chained == [{"type": "portmap", "capabilities": {"portMappings": True}}]
 
     # A pod that leaves the cluster does so with its node's address.
     with gateway_server(lab, tmp_path) as target:
@@ -160,7 +162,7 @@ def test_translated_traffic_is_found(routed: Lab) -> None:
     lab = routed
     assert lab.play("site", podnet_verify=False).code == 0
     for node in WORKERS:
-        lab.exec(node, "sed", "-i", 's/"ipMasq": false/"ipMasq": true/', "/etc/cni/net.d/10-bridge.conf")
+        lab.exec(node, "sed", "-i", 's/"ipMasq": false/"ipMasq": true/', "/etc/cni/net.d/10-bridge.conflist")
     told = lab.play("verify", podnet_verify_scope="cluster")
     assert told.code != 0, told.output
     assert "worker-2's server saw 172.16.0.3, not the own address of worker-1's pod" in told.output
@@ -194,7 +196,7 @@ def test_reset_leaves_what_was_there_before(routed: Lab) -> None:
     standing = lab.snapshots()
     dry = lab.play("reset", "--check", "--diff")
     assert dry.code == 0 and not unlike(standing, lab.snapshots())
-    assert "-10.244.1.0/24 via 172.16.0.4 dev eth0" in dry.output and "10-bridge.conf" in dry.output
+    assert "-10.244.1.0/24 via 172.16.0.4 dev eth0" in dry.output and "10-bridge.conflist" in dry.output
     gone = lab.play("reset")
     assert gone.code == 0, gone.output
     assert not unlike(before, lab.snapshots())

@@ -50,7 +50,7 @@ def test_a_mesh_from_nothing_and_what_it_survives(lab: Lab) -> None:
     assert made["fdb"] == [f"{mac} dst 172.16.0.4 self permanent"]
     assert "mtu 1450" in made["link"][0] and "vxlan id 1 local 172.16.0.3 dev eth0" in " ".join(made["link"])
     assert "dstport 8472 nolearning" in " ".join(made["link"])
-    assert json.loads(lab.exec("worker-1", "cat", "/etc/cni/net.d/10-bridge.conf"))["mtu"] == 1450
+    assert json.loads(lab.exec("worker-1", "cat", "/etc/cni/net.d/10-bridge.conflist"))["plugins"][0]["mtu"] == 1450
 
     lab.exec("worker-1", "ip", "link", "set", "eth0", "down")
     lab.exec("worker-1", "ip", "link", "set", "eth0", "up")

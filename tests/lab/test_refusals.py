@@ -116,8 +116,8 @@ def test_changes_under_live_pods(lab: Lab) -> None:
     assert lab.play("site", podnet_verify=False).code == 0
     started = lab.module("worker-1", "pod_probe", {"state": "started", "node": "worker-1"})
     assert started.code == 0, started.output
-    before = json.loads(lab.exec("worker-1", "cat", "/etc/cni/net.d/10-bridge.conf"))
-    removal = {"name": "10-bridge.conf", "state": "absent"}
+    before = json.loads(lab.exec("worker-1", "cat", "/etc/cni/net.d/10-bridge.conflist"))
+    removal = {"name": "10-bridge.conflist", "state": "absent"}
     told = lab.module("worker-1", "cni_config", removal)
     assert told.code != 0 and "allow_live_pods" in told.output, told.output
     moved = lab.play("site", podnet_verify=False, podnet_pod_cidr="10.245.0.0/16")
@@ -125,6 +125,6 @@ def test_changes_under_live_pods(lab: Lab) -> None:
     (lab.folder / "podnet.lock.yml").unlink()
     renumbered = lab.play("site", podnet_verify=False, podnet_pod_cidr="10.245.0.0/16")
     assert renumbered.code != 0 and "allow_live_pods" in renumbered.output, renumbered.output
-    assert json.loads(lab.exec("worker-1", "cat", "/etc/cni/net.d/10-bridge.conf")) == before
+    assert json.loads(lab.exec("worker-1", "cat", "/etc/cni/net.d/10-bridge.conflist")) == before
     assert lab.module("worker-1", "cni_config", {**removal, "allow_live_pods": True}).code == 0
     assert lab.module("worker-1", "pod_probe", {"state": "absent"}).code == 0

@@ -228,10 +228,45 @@ def test_leases_alone_count_where_no_bridge_is_known() -> None:
 
 def test_the_winner_is_named() -> None:
     plan = cni_change.plan(wish(), host({"05-first.conf": LOOPBACK}))
-    assert "containerd loads 05-first.conf, not 10-bridge.conf" in plan.warnings[0]
+    assert "/c/05-first.conf (network 'lo'), not 10-bridge.conf" in plan.warnings[0]
     plan = cni_change.plan(wish(), host({"05-first.conf": "{"}))
-    assert "no configuration at all, because of 05-first.conf: it is no JSON" in plan.warnings[0]
+    assert "no configuration at all, because of /c/05-first.conf: it is no JSON" in plan.warnings[0]
     assert cni_change.plan(wish(), host({"15-later.conf": "{"})).warnings == []
+
+
+@pytest.mark.parametrize("earlier", [LOOPBACK, "{", None])
+def test_what_would_be_loaded_in_its_place_is_refused_or_set_aside(earlier: Any) -> None:
+    files = {"05-first.conf": earlier, "06-second.json": LOOPBACK, "20-later.conf": "{"}
+    refused = cni_change.plan(wish(foreign="refuse"), host(files))
+    assert len(refused.problems) == 1 and refused.warnings == []
+    for piece in ("/c/05-first.conf", "foreign: keep", "podnet_cni_foreign"):
+        assert piece in refused.problems[0]
+    removed = cni_change.plan(wish(foreign="remove"), host(files))
+    assert removed.others == removed.set_aside == ("05-first.conf", "06-second.json")
+    assert removed.problems == removed.warnings == []
+    assert cni_change.plan(wish(foreign="refuse"), host({"20-later.conf": "{"})).problems == []
+
+
+def test_a_removal_of_what_is_in_front_spares_live_pods() -> None:
+    files = {"05-first.conf": {**BRIDGE, "name": "other"}}
+    assert (
+        "pods of network 'other' are live"
+        in cni_change.plan(wish(foreign="remove"), host(files, LEASES, BUSY)).problems[0]
+    )
+
+
+def test_another_form_of_the_same_network_takes_its_place_under_live_pods() -> None:
+    listed = {
+        "cniVersion": "1.0.0",
+        "name": "bridge",
+        "plugins": [{**BRIDGE, "hairpinMode": True}, {"type": "portmap"}],
+    }
+    wanted = wish(name="10-bridge.conflist", config=listed, replaces=("10-bridge.conf",), foreign="refuse")
+    plan = cni_change.plan(wanted, host(HERE, LEASES, BUSY))
+    assert plan.problems == plan.warnings == [] and plan.others == ("10-bridge.conf",) and plan.set_aside == ()
+    back = wish(replaces=("10-bridge.conflist",), foreign="refuse")
+    plan = cni_change.plan(back, host({"10-bridge.conflist": listed}, LEASES, BUSY))
+    assert plan.problems == [] and plan.others == ("10-bridge.conflist",)
 
 
 def test_exclusive() -> None:
