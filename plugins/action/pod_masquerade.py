@@ -11,14 +11,14 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.weft.podnet.plugins.module_utils import masquerade
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
+from ansible_collections.weft.podnet.plugins.plugin_utils.arguments import converted
 
 
 class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        _validated, options = self.validate_argument_spec(argument_spec=masquerade.ARGUMENT_SPEC)
         try:
-            masquerade.policy(options)
+            masquerade.policy(converted(self._task.args, masquerade.ARGUMENT_SPEC))
         except Refused as refused:
             return {**result, "failed": True, "changed": False, "msg": str(refused), "problems": refused.problems}
         return {**result, **self._execute_module(task_vars=task_vars)}

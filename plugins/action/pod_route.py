@@ -10,14 +10,16 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-from ansible_collections.weft.podnet.plugins.module_utils.route_spec import check
+from ansible_collections.weft.podnet.plugins.module_utils.route_spec import ARGUMENTS, check
+from ansible_collections.weft.podnet.plugins.plugin_utils.arguments import converted
 
 
 class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         try:
-            check(self._task.args)
+            args = converted(self._task.args, ARGUMENTS, "routes")
+            check(args)
         except Refused as refused:
             return {**result, "failed": True, "changed": False, "msg": str(refused), "problems": refused.problems}
-        return {**result, **self._execute_module(task_vars=task_vars)}
+        return {**result, **self._execute_module(module_args=args, task_vars=task_vars)}

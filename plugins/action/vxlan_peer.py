@@ -10,14 +10,16 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-from ansible_collections.weft.podnet.plugins.module_utils.vxlan_spec import check, pack
+from ansible_collections.weft.podnet.plugins.module_utils.vxlan_spec import ARGUMENTS, check, pack
+from ansible_collections.weft.podnet.plugins.plugin_utils.arguments import converted
 
 
 class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        args = {"node": (task_vars or {}).get("inventory_hostname", ""), **self._task.args}
+        named = {"node": (task_vars or {}).get("inventory_hostname", ""), **self._task.args}
         try:
+            args = converted(named, ARGUMENTS, "peers")
             check(args, args["node"])
         except Refused as refused:
             return {**result, "failed": True, "changed": False, "msg": str(refused), "problems": refused.problems}

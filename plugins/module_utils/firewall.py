@@ -8,14 +8,12 @@ Ours are known by name: in ufw by the rules' comment, in firewalld by the names 
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
+from ansible_collections.weft.podnet.plugins.module_utils.networks import Network, network
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-
-Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "udp_ports": {"type": "list", "elements": "int", "default": []},
@@ -67,14 +65,12 @@ def wanted(options: Mapping[str, Any]) -> Wanted:
 def _networks(values: Iterable[str], option: str, problems: list[str]) -> list[Network]:
     found: list[Network] = []
     for value in values:
-        try:
-            network = ipaddress.ip_network(value)
-        except ValueError as error:
-            problems.append(f"{option}: {error}; expected an address or a network such as 172.16.0.0/24")
+        parsed = network(value, option, problems)
+        if parsed is None:
             continue
-        if network.prefixlen == 0:
+        if parsed.prefixlen == 0:
             problems.append(f"{option}: {value} is every address; name the networks that are meant")
-        found.append(network)
+        found.append(parsed)
     return found
 
 

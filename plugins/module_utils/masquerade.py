@@ -13,11 +13,11 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
+from ansible_collections.weft.podnet.plugins.module_utils import networks
+from ansible_collections.weft.podnet.plugins.module_utils.networks import Network
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-
-Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
 TABLE = "weft-podnet"
 CHAIN = "WEFT-PODNET"
@@ -80,23 +80,20 @@ def policy(params: Mapping[str, Any]) -> Policy:
 def _networks(option: str, values: Sequence[str], problems: list[str]) -> dict[int, Network]:
     """The networks by their place in the list; what is none of them is left out and told in ``problems``."""
     found: dict[int, Network] = {}
+    # What is excluded lies beyond the pod network and may be any address, single ones too.
+    read = _excluded if option == "exclude" else networks.read_pod_cidr
     for index, value in enumerate(values):
-        where = f"{option}[{index}]: {value!r}"
-        try:
-            network = ipaddress.ip_network(value, strict=False)
-        except ValueError:
-            network = None
-        if network is None or "%" in value:
-            problems.append(f"{where} is no address range; write it as 10.244.0.0/16 or fd00:10:244::/56")
-        elif "/" not in value and option != "exclude":
-            problems.append(f"{where} has no prefix length; write it as 10.244.0.0/16 or fd00:10:244::/56")
-        elif network.network_address != ipaddress.ip_address(value.split("/")[0]):
-            problems.append(f"{where} has host bits set; the range it lies in is {network}")
-        elif network.prefixlen == 0:
-            problems.append(f"{where} is every address; expected a range of the cluster or of a site")
-        else:
+        network = networks.collect(read, value, f"{option}[{index}]", problems)
+        if network is not None:
             found[index] = network
     return found
+
+
+def _excluded(value: Any) -> Network:
+    network = networks.read_network(value)
+    if network.prefixlen == 0:
+        raise networks.Unfit(f"{network} is every address; expected a range of the cluster or of a site")
+    return network
 
 
 def _outside(index: int, pod: Network, cluster: Sequence[Network]) -> list[str]:

@@ -142,11 +142,7 @@ def _bring(channel: Channel, now: State, device: vxlan_link.Device, target: Stat
     found = vxlan_link.read(channel, device.name)
     if found is None or found.device is None:
         raise NetlinkError(errno.ENODEV, f"{device.name} went away while it was being set up")
-    if target.accept_ra is not None and vxlan_host.accept_ra(device.name) not in (None, target.accept_ra):
-        try:
-            vxlan_host.accept_ra_path(device.name).write_text(target.accept_ra, encoding="ascii")
-        except OSError as error:
-            raise NetlinkError(error.errno or 0, f"{error.filename}: {error.strerror}") from error
+    _set_accept_ra(device.name, target.accept_ra)
     requests = [
         vxlan_link.add_address(wanted.family, found.number, address, PROTOCOL)
         for address in target.addresses
@@ -161,7 +157,18 @@ def _bring(channel: Channel, now: State, device: vxlan_link.Device, target: Stat
             raise NetlinkError(
                 errno.EBUSY, f"{device.name} does not keep its settings; does udev or a daemon manage it?"
             )
+        # With an MTU that was too small for IPv6 before, there has been no such setting until now.
+        _set_accept_ra(device.name, target.accept_ra)
     return found.number
+
+
+def _set_accept_ra(device: str, value: str | None) -> None:
+    if value is None or vxlan_host.accept_ra(device) in (None, value):
+        return
+    try:
+        vxlan_host.accept_ra_path(device).write_text(value, encoding="ascii")
+    except OSError as error:
+        raise NetlinkError(error.errno or 0, f"{error.filename}: {error.strerror}") from error
 
 
 def _steps(changes: vxlan_mesh.Changes, family: int, index: int) -> Iterator[Step]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ansible_collections.weft.podnet.plugins.module_utils import (
-    route_spec,
+    networks,
     vxlan_flanneld,
     vxlan_mesh,
     vxlan_ownership,
@@ -29,6 +29,7 @@ from ansible_collections.weft.podnet.plugins.module_utils.netlink import (
     wire,
 )
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError
+from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 from ansible_collections.weft.podnet.plugins.module_utils.route_spec import PROTOCOL
 from ansible_collections.weft.podnet.plugins.module_utils.vxlan_ownership import Routes
 from ansible_collections.weft.podnet.plugins.module_utils.vxlan_peers import Peer
@@ -128,7 +129,7 @@ def decide(channel: Channel, host: Host, wanted: Wanted) -> Change:
     state = host.state
     if not wanted.present:
         if problems:
-            raise vxlan_spec.refusal(problems)
+            raise Refused(problems)
         target = vxlan_mesh.nothing()
         return Change(host, target, vxlan_mesh.plan(state, target, True), _protected(host, wanted))
     device = _device(host, wanted, problems)
@@ -137,16 +138,17 @@ def decide(channel: Channel, host: Host, wanted: Wanted) -> Change:
     problems += _clashes(host, wanted)
     direct = _direct(channel, wanted, problems) if wanted.direct_routing else {}
     if device is None or problems:
-        raise vxlan_spec.refusal(problems)
-    # A host without IPv6 has no such setting; a device that is yet to be made will have it where others do.
-    ra = "0" if accept_ra("lo") is not None else None
+        raise Refused(problems)
+    # A host without IPv6 has no such setting, nor has a device whose MTU is too small for IPv6; one that is yet to be
+    # made will have it where others do.
+    ra = "0" if accept_ra("lo") is not None and device.mtu >= networks.IPV6_MTU else None
     hops = state.nexthops if host.objects is not None else None
     target = vxlan_mesh.desired(wanted, device, ra, hops, host.objects or (), direct, PROTOCOL)
     changes = vxlan_mesh.plan(state, target, wanted.purge)
     if vxlan_mesh.must_be_made_anew(state.device, device) and host.found is not None:
         problems += _would_go_along(host, host.found.number, wanted)
     if problems:
-        raise vxlan_spec.refusal(problems)
+        raise Refused(problems)
     if not wanted.purge:
         target = vxlan_mesh.reached(state, target, changes)
     return Change(host, target, changes, protected)
@@ -227,7 +229,7 @@ def _captured(host: Host, wanted: Wanted, protected: Iterable[way_back.Protected
     bits = 32 if wanted.version == 4 else 128
     from_bytes = int.from_bytes
     firsts = [from_bytes(peer.dst, "big") for peer in wanted.peers]
-    lowest, highest = min(firsts, default=0), max(firsts, default=-1) | ((1 << (bits - route_spec.WIDEST)) - 1)
+    lowest, highest = min(firsts, default=0), max(firsts, default=-1) | ((1 << (bits - networks.WIDEST)) - 1)
     suspects: dict[int, Peer] = {}
     for item in protected:
         # Cheap integers rule out nearly all; the network objects do the fine work on the rest.

@@ -12,16 +12,16 @@ from __future__ import annotations
 import bisect
 import difflib
 import hashlib
-import re
+import ipaddress
 import socket
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils import route_spec
+from ansible_collections.weft.podnet.plugins.module_utils import networks
+from ansible_collections.weft.podnet.plugins.module_utils.networks import shown
 
 KEYS = ("name", "pod_cidr", "public_ip", "vtep_mac")
 _KNOWN = frozenset(KEYS)
-_MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 _ZERO_MAC = b"\0" * 6
 # As many as the numbers of a mesh's nexthop objects allow with room to spare (vxlan_mesh).
 MOST_PEERS = 100_000
@@ -51,13 +51,10 @@ def vtep_mac(node: str, vni: int) -> str:
 
 def read_mac(value: Any) -> tuple[bytes, str]:
     """(packed, "") or (b"", what is wrong)."""
-    if not isinstance(value, str) or not _MAC.fullmatch(value):
-        return b"", f"expected a MAC address such as 5e:0a:77:82:8c:24, found {value!r}"
-    mac = bytes.fromhex(value.replace(":", ""))
-    if mac[0] & 1 or not any(mac):
-        what = "all zeroes" if not any(mac) else "a multicast address"
-        return b"", f"{value} is {what}; a VTEP has a unicast MAC"
-    return mac, ""
+    try:
+        return networks.read_mac(value), ""
+    except networks.Unfit as unfit:
+        return b"", str(unfit)
 
 
 def read(peers: Sequence[Any], version: int, vni: int, problems: list[str]) -> list[Peer]:
@@ -69,29 +66,28 @@ def read(peers: Sequence[Any], version: int, vni: int, problems: list[str]) -> l
     bits = 32 if version == 4 else 128
     inet_pton, from_hex, from_bytes = socket.inet_pton, bytes.fromhex, int.from_bytes
     hosts = [(1 << (bits - length)) - 1 for length in range(bits + 1)]
-    no_address = b"\0" * (bits // 8)
+    lengths = {str(length): length for length in range(networks.WIDEST, bits + 1)}
+    plain, is_mac = networks.PLAIN[version], networks.is_mac
     found = []
     for position, peer in enumerate(peers):
         try:
             name, mac = peer["name"], peer.get("vtep_mac")
             base, _slash, prefix = peer["pod_cidr"].partition("/")
-            dst, length = inet_pton(family, base), int(prefix)
+            dst, length = inet_pton(family, base), lengths[prefix]
             public = inet_pton(family, peer["public_ip"])
             packed = from_hex((vtep_mac(name, vni) if mac is None else mac).replace(":", ""))
             good = (
-                route_spec.WIDEST <= length <= bits
-                and not from_bytes(dst, "big") & hosts[length]
+                not from_bytes(dst, "big") & hosts[length]
                 and len(packed) == 6
                 and not packed[0] & 1
                 and packed != _ZERO_MAC
-                and public != no_address
-                and name
-                and not isinstance(name, int)
+                and (mac is None or is_mac(mac))
+                and networks.read_node_name(name) is name
                 and peer.keys() <= _KNOWN
-                and (mac is None or len(mac) == 17)
-                and prefix.isdigit()
+                and (dst[0] in plain or not networks.special(ipaddress.ip_network((dst, length))))
+                and (public[0] in plain or not networks.special(ipaddress.ip_network(public)))
             )
-        except (AttributeError, KeyError, TypeError, ValueError, OSError):
+        except (AttributeError, KeyError, TypeError, ValueError, OSError, RecursionError):
             good = False
         if good:
             found.append(Peer(position, name, dst, length, public, packed))
@@ -104,32 +100,26 @@ def explain(position: int, peer: Any, version: int) -> list[str]:
     """Everything that is wrong with one peer, a line each."""
     where = f"peers[{position}]"
     if not isinstance(peer, Mapping):
-        return [f"{where}: expected a mapping with {', '.join(KEYS)}, found {peer!r}"]
+        return [f"{where}: expected a mapping with {', '.join(KEYS)}, found {shown(peer)}"]
     found: list[str] = []
-    name = peer.get("name")
-    if not isinstance(name, str) or not name:
-        found.append(f"{where}.name: expected the node's name, found {name!r}")
-    else:
+    name = networks.collect(networks.read_node_name, peer.get("name"), f"{where}.name", found)
+    if name is not None:
         where = f"{where} {name}"
     for key in peer:
         if key not in KEYS:
-            near = difflib.get_close_matches(str(key), KEYS, 1)
+            near = difflib.get_close_matches(shown(key).strip("'"), KEYS, 1)
             hint = f"; did you mean {near[0]}?" if near else f"; known keys: {', '.join(KEYS)}"
-            found.append(f"{where}: unknown key {key!r}{hint}")
-    cidr = route_spec.network(peer.get("pod_cidr"), f"{where}: pod_cidr", found)
-    if cidr is not None and cidr.prefixlen < route_spec.WIDEST:
-        found.append(f"{where}: pod_cidr {cidr} takes in too much; pod CIDRs are /{route_spec.WIDEST} or narrower")
-    public = route_spec.address(peer.get("public_ip"), f"{where}: public_ip", found)
+            found.append(f"{where}: unknown key {shown(key)}{hint}")
+    cidr = networks.collect(networks.read_pod_cidr, peer.get("pod_cidr"), f"{where}: pod_cidr", found)
+    public = networks.host(peer.get("public_ip"), f"{where}: public_ip", found)
     for key, item in (("pod_cidr", cidr), ("public_ip", public)):
         if item is not None and item.version != version:
             found.append(f"{where}: {key} {item} is IPv{item.version} but this device is IPv{version}")
-    if public is not None and public.is_unspecified:
-        found.append(f"{where}: public_ip {public} is no node's address")
     if peer.get("vtep_mac") is not None:
         problem = read_mac(peer["vtep_mac"])[1]
         if problem:
             found.append(f"{where}: vtep_mac: {problem}")
-    return found or [f"{where}: can't be read: {dict(peer)!r}; write addresses as 10.244.1.0/24, 172.16.0.4"]
+    return found or [f"{where}: can't be read: {shown(dict(peer))}; write addresses as 10.244.1.0/24, 172.16.0.4"]
 
 
 def clashes(peers: Sequence[Peer], version: int, own: tuple[bytes, bytes, bytes]) -> list[str]:
@@ -180,6 +170,9 @@ def clashes(peers: Sequence[Peer], version: int, own: tuple[bytes, bytes, bytes]
             problems.append(f"{peer.label}: {text}; the tunnel would lead into itself")
         if peer.public == local:
             problems.append(f"{peer.label}: public_ip {_text(local)} is this node's own; leave this node out of peers")
+        if peer.public == address:
+            text = f"public_ip {_text(address)} is the address that this node's VTEP is to have"
+            problems.append(f"{peer.label}: {text}; pods and nodes need networks of their own")
         if peer.mac == mac:
             problems.append(f"{peer.label}: vtep_mac {mac.hex(':')} is this node's own; leave this node out of peers")
     return problems

@@ -30,7 +30,9 @@ attributes:
     support: full
 options:
   routes:
-    description: All routes, in one list. An empty list together with O(purge=true) removes all routes of O(protocol).
+    description:
+      - All routes, in one list. An empty list together with O(purge=true) removes all routes of O(protocol).
+      - The list may also be given as JSON text, as the command line gives it.
     type: list
     elements: dict
     required: true
@@ -140,27 +142,7 @@ from ansible_collections.weft.podnet.plugins.module_utils import (
 )
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-from ansible_collections.weft.podnet.plugins.module_utils.route_spec import PROTOCOL, check
-
-ARGUMENTS: dict[str, Any] = {
-    "routes": {
-        "type": "list",
-        "elements": "dict",
-        "required": True,
-        "options": {
-            "dst": {"type": "str", "required": True},
-            "via": {"type": "str"},
-            "dev": {"type": "str"},
-            "table": {"type": "str", "default": "main"},
-            "metric": {"type": "int"},
-        },
-    },
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "purge": {"type": "bool", "default": False},
-    "protocol": {"type": "int", "default": PROTOCOL},
-    "protect": {"type": "list", "elements": "str", "default": []},
-    "persist": {"type": "bool", "default": True},
-}
+from ansible_collections.weft.podnet.plugins.module_utils.route_spec import ARGUMENTS, check
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:

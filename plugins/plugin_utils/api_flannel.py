@@ -8,11 +8,11 @@ flanneld reads the VTEP's MAC by splitting the text, so backend-data must be com
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.weft.podnet.plugins.module_utils import networks
 from ansible_collections.weft.podnet.plugins.module_utils.vxlan_peers import read_mac, vtep_mac
 from ansible_collections.weft.podnet.plugins.plugin_utils.api_nodes import FLANNEL, node_name, run_by_flanneld
 
@@ -97,22 +97,26 @@ def _peer(name: str, entry: Mapping[str, Any], vni: int, found: list[dict[str, s
 
 
 def _address(value: Any, key: str, cidr: str) -> list[str]:
+    problem = ""
     try:
-        if (ipaddress.ip_address(str(value)).version == 6) == (":" in cidr):
+        if (networks.read_host(value).version == 6) == (":" in cidr):
             return []
-    except ValueError:
-        pass
-    return [f"annotation {FLANNEL}{key}: expected the address of the family of {cidr}, found {value!r}"]
+    except networks.Unfit as unfit:
+        problem = f" ({unfit})"
+    found = networks.shown(value)
+    return [f"annotation {FLANNEL}{key}: expected the address of the family of {cidr}, found {found}{problem}"]
 
 
 def _data(value: Any, key: str, vni: int) -> list[str]:
     start = f"annotation {FLANNEL}{key}"
     try:
         data = dict(json.loads(str(value)))
-    except (TypeError, ValueError):
-        return [f'{start}: expected {{"VNI":{vni},"VtepMAC":"..."}}, found {value!r}; has its flanneld ever started?']
+    except (TypeError, ValueError, RecursionError):
+        found = networks.shown(value)
+        return [f'{start}: expected {{"VNI":{vni},"VtepMAC":"..."}}, found {found}; has its flanneld ever started?']
     lines = []
     if data.get("VNI") != vni:
-        lines.append(f"{start}: its VNI is {data.get('VNI')!r}, podnet_vxlan_vni is {vni}; give both the same")
+        its = networks.shown(data.get("VNI"))
+        lines.append(f"{start}: its VNI is {its}, podnet_vxlan_vni is {vni}; give both the same")
     problem = read_mac(data.get("VtepMAC"))[1]
     return [*lines, f"{start}: VtepMAC: {problem}"] if problem else lines

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils.netlink.route import Address, Network
+from ansible_collections.weft.podnet.plugins.module_utils import networks
+from ansible_collections.weft.podnet.plugins.module_utils.networks import Address, Network
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-from ansible_collections.weft.podnet.plugins.module_utils.route_spec import address, network
 
 
 class Worker(NamedTuple):
@@ -27,13 +28,14 @@ class Worker(NamedTuple):
 class Settings(NamedTuple):
     """What holds for the whole cluster. ``mask_sizes``: a node's prefix length by IP version.
 
-    ``allots``: pod subnets are ours to give out; otherwise the Kubernetes API knows them.
+    ``allots``: pod subnets are ours to give out; otherwise the Kubernetes API knows them. ``vni``: the mesh's, if any.
     """
 
     backend: str
     pod_cidrs: list[Any]
     mask_sizes: dict[int, int]
     allots: bool = True
+    vni: int | None = None
 
 
 class Node(NamedTuple):
@@ -78,7 +80,7 @@ def _cidrs(settings: Settings, problems: list[str]) -> dict[int, Network]:
     """The cluster's pod network by IP version."""
     found: dict[int, Network] = {}
     for value in settings.pod_cidrs:
-        cidr = network(value, "podnet_pod_cidr", problems)
+        cidr = networks.collect(networks.read_pod_cidr, value, "podnet_pod_cidr", problems)
         if cidr is None:
             continue
         if cidr.version in found:
@@ -91,12 +93,17 @@ def _cidrs(settings: Settings, problems: list[str]) -> dict[int, Network]:
         if size < cidr.prefixlen:
             name = "podnet_node_cidr_mask_size" + ("_ipv6" if cidr.version == 6 else "")
             problems.append(f"{name}: a /{size} does not fit into podnet_pod_cidr {cidr}")
+    if settings.vni is not None:
+        # One VNI names the devices of both families.
+        for version in found:
+            read = functools.partial(networks.named_vni, version=version)
+            networks.collect(read, settings.vni, "podnet_vxlan_vni", problems)
     return found
 
 
 def _node(worker: Worker, lock: Mapping[str, Sequence[Any]], cidrs: Mapping[int, Network], problems: list[str]) -> Node:
     name = worker.name
-    ips = [address(value, f"{name}: podnet_node_ip", problems) for value in worker.node_ips]
+    ips = [networks.host(value, f"{name}: podnet_node_ip", problems) for value in worker.node_ips]
     if not worker.node_ips:
         problems.append(
             f"{name}: no underlay address; set podnet_node_ip to the address other nodes reach it by "
@@ -105,7 +112,8 @@ def _node(worker: Worker, lock: Mapping[str, Sequence[Any]], cidrs: Mapping[int,
     where, values = f"{name}: podnet_pod_subnet", worker.pod_subnets
     if not values:
         where, values = f"{name}: pod subnet in the lock file", list(lock.get(name, []))
-    subnets = [subnet for subnet in (network(value, where, problems) for value in values) if subnet is not None]
+    read = (networks.collect(networks.read_pod_subnet, value, where, problems) for value in values)
+    subnets = [subnet for subnet in read if subnet is not None]
     for subnet in subnets:
         cidr = cidrs.get(subnet.version)
         if cidrs and (cidr is None or not _inside(subnet, cidr)):
@@ -130,8 +138,9 @@ def _inside(subnet: Network, cidr: Network) -> bool:
 
 
 def _distinct(nodes: Iterable[Node], problems: list[str]) -> None:
-    """No two workers share a Node, an underlay address or any part of a pod subnet."""
+    """No two workers share a Node, an underlay address, a VTEP MAC or any part of a pod subnet."""
     owners: dict[Address, str] = {}
+    macs: dict[str, str] = {}
     names: dict[str, str] = {}
     subnets: list[tuple[int, int, int, str, Network]] = []
     for node in nodes:
@@ -139,13 +148,17 @@ def _distinct(nodes: Iterable[Node], problems: list[str]) -> None:
         if node_name in names:
             problems.append(f"{names[node_name]} and {node.name} are both the Node {node_name}; see podnet_node_name")
         names.setdefault(node_name, node.name)
+        if node.vtep_mac is not None:
+            first = macs.setdefault(node.vtep_mac.lower(), node.name)
+            if first != node.name:
+                problems.append(f"{first} and {node.name} both have podnet_vtep_mac {node.vtep_mac}")
         for ip in node.node_ips:
             if ip in owners:
                 problems.append(f"{owners[ip]} and {node.name} both have podnet_node_ip {ip}")
             owners.setdefault(ip, node.name)
         for item in node.pod_subnets:
-            first = int(item.network_address)
-            subnets.append((item.version, first, -item.num_addresses, node.name, item))
+            start = int(item.network_address)
+            subnets.append((item.version, start, -item.num_addresses, node.name, item))
     # Sorted by where they begin, wider ones first, a subnet can only overlap the last one that reached furthest.
     furthest: tuple[int, int, str, Network] | None = None
     for version, first, size, name, subnet in sorted(subnets, key=lambda entry: entry[:4]):

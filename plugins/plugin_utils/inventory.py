@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import difflib
 import functools
-import ipaddress
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 
+from ansible_collections.weft.podnet.plugins.module_utils import networks
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 from ansible_collections.weft.podnet.plugins.plugin_utils import cluster, flannel, net_conf
 
 if TYPE_CHECKING:
-    from jsonschema import Draft202012Validator, ValidationError
+    from jsonschema import Draft202012Validator, FormatChecker, ValidationError
 
 SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "inventory.json"
 # Made by the plays themselves, not by the user.
@@ -61,7 +61,25 @@ def _read(value: Any, kind: Any) -> Any:
 def check_host(name: str, variables: Mapping[str, Any]) -> list[str]:
     """What is wrong with one worker's podnet_* variables, a line each, all at once."""
     mine = {key: value for key, value in variables.items() if key.startswith("podnet_") and key not in OWN_FACTS}
-    return [f"{name}: {line}" for error in _validator().iter_errors(mine) for line in _plain(error)]
+    found = [line for error in _validator().iter_errors(mine) for line in _plain(error)]
+    return [f"{name}: {line}" for line in [*found, *_unprintable(mine)]]
+
+
+def _unprintable(variables: Mapping[str, Any]) -> list[str]:
+    """Texts with a line break, a NUL or the like: none of the variables has a use for one."""
+    found = []
+    rest: list[tuple[str, Any]] = [
+        (name, value) for name, value in variables.items() if not schema()["properties"].get(name, {}).get("x-secret")
+    ]
+    while rest:
+        path, value = rest.pop()
+        if isinstance(value, Mapping):
+            rest += [(f"{path}.{networks.shown(key)}", part) for key, part in value.items()]
+        elif isinstance(value, (list, tuple)):
+            rest += [(f"{path}[{index}]", part) for index, part in enumerate(value)]
+        elif isinstance(value, str) and not value.isprintable():
+            found.append(f"{path}: {networks.shown(value)} holds a line break or another unprintable character")
+    return sorted(found)
 
 
 @functools.cache
@@ -70,7 +88,33 @@ def _validator() -> Draft202012Validator:
         from jsonschema import Draft202012Validator
     except ImportError as error:
         raise Refused(["jsonschema: this controller's Python lacks it; install it beside ansible-core"]) from error
-    return Draft202012Validator(schema())
+    return Draft202012Validator(schema(), format_checker=_formats())
+
+
+# What a text in the inventory may be (``format`` in the schema) is decided where modules have it from, too.
+FORMATS: dict[str, Callable[[Any], Any]] = {
+    "pod-cidr": networks.read_pod_cidr,
+    "pod-subnet": networks.read_pod_subnet,
+    "node-address": networks.read_host,
+    "network": networks.read_network,
+    "underlay": networks.read_underlay,
+    "bridge": networks.read_bridge,
+    "mac": networks.read_mac,
+}
+
+
+def _formats() -> FormatChecker:
+    from jsonschema import FormatChecker
+
+    def check(read: Callable[[Any], Any], value: Any) -> bool:
+        if isinstance(value, str):
+            read(value)
+        return True
+
+    checker = FormatChecker(formats=())
+    for name, read in FORMATS.items():
+        checker.checks(name, raises=networks.Unfit)(functools.partial(check, read))
+    return checker
 
 
 def _plain(error: ValidationError) -> list[str]:
@@ -87,6 +131,8 @@ def _plain(error: ValidationError) -> list[str]:
             near = difflib.get_close_matches(key, known, 1)
             lines.append(f"unknown variable {key}" + (f"; did you mean {near[0]}?" if near else ""))
         return lines
+    if error.validator == "format":
+        return [f"{path}: {error.cause}"]
     if error.validator == "enum":
         return [f"{path}: expected one of {', '.join(map(str, wanted))}, found {found!r}"]
     if error.validator == "type":
@@ -146,8 +192,8 @@ def worker(name: str, variables: Mapping[str, Any]) -> cluster.Worker:
     node_ips = _listed(variables.get("podnet_node_ip"))
     if not node_ips:
         try:
-            node_ips = [str(ipaddress.ip_address(str(variables.get("ansible_host", name))))]
-        except ValueError:
+            node_ips = [str(networks.read_address(str(variables.get("ansible_host", name))))]
+        except networks.Unfit:
             node_ips = []
     return cluster.Worker(
         name,
@@ -164,6 +210,7 @@ def settings(values: Mapping[str, Any]) -> cluster.Settings:
         pod_cidrs=_listed(values["podnet_pod_cidr"]),
         mask_sizes={4: values["podnet_node_cidr_mask_size"], 6: values["podnet_node_cidr_mask_size_ipv6"]},
         allots=not asks_the_api(values),
+        vni=values["podnet_vxlan_vni"] if values["podnet_backend"] == "vxlan" else None,
     )
 
 

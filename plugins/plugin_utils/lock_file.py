@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import yaml
 from ansible.parsing.yaml.dumper import AnsibleDumper
 
-from ansible_collections.weft.podnet.plugins.module_utils import files
+from ansible_collections.weft.podnet.plugins.module_utils import files, networks
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 from ansible_collections.weft.podnet.plugins.plugin_utils.artifacts import SHA256, Artifact
 
@@ -110,6 +110,10 @@ def read(file: Path) -> LockFile:
     except (OSError, yaml.YAMLError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"is no YAML: {error}"
         raise Refused([f"{file}: {reason}; {MEND}"]) from error
+    except (ValueError, RecursionError) as error:
+        # A NUL in its path or text that is no UTF-8; brackets without end.
+        reason = "is nested too deeply" if isinstance(error, RecursionError) else f"can't be read: {error}"
+        raise Refused([f"{networks.shown(str(file))[1:-1]}: {reason}; {MEND}"]) from error
     if content is None:
         content = {}
     if not isinstance(content, dict):

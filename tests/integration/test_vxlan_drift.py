@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -123,6 +124,17 @@ def test_the_mtu_follows_the_underlay(host: Namespace) -> None:
     assert before_and_after(mesh(host)) == (["link flannel.1 mtu 1450"], ["link flannel.1 mtu 1350"])
     result = mesh(host, mtu=1400)
     assert result["failed"] and "mtu: 1400 is too much; eth0 has 1400, which leaves 1350" in result["msg"]
+
+
+def test_an_mtu_that_is_too_small_for_ipv6_settles(host: Namespace) -> None:
+    """Below 1280 the kernel takes IPv6 and its settings off the device; they come back with a larger one."""
+    mesh(host)
+    for mtu in (1300, 1329, 1330, 1500):
+        host.ip("link", "set", "eth0", "mtu", str(mtu))
+        assert mesh(host)["device"]["mtu"] == mtu - 50
+        assert not mesh(host)["changed"], mtu
+        setting = Path("/proc/sys/net/ipv6/conf/flannel.1/accept_ra")
+        assert host.call(lambda path=setting: path.exists() and path.read_text()) == ("0\n" if mtu >= 1330 else False)
 
 
 def test_a_new_mac_loses_no_peer(host: Namespace) -> None:

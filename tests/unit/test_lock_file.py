@@ -147,3 +147,20 @@ def test_writers_at_the_same_time_lose_nothing(path: Path) -> None:
 def test_who_waits_too_long_is_told(path: Path) -> None:
     with lock_file.hold(path), pytest.raises(Refused, match="another run has held"), lock_file.hold(path, timeout=0.1):
         pass
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "a: " + "{b: " * 50_000, "pod_subnets: \0"], ids=["list", "map", "nul"]
+)
+def test_a_file_that_no_parser_survives(tmp_path: Path, text: str) -> None:
+    file = tmp_path / lock_file.NAME
+    file.write_text(text)
+    with pytest.raises(Refused) as refused:
+        lock_file.read(file)
+    assert len(refused.value.problems) == 1
+
+
+def test_a_nul_in_its_path() -> None:
+    with pytest.raises(Refused) as refused:
+        lock_file.read(Path("/tmp/a\0b"))
+    assert refused.value.problems[0].startswith("/tmp/a\\x00b: can't be read")

@@ -10,13 +10,11 @@ import ipaddress
 import socket
 import struct
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 from ansible_collections.weft.podnet.plugins.module_utils.netlink import wire
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError, Request
-
-Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
-Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
+from ansible_collections.weft.podnet.plugins.module_utils.networks import Address, Network
 
 FAMILIES = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
 # The kernel gives an IPv6 route without a metric this one; IPv4 keeps 0.
