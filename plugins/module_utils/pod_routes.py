@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ansible_collections.weft.podnet.plugins.module_utils import reconcile, way_back
 from ansible_collections.weft.podnet.plugins.module_utils.netlink import link, nexthop, route, wire
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError
-from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
+from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused, listed
 from ansible_collections.weft.podnet.plugins.module_utils.route_spec import PROTOCOL, Spec, Wanted
 
 Routes = dict[route.Key, route.Value]
@@ -74,7 +74,7 @@ def decide(channel: Channel, host: Host, wanted: Wanted) -> Change:
             continue
         captured = way_back.captured(spec.dst, host.protected, existing)
         if captured:
-            what = " and ".join(item.why for item in captured)
+            what = listed([item.why for item in captured])
             problems.append(f"{spec.label}: would capture {what}; choose another pod CIDR or leave this route out")
             continue
         value = _value(channel, host, spec, protocol, ways, problems)
@@ -179,11 +179,12 @@ def apply(channel: Channel, change: Change, protocol: int) -> None:
         ]
         if not problems:
             after = way_back.ways(channel, change.host.protected)
-            problems = way_back.lost(before, after, change.host.names)
+            networks = {key.network for key in (*plan.add, *plan.replace, *plan.remove)}
+            problems = way_back.lost(before, after, change.host.names, networks.__contains__)
     except NetlinkError as error:
         problems = [f"the kernel can't be asked: {error}"]
     if problems:
-        raise Refused([*problems, _roll_back(change, protocol)])
+        raise Refused(problems, [_roll_back(change, protocol)])
 
 
 def read_back(channel: Channel, wanted: Wanted) -> None:

@@ -54,20 +54,29 @@ def apply(channel: Channel, change: vxlan_host.Change, wanted: Wanted, objects: 
     except vxlan_link.PyrouteMissing as error:
         problems = [str(error)]
     if problems:
-        raise Refused([*problems, _roll_back(change, wanted, objects)])
+        raise Refused(problems, [_roll_back(change, wanted, objects)])
 
 
 def _lost(change: vxlan_host.Change, wanted: Wanted, before: way_back.Ways) -> list[str]:
-    """The protected addresses that are reached otherwise than before. A device made anew has a number anew."""
+    """The protected addresses that this run has made to be reached otherwise. A device made anew has a new number."""
     old = change.host.found.number if change.host.found else 0
     with Channel() as channel:
         found = vxlan_link.read(channel, wanted.name)
         new = found.number if found else 0
         after = {
-            item: (via, old if old and oif == new else oif)
-            for item, (via, oif) in way_back.ways(channel, change.protected).items()
+            item: way._replace(oif=old) if old and way.oif == new else way
+            for item, way in way_back.ways(channel, change.protected).items()
         }
-    return way_back.lost(before, after, change.host.names)
+
+    def changed(network: way_back.Network) -> bool:
+        packed, length = network.network_address.packed, network.prefixlen
+        metric = route.IPV6_METRIC if network.version == 6 else 0
+        key = (packed, length, metric)
+        single = length == network.max_prefixlen
+        states = (change.host.state, change.target)
+        return any(key in state.routes or (single and packed in state.addresses) for state in states)
+
+    return way_back.lost(before, after, change.host.names, changed, {number for number in (old, new) if number})
 
 
 def _roll_back(change: vxlan_host.Change, wanted: Wanted, objects: bool) -> str:

@@ -29,7 +29,7 @@ from ansible_collections.weft.podnet.plugins.module_utils.netlink import (
     wire,
 )
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError
-from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
+from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused, listed
 from ansible_collections.weft.podnet.plugins.module_utils.route_spec import PROTOCOL
 from ansible_collections.weft.podnet.plugins.module_utils.vxlan_ownership import Routes
 from ansible_collections.weft.podnet.plugins.module_utils.vxlan_peers import Peer
@@ -244,7 +244,7 @@ def _captured(host: Host, wanted: Wanted, protected: Iterable[way_back.Protected
         dst = ipaddress.ip_network(vxlan_peers.cidr_text(peer))
         taken = way_back.captured(dst, protected, existing)
         if taken:
-            what = " and ".join(item.why for item in taken)
+            what = listed([item.why for item in taken])
             problems.append(f"{peer.label}: pod_cidr {dst} would capture {what}; choose another pod CIDR")
     return problems
 

@@ -158,7 +158,9 @@ def ip_lines(state: State, device: str, names: dict[int, str]) -> Iterator[str]:
         f"id {link.vni} dev {names[link.underlay]} local {ip(link.local)} dstport {link.port} nolearning\n"
     )
     for address in state.addresses:
-        yield f"address add {ip(address)}/{len(address) * 8} dev {device}\n"
+        # Without asking other nodes whether they have it (duplicate address detection, which IPv4 does not know).
+        nodad = " nodad" if len(address) == 16 else ""
+        yield f"address add {ip(address)}/{len(address) * 8} dev {device}{nodad}\n"
     yield f"link set {device} up\n"
     tunnel = {vxlan_mesh.TUNNEL: device}
     for number, (via, oif, onlink) in state.nexthops.items():

@@ -7,22 +7,40 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ansible_collections.weft.podnet.plugins.module_utils.netlink import link, route
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError
-from ansible_collections.weft.podnet.plugins.module_utils.netlink.route import Address, Network
+from ansible_collections.weft.podnet.plugins.module_utils.networks import Address, Network
+from ansible_collections.weft.podnet.plugins.module_utils.problems import capped
+
+# As many lost ways as anybody reads on.
+MOST_LOST = 10
 
 
 class Protected(NamedTuple):
+    """``own``: a network of this host itself, to which no route can change the way."""
+
     network: Network
     why: str
+    own: bool = False
 
 
-# How a protected single address is reached: (gateway, interface index), or (errno, 0) where it is not.
-Ways = dict[Protected, tuple[object, int]]
+class Way(NamedTuple):
+    """How an address is reached: gateway, interface index, and the destination of the route that leads there.
+
+    Where it is not reached, ``oif`` is 0 and ``network`` None.
+    """
+
+    via: Address | None
+    oif: int
+    network: Network | None
+
+
+NO_WAY = Way(None, 0, None)
+Ways = dict[Protected, Way]
 
 
 def protected(
@@ -35,7 +53,7 @@ def protected(
     """What must stay reachable: own subnets, the default routes' gateways but ``ours``, the ssh peer, ``protect``."""
     up = {item.number: item.name for item in links if item.up and item.name != "lo"}
     found = [
-        Protected(interface.network, f"this host's own subnet {interface.network} on {up[index]}")
+        Protected(interface.network, f"this host's own subnet {interface.network} on {up[index]}", own=True)
         for index, interface in addresses
         if index in up and not interface.is_link_local
     ]
@@ -57,29 +75,44 @@ def ways(channel: Channel, items: Iterable[Protected]) -> Ways:
     """How each protected single address is reached now (a network's first address stands for none)."""
     found: Ways = {}
     for item in items:
-        if item.network.num_addresses == 1:
+        if item.network.num_addresses == 1 and not item.own:
+            address = item.network.network_address
             try:
-                way = route.lookup(channel, item.network.network_address)
-                found[item] = (way.via, way.oif)
-            except NetlinkError as error:
-                found[item] = (error.code, 0)
+                way = route.lookup(channel, address)
+                found[item] = Way(way.via, way.oif, route.matched(channel, address))
+            except NetlinkError:
+                found[item] = NO_WAY
     return found
 
 
-def lost(before: Ways, after: Ways, names: Mapping[int, str]) -> list[str]:
-    """A line for each protected address whose way differs. ``names``: interface names by index."""
+def lost(
+    before: Ways,
+    after: Ways,
+    names: Mapping[int, str],
+    changed: Callable[[Network], bool],
+    devices: Collection[int] = (),
+) -> list[str]:
+    """A line for each protected address to which this run has changed the way. ``names``: interface names by index.
 
-    def words(way: tuple[object, int]) -> str:
-        via, oif = way
-        if oif == 0:
+    ``changed``: has this run added, replaced or removed the route to that network; ``devices``: interfaces that it has
+    made or removed. Whatever else changes on a host meanwhile, an address that moves to another node or one that the
+    kernel has just found unique, is none of its doing.
+    """
+
+    def words(way: Way) -> str:
+        if way.oif == 0:
             return "no route"
-        return f"{f'via {via} ' if via else ''}dev {names.get(oif, oif)}"
+        return f"{f'via {way.via} ' if way.via else ''}dev {names.get(way.oif, way.oif)}"
 
-    return [
-        f"the way back is lost: {item.why} was reached by {words(before[item])}, then by {words(after[item])}"
-        for item in before
-        if before[item] != after[item]
+    def by_us(way: Way) -> bool:
+        return way.oif in devices or (way.network is not None and changed(way.network))
+
+    lines = [
+        f"the way back is lost: {item.why} was reached by {words(old)}, then by {words(after[item])}"
+        for item, old in before.items()
+        if old[:2] != after[item][:2] and (by_us(old) or by_us(after[item]))
     ]
+    return capped(lines, MOST_LOST)
 
 
 def ssh_peer(start: int | None = None) -> Address | None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.weft.podnet.plugins.module_utils import preflight
+from ansible_collections.weft.podnet.plugins.module_utils import pod_routes, preflight, route_spec
+from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel
 from support.modules import run_module
 from support.netns import Namespace, connect
 
@@ -195,6 +196,33 @@ def test_losing_the_way_back_brings_the_old_routes_back(host: Namespace) -> None
     assert result["failed"] and "the way back is lost" in result["msg"]
     assert "was reached by via 172.16.0.4 dev eth0, then by via 172.16.0.1 dev eth0" in result["msg"]
     assert everything(host) == before
+
+
+def test_what_others_change_meanwhile_is_none_of_our_doing(host: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address moves to another node, the network of another bridge goes, one stops being unique: the run goes on."""
+    host.ip("link", "add", "br9", "type", "bridge")
+    host.ip("link", "set", "br9", "up")
+    host.ip("addr", "add", "172.30.9.1/24", "dev", "br9")
+    host.ip("addr", "add", "172.16.0.77/32", "dev", "eth0")
+    host.ip("addr", "add", "fd00::77/128", "dev", "eth0", "nodad")
+    plain = Channel.apply
+
+    def with_others(self: Channel, *args: Any) -> Any:
+        refused = plain(self, *args)
+        host.ip("link", "del", "br9")
+        host.ip("addr", "del", "172.16.0.77/32", "dev", "eth0")
+        host.ip("addr", "del", "fd00::77/128", "dev", "eth0")
+        return refused
+
+    def run() -> None:
+        monkeypatch.setattr(Channel, "apply", with_others)
+        wanted = route_spec.check({"routes": TWO, "protect": ["172.16.0.77", "fd00::77", "172.30.9.9"]})
+        with Channel() as channel:
+            observed = pod_routes.observe(channel, wanted)
+            pod_routes.apply(channel, pod_routes.decide(channel, observed, wanted), wanted.protocol)
+
+    host.call(run)
+    assert len(ours(host)) == len(TWO)
 
 
 def test_underlay_down_is_said(host: Namespace) -> None:

@@ -111,6 +111,16 @@ def test_both_families(host: Namespace) -> None:
     assert not mesh(host)["changed"] and kernel(host)["fdb"] == GOLDEN_FDB
 
 
+def test_the_address_of_a_vtep_is_there_at_once(host: Namespace) -> None:
+    """IPv6 asks other nodes first whether an address is free, and it can't be used for a second and more."""
+    assert mesh(host, [N2_6], **BASE6)["changed"]
+    (found,) = [
+        entry for entry in host.ip_json("-6", "addr", "show", "dev", "flannel-v6.1")[0]["addr_info"]
+        if entry["local"] == BASE6["address"]
+    ]  # fmt: skip
+    assert found.get("nodad") and not found.get("tentative")
+
+
 def test_direct_routing_on_and_off(host: Namespace) -> None:
     far = some(1)
     tunnel = mesh(host, [N2, *far])

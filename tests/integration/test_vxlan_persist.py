@@ -72,6 +72,8 @@ def test_a_replay_makes_the_very_same_mesh(
     assert kernel(host, device) != good
     assert replay(host, commands) == ""
     assert kernel(host, device) == good
+    if options is SIX:
+        assert " nodad " in host.ip("-6", "addr", "show", "dev", device, "scope", "global")
     assert not mesh(host, **{**options, "check": True})["changed"]
     again = replay(host, commands)
     assert "File exists" in again and kernel(host, device) == good, "a replay over a whole mesh changes nothing"

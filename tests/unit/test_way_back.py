@@ -40,3 +40,32 @@ def test_a_connected_subnet_shields_itself_from_wider_routes() -> None:
     assert way_back.captured(net("172.16.0.0/12"), kept, []) == kept
     assert way_back.captured(net("172.16.0.0/25"), kept, [net("172.16.0.0/24")]) == kept
     assert way_back.captured(net("fd00::/16"), kept, []) == []
+
+
+def way(via: str | None, oif: int, network: str | None) -> way_back.Way:
+    return way_back.Way(ipaddress.ip_address(via) if via else None, oif, net(network) if network else None)
+
+
+SSH = way_back.Protected(net("192.0.2.9/32"), "the ssh connection")
+NAMES = {2: "eth0", 7: "flannel.1"}
+
+
+def test_only_what_a_run_has_changed_is_its_fault() -> None:
+    before = {SSH: way("172.16.0.1", 2, "192.0.2.0/24")}
+    gone = {SSH: way_back.NO_WAY}
+    elsewhere = {SSH: way("172.16.0.4", 2, "192.0.2.0/28")}
+    for after in (gone, elsewhere):
+        assert way_back.lost(before, after, NAMES, lambda network: False) == []
+    assert way_back.lost(before, before, NAMES, lambda network: True) == []
+    told = way_back.lost(before, gone, NAMES, lambda network: network == net("192.0.2.0/24"))
+    assert told == ["the way back is lost: the ssh connection was reached by via 172.16.0.1 dev eth0, then by no route"]
+    assert way_back.lost(before, elsewhere, NAMES, lambda network: network == net("192.0.2.0/28"))
+    tunnel = {SSH: way(None, 7, "192.0.2.9/32")}
+    assert way_back.lost(before, tunnel, NAMES, lambda network: False, {7})
+
+
+def test_lost_ways_are_few_lines() -> None:
+    items = [way_back.Protected(net(f"192.0.{n // 256}.{n % 256}/32"), f"address {n}") for n in range(20_000)]
+    before = {item: way("172.16.0.1", 2, "192.0.0.0/16") for item in items}
+    told = way_back.lost(before, dict.fromkeys(items, way_back.NO_WAY), NAMES, lambda network: True)
+    assert len(told) == 11 and told[-1] == "... and 19990 more problems"

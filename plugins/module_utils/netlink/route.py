@@ -141,6 +141,17 @@ def lookup(channel: Channel, address: Address) -> Lookup:
     return Lookup(via, _u32(found, wire.RTA_OIF), kind == wire.TYPE_LOCAL)
 
 
+def matched(channel: Channel, address: Address) -> Network:
+    """The destination of the route by which the kernel would get there. Raises NetlinkError (ENETUNREACH: no way)."""
+    packed = address.packed
+    flags = wire.RTM_F_FIB_MATCH
+    body = wire.RTMSG.pack(FAMILIES[address.version], len(packed) * 8, 0, 0, 0, 0, 0, 0, flags)
+    answer = channel.ask(wire.GETROUTE, body + wire.attribute(wire.RTA_DST, packed))
+    length = wire.RTMSG.unpack_from(answer)[1]
+    # The default route has no destination.
+    return _network(wire.attributes(answer, wire.RTMSG.size).get(wire.RTA_DST, b"\0" * len(packed)), length)
+
+
 def _body(key_: Key, value: Value) -> bytes:
     low_table = key_.table if key_.table < 256 else wire.TABLE_UNSPEC
     flags = wire.RTNH_F_ONLINK if value.onlink and not value.nhid else 0

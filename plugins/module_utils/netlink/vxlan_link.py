@@ -202,7 +202,8 @@ def delete_address(family: int, index: int, address: bytes) -> Request:
 
 
 def _address(family: int, index: int, address: bytes, protocol: bytes) -> bytes:
-    parts = [wire.IFADDRMSG.pack(family, len(address) * 8, 0, wire.SCOPE_UNIVERSE, index)]
+    # No other node can have the address of our VTEP, so it need not wait until IPv6 has asked them.
+    parts = [wire.IFADDRMSG.pack(family, len(address) * 8, wire.IFA_F_NODAD, wire.SCOPE_UNIVERSE, index)]
     parts += [wire.attribute(wire.IFA_LOCAL, address), wire.attribute(wire.IFA_ADDRESS, address)]
     if protocol:
         parts.append(wire.attribute(wire.IFA_PROTO, protocol))
