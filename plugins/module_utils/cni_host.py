@@ -162,7 +162,7 @@ def plugin_problems(kinds: Iterable[str], bin_dir: str, version: str) -> list[st
         )
     for kind in kinds:
         if kind not in missing:
-            problem = _probe(Path(bin_dir) / kind, version)
+            problem = probe(Path(bin_dir) / kind, version)
             if problem:
                 problems.append(f"CNI plugin {bin_dir}/{kind} can't be used: {problem}")
     return problems
@@ -172,7 +172,8 @@ def _executable(path: Path) -> bool:
     return path.is_file() and os.access(path, os.X_OK)
 
 
-def _probe(binary: Path, version: str) -> str | None:
+def probe(binary: Path, version: str) -> str | None:
+    """Why a plugin can't be used with this cniVersion, or None."""
     try:
         answer = subprocess.run(
             [str(binary)],

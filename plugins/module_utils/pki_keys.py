@@ -8,8 +8,10 @@ Keys of the library have no common type over its versions 38 to current, so they
 
 from __future__ import annotations
 
+import sys
 from typing import Any, NamedTuple
 
+from ansible_collections.weft.podnet.plugins.module_utils import interpreter
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 
 try:
@@ -34,8 +36,8 @@ def require_library() -> None:
     if not HAS_CRYPTOGRAPHY:
         raise Refused(
             [
-                "this host's Python lacks the package cryptography, which reads and makes keys and certificates; "
-                "install the package python3-cryptography on it (the name on Debian, Ubuntu, Fedora, RHEL and SUSE)"
+                f"{sys.executable} on this host lacks the Python package cryptography, which reads and makes keys and "
+                f"certificates; {interpreter.remedy('cryptography')}"
             ]
         )
 

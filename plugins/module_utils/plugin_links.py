@@ -44,12 +44,12 @@ def plan(bin_dir: Path, source: Path | None) -> Links:
     present = {item.name: item for item in bin_dir.iterdir()} if bin_dir.is_dir() else {}
     for name, target in wanted.items():
         item = present.get(name)
-        if item is None or (_is_ours(item) and str(item.readlink()) != target):
+        if item is None or (is_ours(item) and str(item.readlink()) != target):
             links.make[name] = target
-        elif not _is_ours(item):
+        elif not is_ours(item):
             links.foreign.append(name)
     for name, item in present.items():
-        if name not in wanted and _is_ours(item):
+        if name not in wanted and is_ours(item):
             links.remove[name] = str(item.readlink())
     return links
 
@@ -62,7 +62,8 @@ def _executables(folder: Path) -> list[Path]:
 DISTRIBUTION_FOLDERS = ("/usr/lib/cni", "/usr/libexec/cni")
 
 
-def _is_ours(item: Path) -> bool:
+def is_ours(item: Path) -> bool:
+    """Is it a link of the collection's?"""
     if not item.is_symlink():
         return False
     parent = str(item.readlink().parent)

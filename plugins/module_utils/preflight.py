@@ -8,11 +8,20 @@ from __future__ import annotations
 import importlib.util
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.weft.podnet.plugins.module_utils import files, persist, plugin_links, release_archive, tools
+from ansible_collections.weft.podnet.plugins.module_utils import (
+    cni_host,
+    files,
+    interpreter,
+    masquerade_host,
+    persist,
+    plugin_links,
+    release_archive,
+    tools,
+)
 from ansible_collections.weft.podnet.plugins.module_utils.netlink import link, nexthop, route, wire
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel
 from ansible_collections.weft.podnet.plugins.module_utils.route_spec import PROTOCOL
@@ -22,15 +31,18 @@ PACKAGES = {
     "ip": {"debian": "iproute2", "fedora": "iproute", "suse": "iproute2"},
     "bash": {"debian": "bash", "fedora": "bash", "suse": "bash"},
     "modprobe": {"debian": "kmod", "fedora": "kmod", "suse": "kmod"},
+    "grep": {"debian": "grep", "fedora": "grep", "suse": "grep"},
 }
 
 # The same for commands that only some backends need.
-MORE_PACKAGES = {"iptables": dict.fromkeys(("debian", "fedora", "suse"), "iptables")}
+MORE_PACKAGES = {
+    "iptables": dict.fromkeys(("debian", "fedora", "suse"), "iptables"),
+    "nft": dict.fromkeys(("debian", "fedora", "suse"), "nftables"),
+    "bridge": {"debian": "iproute2", "fedora": "iproute", "suse": "iproute2"},
+}
 
 # Python packages that modules need on the host, by what they import.
-PYTHON_PACKAGES = {
-    name: dict.fromkeys(("debian", "fedora", "suse"), f"python3-{name}") for name in ("pyroute2", "cryptography")
-}
+PYTHON_PACKAGES = {name: dict.fromkeys(("debian", "fedora", "suse"), f"python3-{name}") for name in interpreter.OLDEST}
 
 
 def family(os_release: str) -> str:
@@ -52,9 +64,29 @@ def missing_commands(more: Iterable[str] = ()) -> list[str]:
     return [command for command in wanted if tools.find(command) is None]
 
 
-def missing_python(wanted: Iterable[str]) -> list[str]:
-    """Which of these Python packages this interpreter can't import."""
-    return [name for name in wanted if importlib.util.find_spec(name) is None]
+def missing_python(wanted: Iterable[str]) -> tuple[list[str], list[str]]:
+    """(Python packages that the distribution's package manager can bring, problems with the others)."""
+    installable, problems = [], []
+    for name in wanted:
+        lack = interpreter.lack(name)
+        if lack and interpreter.distribution_serves() and importlib.util.find_spec(name) is None:
+            installable.append(name)
+        elif lack:
+            problems.append(f"{lack}; {interpreter.remedy(name)}")
+    return installable, problems
+
+
+def masquerade(run: Callable[..., tuple[int, str, str]], backend: str, versions: Iterable[int]) -> tuple[str, str]:
+    """(a command to install, a problem) with masquerading by ``backend`` (auto, nftables, iptables)."""
+    found = masquerade_host.find_tools(run, tools.find)
+    asked = masquerade_host.BACKENDS if backend == "auto" else (backend,)
+    lacks = {name: found.problem(name, versions) for name in asked}
+    if not all(lacks.values()):
+        return "", ""
+    for name, command in (("nftables", "nft"), ("iptables", "iptables")):
+        if name in lacks and tools.find(command) is None:
+            return command, ""
+    return "", f"podnet_masquerade_backend: {backend} cannot be used on this host: " + "; ".join(lacks.values())
 
 
 def packages(missing: Iterable[str], os_family: str) -> list[str]:
@@ -119,14 +151,39 @@ def runtime_folders(config: str, conf_dir: str, bin_dir: str) -> list[str]:
     return problems
 
 
-def br_netfilter(run: persist.Run) -> list[str]:
-    """Problems with letting iptables see bridged packets."""
-    if Path("/proc/sys/net/bridge").is_dir():
-        return []
-    code, _out, err = run(["modprobe", "--dry-run", "br_netfilter"])
-    if code == 0:
-        return []
-    return [f"br_netfilter: this kernel can't load it ({err.strip()}); install the kernel's extra modules"]
+# What shows that a module is at work, for those that /sys/module does not name where they are built in.
+AT_WORK = {"br_netfilter": "/proc/sys/net/bridge", "tun": "/dev/net/tun"}
+
+
+def kernel_modules(run: persist.Run, names: Iterable[str]) -> list[str]:
+    """Problems with kernel modules that are going to be needed. Loads none."""
+    problems = []
+    for name in names:
+        if any(Path(path).exists() for path in (f"/sys/module/{name}", AT_WORK.get(name, "/sys/module/-"))):
+            continue
+        code, _out, err = run(["modprobe", "--dry-run", name])
+        if code:
+            problems.append(
+                f"{name}: this kernel can't load the module ({err.strip()}); install the kernel's extra modules "
+                "(linux-modules-extra on Ubuntu, kernel-modules on Fedora and RHEL), or reboot into the installed one"
+            )
+    return problems
+
+
+def runtime(socket: str) -> list[str]:
+    """Problems with making the probe pods that end a run."""
+    problems = [
+        f"podnet_verify: no probe pod can be made without {command} (package {package}); install it, or set "
+        "podnet_verify: false"
+        for command, package in (("ctr", "containerd or containerd.io"), ("unshare", "util-linux"))
+        if tools.find(command) is None
+    ]
+    if not Path(socket).is_socket():
+        problems.append(
+            f"podnet_verify: no probe pod can be made, since containerd does not listen on {socket}; start it "
+            "(systemctl start containerd), set podnet_verify_containerd_socket, or set podnet_verify: false"
+        )
+    return problems
 
 
 def flanneld() -> list[str]:
@@ -176,3 +233,46 @@ def plugins(bin_dir: str, wanted: Iterable[str]) -> list[str]:
         f"podnet_cni_plugins_source: {bin_dir} lacks {', '.join(missing)}, which no task of this run installs; "
         "put the plugins there, or let the distribution or a release bring those that are the reference plugins"
     ]
+
+
+def plugin_versions(run: persist.Run, bin_dir: str, wanted: Sequence[str], source: str, version: str) -> list[str]:
+    """Problems with the cniVersion of the plugins that pods will be made with, by podnet_cni_plugins_source.
+
+    Each plugin that is here already, and that stays, is asked.
+    """
+    distribution = plugin_links.distribution_folder() if source == "distribution" else None
+    here: list[Path] = []
+    missing: list[Path] = []
+    for name in wanted:
+        path = Path(bin_dir, name)
+        if source != "none" and (not path.exists() or plugin_links.is_ours(path)):
+            if source != "distribution":
+                continue
+            path = Path(distribution or bin_dir, name)
+        (here if path.exists() else missing).append(path)
+    lacks = {path: cni_host.probe(path, version) for path in here}
+    problems = [
+        f"CNI plugin {path}: {lack}; {_newer_plugins(path, source, bin_dir)}" for path, lack in lacks.items() if lack
+    ]
+    if missing and source == "distribution" and version >= "1.0.0":
+        offered = _offered(run, "containernetworking-plugins")
+        if offered and int(offered.split(".")[0]) < 1:
+            problems.append(
+                f"podnet_cni_plugins_source: the distribution offers containernetworking-plugins {offered}, which does "
+                f"not support cniVersion {version} (1.0.0 and newer do); set podnet_cni_plugins_source: release"
+            )
+    return problems
+
+
+def _newer_plugins(path: Path, source: str, bin_dir: str) -> str:
+    if source == "distribution" and path.parent != Path(bin_dir):
+        return "the distribution's package is too old: set podnet_cni_plugins_source: release"
+    return f"it is not the collection's, so it stays: remove or replace it ({path})"
+
+
+def _offered(run: persist.Run, package: str) -> str:
+    """The version that apt would install, "" where that can't be told."""
+    apt = tools.find("apt-cache")
+    code, out, _err = run([apt, "policy", package]) if apt else (1, "", "")
+    match = re.search(r"^\s*Candidate:\s*(?:\d+:)?(\d[\w.]*)", out, re.MULTILINE)
+    return match[1] if match and code == 0 else ""

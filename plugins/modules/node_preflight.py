@@ -45,8 +45,26 @@ options:
     type: list
     elements: str
     default: []
+  used_plugins:
+    description: CNI plugins that pods will be made with. Each that is there, and that stays, is asked for its versions.
+    type: list
+    elements: str
+    default: []
+  plugins_source:
+    description:
+      - Where O(used_plugins) come from. With V(distribution), its package must support O(cni_version), also where it is
+        yet to be installed. What V(release) and V(archive) bring is not known yet.
+    type: str
+    choices: [distribution, release, archive, none]
+    default: none
+  cni_version:
+    description: The C(cniVersion) of the configuration to come.
+    type: str
+    default: 1.0.0
   python:
-    description: Python packages that modules to come need in this host's interpreter.
+    description:
+      - Python packages that modules to come need in this host's interpreter. One that the distribution's package cannot
+        bring there, since the interpreter is a virtual environment's for one, is a problem.
     type: list
     elements: str
     choices: [pyroute2, cryptography]
@@ -55,8 +73,21 @@ options:
     description: Commands that this backend needs besides those that all need.
     type: list
     elements: str
-    choices: [iptables]
+    choices: [bridge, iptables]
     default: []
+  kernel_modules:
+    description: Kernel modules that are going to be needed. None is loaded.
+    type: list
+    elements: str
+    default: []
+  masquerade:
+    description: How M(weft.podnet.pod_masquerade) is going to be used; V(none) where it is not.
+    type: str
+    choices: [auto, nftables, iptables, none]
+    default: none
+  runtime_socket:
+    description: The socket of the containerd that makes probe pods at the end. Without it there are none.
+    type: path
   flannel:
     description: Whether a flanneld that was set up by these roles may be here.
     type: bool
@@ -132,16 +163,28 @@ def examine(module: AnsibleModule) -> tuple[list[str], list[str]]:
     if containerd:
         _code, config, _err = module.run_command([containerd, "config", "dump"])
         problems += preflight.runtime_folders(config, options["conf_dir"], options["bin_dir"])
+    source, version = options["plugins_source"], options["cni_version"]
     problems += preflight.plugins(options["bin_dir"], options["plugins"])
+    used = options["used_plugins"]
+    problems += preflight.plugin_versions(module.run_command, options["bin_dir"], used, source, version)
+    problems += preflight.runtime(options["runtime_socket"]) if options["runtime_socket"] else []
     problems += [] if options["flannel"] else preflight.flanneld()
     problems += preflight.room(options["room"])
-    missing = preflight.missing_commands(options["commands"]) + preflight.missing_python(options["python"])
+    missing = preflight.missing_commands(options["commands"])
+    if options["masquerade"] != "none":
+        versions = {6 if ":" in subnet else 4 for subnet in options["pod_subnets"]}
+        command, problem = preflight.masquerade(module.run_command, options["masquerade"], sorted(versions))
+        missing += [command] if command else []
+        problems += [problem] if problem else []
+    python, python_problems = preflight.missing_python(options["python"])
+    missing += python
+    problems += python_problems
     packages = preflight.packages(missing, preflight.family(files.read_text("/etc/os-release") or ""))
     if missing and not (options["manage_packages"] and packages):
         named = f" (packages {', '.join(packages)})" if packages else ""
         problems.append(f"missing here: {', '.join(missing)}{named}; install them")
     if "modprobe" not in missing:
-        problems += preflight.br_netfilter(module.run_command)
+        problems += preflight.kernel_modules(module.run_command, ["br_netfilter", *options["kernel_modules"]])
     return problems, packages
 
 
@@ -154,7 +197,17 @@ def main() -> None:
             "bin_dir": {"type": "path", "default": "/opt/cni/bin"},
             "plugins": {"type": "list", "elements": "str", "default": []},
             "python": {"type": "list", "elements": "str", "choices": list(preflight.PYTHON_PACKAGES), "default": []},
-            "commands": {"type": "list", "elements": "str", "choices": list(preflight.MORE_PACKAGES), "default": []},
+            "used_plugins": {"type": "list", "elements": "str", "default": []},
+            "plugins_source": {
+                "type": "str",
+                "choices": ["distribution", "release", "archive", "none"],
+                "default": "none",
+            },
+            "cni_version": {"type": "str", "default": "1.0.0"},
+            "commands": {"type": "list", "elements": "str", "choices": ["bridge", "iptables"], "default": []},
+            "kernel_modules": {"type": "list", "elements": "str", "default": []},
+            "masquerade": {"type": "str", "choices": ["auto", "nftables", "iptables", "none"], "default": "none"},
+            "runtime_socket": {"type": "path"},
             "flannel": {"type": "bool", "default": True},
             "manage_packages": {"type": "bool", "default": True},
             "room": {

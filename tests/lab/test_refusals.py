@@ -66,6 +66,61 @@ def test_a_worker_without_plugins(untouched: Lab) -> None:
     refused(untouched, "/opt/cni/bin lacks bridge, host-local, loopback", podnet_cni_plugins_source="none")
 
 
+POORER = r"""
+mkdir -p /opt/cni/bin /root/hidden
+printf '#!/bin/sh\necho '\''{"supportedVersions":["0.3.1","0.4.0"]}'\''\n' >/opt/cni/bin/bridge
+chmod +x /opt/cni/bin/bridge
+for tool in nft iptables iptables-legacy; do mv -f $(command -v $tool) /root/hidden/ || true; done
+python3 -m venv --without-pip /opt/venv
+"""
+RESTORED = "rm -r /opt/cni /opt/venv; mv /root/hidden/* /usr/sbin; rmdir /root/hidden"
+
+
+def test_what_a_run_would_fail_for_later(untouched: Lab) -> None:
+    """Old plugins, no firewall tools, an interpreter that no package reaches: all of them in the look, at once."""
+    lab, hosts = untouched, untouched.hosts()
+    hosts["worker-2"] = {**hosts["worker-2"], "ansible_python_interpreter": "/opt/venv/bin/python3"}
+    lab.sh("worker-2", POORER)
+    try:
+        before = lab.snapshots()
+        play = lab.play(
+            "site",
+            inventory=lab.inventory_of(hosts),
+            podnet_backend="vxlan",
+            podnet_manage_packages=False,
+            podnet_verify_containerd_socket="/run/elsewhere.sock",
+        )
+        said = " ".join(play.output.split())
+        assert play.code != 0 and not unlike(before, lab.snapshots()), play.output
+        for problem in (
+            "CNI plugin /opt/cni/bin/bridge: it does not support cniVersion 1.0.0, only 0.3.1, 0.4.0",
+            "missing here: nft (packages nftables)",
+            "/opt/venv/bin/python3 can't import the Python package pyroute2; "
+            "the distribution's python3-pyroute2 serves "
+            "only /usr/bin/python3: run /opt/venv/bin/python3 -m pip install 'pyroute2>=0.7.2', or set "
+            "ansible_python_interpreter: /usr/bin/python3",
+            "containerd does not listen on /run/elsewhere.sock",
+        ):
+            assert problem in said, (problem, play.output)
+    finally:
+        lab.sh("worker-2", RESTORED)
+
+
+def test_a_user_without_become(untouched: Lab) -> None:
+    lab = untouched
+    lab.sh("worker-2", "useradd --create-home plain && cp -r /root/.ssh ~plain/ && chown -R plain: ~plain/.ssh")
+    hosts = lab.hosts()
+    hosts["worker-2"] = {**hosts["worker-2"], "ansible_user": "plain", "ansible_become": False}
+    try:
+        for playbook in ("site", "verify", "reset"):
+            play = lab.play(playbook, inventory=lab.inventory_of(hosts))
+            said = " ".join(play.output.split())
+            assert play.code != 0 and "this module needs root, but runs as plain: set become: true" in said, play.output
+            assert "Errno" not in play.output and "Traceback" not in play.output, play.output
+    finally:
+        lab.sh("worker-2", "pkill -u plain; userdel --remove plain || true")
+
+
 def test_folders_the_runtime_does_not_look_in(untouched: Lab) -> None:
     refused(untouched, "containerd here looks in /opt/cni/bin, the inventory says /usr/lib/cni",
             podnet_cni_bin_dir="/usr/lib/cni")  # fmt: skip

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from ansible_collections.weft.podnet.plugins.module_utils import interpreter
 from ansible_collections.weft.podnet.plugins.module_utils.netlink import wire
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError, Request
 
@@ -220,8 +221,8 @@ def require() -> tuple[Any, Any]:
         from pyroute2.netlink.exceptions import NetlinkError as Refusal
     except ImportError as error:
         raise PyrouteMissing(
-            "pyroute2 is needed to make or change the VXLAN device and can't be imported "
-            f"({error}); install the package python3-pyroute2 (python3-pyroute2 or pyroute2 from PyPI elsewhere)"
+            f"pyroute2 is needed to make or change the VXLAN device, and {sys.executable} can't import it ({error}); "
+            f"{interpreter.remedy('pyroute2')}"
         ) from error
     return IPRoute, Refusal
 
