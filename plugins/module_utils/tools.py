@@ -16,6 +16,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.weft.podnet.plugins.module_utils import run_lock
+
 # systemd's own default for services, and the two folders that a system without merged /usr has.
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -25,8 +27,9 @@ def find(name: str) -> str | None:
     return shutil.which(name, path=SEARCH_PATH)
 
 
-def begin(module: AnsibleModule, **result: Any) -> None:
-    """Every module that runs on a host calls this first. It fails, with ``result`` added, without root.
+def begin(module: AnsibleModule, changes: bool = True, **result: Any) -> None:
+    """Every module that runs on a host calls this first. It fails, with ``result`` added, without root, and where the
+    module ``changes`` what a run decides and another run holds the host.
 
     From here on, programs that the module starts by name are found on SEARCH_PATH and answer in English, and new files
     and folders are readable as their modes say.
@@ -37,6 +40,7 @@ def begin(module: AnsibleModule, **result: Any) -> None:
     os.environ.update(PATH=SEARCH_PATH, LC_ALL="C")
     os.environ.pop("LANGUAGE", None)
     os.umask(0o022)
+    run_lock.begin(module, changes, **result)
 
 
 def not_root() -> str:

@@ -222,7 +222,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    tools.begin(module)
+    tools.begin(module, changes=False)
     try:
         problems, packages = examine(module)
     except NetlinkError as error:

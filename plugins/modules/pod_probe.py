@@ -232,7 +232,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    tools.begin(module)
+    tools.begin(module, changes=False)
     problems = probe_pods.bad_arguments(module.params)
     if problems:
         module.fail_json(msg="; ".join(problems))
