@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils import cni, cni_bridge, cni_host, files
+from ansible_collections.weft.podnet.plugins.module_utils import cni, cni_bridge, cni_host, files, nat_tables
 
 # host-local's own files beside the leases (plugins/ipam/host-local/backend/disk/backend.go).
 STATE_FILES = re.compile(r"last_reserved_ip\..+|lock")
@@ -82,6 +82,7 @@ def remove(leftovers: Leftovers) -> None:
         bridge = cni_bridge.find(leftovers.bridge)
         if bridge and not bridge.ports:
             cni_bridge.delete(bridge.number)
+            nat_tables.remove_empty()
     for path in leftovers.files:
         files.remove(path)
     for path in leftovers.directories:

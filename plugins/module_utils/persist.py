@@ -124,6 +124,8 @@ def remove(bundle: Bundle, run: Run) -> None:
     for unit in bundle.units:
         if Path(UNIT_DIR, unit).exists() or enabled_link(unit).is_symlink():
             systemctl(run, "disable", "--quiet", "--now", unit)
+            # One that has failed would stay in systemd's list, "not found", and the system degraded.
+            run(["systemctl", "reset-failed", unit])
     removed = [path for path in bundle.files if files.remove(path)]
     if any(path.startswith(UNIT_DIR) for path in removed):
         systemctl(run, "daemon-reload")

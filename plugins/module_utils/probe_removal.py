@@ -25,6 +25,14 @@ from ansible_collections.weft.podnet.plugins.module_utils.probe_pods import (
     ours,
 )
 
+# Where containerd and runc keep a folder for each of containerd's namespaces, and leave it when that is removed.
+RUNTIME_FOLDERS = (
+    "/run/containerd/io.containerd.runtime.v2.task",
+    "/var/lib/containerd/io.containerd.runtime.v2.task",
+    "/run/containerd/runc",
+    "/run/runc",
+)
+
 
 def remains(socket: str) -> list[str]:
     """What stands on this host of any verification, as names for the user."""
@@ -107,3 +115,9 @@ def _remove_containers(socket: str) -> None:
     if containers:
         ctr(socket, "container", "delete", *containers)
     ctr(socket, "namespaces", "remove", NAMESPACE)
+    for folder in map(Path, RUNTIME_FOLDERS):
+        # Only empty folders go; the parent is runc's own, which makes it again when it needs it.
+        with contextlib.suppress(OSError):
+            (folder / NAMESPACE).rmdir()
+            if folder.name == "runc":
+                folder.rmdir()

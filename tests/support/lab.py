@@ -31,10 +31,13 @@ nft list ruleset | sed 's/counter packets [0-9]* bytes [0-9]*/counter/'
 iptables-legacy-save 2>/dev/null | grep -v '^#' || true
 find /etc/cni /var/lib/cni /opt/cni /opt/weft-podnet /etc/weft-podnet /run/weft-podnet /etc/sysctl.d \
     /etc/modules-load.d /etc/systemd/system /etc/iproute2 /etc/kubernetes /etc/flannel /run/flannel /usr/local/bin \
-    ! -name '*.lock' \
-    ! -path /run/weft-podnet -printf '%p %y %m %l\n' 2>/dev/null | sort
+    -printf '%p %y %m %l\n' 2>/dev/null | sort
+find /run/runc /run/containerd/runc /run/containerd/io.containerd.runtime.v2.task \
+    /var/lib/containerd/io.containerd.runtime.v2.task -maxdepth 1 -name '*weft*' 2>/dev/null | sort
 find /etc/cni /var/lib/cni /etc/sysctl.d /etc/modules-load.d /etc/systemd/system -type f -exec md5sum {} + | sort
+ctr namespaces list --quiet | grep weft
 ctr --namespace weft-podnet-verify containers list --quiet
+systemctl list-units --failed --all --plain --no-legend | cut -d' ' -f1 | sed 's/^/failed unit: /'
 """
 
 
