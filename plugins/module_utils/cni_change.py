@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils import cni, cni_gateway, cni_host, cni_leftovers
+from ansible_collections.weft.podnet.plugins.module_utils import cni, cni_gateway, cni_host, cni_leftovers, files
 
 
 def file_mode(value: Any) -> int | None:
@@ -279,13 +279,14 @@ def _diff(
     leftovers: cni_leftovers.Leftovers,
 ) -> list[dict[str, str]]:
     entries = []
-    before = host.files.get(wish.name) or ""
+    found = host.files.get(wish.name, "")
+    before = "unreadable\n" if found is None else found
     if text is not None and text != before:
         entries.append(_entry(wish.path, before, text))
     if text is not None and host.own and attributes != host.own:
         entries.append(_entry(f"{wish.path} (attributes)", f"{host.own}\n", f"{attributes}\n"))
     if not wish.present and wish.name in host.files:
-        entries.append(_entry(wish.path, before or "unreadable\n", ""))
+        entries.append(_entry(wish.path, before, ""))
     if not wish.present and wish.leftovers and wish.name not in host.files and host.leaving is not None:
         entries.append(_entry(str(cni_host.leaving_path(wish.conf_dir, wish.name)), host.leaving, ""))
     for name in others:
@@ -296,6 +297,7 @@ def _diff(
 
 
 def _entry(header: str, before: str, after: str) -> dict[str, str]:
+    before, after = files.shown(before), files.shown(after)
     return {"before_header": header, "after_header": header, "before": before, "after": after}
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils import flannel_unit, vxlan_flanneld
+from ansible_collections.weft.podnet.plugins.module_utils import files, flannel_unit, vxlan_flanneld
 from ansible_collections.weft.podnet.plugins.module_utils.persist import Run
 
 CHAINS = ("FLANNEL-POSTRTG", "FLANNEL-FWD")
@@ -47,10 +47,10 @@ def others(unit_name: str = flannel_unit.UNIT) -> list[int]:
     found = []
     for daemon in vxlan_flanneld.running():
         try:
-            control_group = Path(f"/proc/{daemon.pid}/cgroup").read_text(encoding="utf-8")
+            control_group = files.read_text(f"/proc/{daemon.pid}/cgroup")
         except OSError:
             continue
-        if f"/{unit_name}" not in control_group:
+        if control_group is not None and f"/{unit_name}" not in control_group:
             found.append(daemon.pid)
     return found
 
@@ -144,7 +144,7 @@ def _variants(run: Run, find: FindCommand, command: str) -> list[tuple[str, list
         else:
             legacy = legacy or plain
     try:
-        there = Path(LEGACY_TABLES[command]).read_text(encoding="ascii").split()
+        there = (files.read_text(LEGACY_TABLES[command]) or "").split()
     except OSError:
         there = []
     variants: list[tuple[str, list[str]]] = []

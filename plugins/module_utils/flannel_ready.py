@@ -9,7 +9,6 @@ import ipaddress
 import re
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible_collections.weft.podnet.plugins.module_utils import files
@@ -96,7 +95,7 @@ def service(run: Run) -> Service:
 
 def _digest(pid: int) -> str:
     try:
-        environment = Path(f"/proc/{pid}/environ").read_bytes() if pid else b""
+        environment = (files.read_bytes(f"/proc/{pid}/environ") if pid else None) or b""
     except OSError:
         return ""
     match = re.search(rf"(?:^|\0){STATE_VARIABLE}=(\w*)".encode(), environment)

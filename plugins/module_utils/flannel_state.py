@@ -165,7 +165,7 @@ def diff(old: State, new: State, stale: Iterable[str], restart: bool) -> list[di
     entries = []
     for path, text in new.files.items():
         if old.files.get(path) != text:
-            before, after = (flannel_unit.masked(each or "") for each in (old.files.get(path), text))
+            before, after = (files.shown(flannel_unit.masked(each or "")) for each in (old.files.get(path), text))
             entries.append(entry(path, before, after))
     before, after = (_links_text(state.links, other.links) for state, other in ((old, new), (new, old)))
     if before != after:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils import persist
+from ansible_collections.weft.podnet.plugins.module_utils import files, persist
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 
 MODULES_FILE = "/etc/modules-load.d/weft-podnet.conf"
@@ -70,11 +70,11 @@ def path_of(name: str, root: str = "/proc/sys") -> Path:
 def plan(modules: Iterable[str], sysctls: Mapping[str, object], present: bool, run: persist.Run) -> Change:
     """Reads only. Without ``present`` the files are to go; the running kernel stays as it is. Raises OSError."""
     wanted = {name: _text(value) for name, value in sysctls.items()}
-    files = {
+    texts = {
         MODULES_FILE: "".join([HEADER, *(f"{name}\n" for name in modules)]),
         SYSCTL_FILE: "".join([HEADER, *(f"{name} = {value}\n" for name, value in wanted.items())]),
     }
-    bundle = persist.Bundle(files)
+    bundle = persist.Bundle(texts)
     found = {name: _read(name) for name in wanted} if present else {}
     running = {name: (now, wanted[name]) for name, now in found.items() if now != wanted[name]}
     return Change(bundle, persist.difference(bundle, run, present), running)
@@ -85,31 +85,69 @@ def _text(value: object) -> str:
 
 
 def _read(name: str) -> str | None:
-    try:
-        return " ".join(path_of(name).read_text(encoding="ascii", errors="replace").split())
-    except FileNotFoundError:
-        return None
+    found = files.read_text(path_of(name))
+    return None if found is None else " ".join(found.split())
 
 
 def apply(change: Change, modules: Iterable[str], run: persist.Run) -> None:
     """The files first, so that a run that is killed leaves a host that is right after its next boot.
 
-    Raises Refused, PersistError.
+    Where the kernel refuses, files and values are those from before. Raises Refused, PersistError.
     """
-    persist.apply(change.bundle, run, change.kept)
-    if any(now is None for now, _wanted in change.running.values()):
-        for name in modules:
-            code, out, err = run(["modprobe", name])
-            if code:
-                raise Refused([f"modules: {name} can't be loaded: {(err or out).strip()}"])
-    for name, (_now, value) in change.running.items():
+    undo: dict[str, str] = {}
+    loaded: list[str] = []
+    with persist.Staged(run) as staged:
+        staged.put(change.bundle, change.kept)
+        staged.commit()
         try:
-            with path_of(name).open("r+", encoding="ascii") as stream:
-                stream.write(f"{value}\n")
-        except FileNotFoundError as error:
-            raise Refused([f"sysctls: this kernel has no {name}; which module brings it?"]) from error
-        except OSError as error:
-            raise Refused([f"sysctls: {name} can't be set to {value}: {error.strerror}"]) from error
+            if any(now is None for now, _wanted in change.running.values()):
+                _load(modules, run, loaded)
+            for name, (_now, value) in change.running.items():
+                before = _read(name)
+                _set(name, value)
+                if before is not None:
+                    undo[name] = before
+        except Refused as refused:
+            raise Refused([*refused.problems, *_back(undo, loaded, run), staged.restore()]) from refused
+
+
+def _load(modules: Iterable[str], run: persist.Run, loaded: list[str]) -> None:
+    """Load what is not there; ``loaded`` gets their names, also where this raises Refused."""
+    for name in modules:
+        there = _is_loaded(name)
+        code, out, err = run(["modprobe", name])
+        if code:
+            raise Refused([f"modules: {name} can't be loaded: {(err or out).strip()}"])
+        if not there:
+            loaded.append(name)
+
+
+def _is_loaded(name: str) -> bool:
+    return Path("/sys/module", name.replace("-", "_")).exists()
+
+
+def _set(name: str, value: str) -> None:
+    try:
+        with path_of(name).open("r+", encoding="ascii") as stream:
+            stream.write(f"{value}\n")
+    except FileNotFoundError as error:
+        raise Refused([f"sysctls: this kernel has no {name}; which module brings it?"]) from error
+    except OSError as error:
+        raise Refused([f"sysctls: {name} can't be set to {value}: {error.strerror}"]) from error
+
+
+def _back(undo: Mapping[str, str], loaded: Iterable[str], run: persist.Run) -> list[str]:
+    """Set the values from before and unload what was loaded for them; returns what could not be, a line each."""
+    lost = []
+    for name, value in undo.items():
+        try:
+            _set(name, value)
+        except Refused as refused:
+            lost += refused.problems
+    for name in loaded:
+        # One that is in use by now stays: the kernel refuses to unload it, and it does no harm.
+        run(["modprobe", "-r", name])
+    return lost
 
 
 def remove(change: Change, run: persist.Run) -> None:

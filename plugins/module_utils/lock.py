@@ -8,9 +8,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from ansible_collections.weft.podnet.plugins.module_utils import files
 
 RUN_DIR = "/run/weft-podnet"
 
@@ -26,8 +29,7 @@ def hold(name: str, timeout: float = 60.0) -> Iterator[None]:
     The kernel drops the lock with the process, so a killed run leaves nothing to clean up.
     """
     path = Path(RUN_DIR) / f"{name}.lock"
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    descriptor = _opened(path)
     try:
         deadline = time.monotonic() + timeout
         while True:
@@ -43,3 +45,21 @@ def hold(name: str, timeout: float = 60.0) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _opened(path: Path) -> int:
+    """The lock file, made where there is none. Whatever else lies at its path is neither waited for nor followed."""
+    try:
+        if not path.parent.is_dir() and os.path.lexists(path.parent):
+            raise LockError(f"{path.parent}: found {_kind(path.parent)}, expected a folder; remove it and run again")
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+            raise LockError(f"{path}: found {_kind(path)}, expected a lock file; remove it and run again")
+        flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        return os.open(path, flags, 0o600)
+    except OSError as error:
+        raise LockError(str(files.explained(error, error.filename or path))) from error
+
+
+def _kind(path: Path) -> str:
+    return files.kind(path.lstat().st_mode)

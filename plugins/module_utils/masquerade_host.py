@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils import masquerade, masquerade_boot
+from ansible_collections.weft.podnet.plugins.module_utils import files, masquerade, masquerade_boot
 from ansible_collections.weft.podnet.plugins.module_utils.masquerade_boot import Legacy
 from ansible_collections.weft.podnet.plugins.module_utils.persist import Bundle
 
@@ -100,10 +99,7 @@ def _lines(run: Run, argv: list[Any]) -> list[str]:
 
 
 def _legacy_tables(version: int) -> list[str]:
-    try:
-        return Path(LEGACY_TABLES[version]).read_text(encoding="ascii").split()
-    except FileNotFoundError:
-        return []
+    return (files.read_text(LEGACY_TABLES[version]) or "").split()
 
 
 def _saved(run: Run, tools: Tools, version: int, table: str) -> list[str]:

@@ -37,13 +37,19 @@ def converge(
         to_remove = persist.difference(obsolete, run, present=False) if keep else persist.Difference({}, {})
         changed = bool(places or to_write or to_remove)
         if changed and not check_mode:
-            if places:
-                host.apply(run, tools, backend, observed, wanted)
-            if to_write:
-                persist.apply(boot, run, to_write)
-            if to_remove:
-                persist.remove(obsolete, run)
-            _read_back(host.observe(run, tools), wanted)
+            with persist.Staged(run) as staged:
+                if to_write:
+                    staged.put(boot, to_write)
+                if to_remove:
+                    staged.take(obsolete)
+                try:
+                    if places:
+                        host.apply(run, tools, backend, observed, wanted)
+                    staged.commit()
+                    _read_back(host.observe(run, tools), wanted)
+                except (MasqueradeError, persist.PersistError) as error:
+                    staged.restore()
+                    raise MasqueradeError(f"{error}; {_back(run, tools, observed)}") from error
     diff = [_entry(_label(place), _text(observed[place]), _text(wanted[place])) for place in places]
     diff += [*to_write.as_diff(), *to_remove.as_diff()]
     ruleset = [line for lines in wanted.values() for line in lines]
@@ -57,6 +63,19 @@ def _boot(policy: masquerade.Policy, backend: str | None, tools: Tools) -> tuple
         return persist.Bundle({}), everything
     boot = host.boot_bundle(policy, backend, tools)
     return boot, persist.Bundle({path: text for path, text in everything.files.items() if path not in boot.files})
+
+
+def _back(run: Run, tools: Tools, before: State) -> str:
+    """Bring the rules from before back, whatever there is now; says how that went."""
+    try:
+        now = host.observe(run, tools)
+        if not host.differing(now, before):
+            return "the rules are those from before"
+        backend = "iptables" if any(before["iptables", version] for version in masquerade.NFT_FAMILY) else "nftables"
+        host.apply(run, tools, backend, now, before)
+    except MasqueradeError as error:
+        return f"the rules from before could not be restored: {error}; run again once that is corrected"
+    return "the rules from before are back"
 
 
 def _read_back(observed: State, wanted: State) -> None:

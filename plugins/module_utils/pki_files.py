@@ -89,9 +89,7 @@ def attribute_problems(mode: object, owner: str | None, group: str | None) -> tu
 def read(path: Path) -> bytes | None:
     """A file's bytes, None where there is none. Raises Refused."""
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
+        return files.read_bytes(path)
     except OSError as error:
         raise Refused([f"{path}: can't be read: {error.strerror}"]) from error
 

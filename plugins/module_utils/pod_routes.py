@@ -184,7 +184,7 @@ def apply(channel: Channel, change: Change, protocol: int) -> None:
     except NetlinkError as error:
         problems = [f"the kernel can't be asked: {error}"]
     if problems:
-        raise Refused(problems, [_roll_back(change, protocol)])
+        raise Refused(problems, [roll_back(change, protocol)])
 
 
 def read_back(channel: Channel, wanted: Wanted) -> None:
@@ -193,7 +193,7 @@ def read_back(channel: Channel, wanted: Wanted) -> None:
         raise Refused(["the routes are not as they were left a moment ago: something else on this host changes them"])
 
 
-def _roll_back(change: Change, protocol: int) -> str:
+def roll_back(change: Change, protocol: int) -> str:
     """Return our routes to what was observed, from whatever they are now; says how that went."""
     ours = {key: value for key, value in change.host.routes if value.protocol == protocol}
     ours.update({key: old for key, (old, _new) in change.plan.replace.items()})

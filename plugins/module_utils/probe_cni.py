@@ -19,7 +19,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.weft.podnet.plugins.module_utils import tools
+from ansible_collections.weft.podnet.plugins.module_utils import files, tools
 
 CONF_DIR = Path("/etc/cni/net.d")
 BIN_PATH = "/opt/cni/bin:/usr/lib/cni:/usr/libexec/cni"
@@ -36,7 +36,7 @@ def configurations() -> list[Path]:
 def current(container: str) -> dict[str, Any]:
     """What libcni would have cached about ``container``, from the configuration in use now: no result."""
     paths = configurations()
-    config = paths[0].read_bytes() if paths else b""
+    config = (files.read_bytes(paths[0]) if paths else None) or b""
     return {"containerId": container, "config": base64.b64encode(config).decode()}
 
 
@@ -45,7 +45,7 @@ def cached(container_prefix: str) -> list[tuple[Path, dict[str, Any]]]:
     found = []
     for path in sorted((STATE_DIR / "results").glob(f"*-{container_prefix}*")):
         try:
-            entry = json.loads(path.read_text(encoding="utf-8"))
+            entry = json.loads(files.read_text(path) or "")
         except (OSError, ValueError):
             continue
         if str(entry.get("containerId", "")).startswith(container_prefix):
@@ -135,7 +135,7 @@ def release_leases(container_prefix: str) -> list[Path]:
     networks = STATE_DIR / "networks"
     for path in sorted(networks.glob("*/*")) if networks.is_dir() else []:
         try:
-            owner = path.read_bytes() if path.is_file() else b""
+            owner = (files.read_bytes(path) if path.is_file() else None) or b""
         except OSError:
             continue
         if (

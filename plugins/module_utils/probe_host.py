@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.weft.podnet.plugins.module_utils import tools
+from ansible_collections.weft.podnet.plugins.module_utils import files, tools
 from ansible_collections.weft.podnet.plugins.module_utils.netlink import link, route, wire
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError
 
@@ -76,7 +76,7 @@ def diagnose(addresses: Iterable[str], firewall: bool) -> dict[str, Any]:
         for name, paths in (("forwarding", FORWARDING), ("bridge_calls", BRIDGE_CALLS)):
             path = Path(paths[version])
             if path.exists():
-                found[name][key] = path.read_text(encoding="ascii").strip() != "0"
+                found[name][key] = (files.read_text(path) or "").strip() != "0"
         policy = _forward_policy("iptables" if version == 4 else "ip6tables") if firewall else ""
         if policy:
             found["forward_policy"][key] = policy

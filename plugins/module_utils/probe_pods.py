@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils import probe_agent, probe_cni, tools
+from ansible_collections.weft.podnet.plugins.module_utils import files, probe_agent, probe_cni, tools
 
 NAMESPACE = "weft-podnet-verify"
 HOME = Path("/run/weft-podnet/verify")
@@ -186,7 +186,7 @@ def start(socket: str, number: int, port: int, mounts: list[str]) -> Pod:
     deadline = time.monotonic() + READY_TIMEOUT
     while not Path(pod.socket).is_socket():
         if time.monotonic() > deadline or _stopped(pod):
-            said = log.read_text(encoding="utf-8", errors="replace")[-LOG_TAIL:].strip() if log.exists() else ""
+            said = (files.read_text(log) or "")[-LOG_TAIL:].strip()
             raise ProbeError(f"the process in probe pod {pod.name} does not run: {said or 'it says nothing'}")
         time.sleep(0.02)
     return pod
@@ -194,7 +194,7 @@ def start(socket: str, number: int, port: int, mounts: list[str]) -> Pod:
 
 def _stopped(pod: Pod) -> bool:
     try:
-        return not Path("/proc", (pod.folder / "pid").read_text(encoding="ascii").strip()).exists()
+        return not Path("/proc", (files.read_text(pod.folder / "pid") or "0").strip()).exists()
     except OSError:
         return True
 
@@ -212,7 +212,7 @@ def ours() -> list[Pod]:
     """The pods that stand on this host, by number."""
     found = []
     for path in HOME.glob("p*/identity"):
-        found.append(Pod(path.parent.name.split("-")[0], path.read_text(encoding="ascii")))
+        found.append(Pod(path.parent.name.split("-")[0], files.read_text(path) or ""))
     return sorted(found, key=lambda pod: int(pod.name[1:]))
 
 
@@ -265,5 +265,5 @@ def touch_run(run: str) -> None:
 def current_run() -> tuple[str, float]:
     """The run whose pods stand here and the seconds since it was last heard of; ("", 0) for none."""
     with contextlib.suppress(OSError):
-        return RUN_FILE.read_text(encoding="ascii"), max(0.0, time.time() - RUN_FILE.stat().st_mtime)
+        return files.read_text(RUN_FILE) or "", max(0.0, time.time() - RUN_FILE.stat().st_mtime)
     return "", 0.0

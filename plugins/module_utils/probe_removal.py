@@ -13,7 +13,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from ansible_collections.weft.podnet.plugins.module_utils import probe_cni, tools
+from ansible_collections.weft.podnet.plugins.module_utils import files, probe_cni, tools
 from ansible_collections.weft.podnet.plugins.module_utils.probe_pods import (
     CNI_PREFIX,
     CTR_TIMEOUT,
@@ -84,7 +84,7 @@ def remove_all(socket: str) -> list[str]:
 
 def _mounted(folder: Path) -> list[str]:
     """The mount points inside ``folder``."""
-    table = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="surrogateescape")
+    table = files.read_text("/proc/self/mounts") or ""
     points = (line.split()[1] for line in table.splitlines())
     return [point for point in points if folder in Path(point).parents]
 

@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from ansible_collections.weft.podnet.plugins.module_utils import files
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 
 # What reading a damaged archive raises.
@@ -27,6 +28,7 @@ UNREADABLE = (OSError, tarfile.TarError, EOFError, ValueError, zlib.error)
 
 def sha256_of(path: str | Path) -> str:
     """The hexadecimal SHA-256 of a file. Raises OSError."""
+    files.require_regular(path)
     digest = hashlib.sha256()
     with Path(path).open("rb") as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
@@ -48,6 +50,7 @@ def check_archive(archive: str | Path, members: Iterable[str] = (), sha256: str 
     try:
         if sha256:
             _check_sha256(archive, sha256)
+        files.require_regular(archive)
         with tarfile.open(archive) as content:
             found = _checked(archive, content, members)
             # The end of the compressed stream, with its checksum, lies behind the end of the archive.

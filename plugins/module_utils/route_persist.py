@@ -99,12 +99,12 @@ class Kept(NamedTuple):
         """The batch file; empty where nothing is kept."""
         return next(iter(self.bundle.files)) if self.present else ""
 
-    def apply(self, run: persist.Run) -> None:
+    def prepare(self, staged: persist.Staged) -> None:
         """Raises PersistError."""
-        if self.present:
-            persist.apply(self.bundle, run, self.difference, wait=False)
-        else:
-            persist.remove(self.bundle, run)
+        if self.difference and self.present:
+            staged.put(self.bundle, self.difference, wait=False)
+        elif self.difference:
+            staged.take(self.bundle)
 
 
 def plan(change: Change, wanted: Wanted, keep: bool, run: persist.Run, ip: str) -> Kept:
@@ -153,7 +153,7 @@ def bundle(entries: Iterable[Entry], protocol: int, ip: str = "ip") -> persist.B
 def read(protocol: int) -> dict[tuple[str, int, int], Entry]:
     """The entries of the host's batch file by (dst, table, metric); lines that are not ours to read are dropped."""
     found = {}
-    for line in (files.read_text(batch_path(protocol)) or "").splitlines():
+    for line in (files.read_text(batch_path(protocol), files.BATCH_LIMIT) or "").splitlines():
         words = line.split()
         if words[:2] != ["route", "add"] or len(words) % 2 == 0:
             continue

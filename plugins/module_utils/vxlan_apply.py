@@ -57,6 +57,11 @@ def apply(channel: Channel, change: vxlan_host.Change, wanted: Wanted, objects: 
         raise Refused(problems, [_roll_back(change, wanted, objects)])
 
 
+def undo(change: vxlan_host.Change, wanted: Wanted) -> str:
+    """Take an applied change back; says how that went."""
+    return _roll_back(change, vxlan_host.of_device(wanted, change.host.found), True)
+
+
 def _lost(change: vxlan_host.Change, wanted: Wanted, before: way_back.Ways) -> list[str]:
     """The protected addresses that this run has made to be reached otherwise. A device made anew has a new number."""
     old = change.host.found.number if change.host.found else 0

@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+from ansible_collections.weft.podnet.plugins.module_utils import files
+
 # flanneld's own default (its option -net-config-path).
 NET_CONF = "/etc/kube-flannel/net-conf.json"
 
@@ -30,7 +32,7 @@ def running(proc: str = "/proc") -> list[Daemon]:
     for comm in Path(proc).glob("[0-9]*/comm"):
         process = comm.parent
         try:
-            if comm.read_bytes() != b"flanneld\n" or (process / "ns" / "net").readlink() != ours:
+            if files.read_bytes(comm) != b"flanneld\n" or (process / "ns" / "net").readlink() != ours:
                 continue
         except OSError:
             # It has ended meanwhile.
@@ -47,13 +49,13 @@ def running(proc: str = "/proc") -> list[Daemon]:
 
 
 def _backend(process: Path) -> dict[str, object]:
-    words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+    words = (files.read_text(process / "cmdline") or "").split("\0")
     path = NET_CONF
     for word, following in zip(words, [*words[1:], ""]):
         name, equals, value = word.lstrip("-").partition("=")
         if word.startswith("-") and name == "net-config-path":
             path = value if equals else following
     # As the process sees it: it may live in a container of its own.
-    text = (process / "root" / path.lstrip("/")).read_text(encoding="utf-8")
+    text = files.read_text(process / "root" / path.lstrip("/")) or ""
     conf = {key.lower(): value for key, value in json.loads(text).items()}
     return {key.lower(): value for key, value in conf.get("backend", {}).items()}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ansible_collections.weft.podnet.plugins.module_utils import (
+    files,
     networks,
     vxlan_flanneld,
     vxlan_mesh,
@@ -115,7 +116,7 @@ def accept_ra_path(device: str) -> Path:
 
 def accept_ra(device: str) -> str | None:
     try:
-        return accept_ra_path(device).read_text(encoding="ascii").strip()
+        return (files.read_text(accept_ra_path(device)) or "").strip() or None
     except OSError:
         return None
 

@@ -10,7 +10,7 @@ here too. Nothing of ours is resident.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -53,33 +53,43 @@ class Kept(NamedTuple):
         return batch_path(self.device, "ip") if self.present else ""
 
     @contextlib.contextmanager
-    def around(self, run: persist.Run, change: Change) -> Iterator[None]:
+    def around(self, run: persist.Run, change: Change, undo: Callable[[], str]) -> Iterator[None]:
         """Bring the files up to date around the kernel's change, the body. Raises PersistError.
 
-        Others are told to keep off before the device is made, and while it changes the unit rests: it would answer
-        by replaying what stood there before. If the body fails, the files stay as they are and the unit goes on.
+        All are prepared first. Others are told to keep off before the device is made, and while it changes the unit
+        rests: it would answer by replaying what stood there before. If the body fails, or the files after it, then
+        ``undo`` the kernel's change (which says how that went); files and units are as they were.
         """
         data, hands_off, unit = self.bundles
-        if self.present and self.differences[1]:
-            persist.apply(hands_off, run, self.differences[1])
-            for daemon in ("systemd-networkd", "NetworkManager"):
-                # Each reads its files anew; where one doesn't run, systemctl says so and there is nobody to tell.
-                run(["systemctl", "reload", f"{daemon}.service"])
         name = boot_units.of_mesh(self.device)
         rests = change.host.state.device != change.target.device and boot_units.has_mesh(self.device)
-        if rests:
-            run(["systemctl", "stop", name])
-        try:
-            yield
+        with persist.Staged(run) as early, persist.Staged(run) as late:
             if self.present:
-                persist.apply(data, run, self.differences[0])
-                persist.apply(unit, run, self.differences[2], wait=False)
+                early.put(hands_off, self.differences[1])
+                late.put(data, self.differences[0])
+                late.put(unit, self.differences[2], wait=False)
             else:
                 for bundle in (unit, data, hands_off):
-                    persist.remove(bundle, run)
-        finally:
-            if rests and boot_units.has_mesh(self.device):
-                run(["systemctl", "start", "--no-block", name])
+                    late.take(bundle)
+            if self.present and self.differences[1]:
+                early.commit()
+                _read_again(run)
+            if rests:
+                run(["systemctl", "stop", name])
+            try:
+                yield
+                try:
+                    late.commit()
+                except persist.PersistError as error:
+                    raise persist.PersistError(f"{error}; {undo()}" if change.changed else str(error)) from error
+            except BaseException:
+                if self.present and self.differences[1]:
+                    early.restore()
+                    _read_again(run)
+                raise
+            finally:
+                if rests and boot_units.has_mesh(self.device):
+                    run(["systemctl", "start", "--no-block", name])
 
     def as_diff(self) -> list[dict[str, str]]:
         """Ansible's ``diff``. Of the batch files, only the lines that differ."""
@@ -88,6 +98,12 @@ class Kept(NamedTuple):
             before, after = entry["before"].splitlines(), entry["after"].splitlines()
             entries.append({**entry, "before": _unlike(before, after), "after": _unlike(after, before)})
         return entries
+
+
+def _read_again(run: persist.Run) -> None:
+    """Let the daemons of the network read their files; where one doesn't run, systemctl says so and that is all."""
+    for daemon in ("systemd-networkd", "NetworkManager"):
+        run(["systemctl", "reload", f"{daemon}.service"])
 
 
 def _unlike(lines: list[str], others: list[str]) -> str:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
+from ansible_collections.weft.podnet.plugins.module_utils import files
 from ansible_collections.weft.podnet.plugins.module_utils.netlink import link, route
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError
 from ansible_collections.weft.podnet.plugins.module_utils.networks import Address, Network
@@ -123,9 +123,9 @@ def ssh_peer(start: int | None = None) -> Address | None:
     pid = os.getpid() if start is None else start
     while pid > 1:
         try:
-            environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            environ = (files.read_bytes(f"/proc/{pid}/environ") or b"").split(b"\0")
             # "pid (comm) state ppid ...": comm may hold spaces and brackets, so read from the last bracket on.
-            parent = int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+            parent = int((files.read_text(f"/proc/{pid}/stat") or "").rpartition(")")[2].split()[1])
         except (OSError, ValueError, IndexError):
             return None
         for entry in environ:

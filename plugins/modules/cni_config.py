@@ -228,8 +228,6 @@ backup_file:
 import contextlib
 from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.weft.podnet.plugins.module_utils import (
     cni,
     cni_apply,
@@ -240,6 +238,7 @@ from ansible_collections.weft.podnet.plugins.module_utils import (
     tools,
 )
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import NetlinkError
+from ansible_collections.weft.podnet.plugins.module_utils.output import Module
 
 
 def argument_spec():
@@ -313,7 +312,7 @@ def run(module):
 
 
 def main():
-    module = AnsibleModule(
+    module = Module(
         argument_spec=argument_spec(),
         required_if=[("state", "present", ["config"])],
         supports_check_mode=True,
@@ -326,7 +325,7 @@ def main():
                 stack.enter_context(lock.hold("cni"))
             run(module)
         except (OSError, NetlinkError, lock.LockError, cni_apply.ChangeError) as error:
-            module.fail_json(msg=f"{module.params['name']}: {error}")
+            module.refuse(error, module.params["name"])
 
 
 if __name__ == "__main__":

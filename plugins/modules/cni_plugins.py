@@ -73,15 +73,14 @@ foreign:
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.weft.podnet.plugins.module_utils import plugin_links, release_archive, tools
+from ansible_collections.weft.podnet.plugins.module_utils.output import Module
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 
 PACKAGE = "containernetworking-plugins"
 
 
-def source(module: AnsibleModule) -> Path | None:
+def source(module: Module) -> Path | None:
     """The folder to link to; None while a dry run's package or archive is not there yet. Raises Refused."""
     options = module.params
     if options["archive"]:
@@ -103,7 +102,7 @@ def source(module: AnsibleModule) -> Path | None:
     )
 
 
-def run(module: AnsibleModule) -> dict[str, Any]:
+def run(module: Module) -> dict[str, Any]:
     bin_dir = Path(module.params["bin_dir"])
     present = module.params["state"] == "present"
     folder = source(module) if present else None
@@ -131,7 +130,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "bin_dir": {"type": "path", "default": "/opt/cni/bin"},
             "source": {"type": "path"},
@@ -147,10 +146,8 @@ def main() -> None:
     tools.begin(module)
     try:
         result = run(module)
-    except Refused as refused:
-        module.fail_json(msg=str(refused), problems=refused.problems)
-    except OSError as error:
-        module.fail_json(msg=f"{error.filename}: {error.strerror}")
+    except (Refused, OSError) as error:
+        module.refuse(error)
     module.exit_json(**result)
 
 

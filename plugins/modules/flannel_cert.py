@@ -256,9 +256,8 @@ certificates:
 import contextlib
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.weft.podnet.plugins.module_utils import lock, pki_job, pki_keys, pki_run, tools
+from ansible_collections.weft.podnet.plugins.module_utils.output import Module
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 
 REQUEST: dict[str, Any] = {
@@ -295,7 +294,7 @@ ARGUMENTS: dict[str, Any] = {
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec=ARGUMENTS,
         required_if=[("state", "signed", ["requests"]), ("state", "installed", ["certificate_content"])],
         supports_check_mode=True,
@@ -309,12 +308,8 @@ def main() -> None:
         # Neither a dry run nor signing writes anything.
         with contextlib.nullcontext() if module.check_mode or state == "signed" else lock.hold("flannel-cert"):
             result = pki_run.run(state, job)
-    except Refused as refused:
-        module.fail_json(msg=str(refused), problems=refused.problems)
-    except lock.LockError as error:
-        module.fail_json(msg=str(error))
-    except OSError as error:
-        module.fail_json(msg=f"{error.filename}: {error.strerror}")
+    except (Refused, lock.LockError, OSError) as error:
+        module.refuse(error)
     for warning in result.pop("warnings"):
         module.warn(warning)
     module.exit_json(**result)

@@ -134,8 +134,6 @@ import contextlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.weft.podnet.plugins.module_utils import (
     files,
     kubeconfig,
@@ -146,6 +144,7 @@ from ansible_collections.weft.podnet.plugins.module_utils import (
     pki_keys,
     tools,
 )
+from ansible_collections.weft.podnet.plugins.module_utils.output import Module
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 
 ARGUMENTS: dict[str, Any] = {
@@ -231,7 +230,7 @@ def wish(params: dict[str, Any], check_mode: bool) -> tuple[kubeconfig.Kubeconfi
     return config, pki_certs.facts(client[0] if client else None)
 
 
-def run(module: AnsibleModule, attributes: pki_files.Attributes) -> dict[str, Any]:
+def run(module: Module, attributes: pki_files.Attributes) -> dict[str, Any]:
     """Observe, plan, apply unless in check mode; returns the module's result."""
     path = Path(module.params["path"])
     found = pki_files.read(path)
@@ -264,7 +263,7 @@ def run(module: AnsibleModule, attributes: pki_files.Attributes) -> dict[str, An
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec=ARGUMENTS,
         required_if=[("state", "present", ["server"])],
         required_together=[("client_certificate_content", "client_key_content")],
@@ -281,12 +280,8 @@ def main() -> None:
         # The lock of flannel_cert: certificate and key have to be read as a pair.
         with contextlib.nullcontext() if module.check_mode else lock.hold("flannel-cert"):
             result = run(module, attributes)
-    except Refused as refused:
-        module.fail_json(msg=str(refused), problems=refused.problems)
-    except lock.LockError as error:
-        module.fail_json(msg=str(error))
-    except OSError as error:
-        module.fail_json(msg=f"{error.filename}: {error.strerror}")
+    except (Refused, lock.LockError, OSError) as error:
+        module.refuse(error)
     module.exit_json(**result)
 
 

@@ -197,8 +197,6 @@ diff:
 
 import contextlib
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.weft.podnet.plugins.module_utils import (
     flannel_absent,
     flannel_change,
@@ -207,11 +205,12 @@ from ansible_collections.weft.podnet.plugins.module_utils import (
     persist,
     tools,
 )
+from ansible_collections.weft.podnet.plugins.module_utils.output import Module
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=flannel_unit.ARGUMENT_SPEC, supports_check_mode=True)
+    module = Module(argument_spec=flannel_unit.ARGUMENT_SPEC, supports_check_mode=True)
     tools.begin(module)
     converge = flannel_change.present if module.params["state"] == "present" else flannel_absent.absent
     try:
@@ -223,10 +222,8 @@ def main() -> None:
         # A lock file is a trace too, and check mode leaves none.
         with contextlib.nullcontext() if module.check_mode else lock.hold("flannel"):
             result = converge(module.params, module.check_mode, module.run_command, tools.find)
-    except Refused as refused:
-        module.fail_json(msg=str(refused), problems=refused.problems)
-    except (lock.LockError, OSError, ValueError, KeyError) as error:
-        module.fail_json(msg=f"flannel_service: {error}")
+    except (Refused, lock.LockError, OSError, ValueError, KeyError) as error:
+        module.refuse(error)
     for warning in result.pop("warnings", []):
         module.warn(warning)
     module.exit_json(**result)

@@ -62,14 +62,13 @@ differed:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.weft.podnet.plugins.module_utils import kernel, tools
+from ansible_collections.weft.podnet.plugins.module_utils.output import Module
 from ansible_collections.weft.podnet.plugins.module_utils.persist import PersistError
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 
 
-def run(module: AnsibleModule) -> dict[str, Any]:
+def run(module: Module) -> dict[str, Any]:
     options = module.params
     problems = kernel.problems(options["modules"], options["sysctls"])
     if problems:
@@ -85,7 +84,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "modules": {"type": "list", "elements": "str", "default": []},
             "sysctls": {"type": "dict", "default": {}},
@@ -96,10 +95,8 @@ def main() -> None:
     tools.begin(module)
     try:
         result = run(module)
-    except Refused as refused:
-        module.fail_json(msg=str(refused), problems=refused.problems)
-    except (OSError, PersistError) as error:
-        module.fail_json(msg=str(error))
+    except (Refused, PersistError, OSError) as error:
+        module.refuse(error)
     module.exit_json(**result)
 
 

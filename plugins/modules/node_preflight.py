@@ -145,13 +145,12 @@ problems:
   elements: str
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.weft.podnet.plugins.module_utils import boot_units, files, persist, preflight, tools
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import NetlinkError
+from ansible_collections.weft.podnet.plugins.module_utils.output import Module
 
 
-def examine(module: AnsibleModule) -> tuple[list[str], list[str]]:
+def examine(module: Module) -> tuple[list[str], list[str]]:
     """(problems, packages to install)."""
     options = module.params
     problems = []
@@ -189,7 +188,7 @@ def examine(module: AnsibleModule) -> tuple[list[str], list[str]]:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "node_ips": {"type": "list", "elements": "str", "default": []},
             "pod_subnets": {"type": "list", "elements": "str", "default": []},
@@ -225,6 +224,8 @@ def main() -> None:
     tools.begin(module, changes=False)
     try:
         problems, packages = examine(module)
+    except OSError as error:
+        problems, packages = [str(files.explained(error))], []
     except NetlinkError as error:
         problems, packages = [f"the kernel's addresses and routes can't be read: {error}"], []
     if problems:

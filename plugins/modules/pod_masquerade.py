@@ -119,16 +119,15 @@ diff:
   returned: success
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.weft.podnet.plugins.module_utils import lock, masquerade, persist, tools
 from ansible_collections.weft.podnet.plugins.module_utils.masquerade_host import MasqueradeError
 from ansible_collections.weft.podnet.plugins.module_utils.masquerade_run import converge
+from ansible_collections.weft.podnet.plugins.module_utils.output import Module
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=masquerade.ARGUMENT_SPEC, supports_check_mode=True)
+    module = Module(argument_spec=masquerade.ARGUMENT_SPEC, supports_check_mode=True)
     tools.begin(module)
     try:
         result = converge(
@@ -139,8 +138,8 @@ def main() -> None:
             module.run_command,
             tools.find,
         )
-    except (Refused, MasqueradeError, persist.PersistError, lock.LockError) as error:
-        module.fail_json(msg=str(error))
+    except (Refused, MasqueradeError, persist.PersistError, lock.LockError, OSError) as error:
+        module.refuse(error)
     module.exit_json(**result)
 
 

@@ -203,9 +203,8 @@ would:
   sample: [make 2 probe pods]
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.weft.podnet.plugins.module_utils import lock, probe_pods, probe_run, tools
+from ansible_collections.weft.podnet.plugins.module_utils.output import Module
 from ansible_collections.weft.podnet.plugins.module_utils.probe_pods import ProbeError
 
 
@@ -217,7 +216,7 @@ def main() -> None:
         "address": {"type": "str", "required": True},
         "port": {"type": "int", "required": True},
     }
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "state": {"type": "str", "choices": ["started", "probed", "absent"], "required": True},
             "run": {"type": "str"},
@@ -240,7 +239,7 @@ def main() -> None:
     try:
         result = act(module.params, module.check_mode)
     except (ProbeError, lock.LockError, OSError) as error:
-        module.fail_json(msg=str(error))
+        module.refuse(error)
     for problem in result.pop("problems", []):
         module.warn(f"left by an earlier verification: {problem}")
     module.exit_json(changed=False, **result)

@@ -130,8 +130,6 @@ persisted:
 import contextlib
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.weft.podnet.plugins.module_utils import (
     lock,
     persist,
@@ -141,11 +139,12 @@ from ansible_collections.weft.podnet.plugins.module_utils import (
     tools,
 )
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError
+from ansible_collections.weft.podnet.plugins.module_utils.output import Module
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-from ansible_collections.weft.podnet.plugins.module_utils.route_spec import ARGUMENTS, check
+from ansible_collections.weft.podnet.plugins.module_utils.route_spec import ARGUMENTS, Wanted, check
 
 
-def run(module: AnsibleModule) -> dict[str, Any]:
+def run(module: Module) -> dict[str, Any]:
     """Observe, plan, apply unless in check mode; returns the module's result."""
     options = module.params
     wanted = check(options)
@@ -153,11 +152,12 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         host = pod_routes.observe(channel, wanted)
         change = pod_routes.decide(channel, host, wanted)
         kept = route_persist.plan(change, wanted, options["persist"], module.run_command, tools.find("ip") or "ip")
-        if change.plan.changed and not module.check_mode:
-            pod_routes.apply(channel, change, wanted.protocol)
-            pod_routes.read_back(channel, wanted)
-    if kept.difference and not module.check_mode:
-        kept.apply(module.run_command)
+        if not module.check_mode:
+            with persist.Staged(module.run_command) as staged:
+                kept.prepare(staged)
+                if change.plan.changed:
+                    pod_routes.apply(channel, change, wanted.protocol)
+                commit(channel, change, staged, wanted)
     routes_diff = {"before_header": "routes", "after_header": "routes", **reconcile.diff(change.plan, change.line)}
     return {
         "changed": change.plan.changed or bool(kept.difference),
@@ -169,15 +169,27 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     }
 
 
+def commit(channel: Channel, change: pod_routes.Change, staged: persist.Staged, wanted: Wanted) -> None:
+    """The kernel has the routes: let the next boot have them too, or take them back. Raises Refused, PersistError."""
+    try:
+        if change.plan.changed:
+            pod_routes.read_back(channel, wanted)
+        staged.commit()
+    except (Refused, NetlinkError, persist.PersistError) as error:
+        if not change.plan.changed:
+            raise
+        raise Refused([str(error), pod_routes.roll_back(change, wanted.protocol)]) from error
+
+
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = Module(argument_spec=ARGUMENTS, supports_check_mode=True)
     tools.begin(module)
     try:
         # A dry run writes nothing, so it waits for nobody.
         with contextlib.nullcontext() if module.check_mode else lock.hold("routes"):
             result = run(module)
-    except (Refused, NetlinkError, persist.PersistError, lock.LockError) as error:
-        module.fail_json(msg=str(error))
+    except (Refused, NetlinkError, persist.PersistError, lock.LockError, OSError) as error:
+        module.refuse(error)
     module.exit_json(**result)
 
 

@@ -130,9 +130,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.weft.podnet.plugins.module_utils import lock, release_archive, releases, tools
+from ansible_collections.weft.podnet.plugins.module_utils.output import Module
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 
 ARGUMENTS: dict[str, Any] = {
@@ -174,7 +173,7 @@ def check(options: dict[str, Any]) -> dict[str, str]:
     return destinations
 
 
-def present(module: AnsibleModule, store: releases.Store, release: str, binaries: dict[str, str]) -> dict[str, Any]:
+def present(module: Module, store: releases.Store, release: str, binaries: dict[str, str]) -> dict[str, Any]:
     previous = store.previous if release == store.current else store.current or store.previous
     previous = "" if previous == release else previous
     change = releases.plan(store, release, previous, binaries, module.params["adopt"])
@@ -183,7 +182,7 @@ def present(module: AnsibleModule, store: releases.Store, release: str, binaries
     return switched(module, store, change)
 
 
-def bring(module: AnsibleModule, folder: Path, binaries: dict[str, str]) -> bool:
+def bring(module: Module, folder: Path, binaries: dict[str, str]) -> bool:
     """Have the release unpacked, or in a dry run looked at; False where its archive is needed for that."""
     archive, sha256 = module.params["archive"], module.params["sha256"]
     if folder.is_dir():
@@ -197,7 +196,7 @@ def bring(module: AnsibleModule, folder: Path, binaries: dict[str, str]) -> bool
     return True
 
 
-def unpacked(module: AnsibleModule, store: releases.Store, release: str, binaries: dict[str, str]) -> dict[str, Any]:
+def unpacked(module: Module, store: releases.Store, release: str, binaries: dict[str, str]) -> dict[str, Any]:
     used = {Path(item).resolve().parent for item in binaries if Path(item).is_symlink()}
     in_use = next((folder.name for folder in used if folder.parent == store.folder.resolve()), "")
     before = store.path_of(release) if (store.folder / release).is_dir() else ""
@@ -214,7 +213,7 @@ def unpacked(module: AnsibleModule, store: releases.Store, release: str, binarie
     }
 
 
-def switch_back(module: AnsibleModule, store: releases.Store, release: str, binaries: dict[str, str]) -> dict[str, Any]:
+def switch_back(module: Module, store: releases.Store, release: str, binaries: dict[str, str]) -> dict[str, Any]:
     if release and store.current != release:
         return result(store, releases.Change(*store[1:], [], [], [], False), changed=False)
     if not store.previous:
@@ -225,7 +224,7 @@ def switch_back(module: AnsibleModule, store: releases.Store, release: str, bina
     return switched(module, store, releases.plan(store, store.previous, "", binaries, adopt=False))
 
 
-def absent(module: AnsibleModule, store: releases.Store, binaries: dict[str, str]) -> dict[str, Any]:
+def absent(module: Module, store: releases.Store, binaries: dict[str, str]) -> dict[str, Any]:
     ours = {item: member for item, member in binaries.items() if store.is_ours(item)}
     store = store._replace(destinations={**ours, **store.destinations})
     change = releases.plan(store, "", "", {}, adopt=False)
@@ -236,7 +235,7 @@ def absent(module: AnsibleModule, store: releases.Store, binaries: dict[str, str
     return outcome
 
 
-def switched(module: AnsibleModule, store: releases.Store, change: releases.Change) -> dict[str, Any]:
+def switched(module: Module, store: releases.Store, change: releases.Change) -> dict[str, Any]:
     outcome = result(store, change, change.changed)
     if module.check_mode:
         return outcome
@@ -265,7 +264,7 @@ def result(
     }
 
 
-def run(module: AnsibleModule) -> dict[str, Any]:
+def run(module: Module) -> dict[str, Any]:
     options = module.params
     binaries = check(options)
     store = releases.observe(Path(options["base_dir"]) / options["name"])
@@ -280,7 +279,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec=ARGUMENTS,
         required_together=[("version", "sha256")],
         required_if=[("state", state, ("version", "sha256", "binaries")) for state in ("present", "unpacked")],
@@ -291,10 +290,8 @@ def main() -> None:
         # A dry run writes nothing, so it waits for nobody.
         with contextlib.nullcontext() if module.check_mode else lock.hold(f"release-{module.params['name']}"):
             outcome = run(module)
-    except (Refused, lock.LockError) as error:
-        module.fail_json(msg=str(error), problems=getattr(error, "problems", [str(error)]))
-    except OSError as error:
-        module.fail_json(msg=f"{error.filename}: {error.strerror}")
+    except (Refused, lock.LockError, OSError) as error:
+        module.refuse(error)
     module.exit_json(**outcome)
 
 

@@ -196,8 +196,6 @@ import gc
 import platform
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.weft.podnet.plugins.module_utils import (
     lock,
     persist,
@@ -208,18 +206,19 @@ from ansible_collections.weft.podnet.plugins.module_utils import (
     vxlan_persist,
 )
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError
+from ansible_collections.weft.podnet.plugins.module_utils.output import Module
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 from ansible_collections.weft.podnet.plugins.module_utils.vxlan_spec import ARGUMENTS, Wanted, check
 
 
-def run(module: AnsibleModule, wanted: Wanted) -> dict[str, Any]:
+def run(module: Module, wanted: Wanted) -> dict[str, Any]:
     """Observe, plan, apply unless in check mode; returns the module's result."""
     with Channel() as channel:
         host = vxlan_host.observe(channel, wanted)
         change = vxlan_host.decide(channel, host, wanted)
         kept = vxlan_persist.plan(change, wanted, module.params["persist"], module)
         if (change.changed or kept.difference) and not module.check_mode:
-            with kept.around(module.run_command, change):
+            with kept.around(module.run_command, change, lambda: vxlan_apply.undo(change, wanted)):
                 if change.changed:
                     vxlan_apply.apply(channel, change, wanted)
     text = vxlan_mesh.Text(wanted.name, host.names)
@@ -241,7 +240,7 @@ def run(module: AnsibleModule, wanted: Wanted) -> dict[str, Any]:
 def main() -> None:
     # Nothing here makes reference cycles, and looking for them among 100,000 objects takes a third of the time.
     gc.disable()
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = Module(argument_spec=ARGUMENTS, supports_check_mode=True)
     # The peers are not sent back: with 10,000 of them that takes longer than all the rest.
     said = {"module_args": {**module.params, "peers": "left out"}}
     tools.begin(module, invocation=said)
@@ -250,8 +249,8 @@ def main() -> None:
         # A dry run writes nothing, so it waits for nobody.
         with contextlib.nullcontext() if module.check_mode else lock.hold(f"vxlan-{wanted.name}"):
             result = run(module, wanted)
-    except (Refused, NetlinkError, persist.PersistError, lock.LockError) as error:
-        module.fail_json(msg=str(error), invocation=said)
+    except (Refused, NetlinkError, persist.PersistError, lock.LockError, OSError) as error:
+        module.refuse(error, invocation=said)
     module.exit_json(**result, invocation=said)
 
 

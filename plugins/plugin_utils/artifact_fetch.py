@@ -10,6 +10,7 @@ archive, or the ``digest`` that GitHub gives for it. Nothing is ever trusted bec
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import http.client
 import json
@@ -26,7 +27,7 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils import urls
 
-from ansible_collections.weft.podnet.plugins.module_utils import release_archive
+from ansible_collections.weft.podnet.plugins.module_utils import files, release_archive
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 from ansible_collections.weft.podnet.plugins.plugin_utils.artifacts import SHA256, Artifact
 
@@ -142,7 +143,10 @@ class _Publisher:
 
 def _read_beside(artifact: Artifact, path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        text = files.read_text(path, TEXT_LIMIT)
+        if text is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        return text
     except OSError as error:
         raise Refused([f"{path}: {error.strerror}; {artifact.name} has no SHA-256 then: {GIVE}"]) from error
 

@@ -32,14 +32,16 @@ def run_module(
     env: dict[str, str] | None = None,
     timeout: float = 60,
     root: bool = True,
+    within: int | None = None,
 ) -> dict[str, Any]:
     """The module's result, with ``failed`` always set and ``warnings`` as a list of texts.
 
     ``netns`` is the path of a network namespace (/run/netns/x, /proc/PID/ns/net) that the process enters first; ``env``
-    is added to the environment; without ``root`` the module runs as the user nobody. A module that ends without a JSON
+    is added to the environment; without ``root`` the module runs as the user nobody; ``within`` is
+    a process whose mounts the module sees. A module that ends without a JSON
     result raises AssertionError with what it printed.
     """
-    process = start_module(name, args, check, netns, diff, env, root)
+    process = start_module(name, args, check, netns, diff, env, root, within)
     try:
         return finish_module(process, timeout)
     finally:
@@ -55,14 +57,16 @@ def start_module(
     diff: bool = True,
     env: dict[str, str] | None = None,
     root: bool = True,
+    within: int | None = None,
 ) -> subprocess.Popen[str]:
     """The same, begun: for two at once, or to be killed."""
+    enter_mounts = ["nsenter", "-t", str(within), "-m", "--"] if within else []
     request = {"ANSIBLE_MODULE_ARGS": {**args, "_ansible_check_mode": check, "_ansible_diff": diff}}
     with tempfile.TemporaryFile("w+") as stdin:
         json.dump(request, stdin)
         stdin.seek(0)
         return subprocess.Popen(
-            [sys.executable, __file__, name, str(netns or ""), "root" if root else ""],
+            [*enter_mounts, sys.executable, __file__, name, str(netns or ""), "root" if root else ""],
             stdin=stdin,
             env={**os.environ, "PYTHONPATH": str(CHECKOUT / ".collections"), **(env or {})},
             stdout=subprocess.PIPE,

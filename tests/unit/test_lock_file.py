@@ -99,7 +99,7 @@ def test_a_mangled_file_is_explained(path: Path, text: str, pieces: list[str]) -
 
 
 def test_what_cannot_be_read_or_written_is_told(tmp_path: Path) -> None:
-    assert "Is a directory" in problems(tmp_path)[0]
+    assert "found a folder, expected a regular file" in problems(tmp_path)[0]
     file = tmp_path / "file"
     file.write_text("")
     with pytest.raises(Refused, match="can't be written"):
