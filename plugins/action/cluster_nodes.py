@@ -8,7 +8,8 @@ It calls the reading module itself: as a registered result, a thousand Nodes wou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -35,7 +36,7 @@ class ActionModule(ActionBase):
         arguments = {"kind": "Node", "api_version": "v1", "kubeconfig": args["kubeconfig"], "hidden_fields": HIDDEN}
         try:
             api = api_nodes.summary(api_call.call(self, "k8s_info", arguments, variables)["resources"])
-            warnings = _update(variables.get("inventory_dir"), api) if args["update_plan"] else []
+            warnings = _update(variables["ansible_inventory_sources"], api) if args["update_plan"] else []
         except Refused as refused:
             missing = isinstance(refused, api_call.ClientMissing)
             failure = {"failed": True, "msg": str(refused), "problems": refused.problems, "client_missing": missing}
@@ -43,13 +44,9 @@ class ActionModule(ActionBase):
         return {**result, "count": len(api), "not_ready": api_nodes.not_ready(api), "warnings": warnings}
 
 
-def _update(inventory_dir: str | None, api: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Hold the plan against the Nodes and complete it. Returns warnings. Raises Refused."""
-    file = plan_file.path(inventory_dir)
-    try:
-        plan = plan_file.read(file)
-    except (OSError, ValueError) as error:
-        raise Refused([f"{file}: there is no plan; run weft.podnet.cluster_plan first ({error})"]) from error
+def _update(sources: Sequence[str], api: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Compare the plan with the Nodes and complete it. Returns warnings. Raises Refused."""
+    plan = _plan(sources)
     findings = api_nodes.check(plan, api)
     problems = list(findings.problems)
     peers: list[dict[str, str]] = []
@@ -59,9 +56,15 @@ def _update(inventory_dir: str | None, api: Mapping[str, Mapping[str, Any]]) -> 
         problems += more
     if problems:
         raise Refused(problems)
-    try:
-        for folder in {inventory_dir, *plan.get("inventory_dirs", [])}:
-            plan_file.write(folder, {**plan, "nodes": findings.nodes, "peers": peers})
-    except OSError as error:
-        raise Refused([f"{file}: can't be written ({error.strerror})"]) from error
+    plan_file.write(plan_file.run_file(), {**plan, "nodes": findings.nodes, "peers": peers})
     return findings.warnings
+
+
+def _plan(sources: Sequence[str]) -> dict[str, Any]:
+    """This run's plan; a run that only verifies completes the one that was applied last. Raises Refused."""
+    try:
+        return plan_file.read_run()
+    except Refused:
+        with contextlib.suppress(OSError, ValueError):
+            return plan_file.read(plan_file.applied_file(sources))
+        raise

@@ -21,19 +21,34 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        _spec, args = self.validate_argument_spec({"applied": {"type": "bool", "default": False}})
         try:
-            return {**result, **self._plan(task_vars or {})}
+            return {**result, **(self._applied(variables) if args["applied"] else self._plan(variables))}
         except Refused as refused:
             return {**result, **_failure(refused.problems)}
+
+    def _applied(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Keep the plan of this run for later verifications."""
+        if not self._task.check_mode:
+            plan = plan_file.read_run()
+            plan_file.write(plan_file.applied_file(task_vars["ansible_inventory_sources"]), plan)
+        return {"changed": False}
 
     def _plan(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         hostvars = task_vars["hostvars"]
         names = list(task_vars["groups"][groups.find(groups.WORKERS, task_vars["groups"], hostvars)])
+        facts = [line for name in names for line in inventory.check_facts(name, _facts(hostvars[name]))]
+        if facts:
+            raise Refused(facts)
         hosts = {name: inventory.typed(self._variables(hostvars[name])) for name in names}
         problems = [line for name in names for line in inventory.check_host(name, hosts[name])]
         values = inventory.common(inventory.cluster_names(), hosts, problems)
         control_planes = _control_planes(task_vars["groups"], hostvars, values, problems)
+        control_plane = next(iter(control_planes), "")
         problems += inventory.check_flannel(values, hosts)
+        signer = hostvars[control_plane] if control_plane else {}
+        problems += inventory.check_passphrase(hosts, control_plane, "podnet_ca_passphrase" in signer)
         if problems:
             raise Refused(inventory.folded(problems, names))
         path = lock_file.path(values["podnet_lock_file"], hosts[names[0]].get("inventory_dir"))
@@ -52,21 +67,23 @@ class ActionModule(ActionBase):
             if before != after and not self._task.check_mode:
                 lock_file.write(path, lock)
         vxlan = {key: values[f"podnet_vxlan_{key}"] for key in ("vni", "port", "direct_routing")}
+        common = set(inventory.cluster_names())
         plan = {
             "backend": settings.backend,
             "asks_api": not settings.allots,
-            "control_plane": next(iter(control_planes), ""),
+            "control_plane": control_plane,
             "control_planes": control_planes,
+            "api_server": values["podnet_api_server"] or f"https://{control_plane}:6443",
+            "lock_file": str(path),
             "pod_cidrs": settings.pod_cidrs,
             "vxlan": vxlan,
-            "nodes": nodes,
+            # What acts on the controller, the control plane or another worker reads these and never a worker's
+            # variables, which the facts that a compromised worker returns would override.
+            "settings": inventory.kept(values),
+            "nodes": [{**node, "settings": inventory.kept(_own(hosts[node["name"]], common))} for node in nodes],
         }
-        folders = {variables.get("inventory_dir") for variables in hosts.values()}
-        if not settings.allots:
-            # Whoever completes the plan by what the API says has to complete all of its copies.
-            plan["inventory_dirs"] = sorted(str(folder) for folder in folders if folder)
-        for folder in folders:
-            _write_plan(folder, plan)
+        plan_file.sweep()
+        plan_file.write(plan_file.run_file(), plan)
         return {
             "changed": before != after,
             "diff": {"before_header": str(path), "after_header": str(path), "before": before, "after": after},
@@ -100,8 +117,10 @@ def _failure(problems: Sequence[str]) -> dict[str, Any]:
     return {"failed": True, "changed": False, "msg": msg, "problems": "".join(f"{line}\n" for line in problems)}
 
 
-def _write_plan(inventory_dir: str | None, plan: dict[str, Any]) -> None:
-    try:
-        plan_file.write(inventory_dir, plan)
-    except OSError as error:
-        raise Refused([f"{plan_file.path(inventory_dir)}: can't be written ({error.strerror})"]) from error
+def _own(variables: dict[str, Any], common: set[str]) -> dict[str, Any]:
+    """The variables that are one worker's own affair."""
+    return {name: value for name, value in variables.items() if name.startswith("podnet_") and name not in common}
+
+
+def _facts(variables: Any) -> dict[str, Any]:
+    return dict(variables.get("ansible_facts") or {})

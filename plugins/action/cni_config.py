@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible.plugins.action import ActionBase
 
+from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 from ansible_collections.weft.podnet.plugins.plugin_utils.cni_schema import validate
+from ansible_collections.weft.podnet.plugins.plugin_utils.host_action import HostAction
 
 
 def _flag(value: Any) -> bool:
@@ -36,20 +36,13 @@ def check(args: dict[str, Any]) -> list[str]:
     return [f"{name}: {problem}" for problem in problems]
 
 
-class ActionModule(ActionBase):
+class ActionModule(HostAction):
     """C(weft.podnet.cni_config)."""
 
-    TRANSFERS_FILES = False
-    _supports_check_mode = True
-    _supports_diff = True
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result = super().run(tmp, task_vars)
+    def checked(self, variables: dict[str, Any]) -> None:
         try:
             problems = check(self._task.args)
         except RuntimeError as error:
-            raise AnsibleActionFail(str(error)) from error
+            problems = [str(error)]
         if problems:
-            raise AnsibleActionFail("\n".join(problems))
-        result.update(self._execute_module(task_vars=task_vars))
-        return result
+            raise Refused(problems)

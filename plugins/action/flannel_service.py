@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-
 from ansible_collections.weft.podnet.plugins.module_utils import flannel_unit
+from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 from ansible_collections.weft.podnet.plugins.plugin_utils import net_conf
+from ansible_collections.weft.podnet.plugins.plugin_utils.host_action import HostAction
 
 
 def check(args: dict[str, Any]) -> list[str]:
@@ -33,23 +32,17 @@ def without_secret(args: dict[str, Any]) -> dict[str, Any]:
     return {**args, "psk": backend["PSK"], "net_conf": {**args["net_conf"], "Backend": rest}}
 
 
-class ActionModule(ActionBase):
+class ActionModule(HostAction):
     """C(weft.podnet.flannel_service)."""
 
-    TRANSFERS_FILES = False
-    _supports_check_mode = True
-    _supports_diff = True
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result = super().run(tmp, task_vars)
+    def checked(self, variables: dict[str, Any]) -> dict[str, Any]:
         try:
             problems = check(self._task.args)
         except RuntimeError as error:
-            raise AnsibleActionFail(str(error)) from error
+            problems = [str(error)]
         if not problems:
             _validated, options = self.validate_argument_spec(argument_spec=flannel_unit.ARGUMENT_SPEC)
             problems = flannel_unit.problems(options)
         if problems:
-            return {**result, "failed": True, "changed": False, "msg": "\n".join(problems), "problems": problems}
-        args = without_secret(self._task.args)
-        return {**result, **self._execute_module(module_args=args, task_vars=task_vars)}
+            raise Refused(problems)
+        return without_secret(self._task.args)

@@ -1,25 +1,21 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""pod_route on the controller: the list is checked before any host is touched."""
+"""pod_route on the controller: the whole list is checked before any host is touched."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ansible.plugins.action import ActionBase
-
-from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 from ansible_collections.weft.podnet.plugins.module_utils.route_spec import ARGUMENTS, check
 from ansible_collections.weft.podnet.plugins.plugin_utils.arguments import converted
+from ansible_collections.weft.podnet.plugins.plugin_utils.host_action import HostAction
 
 
-class ActionModule(ActionBase):
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result = super().run(tmp, task_vars)
-        try:
-            args = converted(self._task.args, ARGUMENTS, "routes")
-            check(args)
-        except Refused as refused:
-            return {**result, "failed": True, "changed": False, "msg": str(refused), "problems": refused.problems}
-        return {**result, **self._execute_module(module_args=args, task_vars=task_vars)}
+class ActionModule(HostAction):
+    """C(weft.podnet.pod_route)."""
+
+    def checked(self, variables: dict[str, Any]) -> dict[str, Any]:
+        args = converted(self._task.args, ARGUMENTS, "routes")
+        check(args)
+        return args

@@ -111,7 +111,7 @@ def _checked(options: dict[str, Any]) -> tuple[list[artifacts.Artifact], dict[st
 
 def _source(options: dict[str, Any]) -> Source:
     url, release_base, api_base = ((options[name] or "").rstrip("/") for name in ("url", "release_base", "api_base"))
-    cache = Path(options["cache_dir"]) if options["cache_dir"] else plan_file.path(None).parent
+    cache = Path(options["cache_dir"]) if options["cache_dir"] else plan_file.cache()
     folder = str(Path(options["dir"]).absolute()) if options["dir"] else ""
     return Source(url, folder, release_base, api_base, cache.absolute(), options["timeout"])
 

@@ -10,26 +10,30 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.weft.podnet.plugins.plugin_utils import api_flannel, cni_schema, plan_file
+from ansible_collections.weft.podnet.plugins.plugin_utils import api_flannel, cni_schema, inventory, plan_file
 from ansible_collections.weft.podnet.plugins.plugin_utils import cluster as _cluster
 
 # What is as long as the cluster has nodes stays in the plan's file.
 LISTS = ("nodes", "peers")
 
 
-def plan(inventory_dir: str | None, needed: bool = True) -> dict[str, Any]:
-    """The plan that cluster_plan wrote for the inventory in this folder, its nodes left in the file.
+def plan(sources: Sequence[str] | str, needed: bool = True) -> dict[str, Any]:
+    """The plan of this run, its nodes left in the file.
 
-    Where there is none: an error, or an empty mapping if it is not ``needed``.
+    Where this run made none: an error, or, if it is not ``needed``, the plan that was applied last for the inventory of
+    these ``sources``, or an empty mapping.
     """
-    file = plan_file.path(inventory_dir)
-    try:
-        whole = plan_file.read(file)
-    except (OSError, ValueError) as error:
-        if not needed:
-            return {}
-        raise AnsibleFilterError(f"{file}: there is no plan; run weft.podnet.cluster_plan first ({error})") from error
-    return {**{key: value for key, value in whole.items() if key not in LISTS}, "file": str(file)}
+    file = plan_file.run_file()
+    for candidate in [file] if needed else [file, plan_file.applied_file(sources)]:
+        try:
+            whole = plan_file.read(candidate)
+        except (OSError, ValueError) as error:
+            problem = error
+        else:
+            return {**{key: value for key, value in whole.items() if key not in LISTS}, "file": str(candidate)}
+    if not needed:
+        return {}
+    raise AnsibleFilterError(f"{file}: this run has no plan; run weft.podnet.cluster_plan first ({problem})")
 
 
 def nodes(cluster: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -38,10 +42,10 @@ def nodes(cluster: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def node(cluster: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """This node's entry of the plan: name, node_ips, pod_subnets."""
+    """This node's entry of the plan: name, node_ips, pod_subnets, and ``settings``, its own variables with defaults."""
     for entry in plan_file.nodes(cluster):
         if entry["name"] == name:
-            return dict(entry)
+            return {**entry, "settings": {**inventory.worker_defaults(), **entry.get("settings", {})}}
     raise AnsibleFilterError(f"{name} is not among the workers of the plan; is it in the workers' group?")
 
 

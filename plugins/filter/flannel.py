@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.weft.podnet.plugins.plugin_utils import flannel
+from ansible_collections.weft.podnet.plugins.plugin_utils import flannel, plan_file
 from ansible_collections.weft.podnet.plugins.plugin_utils.artifacts import OTHER_NAMES
-from ansible_collections.weft.podnet.plugins.plugin_utils.inventory import default
 
 
 def net_conf(cluster: Mapping[str, Any], backend: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,25 +22,23 @@ def flanneld_underlay(cluster: Mapping[str, Any], node: Mapping[str, Any], iface
     return flannel.underlay(cluster["pod_cidrs"], node["node_ips"], iface)
 
 
-def csr_requests(hosts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What the control plane is to sign, from workers' variables: {name, csr, organizations} where one is due."""
-    return flannel.requests(hosts)
+def csr_requests(cluster: Mapping[str, Any], answers: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the control plane is to sign: {name, csr, organizations} for each worker whose certificate is due.
 
-
-def batches(hostvars: Mapping[str, Any], workers: Sequence[str] = ()) -> Any:
-    """How many workers change at a time, as a play's ``serial``: all of them, but with flannel what podnet_serial says.
-
-    A play's keywords are read before it has hosts, so the variables are those of the first worker.
+    ``answers`` is what flannel_cert (state=requested) returned, by worker. Only the request itself is taken from it;
+    the plan says whose certificate it is.
     """
-    if not rolls(hostvars, workers):
-        return "100%"
-    return (hostvars[workers[0]] if workers and hostvars else {}).get("podnet_serial", default("podnet_serial"))
+    return flannel.requests(plan_file.nodes(cluster), answers)
 
 
-def rolls(hostvars: Mapping[str, Any], workers: Sequence[str] = ()) -> bool:
+def batches(cluster: Mapping[str, Any]) -> Any:
+    """How many workers change at a time, as a play's ``serial``: with flannel what podnet_serial says, else all."""
+    return cluster["settings"]["podnet_serial"] if rolls(cluster) else "100%"
+
+
+def rolls(cluster: Mapping[str, Any]) -> bool:
     """Does one worker's failure end the run? With flannel it does; routes and meshes are each worker's own affair."""
-    variables = hostvars[workers[0]] if workers and hostvars else {}
-    return bool(variables.get("podnet_backend", default("podnet_backend")) == "flannel")
+    return cluster.get("backend") == "flannel"
 
 
 def release_folders(artifacts: Sequence[Mapping[str, str]], architecture: str) -> dict[str, str]:

@@ -12,12 +12,15 @@ short_description: Checks the inventory as a whole and gives every worker its po
 version_added: 0.1.0
 author: The weft.podnet maintainers (@weft-net)
 description:
-  - Reads the C(podnet_*) variables of all workers, tells every problem at once, and writes the plan to the controller's
-    cache, where the filter P(weft.podnet.plan#filter) finds it.
+  - Reads the C(podnet_*) variables of all workers, reports every problem at once, and writes the plan to a file of this
+    run on the controller, where the filter P(weft.podnet.plan#filter) finds it. No other run changes that file, and no
+    other user can read it.
+  - What later acts on the controller, the control plane or another worker reads the variables from the plan. Facts that
+    a worker returns do not change it, and a worker whose facts hold C(podnet_*) variables is refused.
   - A worker without C(podnet_pod_subnet) is allotted the lowest free part of C(podnet_pod_cidr). The lock file beside
     the inventory keeps it, so a worker's subnet stays whoever else joins or leaves.
-  - The workers are the group C(podnet_workers_group), by default C(workers) or kubespray's C(kube_node); the control plane
-    is C(podnet_control_plane_group), by default C(control_plane) or C(kube_control_plane).
+  - The workers are the group C(podnet_workers_group), by default C(workers) or kubespray's C(kube_node); the control
+    plane is C(podnet_control_plane_group), by default C(control_plane) or C(kube_control_plane).
   - It runs on the controller and touches no host.
 attributes:
   check_mode:
@@ -26,6 +29,13 @@ attributes:
   diff_mode:
     description: The lock file as it is and as it will be.
     support: full
+options:
+  applied:
+    description:
+      - Instead of making a plan, keep the one of this run as the plan that was applied last. C(verify.yml) compares the
+        workers with it when it runs on its own.
+    type: bool
+    default: false
 seealso:
   - module: weft.podnet.pod_route
 """
@@ -61,8 +71,17 @@ cluster:
     vxlan:
       description: The mesh's C(vni), C(port) and C(direct_routing).
       type: dict
+    api_server:
+      description: The API server's address for flanneld.
+      type: str
+    lock_file:
+      description: The lock file's path.
+      type: str
+    settings:
+      description: The variables that hold for the whole cluster, defaults included, without secrets.
+      type: dict
     nodes:
-      description: All workers with C(name), C(node_ips) and C(pod_subnets).
+      description: All workers with C(name), C(node_ips), C(pod_subnets), and their own variables as C(settings).
       type: list
       elements: dict
 """

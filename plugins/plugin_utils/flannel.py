@@ -49,13 +49,17 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def requests(hosts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """From workers' variables: for each whose certificate is due, what the control plane is to sign."""
+def requests(nodes: Iterable[Mapping[str, Any]], answers: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """For each node of the plan that sent a signing request: its name, the request, and the groups it gets.
+
+    ``answers`` are the results of flannel_cert (state=requested) by the node's name. They are data of that node, and
+    nothing but the request is used.
+    """
     found = []
-    for variables in hosts:
-        asked = variables.get("__podnet_flannel_request") or {}
-        if asked.get("csr"):
-            name = variables["inventory_hostname"]
-            node_name = variables.get("podnet_node_name", name)
-            found.append({"name": name, "csr": asked["csr"], "organizations": [organization(node_name)]})
+    for node in nodes:
+        answer = answers.get(node["name"])
+        csr = answer.get("csr") if isinstance(answer, Mapping) else None
+        if isinstance(csr, str) and csr:
+            groups = [organization(node.get("node_name") or node["name"])]
+            found.append({"name": node["name"], "csr": csr, "organizations": groups})
     return found

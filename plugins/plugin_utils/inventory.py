@@ -36,6 +36,30 @@ def default(name: str) -> Any:
     return schema()["properties"][name].get("default")
 
 
+def worker_defaults() -> dict[str, Any]:
+    """The defaults of the variables that may differ between workers."""
+    return {
+        name: rule["default"]
+        for name, rule in schema()["properties"].items()
+        if rule.get("x-scope") != "cluster" and "default" in rule
+    }
+
+
+def shown(name: str, value: Any) -> Any:
+    """A variable's value without what is secret in it: for messages and for the plan's file. None for a secret."""
+    rule = schema()["properties"].get(name, {})
+    if rule.get("x-secret"):
+        return None
+    hidden = rule.get("x-secret-keys", [])
+    return {key: kept for key, kept in value.items() if key not in hidden} if isinstance(value, dict) else value
+
+
+def kept(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Variables as the plan keeps them: those that have a value, without secrets."""
+    found = {name: shown(name, value) for name, value in values.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def typed(variables: Mapping[str, Any]) -> dict[str, Any]:
     """The variables with texts read as what the schema wants: ``-e podnet_verify=false`` gives a text.
 
@@ -122,7 +146,7 @@ def _plain(error: ValidationError) -> list[str]:
     parts = list(error.absolute_path)
     path = "".join(str(part) if not place else f"[{part}]" for place, part in enumerate(parts))
     secret = schema()["properties"].get(path, {}).get("x-secret")
-    found: Any = "(not shown)" if secret else error.instance
+    found: Any = "(not shown)" if secret else shown(path, error.instance)
     wanted: Any = error.validator_value
     if error.validator == "additionalProperties":
         known = list(schema()["properties"])
@@ -160,7 +184,9 @@ def common(names: Sequence[str], hosts: Mapping[str, Mapping[str, Any]], problem
             value = variables.get(name, default(name))
             by_value.setdefault(json.dumps(value, sort_keys=True, default=str), []).append(host)
             found.setdefault(name, value)
-        if len(by_value) > 1:
+        if len(by_value) > 1 and schema()["properties"][name].keys() & {"x-secret", "x-secret-keys"}:
+            problems.append(f"{name}: must be the same on all workers, found {len(by_value)} values (not shown)")
+        elif len(by_value) > 1:
             told = "; ".join(f"{value} on {', '.join(where[:3])}" for value, where in by_value.items())
             problems.append(f"{name}: must be the same on all workers, found {told}")
     return found
@@ -181,6 +207,30 @@ def _some(names: Sequence[str]) -> str:
     if len(names) > 3:
         return f"{names[0]}, {names[1]} and {len(names) - 2} more"
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def check_facts(name: str, facts: Mapping[str, Any]) -> list[str]:
+    """Facts that would take the place of what the inventory says, a line for them all.
+
+    Ansible puts what a module returns as ``ansible_facts`` above a host's inventory variables.
+    """
+    taken = sorted(key for key in facts if key.lstrip("_").startswith(("podnet_", "inventory_")))
+    if not taken:
+        return []
+    more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
+    return [
+        f"{name}: its facts hold {', '.join(taken[:3])}{more}, which only the inventory may say. A host that returns "
+        "such facts may be compromised; if a play of your own sets them, write set_fact without cacheable, and "
+        "clear the fact cache (ansible-playbook --flush-cache)"
+    ]
+
+
+def check_passphrase(hosts: Mapping[str, Mapping[str, Any]], control_plane: str, known: bool) -> list[str]:
+    """The CA's passphrase is the control plane's own variable: it is used there, and no worker's variables are."""
+    name = "podnet_ca_passphrase"
+    if not control_plane or known or not any(variables.get(name) for variables in hosts.values()):
+        return []
+    return [f"{name}: only workers have it; set it for {control_plane}, where the CA signs (or for the group all)"]
 
 
 def cluster_names() -> list[str]:

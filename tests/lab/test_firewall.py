@@ -22,7 +22,7 @@ ROLE = """
 - hosts: workers
   gather_facts: false
   vars:
-    podnet_cluster: "{{ inventory_dir | weft.podnet.plan }}"
+    podnet_cluster: "{{ ansible_inventory_sources | weft.podnet.plan }}"
   tasks:
     - include_role:
         name: weft.podnet.node_firewall

@@ -83,27 +83,41 @@ def test_two_workers_are_not_one_node() -> None:
         cluster.plan(settings, workers, {})
 
 
-def test_who_asks_for_a_certificate() -> None:
-    hosts: list[dict[str, Any]] = [
-        {"inventory_hostname": "w0", "__podnet_flannel_request": {"renewal_needed": False}},
-        {"inventory_hostname": "w1", "__podnet_flannel_request": {"csr": "CSR"}, "podnet_node_name": "w1.example.org"},
-        {"inventory_hostname": "w2"},
+PLAN: dict[str, Any] = {
+    "backend": "flannel",
+    "settings": {"podnet_serial": 3},
+    "nodes": [{"name": "w0"}, {"name": "w1", "node_name": "w1.example.org"}, {"name": "w2"}, {"name": "w3"}],
+}
+
+
+def test_what_a_worker_asks_for_says_the_plan() -> None:
+    answers: dict[str, Any] = {
+        "w0": {"renewal_needed": False},
+        "w1": {"csr": "CSR", "name": "w0", "organizations": ["system:masters"], "days": 3650, "node_name": "w0"},
+        "w3": "not even a result",
+        "another": {"csr": "CSR"},
+    }
+    assert filters.csr_requests(PLAN, answers) == [
+        {"name": "w1", "csr": "CSR", "organizations": ["podnet:node:w1.example.org"]}
     ]
-    asked = [{"name": "w1", "csr": "CSR", "organizations": ["podnet:node:w1.example.org"]}]
-    assert filters.csr_requests(hosts) == asked
 
 
 def test_batches() -> None:
-    hostvars: dict[str, dict[str, Any]] = {"w0": {"podnet_backend": "flannel", "podnet_serial": 3}, "w1": {}}
-    assert filters.batches(hostvars, ["w0", "w1"]) == 3
-    assert filters.batches({"w0": {"podnet_backend": "flannel"}}, ["w0"]) == [1, "25%"]
-    assert filters.batches({"w0": {"podnet_backend": "vxlan", "podnet_serial": 3}}, ["w0"]) == "100%"
-    assert filters.batches({}, []) in ("100%", [1, "25%"])
+    assert filters.batches(PLAN) == 3
+    assert filters.batches({**PLAN, "backend": "vxlan"}) == "100%"
+    assert filters.batches({}) == "100%"
 
 
 def test_a_secret_is_never_shown() -> None:
     told = inventory.check_host("w0", {"podnet_ca_passphrase": 12345})
-    assert told and "12345" not in told[0], told
+    told += inventory.check_host("w0", {"podnet_flannel_backend": {"PSK": "12345"}})
+    assert len(told) == 2 and not any("12345" in line for line in told), told
+    differ: list[str] = []
+    hosts = {name: {"podnet_ca_passphrase": f"secret-{name}"} for name in ("w0", "w1")}
+    values = inventory.common(["podnet_ca_passphrase"], hosts, differ)
+    assert len(differ) == 1 and "secret" not in differ[0], differ
+    values["podnet_flannel_backend"] = {"Type": "wireguard", "PSK": "12345"}
+    assert inventory.kept(values) == {"podnet_flannel_backend": {"Type": "wireguard"}}
 
 
 ARTIFACTS = [
