@@ -10,12 +10,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils import files, persist
+from ansible_collections.weft.podnet.plugins.module_utils import files, persist, sysctl_files
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 
 MODULES_FILE = "/etc/modules-load.d/weft-podnet.conf"
-# systemd-sysctl reads the files by name; the last one to set a key wins.
-SYSCTL_FILE = "/etc/sysctl.d/90-weft-podnet.conf"
+# systemd-sysctl reads the files by name; the last one to set a key wins. This one comes after 99-sysctl.conf, which
+# is a link to /etc/sysctl.conf.
+SYSCTL_FILE = "/etc/sysctl.d/99-weft-podnet.conf"
+# Where it was before; removed with the first change.
+FORMER_FILE = "/etc/sysctl.d/90-weft-podnet.conf"
 HEADER = "# Written by weft.podnet (node_kernel); changes are overwritten.\n"
 NAME = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 
@@ -26,20 +29,23 @@ class Change(NamedTuple):
     bundle: persist.Bundle
     kept: persist.Difference
     running: dict[str, tuple[str | None, str]]
+    former: persist.Difference
+    warnings: list[str]
 
     @property
     def changed(self) -> bool:
-        return bool(self.kept or self.running)
+        return bool(self.kept or self.running or self.former)
 
     def as_diff(self) -> list[dict[str, str]]:
         """Ansible's ``diff``: the files, and the running kernel's values."""
+        entries = [*self.kept.as_diff(), *self.former.as_diff()]
         if not self.running:
-            return self.kept.as_diff()
+            return entries
         header = "running kernel"
         before = "".join(f"{name} = {now}\n" for name, (now, _new) in self.running.items() if now is not None)
         after = "".join(f"{name} = {new}\n" for name, (_now, new) in self.running.items())
         return [
-            *self.kept.as_diff(),
+            *entries,
             {"before_header": header, "after_header": header, "before": before, "after": after},
         ]
 
@@ -77,7 +83,11 @@ def plan(modules: Iterable[str], sysctls: Mapping[str, object], present: bool, r
     bundle = persist.Bundle(texts)
     found = {name: _read(name) for name in wanted} if present else {}
     running = {name: (now, wanted[name]) for name, now in found.items() if now != wanted[name]}
-    return Change(bundle, persist.difference(bundle, run, present), running)
+    former = persist.difference(persist.Bundle({FORMER_FILE: ""}), run, present=False)
+    overridden = sysctl_files.overridden(wanted, SYSCTL_FILE) if present else []
+    told = {sysctl_files.key(name): value for name, value in wanted.items()}
+    warnings = [sysctl_files.problem(found, told[found.key]) for found in overridden]
+    return Change(bundle, persist.difference(bundle, run, present), running, former, warnings)
 
 
 def _text(value: object) -> str:
@@ -109,6 +119,7 @@ def apply(change: Change, modules: Iterable[str], run: persist.Run) -> None:
                     undo[name] = before
         except Refused as refused:
             raise Refused([*refused.problems, *_back(undo, loaded, run), staged.restore()]) from refused
+    files.remove(FORMER_FILE)
 
 
 def _load(modules: Iterable[str], run: persist.Run, loaded: list[str]) -> None:
@@ -153,3 +164,4 @@ def _back(undo: Mapping[str, str], loaded: Iterable[str], run: persist.Run) -> l
 def remove(change: Change, run: persist.Run) -> None:
     """Raises PersistError."""
     persist.remove(change.bundle, run)
+    files.remove(FORMER_FILE)

@@ -13,6 +13,7 @@ version_added: 0.1.0
 author: The weft.podnet maintainers (@weft-net)
 description:
   - Keeps one file in C(/etc/modules-load.d) and one in C(/etc/sysctl.d), and brings the running kernel to the same.
+  - A file that sets another value later at boot, ufw's included, is a warning that names it.
   - Each sysctl is compared with the running kernel's value, so one that another program has turned off is told and set
     again.
   - With O(state=absent) the files go. The running kernel keeps what it was told until the next boot, since others may
@@ -75,6 +76,8 @@ def run(module: Module) -> dict[str, Any]:
         raise Refused(problems)
     present = options["state"] == "present"
     change = kernel.plan(options["modules"], options["sysctls"], present, module.run_command)
+    for warning in change.warnings:
+        module.warn(warning)
     if change.changed and not module.check_mode:
         if present:
             kernel.apply(change, options["modules"], module.run_command)

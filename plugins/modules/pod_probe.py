@@ -118,6 +118,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+forwarding:
+  description: Whether the host forwarded packets before its pods were made, by IP version.
+  type: dict
+  returned: O(state=started)
+  sample: {"4": true, "6": false}
 run:
   description: Names this verification on this host, for the calls that follow.
   type: str

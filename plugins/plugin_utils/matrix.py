@@ -84,12 +84,24 @@ def matrix(
     ok = not failures and counts["promised"] > 0
     if not failures and not ok:
         failures = [["nothing was proved: there is not one pair of probe pods; make at least two pods per node"]]
-    lines = _report(cluster, pairs, failures, expected, counts)
+    lines = [*_report(cluster, pairs, failures, expected, counts), *_not_forwarding(cluster, started)]
     return {
         "ok": ok, "lines": lines, "text": "\n".join(lines), "pairs": counts,
         "failures": ["; ".join(message) for message in failures],
         "expected": ["; ".join(message) for message in expected],
     }  # fmt: skip
+
+
+def _not_forwarding(cluster: Mapping[str, Node], started: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Hosts that did not forward before the probe pods: their plugin turned it on, so the matrix alone hides it."""
+    names = {"4": "net.ipv4.ip_forward", "6": "net.ipv6.conf.all.forwarding"}
+    return [
+        f"WARNING {node.name}: {names[version]} was 0 before the probe pods turned it on; until a pod starts, such "
+        "a host forwards nothing between its pods and others. Run site.yml, and see what turns it off (sysctl --system)"
+        for node, made in zip(cluster.values(), started, strict=True)
+        for version in sorted({str(ipaddress.ip_address(address).version) for address in node.given()})
+        if (made.get("forwarding") or {}).get(version) is False
+    ]
 
 
 def _pairs(cluster: Mapping[str, Node], scope: str) -> list[Pair]:

@@ -24,7 +24,7 @@ class Host:
         for name, value in (("net/ipv4/ip_forward", "0\n"), ("net/core/rmem", "4096\t87380\n")):
             self.proc(name).parent.mkdir(parents=True, exist_ok=True)
             self.proc(name).write_text(value)
-        for name in ("MODULES_FILE", "SYSCTL_FILE"):
+        for name in ("MODULES_FILE", "SYSCTL_FILE", "FORMER_FILE"):
             monkeypatch.setattr(kernel, name, str(root / name))
         real = kernel.path_of
         monkeypatch.setattr(kernel, "path_of", lambda name: real(name, str(root / "sys")))
@@ -103,3 +103,13 @@ def test_bad_options_are_all_told() -> None:
 def test_paths(name: str) -> None:
     assert kernel.path_of(name) == Path("/proc/sys/net/ipv4/ip_forward")
     assert kernel.path_of("net/ipv4/conf/eth0.7/forwarding") == Path("/proc/sys/net/ipv4/conf/eth0.7/forwarding")
+
+
+def test_the_file_of_an_earlier_version_goes(host: Host) -> None:
+    kernel.apply(host.plan(), ["br_netfilter"], host.command)
+    former = host.root / "FORMER_FILE"
+    former.write_text("net.ipv4.ip_forward = 1\n")
+    change = host.plan()
+    assert change.changed and change.as_diff()[0]["before_header"] == str(former)
+    kernel.apply(change, ["br_netfilter"], host.command)
+    assert not former.exists() and not host.plan().changed

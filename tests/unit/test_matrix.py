@@ -281,3 +281,13 @@ def test_any_failed_pair_fails_the_cluster_and_is_counted(broken: set[tuple[int,
     assert not result["ok"]
     assert result["pairs"] == {"tried": 30, "promised": 30, "passed": 30 - len(broken)}
     assert result["failures"]
+
+
+def test_forwarding_that_only_the_probe_pods_turned_on_is_reported() -> None:
+    probed = healthy()
+    started = [{**each, "forwarding": {"4": number == 0, "6": False}} for number, each in enumerate(probed)]
+    verdict = matrix(["w1", "w2"], started, probed, NODES)
+    assert verdict["ok"] and verdict["lines"][-1].startswith(
+        "WARNING w2: net.ipv4.ip_forward was 0 before the probe pods"
+    )
+    assert "WARNING w1" not in verdict["text"]
