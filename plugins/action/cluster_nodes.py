@@ -9,6 +9,7 @@ It calls the reading module itself: as a registered result, a thousand Nodes wou
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 from ansible_collections.weft.podnet.plugins.plugin_utils import api_call, api_flannel, api_nodes, plan_file
 
+# Seconds between two looks.
+PAUSE = 2
 # Much of a Node, and of no use here.
 HIDDEN = ["metadata.managedFields", "metadata.labels", "status.images", "status.volumesInUse", "status.volumesAttached"]
 
@@ -31,11 +34,18 @@ class ActionModule(ActionBase):
             {
                 "kubeconfig": {"type": "path", "default": "/etc/kubernetes/admin.conf"},
                 "update_plan": {"type": "bool", "default": True},
+                "workers": {"type": "list", "elements": "str", "default": []},
+                "wait": {"type": "int", "default": 0},
             }
         )
         arguments = {"kind": "Node", "api_version": "v1", "kubeconfig": args["kubeconfig"], "hidden_fields": HIDDEN}
         try:
-            api = api_nodes.summary(api_call.call(self, "k8s_info", arguments, variables)["resources"])
+            until = time.monotonic() + args["wait"]
+            while True:
+                api = api_nodes.summary(api_call.call(self, "k8s_info", arguments, variables)["resources"])
+                if time.monotonic() >= until or not api_nodes.not_ready(api, args["workers"]):
+                    break
+                time.sleep(PAUSE)
             warnings = _update(variables["ansible_inventory_sources"], api) if args["update_plan"] else []
         except Refused as refused:
             missing = isinstance(refused, api_call.ClientMissing)

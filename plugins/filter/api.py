@@ -16,9 +16,14 @@ def not_ready(resources: Sequence[Mapping[str, Any]], names: Sequence[str] = ())
     return api_nodes.not_ready(api_nodes.summary(resources), names)
 
 
-def node_annotations(cluster: Mapping[str, Any], absent: bool = False) -> list[dict[str, Any]]:
-    """Patches of the workers' Nodes that make other flannelds know them, or forget them; none where nothing differs."""
-    return api_flannel.patches(plan_file.nodes(cluster), cluster["vxlan"]["vni"], absent)
+def node_annotations(cluster: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Patches of the workers' Nodes that make other flannelds know them; none where nothing differs."""
+    return api_flannel.patches(plan_file.nodes(cluster), cluster["vxlan"]["vni"])
+
+
+def node_names(cluster: Mapping[str, Any]) -> list[str]:
+    """The names of the workers' Nodes; none for a plan that is not there."""
+    return [api_nodes.node_name(node) for node in plan_file.nodes(cluster)] if cluster else []
 
 
 class FilterModule:
@@ -28,4 +33,5 @@ class FilterModule:
         return {
             "not_ready": not_ready,
             "node_annotations": node_annotations,
+            "node_names": node_names,
         }

@@ -32,8 +32,13 @@ def csr_requests(cluster: Mapping[str, Any], answers: Mapping[str, Any]) -> list
 
 
 def batches(cluster: Mapping[str, Any]) -> Any:
-    """How many workers change at a time, as a play's ``serial``: with flannel what podnet_serial says, else all."""
-    return cluster["settings"]["podnet_serial"] if rolls(cluster) else "100%"
+    """How many workers change at a time, as a play's ``serial``: with flannel what podnet_serial says, else all.
+
+    All of them, too, where the backend's settings change: pods of workers that differ do not reach each other.
+    """
+    if not rolls(cluster) or cluster["settings"]["podnet_flannel_backend_change"]:
+        return "100%"
+    return cluster["settings"]["podnet_serial"]
 
 
 def rolls(cluster: Mapping[str, Any]) -> bool:

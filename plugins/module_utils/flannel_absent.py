@@ -35,7 +35,7 @@ def absent(options: Mapping[str, Any], check_mode: bool, run: Run, find: FindCom
     service = flannel_ready.service(run)
     found_unit = files.read_text(UNIT_PATH)
     if found_unit is not None and not flannel_unit.is_ours(found_unit):
-        return _result([], [f"{UNIT_PATH} was written by somebody else; it and its flanneld stay as they are"])
+        return _result([], True, [f"{UNIT_PATH} was written by somebody else; it and its flanneld stay as they are"])
     record = flannel_unit.record(found_unit)
     former = flannel_state.read_former()
     paths = [record.net_conf_path] if record else []
@@ -62,11 +62,11 @@ def absent(options: Mapping[str, Any], check_mode: bool, run: Run, find: FindCom
     kept = flannel_state.UNIT_ORIGINAL
     if diff and Path(kept).exists():
         warnings.append(f"{kept} holds the unit from before; put it back by hand if it is wanted")
-    return _result(diff, warnings)
+    return _result(diff, bool(flannel_leftovers.others()), warnings)
 
 
-def _result(diff: list[dict[str, str]], warnings: list[str]) -> dict[str, Any]:
-    return {"changed": bool(diff), "diff": diff, "restarted": False, "warnings": warnings}
+def _result(diff: list[dict[str, str]], foreign: bool, warnings: list[str]) -> dict[str, Any]:
+    return {"changed": bool(diff), "diff": diff, "restarted": False, "foreign": foreign, "warnings": warnings}
 
 
 def _after(path: str, old: State, links: Mapping[str, str]) -> str | None:

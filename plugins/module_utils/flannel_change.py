@@ -32,16 +32,19 @@ FAILURES = (OSError, PersistError, LeftoverError, NotReady)
 
 
 class Plan(NamedTuple):
-    """``old``: as found; ``former``: where to go back to, the same unless an earlier run was killed; ``stale``:
-    devices to delete before the start; ``meshes``: devices on which a mesh of vxlan_peer's is kept; ``diff`` is empty
-    where nothing is to do."""
+    """``old``: as found; ``former``: where to go back to, the same unless an earlier run was killed; ``former_conf``:
+    what flanneld ran with there; ``stale``: devices to delete before the start; ``meshes``: devices on which a mesh of
+    vxlan_peer's is kept; ``outdated``: what of the former backend goes once flanneld is ready; ``diff`` is empty where
+    nothing is to do."""
 
     old: State
     former: State
     wanted: State
     conf: dict[str, Any]
+    former_conf: dict[str, Any] | None
     stale: list[str]
     meshes: list[str]
+    outdated: list[flannel_leftovers.Leftover]
     restart: bool
     diff: list[dict[str, str]]
 
@@ -82,6 +85,12 @@ def _plan(options: Mapping[str, Any], service: Service, check_mode: bool, run: R
         "(where it belongs to a DaemonSet, delete that)"
         for pid in flannel_leftovers.others()
     ]
+    if service.started and not options["backend_change"]:
+        problems += [
+            f"net_conf: Backend: {change} while flanneld runs; pods lose their way to other nodes until all workers "
+            "have changed. To accept that, set backend_change: true (podnet_flannel_backend_change in the playbooks)"
+            for change in flannel_unit.disagreements(old.conf(former_path), conf)
+        ]
     if problems:
         raise Refused(problems)
     former = flannel_state.read_former() or old
@@ -93,11 +102,15 @@ def _plan(options: Mapping[str, Any], service: Service, check_mode: bool, run: R
     # A mesh's device has a MAC that flanneld would not take for its own. Where flanneld runs, the device is flanneld's.
     stale += [name for name in meshes if not service.started and name not in stale]
     stale = [name for name in stale if Path("/sys/class/net", name).exists()]
+    outdated = flannel_leftovers.of_other_settings(run, find, old_conf, conf)
     diff = flannel_state.diff(old, wanted, stale, restart)
+    if outdated:
+        before = "".join(f"{item.text}\n" for item in outdated)
+        diff.append(flannel_state.entry("left by flanneld's former settings", before, ""))
     path = options["net_conf_path"]
     if flannel_unit.has_secret(conf) and flannel_state.readable_by_others(path):
         diff.append(flannel_state.entry(f"{path}, mode", "others can read a secret\n", "0600\n"))
-    return Plan(old, former, wanted, conf, stale, meshes, restart, diff)
+    return Plan(old, former, wanted, conf, old_conf, stale, meshes, outdated, restart, diff)
 
 
 def _wanted(options: Mapping[str, Any], conf: dict[str, Any], old: State, run: Run, find: FindCommand) -> State:
@@ -159,6 +172,7 @@ def _apply(plan: Plan, options: Mapping[str, Any], service: Service, run: Run, f
             boot_units.rest(run, plan.meshes)
             start(run, plan.stale)
             flannel_ready.wait(run, plan.conf, options["subnet_file"], service, options["ready_timeout"])
+        _remove_outdated(plan, run, find)
     except FAILURES as error:
         told = [_text(error)]
         if isinstance(error, NotReady):
@@ -166,6 +180,19 @@ def _apply(plan: Plan, options: Mapping[str, Any], service: Service, run: Run, f
             told += ["its journal says:", *(f"  {line}" for line in lines)] if lines else []
             told += [f"that means: {meaning}" for meaning in flannel_ready.meanings(lines)]
         raise Refused([*told, _back(plan, former, service, options, run, find)]) from error
+
+
+def _remove_outdated(plan: Plan, run: Run, find: FindCommand) -> None:
+    """Remove what the former settings left. flanneld has replaced some of it by now. Raises LeftoverError."""
+
+    def left() -> list[flannel_leftovers.Leftover]:
+        return flannel_leftovers.of_other_settings(run, find, plan.former_conf, plan.conf)
+
+    flannel_leftovers.remove(run, left())
+    stubborn = left()
+    if stubborn:
+        names = ", ".join(item.text for item in stubborn)
+        raise LeftoverError(f"of flanneld's former settings there is still: {names}; something makes it again")
 
 
 def _text(error: BaseException) -> str:

@@ -64,19 +64,46 @@ def observe(run: Run, find: FindCommand, confs: Iterable[Mapping[str, Any] | Non
         for name in names
         if Path("/sys/class/net", name).exists()
     ]
-    networks = {conf[key] for conf in known for key in ("Network", "IPv6Network") if conf.get(key)}
-    for version in ("-4", "-6"):
-        found += _routes(run, version, networks, names)
-    for command in ("iptables", "ip6tables"):
-        for binary, tables in _variants(run, find, command):
-            for table in tables:
-                found += _chains(binary, table, _output(run, [f"{binary}-save", *(["-t", table] if table else [])]))
-    nft = find("nft")
-    tables_ = _output(run, [nft, "list", "tables"]).splitlines() if nft else []
-    found += [
-        Leftover(f"nftables: {name}", [["nft", "delete", *name.split()]]) for name in NFT_TABLES if name in tables_
-    ]
+    found += direct_routes(run, known) + iptables_chains(run, find) + nftables_tables(run, find)
     return found + [Leftover(path, [], path) for path in (subnet_file, WIREGUARD_KEY) if os.path.lexists(path)]
+
+
+def direct_routes(run: Run, confs: Iterable[Mapping[str, Any]]) -> list[Leftover]:
+    """The routes to other nodes' pods past any device, as flanneld makes them with host-gw and DirectRouting."""
+    known = list(confs)
+    networks = {conf[key] for conf in known for key in ("Network", "IPv6Network") if conf.get(key)}
+    names = [name for conf in known for name in flannel_unit.devices(conf)]
+    return [route for version in ("-4", "-6") for route in _routes(run, version, networks, names)]
+
+
+def iptables_chains(run: Run, find: FindCommand) -> list[Leftover]:
+    return [
+        chain
+        for command in ("iptables", "ip6tables")
+        for binary, tables in _variants(run, find, command)
+        for table in tables
+        for chain in _chains(binary, table, _output(run, [f"{binary}-save", *(["-t", table] if table else [])]))
+    ]
+
+
+def nftables_tables(run: Run, find: FindCommand) -> list[Leftover]:
+    nft = find("nft")
+    tables = _output(run, [nft, "list", "tables"]).splitlines() if nft else []
+    return [Leftover(f"nftables: {name}", [[nft, "delete", *name.split()]]) for name in NFT_TABLES if name in tables]
+
+
+def of_other_settings(
+    run: Run, find: FindCommand, old: Mapping[str, Any] | None, new: Mapping[str, Any]
+) -> list[Leftover]:
+    """What a flanneld of the settings ``old`` made, and one of ``new`` neither makes nor removes. Reads only.
+
+    A route to one node's pods wins over the network's, so pods' traffic would go past a new backend's device, with
+    wireguard unencrypted. And flanneld can't remove its own chains, since jumps lead to them.
+    """
+    found = []
+    if old is not None and flannel_unit.makes_direct_routes(old) and not flannel_unit.makes_direct_routes(new):
+        found += direct_routes(run, [old, new])
+    return found + (iptables_chains(run, find) if new.get("EnableNFTables") else nftables_tables(run, find))
 
 
 def remove(run: Run, leftovers: Iterable[Leftover]) -> None:
@@ -112,12 +139,16 @@ def _output(run: Run, argv: list[Any]) -> str:
 
 
 def _routes(run: Run, version: str, networks: set[str], devices: Iterable[str]) -> list[Leftover]:
-    """Routes that flanneld made (host-gw, DirectRouting) on devices that stay; the others go with their device."""
+    """Routes that flanneld made (host-gw, DirectRouting) on devices that stay; the others go with their device.
+
+    By their shape: a part of the network, a gateway outside of it, no protocol of a routing daemon or of ours.
+    """
     text = _output(run, ["ip", version, "-json", "route", "show", "table", "main", "proto", "boot"])
     found = []
     for route in json.loads(text or "[]"):
         dev, via = route.get("dev", ""), route.get("gateway", "")
-        inside = any(_inside(route.get("dst", ""), network) for network in networks)
+        dst = route.get("dst", "")
+        inside = any(_inside(dst, network) and not _inside(via, network) for network in networks if dst != network)
         if inside and via and dev != BRIDGE and dev not in devices:
             place = [route["dst"], "via", via, "dev", dev, "proto", "boot"]
             label = f"route {route['dst']} via {via} dev {dev}"

@@ -22,8 +22,16 @@ STATE_VARIABLE = "PODNET_STATE"
 # systemd skips sections whose names begin with X-. Ours remembers what this unit brought along, so that a later run
 # removes all of it and nothing else.
 RECORD = "[X-Weft-Podnet]"
+# How long a start may take, in seconds, and by how much a run gives up before systemd does.
+START_SECONDS, START_MARGIN = 120, 30
 # Lists of devices and settings: a backend's settings that an existing device keeps whatever net-conf.json says.
 DEVICE_SETTINGS = ("Type", "VNI", "Port", "MTU", "GBP", "Learning", "ListenPort", "ListenPortV6", "Mode")
+# By backend: what all nodes must have alike to reach each other, with flanneld's defaults.
+AGREED: dict[str, dict[str, Any]] = {
+    "vxlan": {"VNI": 1, "Port": 8472},
+    "udp": {"Port": 8285},
+    "wireguard": {"ListenPort": 51820, "ListenPortV6": 51821, "Mode": "separate", "PSK": ""},
+}
 KUBECONFIG_FIELDS = (
     *("certificate-authority-data", "certificate-authority", "client-certificate-data", "client-certificate"),
     *("client-key", "tokenFile", "server", "tls-server-name", "insecure-skip-tls-verify", "proxy-url"),
@@ -51,6 +59,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "verbosity": {"type": "int", "default": 0},
     "before_kubelet": {"type": "bool", "default": False},
     "adopt": {"type": "bool", "default": False},
+    "backend_change": {"type": "bool", "default": False},
     "ready_timeout": {"type": "int", "default": 60},
 }
 RANGES = {"iptables_resync": (1, 3600), "verbosity": (0, 10), "ready_timeout": (1, 3600)}
@@ -181,6 +190,33 @@ def stale_devices(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) 
     return devices(old) if before != after else []
 
 
+def makes_direct_routes(conf: Mapping[str, Any] | None) -> bool:
+    """Does flanneld make a route to each node, past any device? Those outlive it, and win over wider ones."""
+    backend = (conf or {}).get("Backend", {})
+    return bool(backend.get("Type") == "host-gw" or backend.get("DirectRouting"))
+
+
+def disagreements(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]:
+    """What nodes must have in common and does not between two configurations, a text each: "VNI from 1 to 7"."""
+    if old is None:
+        return []
+    before, after = _agreed(old), _agreed(new)
+    if before["Type"] != after["Type"]:
+        return [f"Type from {before['Type']} to {after['Type']}"]
+    return [
+        key if key == "PSK" else f"{key} from {before[key]} to {after[key]}"
+        for key in before
+        if before[key] != after[key]
+    ]
+
+
+def _agreed(conf: Mapping[str, Any]) -> dict[str, Any]:
+    # flanneld reads keys in any case, and takes a missing type for udp.
+    backend = {key.lower(): value for key, value in conf["Backend"].items()}
+    kind = str(backend.get("type") or "udp")
+    return {"Type": kind, **{key: backend.get(key.lower()) or value for key, value in AGREED.get(kind, {}).items()}}
+
+
 def state_digest(conf: Mapping[str, Any], unit: str, binary: str, kubeconfig: str) -> str:
     """One digest over all that a running flanneld has read at its start, and so needs a restart for.
 
@@ -188,7 +224,9 @@ def state_digest(conf: Mapping[str, Any], unit: str, binary: str, kubeconfig: st
     """
     _before, _head, service = unit.partition("[Service]\n")
     lines = service.partition("\n[Install]")[0].splitlines()
-    kept = [line for line in lines if not line.startswith(("#", f"Environment={STATE_VARIABLE}="))]
+    # How long systemd waits is nothing that flanneld reads.
+    ignored = ("#", f"Environment={STATE_VARIABLE}=", "TimeoutStartSec=")
+    kept = [line for line in lines if not line.startswith(ignored)]
     content = json.dumps([conf, kept, binary, kubeconfig], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
@@ -265,8 +303,9 @@ def unit_text(options: Mapping[str, Any], conf: Mapping[str, Any], state: str, m
         "",
         "[Service]",
         "Type=notify",
-        "# flanneld waits up to 10 minutes for its Node; systemd's own limit would kill it.",
-        "TimeoutStartSec=infinity",
+        # flanneld may wait for the API server for ever. What is ordered after it, as kubelet, waits no longer than
+        # this; flanneld itself is started again.
+        f"TimeoutStartSec={max(START_SECONDS, options['ready_timeout'] + START_MARGIN)}",
         "TimeoutStopSec=20",
         "Restart=always",
         "RestartSec=5",

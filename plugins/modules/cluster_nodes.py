@@ -36,6 +36,17 @@ options:
     description: Check the plan and complete it. Otherwise only what the Nodes say of themselves is returned.
     type: bool
     default: true
+  wait:
+    description:
+      - Seconds to wait until O(workers) are Ready. A kubelet reports some ten seconds after the runtime has found its
+        network.
+    type: int
+    default: 0
+  workers:
+    description: The Nodes to wait for; all where it is empty.
+    type: list
+    elements: str
+    default: []
 seealso:
   - module: weft.podnet.cluster_plan
   - module: kubernetes.core.k8s_info

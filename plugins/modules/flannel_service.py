@@ -25,6 +25,9 @@ description:
     next one.
   - A device that flanneld made with former settings keeps them, so it is deleted before the start when the backend's
     settings change. Pods on the node lose their way to other nodes for a moment then; the diff names the device.
+  - What a former backend or rule set made and the new one does not replace is removed once flanneld is ready. These
+    are the routes to single nodes of C(host-gw) and C(DirectRouting), which would win over the new backend's route,
+    and the iptables chains or nftables tables. The module fails, and goes back, where some of it stays.
 options:
   state:
     description:
@@ -120,15 +123,22 @@ options:
   before_kubelet:
     description:
       - Start kubelet at boot after flanneld is ready, so that no pod is tried before.
-      - flanneld waits up to 10 minutes for the API server and its Node. So kubelet would not start for that long
-        where the
-        API server, or the way to it, is a static pod of this node, or where the Node is not registered yet.
+      - It waits two minutes at most, or O(ready_timeout) and 30 seconds where that is longer. Then kubelet starts, and
+        flanneld is tried again until it works. So this is not for nodes where kubelet starts the API server, or the way
+        to it, as a static pod.
     type: bool
     default: false
   adopt:
     description: Take the place of a C(flanneld.service), or of files at the destinations of O(binaries), that
       somebody else made. They stay as C(*.podnet-orig), and O(state=absent) puts the programs back. Otherwise they
       are refused.
+    type: bool
+    default: false
+  backend_change:
+    description:
+      - Accept that settings change that all nodes must have alike, such as the backend's type, C(VNI), C(Port) or
+        C(PSK), while flanneld runs. Pods lose their way to pods of other nodes until all nodes have changed. Otherwise
+        it is refused.
     type: bool
     default: false
   ready_timeout:
@@ -184,6 +194,10 @@ net_conf:
   type: dict
   returned: when O(state=present)
   sample: {"Network": "10.244.0.0/16", "EnableNFTables": false, "Backend": {"Type": "vxlan"}}
+foreign:
+  description: Whether the host has a flanneld that this module did not install, which stays.
+  type: bool
+  returned: when O(state=absent)
 digest:
   description: Tells apart what flanneld was started with.
   type: str

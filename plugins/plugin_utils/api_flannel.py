@@ -14,7 +14,12 @@ from typing import Any
 
 from ansible_collections.weft.podnet.plugins.module_utils import networks
 from ansible_collections.weft.podnet.plugins.module_utils.vxlan_peers import read_mac, vtep_mac
-from ansible_collections.weft.podnet.plugins.plugin_utils.api_nodes import FLANNEL, node_name, run_by_flanneld
+from ansible_collections.weft.podnet.plugins.plugin_utils.api_nodes import (
+    FLANNEL,
+    FLANNEL_IS_UP,
+    node_name,
+    run_by_flanneld,
+)
 
 # (annotation with the address, annotation with the MAC) by whether it is IPv6.
 KEYS = {False: ("public-ip", "backend-data"), True: ("public-ipv6", "backend-v6-data")}
@@ -49,6 +54,17 @@ def patches(nodes: Iterable[Mapping[str, Any]], vni: int, absent: bool = False) 
             metadata = {"name": node_name(node), "annotations": change}
             found.append({"apiVersion": "v1", "kind": "Node", "metadata": metadata})
     return found
+
+
+def without_condition(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The Node object without the condition NetworkUnavailable, where flanneld wrote it."""
+    status = node.get("status") or {}
+    kept = [
+        entry
+        for entry in status.get("conditions") or []
+        if (entry.get("type"), entry.get("reason")) != ("NetworkUnavailable", FLANNEL_IS_UP)
+    ]
+    return {**node, "status": {**status, "conditions": kept}}
 
 
 def peers(

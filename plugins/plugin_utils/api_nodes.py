@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.route import Network
 
 FLANNEL = "flannel.alpha.coreos.com/"
+# The reason of the condition NetworkUnavailable that flanneld writes.
+FLANNEL_IS_UP = "FlannelIsUp"
 MOST_NAMES = 20
 ALLOCATION = (
     "kube-controller-manager does not allocate them: start it with --allocate-node-cidrs=true and --cluster-cidr={} "
@@ -29,7 +31,8 @@ class Findings(NamedTuple):
 
 def summary(resources: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Node objects as {name: {pod_cidrs, internal_ips, hostname, annotations, arch, ready, ready_message,
-    network_unavailable}}, with flannel's annotations only, their prefix cut off. ``ready``: None where nobody says.
+    network_unavailable, flannel_is_up}}, with flannel's annotations only, their prefix cut off. ``ready``: None where
+    nobody says.
     """
     found = {}
     for resource in resources:
@@ -49,6 +52,7 @@ def summary(resources: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]
             "ready": ready["status"] == "True" if ready else None,
             "ready_message": ready.get("message") or "",
             "network_unavailable": conditions.get("NetworkUnavailable", {}).get("status") == "True",
+            "flannel_is_up": conditions.get("NetworkUnavailable", {}).get("reason") == FLANNEL_IS_UP,
         }
     return found
 

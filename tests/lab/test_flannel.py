@@ -29,6 +29,13 @@ EMPTY_CHAIN = re.compile(
 )
 
 
+FLANNEL_ON_NODE = re.compile("flannel.alpha.coreos.com/|FlannelIsUp")
+
+
+def about(plane: ControlPlane, node: str) -> str:
+    return plane.kubectl("get", "node", node, "--output", "json")
+
+
 def test_from_nothing_and_back(lab: Lab, plane: ControlPlane) -> None:
     everyone = ("control-plane", *WORKERS)
     before = lab.snapshots(*everyone)
@@ -40,6 +47,8 @@ def test_from_nothing_and_back(lab: Lab, plane: ControlPlane) -> None:
 
     made = lab.play("site", "-vvv", "--diff")
     assert made.code == 0 and "12 of 12 promised pairs pass" in made.output, made.output
+    assert "NotReady" not in made.output
+    assert all(FLANNEL_ON_NODE.findall(about(plane, node)) for node in WORKERS)
     for node in WORKERS:
         key = lab.exec(node, "cat", "/etc/kubernetes/pki/flannel.key")
         body = "".join(key.splitlines()[1:-1])
@@ -58,8 +67,11 @@ def test_from_nothing_and_back(lab: Lab, plane: ControlPlane) -> None:
     standing = lab.snapshots(*everyone)
     rehearsed = lab.play("reset", "--check", "--diff", **everything)
     assert rehearsed.code == 0 and not unlike(standing, lab.snapshots(*everyone)), rehearsed.output
+    lab.play("reset", "--limit", "worker-2", **everything)
+    assert [bool(FLANNEL_ON_NODE.search(about(plane, node))) for node in WORKERS] == [True, False]
     gone = lab.play("reset", **everything)
     assert gone.code == 0, gone.output
+    assert not any(FLANNEL_ON_NODE.search(about(plane, node)) for node in WORKERS)
     assert not [line for line in unlike(before, lab.snapshots(*everyone)) if not EMPTY_CHAIN.fullmatch(line)]
     assert "system:flannel" not in plane.kubectl("get", "clusterrole", "--output", "name")
     assert set(lab.play("reset", **everything).changed.values()) == {0}

@@ -27,7 +27,7 @@ ALL_PASS = "12 of 12 promised pairs pass"
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Lab]:
     with fresh("flannel-backends") as lab:
-        lab.variables.update(podnet_backend="flannel", podnet_serial="100%")
+        lab.variables.update(podnet_backend="flannel", podnet_flannel_backend_change=True)
         flannel.prepare(lab.name)
         yield lab
 

@@ -5,17 +5,24 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from standins.control_plane import ControlPlane
 from support import flannel
 from support.flannel import KUBECONFIG, WORKERS, running, serial, version
-from support.lab import Lab, unlike
+from support.lab import Lab, unlike, until
 from support.traffic import pinging
 
 pytestmark = pytest.mark.long
+REFUSED = "journalctl --unit flanneld --output cat --lines 20 | grep -c -i -e expired -e Unauthorized || true"
+CERTIFICATE = "/etc/kubernetes/pki/flannel.crt"
 
 
 def test_certificates_are_renewed_under_traffic(lab: Lab, plane: ControlPlane) -> None:
@@ -42,6 +49,41 @@ def test_certificates_are_renewed_under_traffic(lab: Lab, plane: ControlPlane) -
     for node in WORKERS:
         lab.sh(node, "cd /etc/kubernetes/pki && openssl verify -CAfile ca.crt flannel.crt")
     assert lab.play("site").code == 0
+
+
+def expire(lab: Lab, node: str) -> None:
+    """Put a certificate of the same key there that ended yesterday, by the cluster's own CA."""
+    authority = [lab.exec("control-plane", "cat", f"/etc/kubernetes/pki/ca.{kind}").encode() for kind in ("crt", "key")]
+    ca, key = x509.load_pem_x509_certificate(authority[0]), load_pem_private_key(authority[1], None)
+    old = x509.load_pem_x509_certificate(lab.exec(node, "cat", CERTIFICATE).encode())
+    now = datetime.now(timezone.utc)
+    builder = x509.CertificateBuilder().subject_name(old.subject).issuer_name(ca.subject).public_key(old.public_key())
+    builder = builder.serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=9)).not_valid_after(now - timedelta(days=1))
+    for extension in old.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    assert isinstance(key, (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey))
+    text = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+    lab.sh(node, f"cat >{CERTIFICATE} <<END\n{text}END\n")
+
+
+def test_expired_certificates_under_traffic(lab: Lab, plane: ControlPlane) -> None:
+    """flanneld is started again while its certificate has expired, and once more by the run that renews it."""
+    assert lab.play("site", podnet_verify=False).code == 0
+    lost: list[int] = []
+    with pinging(lab, lost):
+        for node in WORKERS:
+            expire(lab, node)
+            lab.exec(node, "systemctl", "restart", "--no-block", "flanneld")
+        for node in WORKERS:
+            assert until(lambda node=node: lab.sh(node, REFUSED).strip() != "0", 60), node
+            assert lab.sh(node, "systemctl is-active flanneld || true").strip() == "activating"
+        renewed = lab.play("site", podnet_verify=False)
+    assert renewed.code == 0 and lost[0] <= 1, renewed.output
+    for node in WORKERS:
+        lab.exec(node, "openssl", "x509", "-noout", "-checkend", "0", "-in", CERTIFICATE)
+        assert lab.sh(node, "systemctl is-active flanneld").strip() == "active"
+    assert set(lab.play("site").changed.values()) == {0}
 
 
 def test_an_upgrade_and_one_that_fails(lab: Lab, plane: ControlPlane, tmp_path: Path) -> None:

@@ -78,10 +78,8 @@ def test_restarts_only_for_what_needs_it(node: Node) -> None:
     # By path, flanneld reads a new certificate itself.
     node.write("/etc/kubernetes/pki/flannel.crt", "another certificate")
     # The same in meaning.
-    node.sh(
-        """printf '{"EnableNFTables":false,"Backend":{"Type":"vxlan"},"Network":"10.244.0.0/16"}' """
-        ">/etc/flannel/net-conf.json"
-    )
+    same = {"EnableNFTables": False, "Backend": {"DirectRouting": True, "Type": "vxlan"}, "Network": "10.244.0.0/16"}
+    node.write("/etc/flannel/net-conf.json", json.dumps(same))
     assert not node.call()["changed"]
     assert node.invocation() == first
     embedded = BY_PATH.replace("client-certificate: /etc/kubernetes/pki/flannel.crt", "client-certificate-data: QUJD")
@@ -92,10 +90,13 @@ def test_restarts_only_for_what_needs_it(node: Node) -> None:
     second = node.invocation()
     assert second != first
     wider = {"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan", "VNI": 7, "MTU": 1400}}
-    result = node.call(net_conf=wider)
+    refused = node.call(net_conf=wider)
+    assert refused["failed"] and "VNI from 1 to 7 while flanneld runs" in refused["msg"], refused
+    result = node.call(net_conf=wider, backend_change=True)
     assert not result["failed"], result["msg"]
     assert result["restarted"] and "device flannel.1" in texts(result)
     assert node.sh("ls /sys/class/net | grep flannel").split() == ["flannel.7"]
+    assert "10.244.2.0/24" not in node.sh("ip route")
     assert not node.call(net_conf=wider)["changed"]
 
 
@@ -140,7 +141,7 @@ def test_one_that_is_never_ready_goes_back(node: Node) -> None:
     assert unlike({NODE: before}, {NODE: node.snapshot()}) == []
     assert not node.call()["failed"]
     settled = node.snapshot()
-    result = node.call(binaries=release("v4"), ready_timeout=1, net_conf=other_device)
+    result = node.call(binaries=release("v4"), ready_timeout=1, net_conf=other_device, backend_change=True)
     assert result["failed"]
     for piece in ("not become ready within 1 s: flanneld.service is activating", "RBAC", "the former state is back"):
         assert piece in result["msg"], result["msg"]
@@ -161,6 +162,78 @@ def test_a_run_killed_while_it_waits_is_taken_back_as_a_whole(node: Node) -> Non
     result = node.call(binaries=release("v4"), ready_timeout=1)
     assert result["failed"] and "the former state is back" in result["msg"], result["msg"]
     assert unlike({NODE: settled}, {NODE: node.snapshot()}) == []
+
+
+def of(**backend: Any) -> dict[str, Any]:
+    return {"Network": "10.244.0.0/16", "Backend": backend}
+
+
+def test_a_former_backends_routes_do_not_win(node: Node) -> None:
+    """A route of host-gw to one node's pods is longer than WireGuard's: their traffic would stay unencrypted."""
+    assert not node.call(net_conf=of(Type="host-gw"))["failed"]
+    # The user's own, inside the pod network: over a device, and to what is no part of it.
+    for other in ("10.244.9.0/24 dev eth0", "10.99.0.0/24 via 172.16.0.1"):
+        node.sh(f"ip route replace {other}")
+    before, running = node.snapshot(), node.invocation()
+    wireguard = of(Type="wireguard")
+    refused = node.call(check=True, net_conf=wireguard)
+    assert refused["failed"] and "Type from host-gw to wireguard while flanneld runs" in refused["msg"], refused
+    assert "podnet_flannel_backend_change" in refused["msg"]
+    failed = node.call(net_conf=wireguard, backend_change=True, binaries=release("v3"))
+    assert failed["failed"] and "the former state is back" in failed["msg"], failed["msg"]
+    assert unlike({NODE: before}, {NODE: node.snapshot()}) == [] and node.invocation() != running
+    rehearsed = node.call(check=True, net_conf=wireguard, backend_change=True)
+    assert "route 10.244.2.0/24 via 172.16.0.1 dev eth0" in texts(rehearsed)
+    changed = node.call(net_conf=wireguard, backend_change=True)
+    assert not changed["failed"] and changed["diff"] == rehearsed["diff"], changed
+    assert "dev flannel-wg" in node.sh("ip route get 10.244.2.5")
+    routes = node.sh("ip route")
+    assert "10.244.9.0/24 dev eth0" in routes and "10.99.0.0/24 via 172.16.0.1" in routes
+    assert not node.call(net_conf=wireguard)["changed"]
+    node.sh("ip route del 10.244.9.0/24; ip route del 10.99.0.0/24")
+    back = node.call(net_conf=of(Type="host-gw"), backend_change=True)
+    assert not back["failed"] and "flannel-wg" not in node.sh("ls /sys/class/net"), back
+    assert "10.244.2.0/24 via 172.16.0.1" in node.sh("ip route")
+
+
+def test_a_former_rule_set_goes(node: Node) -> None:
+    """flanneld's own clean-up can't remove its chains, since jumps lead to them."""
+    chains = "iptables-nft-save | grep FLANNEL; iptables-legacy-save | grep FLANNEL; true"
+    assert not node.call()["failed"] and "-j FLANNEL-POSTRTG" in node.sh(chains)
+    node.sh("iptables-nft -A FORWARD -s 192.0.2.1 -j DROP")
+    changed = node.call(nftables="true")
+    assert not changed["failed"] and "chain FLANNEL-FWD" in texts(changed), changed
+    assert node.sh(chains) == "" and "flannel-ipv4" in node.sh("nft list tables")
+    assert "192.0.2.1" in node.sh("iptables-nft-save")
+    assert not node.call(nftables="true")["changed"]
+    back = node.call(nftables="false")
+    assert not back["failed"] and "table ip flannel-ipv4" in texts(back), back
+    assert "-j FLANNEL-POSTRTG" in node.sh(chains) and "flannel-ipv4" not in node.sh("nft list tables")
+    assert not node.call(nftables="false")["changed"]
+    node.sh("iptables-nft -D FORWARD -s 192.0.2.1 -j DROP")
+
+
+def test_kubelet_does_not_wait_for_ever(node: Node) -> None:
+    """At boot, with an API server that does not answer: kubelet starts after a while, and flanneld is tried again."""
+    kubelet = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n"
+    node.write("/etc/systemd/system/kubelet.service", kubelet)
+    try:
+        assert not node.call(before_kubelet=True)["failed"]
+        # The same with less patience, so that the test has it too.
+        node.sh("sed -i s/TimeoutStartSec=.*/TimeoutStartSec=3/ /etc/systemd/system/flanneld.service")
+        node.sh(
+            "ln -sfn /opt/fake/v4/flanneld /usr/local/bin/flanneld; systemctl daemon-reload; systemctl stop flanneld"
+        )
+        node.sh("systemctl start --no-block flanneld; systemctl start --no-block kubelet")
+        active = "systemctl is-active kubelet || true"
+        assert node.sh(active).strip() in ("inactive", "activating")
+        assert until(lambda: node.sh(active).strip() == "active", 30)
+        node.sh("ln -sfn /opt/fake/v1/flanneld /usr/local/bin/flanneld")
+        node.sh("sed -i s/TimeoutStartSec=3/TimeoutStartSec=120/ /etc/systemd/system/flanneld.service")
+        node.sh("systemctl daemon-reload")
+        assert until(lambda: node.sh("systemctl is-active flanneld || true").strip() == "active", 90)
+    finally:
+        node.sh("systemctl stop kubelet; rm /etc/systemd/system/kubelet.service; systemctl daemon-reload")
 
 
 def test_what_somebody_else_made(node: Node) -> None:

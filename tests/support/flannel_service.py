@@ -39,18 +39,25 @@ if behaviour == "mute":
     signal.pause()
 conf = json.loads(pathlib.Path(options["net-config-path"]).read_text())
 pathlib.Path(options["kubeconfig-file"]).read_text()
-vni = conf["Backend"].get("VNI", 1)
-device = f"flannel.{vni}"
-if not pathlib.Path("/sys/class/net", device).exists():
-    mtu = str(conf["Backend"].get("MTU", 1500) - 50)
-    run("ip", "link", "add", device, "mtu", mtu, "type", "vxlan", "id", str(vni), "dev", "eth0", "dstport", "8472")
-pathlib.Path(f"/proc/sys/net/ipv6/conf/{device}/accept_ra").write_text("0")
-run("ip", "address", "replace", "10.244.0.0/32", "dev", device)
-run("ip", "link", "set", device, "up")
-run("ip", "route", "replace", "10.244.1.0/24", "via", "10.244.1.0", "dev", device, "onlink")
-# As DirectRouting and host-gw do.
-run("ip", "route", "replace", "10.244.2.0/24", "via", "172.16.0.1")
-for variant in ("iptables-nft", "iptables-legacy"):
+kind, vni = conf["Backend"]["Type"], conf["Backend"].get("VNI", 1)
+device = {"vxlan": f"flannel.{vni}", "wireguard": "flannel-wg"}.get(kind)
+if device:
+    if not pathlib.Path("/sys/class/net", device).exists():
+        mtu = str(conf["Backend"].get("MTU", 1500) - 50)
+        more = ["vxlan", "id", str(vni), "dev", "eth0", "dstport", "8472"] if kind == "vxlan" else ["bridge"]
+        run("ip", "link", "add", device, "mtu", mtu, "type", *more)
+    pathlib.Path(f"/proc/sys/net/ipv6/conf/{device}/accept_ra").write_text("0")
+    run("ip", "address", "replace", "10.244.0.0/32", "dev", device)
+    run("ip", "link", "set", device, "up")
+if kind == "vxlan":
+    run("ip", "route", "replace", "10.244.1.0/24", "via", "10.244.1.0", "dev", device, "onlink")
+if kind == "wireguard":
+    run("ip", "route", "replace", "10.244.0.0/16", "dev", device, "scope", "link")
+if kind == "host-gw" or conf["Backend"].get("DirectRouting"):
+    run("ip", "route", "replace", "10.244.2.0/24", "via", "172.16.0.1")
+if conf["EnableNFTables"]:
+    run("nft", "add", "table", "ip", "flannel-ipv4")
+for variant in ("iptables-nft", "iptables-legacy") if not conf["EnableNFTables"] else ():
     for table, hook, chain in (("nat", "POSTROUTING", "FLANNEL-POSTRTG"), ("filter", "FORWARD", "FLANNEL-FWD")):
         run(variant, "-w", "-t", table, "-N", chain)
         jump = ("-m", "comment", "--comment", "flanneld masq", "-j", chain)
@@ -118,7 +125,7 @@ class Node:
         self.output = ""
         self.args: dict[str, Any] = {
             "binaries": {"/usr/local/bin/flanneld": "/opt/fake/v1/flanneld"},
-            "net_conf": {"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}},
+            "net_conf": {"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan", "DirectRouting": True}},
             "node_name": NODE,
             "api_url": "https://control-plane:6443",
             "iface": ["172.16.0.3"],

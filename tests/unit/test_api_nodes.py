@@ -175,6 +175,17 @@ def test_why_a_node_is_not_ready(message: str, expected: str) -> None:
     assert line.startswith("w0: NotReady: ") and expected in line
 
 
+def test_only_flannelds_own_condition_goes() -> None:
+    ready = {"type": "Ready", "status": "False"}
+    up = {"type": "NetworkUnavailable", "status": "False", "reason": "FlannelIsUp"}
+    cloud = {"type": "NetworkUnavailable", "status": "True", "reason": "NoRouteCreated"}
+    found = {"metadata": {"name": "w0"}, "status": {"conditions": [ready, up], "capacity": {"cpu": "2"}}}
+    assert api_nodes.summary([found])["w0"]["flannel_is_up"]
+    assert api_flannel.without_condition(found)["status"] == {"conditions": [ready], "capacity": {"cpu": "2"}}
+    other = {**found, "status": {"conditions": [cloud]}}
+    assert not api_nodes.summary([other])["w0"]["flannel_is_up"] and api_flannel.without_condition(other) == other
+
+
 def test_a_node_that_has_never_reported_and_one_without_network() -> None:
     silent, waiting = node("w0"), node("w1", 1)
     silent["status"] = {}

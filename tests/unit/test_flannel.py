@@ -85,7 +85,7 @@ def test_two_workers_are_not_one_node() -> None:
 
 PLAN: dict[str, Any] = {
     "backend": "flannel",
-    "settings": {"podnet_serial": 3},
+    "settings": {"podnet_serial": 3, "podnet_flannel_backend_change": False},
     "nodes": [{"name": "w0"}, {"name": "w1", "node_name": "w1.example.org"}, {"name": "w2"}, {"name": "w3"}],
 }
 
@@ -100,6 +100,12 @@ def test_what_a_worker_asks_for_says_the_plan() -> None:
     assert filters.csr_requests(PLAN, answers) == [
         {"name": "w1", "csr": "CSR", "organizations": ["podnet:node:w1.example.org"]}
     ]
+
+
+def test_all_change_at_once_where_they_must_be_alike() -> None:
+    """The cut between workers that differ is as short as can be."""
+    assert filters.batches(PLAN) == 3
+    assert filters.batches({**PLAN, "settings": {**PLAN["settings"], "podnet_flannel_backend_change": True}}) == "100%"
 
 
 def test_batches() -> None:

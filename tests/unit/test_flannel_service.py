@@ -43,7 +43,8 @@ def test_the_unit_says_what_the_lesson_says() -> None:
     text = unit(iface=["172.16.0.3", "eth1"], state="abc")
     for line in (
         "Type=notify",
-        "TimeoutStartSec=infinity",
+        # kubelet, which waits for it, starts in the end.
+        "TimeoutStartSec=120",
         "Environment=NODE_NAME=worker-1",
         "Environment=PODNET_STATE=abc",
         "WantedBy=multi-user.target",
@@ -140,6 +141,11 @@ def test_a_kubeconfig_counts_by_what_is_read_once() -> None:
     assert flannel_unit.authority_path(by_path) == "/etc/kubernetes/pki/ca.crt"
     assert flannel_unit.authority_path(embedded) == ""
     assert "/x.crt" in flannel_unit.kubeconfig_identity(by_path)
+
+
+def test_a_run_gives_up_before_systemd_does() -> None:
+    assert "TimeoutStartSec=930" in unit(ready_timeout=900).splitlines()
+    assert digest() == digest(ready_timeout=900)
 
 
 def test_net_conf() -> None:
@@ -289,6 +295,9 @@ def test_only_routes_of_flanneld_go(monkeypatch: pytest.MonkeyPatch) -> None:
         {"dst": "10.244.3.0/24", "gateway": "10.244.0.9", "dev": "cni0"},
         {"dst": "10.244.0.0/24", "dev": "eth0"},
         {"dst": "10.9.0.0/24", "gateway": "172.16.0.4", "dev": "eth0"},
+        # The whole network by hand, and a mesh on another device.
+        {"dst": "10.244.0.0/16", "gateway": "172.16.0.4", "dev": "eth0"},
+        {"dst": "10.244.4.0/24", "gateway": "10.244.4.0", "dev": "flannel.7"},
         {"dst": "default", "gateway": "172.16.0.1", "dev": "eth0"},
     ]
 
@@ -297,6 +306,26 @@ def test_only_routes_of_flanneld_go(monkeypatch: pytest.MonkeyPatch) -> None:
 
     (found,) = flannel_leftovers._routes(run, "-4", {"10.244.0.0/16"}, ["flannel.1"])
     assert found.text == "route 10.244.1.0/24 via 172.16.0.4 dev eth0"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ({"Type": "host-gw"}, {"Type": "wireguard"}, ["Type from host-gw to wireguard"]),
+        ({"type": "vxlan"}, {"Type": "vxlan", "VNI": 1, "Port": 8472}, []),
+        ({"Type": "vxlan"}, {"Type": "vxlan", "DirectRouting": True, "MTU": 1400}, []),
+        (
+            {"Type": "vxlan", "VNI": 1},
+            {"Type": "vxlan", "VNI": 7, "Port": 1},
+            ["VNI from 1 to 7", "Port from 8472 to 1"],
+        ),
+        ({"Type": "wireguard", "PSK": "one"}, {"Type": "wireguard", "PSK": "two"}, ["PSK"]),
+        ({}, {"Type": "udp"}, []),
+    ],
+)
+def test_what_nodes_must_have_alike(old: dict[str, Any], new: dict[str, Any], told: list[str]) -> None:
+    assert flannel_unit.disagreements({"Backend": old}, {"Backend": new}) == told
+    assert flannel_unit.disagreements(None, {"Backend": new}) == []
 
 
 @pytest.mark.parametrize("tables, expected", [("table ip kube-proxy\n", True), ("table ip nat\n", False)])

@@ -139,13 +139,24 @@ class Handler(BaseHTTPRequestHandler):
         return str(self.client_address[0]).removeprefix("::ffff:")
 
     def _body(self) -> Any:
-        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        chunked = self.headers.get("Transfer-Encoding", "") == "chunked"
+        raw = self._chunks() if chunked else self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if not raw:
             return None
         try:
             return json.loads(raw)
         except ValueError as problem:
             raise bad_request(f"the object provided is unrecognized (not JSON): {problem}") from problem
+
+    def _chunks(self) -> bytes:
+        """A body without a length, as kubectl sends raw ones."""
+        found = b""
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            found += self.rfile.read(size)
+            self.rfile.readline()
+        while self.rfile.readline().strip():
+            pass
+        return found
 
     def _shaped(self, request: Request, obj: dict[str, Any]) -> dict[str, Any]:
         """The object, or a table of it where the client would rather have one."""
