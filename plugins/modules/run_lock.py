@@ -58,13 +58,12 @@ held:
 
 import os
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.weft.podnet.plugins.module_utils import lock, run_lock, tools
+from ansible_collections.weft.podnet.plugins.module_utils.output import Module
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={"state": {"type": "str", "choices": ["held", "released"], "default": "held"}},
         supports_check_mode=True,
     )
