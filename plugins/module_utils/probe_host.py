@@ -86,7 +86,7 @@ def diagnose(addresses: Iterable[str], firewall: bool) -> dict[str, Any]:
 def forwarding() -> dict[str, bool]:
     """{"4": true, "6": false}: does this host forward? The bridge plugin turns it on with its first pod."""
     return {
-        str(version): Path(path).read_text(encoding="ascii").strip() != "0"
+        str(version): (files.read_text(path) or "").strip() != "0"
         for version, path in FORWARDING.items()
         if Path(path).exists()
     }

@@ -145,7 +145,7 @@ def read_run() -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=4)
 def _parse(file: str, _stamp: int, _inode: int) -> dict[str, Any]:
-    return dict(json.loads(Path(file).read_text(encoding="utf-8")))
+    return dict(json.loads(files.read_text(file, files.BATCH_LIMIT) or ""))
 
 
 def nodes(cluster: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
