@@ -65,7 +65,7 @@ def observe(conf_dir: str, name: str, config: Mapping[str, Any] | None, root: st
     path = Path(conf_dir) / name
     if path.is_dir():
         raise IsADirectoryError(21, "expected a file, found a directory", str(path))
-    found = _read(conf_dir)
+    found = read(conf_dir)
     leaving = files.read_text(leaving_path(conf_dir, name))
     networks = set(networks_of({**found, name: found.get(name) or leaving}).values())
     if config is not None:
@@ -75,7 +75,8 @@ def observe(conf_dir: str, name: str, config: Mapping[str, Any] | None, root: st
     return Host(found, _attributes(path), leaving, live, tuple(gateways))
 
 
-def _read(conf_dir: str) -> dict[str, str | None]:
+def read(conf_dir: str) -> dict[str, str | None]:
+    """The configuration files that a runtime considers, by name; None for one that can't be read. Raises OSError."""
     try:
         names = [entry.name for entry in os.scandir(conf_dir) if not entry.is_dir(follow_symlinks=False)]
     except FileNotFoundError:

@@ -135,6 +135,7 @@ def decide(channel: Channel, host: Host, wanted: Wanted) -> Change:
         return Change(host, target, vxlan_mesh.plan(state, target, True), _protected(host, wanted))
     device = _device(host, wanted, problems)
     protected = _protected(host, wanted)
+    problems += _own_address(host, wanted, protected)
     problems += _captured(host, wanted, protected)
     problems += _clashes(host, wanted)
     direct = _direct(channel, wanted, problems) if wanted.direct_routing else {}
@@ -223,6 +224,26 @@ def _device(host: Host, wanted: Wanted, problems: list[str]) -> vxlan_link.Devic
 def _protected(host: Host, wanted: Wanted) -> list[way_back.Protected]:
     addresses = [item for item in host.addresses if host.found is None or item[0] != host.found.number]
     return way_back.protected(addresses, host.links, host.routes, lambda _value: False, wanted.protect)
+
+
+def _own_address(host: Host, wanted: Wanted, protected: Iterable[way_back.Protected]) -> list[str]:
+    """The device's own address, for which the kernel answers itself from then on, may be no other host's.
+
+    The network of the pods' bridge begins with the very same address, the first of this node's pod CIDR, and a mesh
+    with another VNI may still have it.
+    """
+    address = ipaddress.ip_network(wanted.address)
+    kinds = {item.number for item in host.links if item.kind in ("bridge", "vxlan")}
+    pods = {
+        interface.network
+        for number, interface in host.addresses
+        if number in kinds and interface.network.network_address == address.network_address
+    }
+    taken = way_back.captured(address, (item for item in protected if item.network not in pods), [])
+    if not taken:
+        return []
+    what = listed([item.why for item in taken])
+    return [f"address: {address.network_address} would capture {what}; choose another pod CIDR for this node"]
 
 
 def _captured(host: Host, wanted: Wanted, protected: Iterable[way_back.Protected]) -> list[str]:

@@ -28,7 +28,23 @@ options:
     elements: str
     default: []
   pod_subnets:
-    description: The host's own part of the pod network. A route of others that leads it elsewhere is a problem.
+    description:
+      - The host's own part of the pod network. A route of others that leads it elsewhere is a problem, and so is one of
+        the host's own networks that it overlaps.
+    type: list
+    elements: str
+    default: []
+  pod_cidrs:
+    description: The cluster's pod network. One of the host's own networks that it overlaps is a problem.
+    type: list
+    elements: str
+    default: []
+  bridge:
+    description: The pods' bridge. A device of that name that is no bridge, or a bridge of the host's own, is a problem.
+    type: str
+    default: cni0
+  protect:
+    description: Networks and addresses that O(pod_subnets) may not take traffic from, such as the API server's address.
     type: list
     elements: str
     default: []
@@ -146,6 +162,7 @@ problems:
 """
 
 from ansible_collections.weft.podnet.plugins.module_utils import boot_units, files, persist, preflight, tools
+from ansible_collections.weft.podnet.plugins.module_utils.host import own_networks
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import NetlinkError
 from ansible_collections.weft.podnet.plugins.module_utils.output import Module
 
@@ -158,6 +175,7 @@ def examine(module: Module) -> tuple[list[str], list[str]]:
         problems.append("systemd does not run here; what survives a reboot is kept in its units")
     problems += preflight.addresses(options["node_ips"])
     problems += preflight.routes_away(options["pod_subnets"])
+    problems += own_networks.problems(options)
     containerd = tools.find("containerd")
     if containerd:
         _code, config, _err = module.run_command([containerd, "config", "dump"])
@@ -192,6 +210,9 @@ def main() -> None:
         argument_spec={
             "node_ips": {"type": "list", "elements": "str", "default": []},
             "pod_subnets": {"type": "list", "elements": "str", "default": []},
+            "pod_cidrs": {"type": "list", "elements": "str", "default": []},
+            "bridge": {"type": "str", "default": "cni0"},
+            "protect": {"type": "list", "elements": "str", "default": []},
             "conf_dir": {"type": "path", "default": "/etc/cni/net.d"},
             "bin_dir": {"type": "path", "default": "/opt/cni/bin"},
             "plugins": {"type": "list", "elements": "str", "default": []},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,6 +49,15 @@ def test_misspelt_and_wrong_variables(untouched: Lab) -> None:
 
 def test_pod_network_over_the_underlay(untouched: Lab) -> None:
     refused(untouched, "podnet_node_ip: 172.16.0.3 lies inside podnet_pod_cidr", podnet_pod_cidr="172.16.0.0/16")
+
+
+@pytest.mark.parametrize("backend", ["bridge", "routes", "vxlan"])
+def test_pods_beside_the_nodes_in_the_underlays_network(untouched: Lab, backend: str, tmp_path: Path) -> None:
+    """No node's own address is in there, but other hosts of the subnet are, and the bridge would take them."""
+    said = "overlaps this host's own network 172.16.0.0/24 on eth0"
+    variables = {"podnet_pod_cidr": "172.16.0.128/25", "podnet_node_cidr_mask_size": 28, "podnet_backend": backend}
+    # What is allotted stays in the lock file, also of a run that is refused later.
+    refused(untouched, said, podnet_lock_file=str(tmp_path / "podnet.lock.yml"), **variables)
 
 
 def test_an_unreachable_worker(untouched: Lab) -> None:

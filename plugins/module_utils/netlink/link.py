@@ -15,10 +15,13 @@ Interface = Union[ipaddress.IPv4Interface, ipaddress.IPv6Interface]
 
 
 class Link(NamedTuple):
+    """``kind`` as in ``ip link add type KIND``; empty for a physical one."""
+
     number: int
     name: str
     up: bool
     mtu: int
+    kind: str = ""
 
 
 def links(channel: Channel) -> list[Link]:
@@ -28,7 +31,9 @@ def links(channel: Channel) -> list[Link]:
         _family, _type, index, flags, _mask = wire.IFINFOMSG.unpack_from(body)
         attributes = wire.attributes(body, wire.IFINFOMSG.size)
         name = attributes[wire.IFLA_IFNAME].rstrip(b"\0").decode()
-        found.append(Link(index, name, bool(flags & wire.IFF_UP), wire.U32.unpack(attributes[wire.IFLA_MTU])[0]))
+        kind = wire.attributes(attributes.get(wire.IFLA_LINKINFO, b""), 0).get(wire.IFLA_INFO_KIND, b"")
+        mtu = wire.U32.unpack(attributes[wire.IFLA_MTU])[0]
+        found.append(Link(index, name, bool(flags & wire.IFF_UP), mtu, kind.rstrip(b"\0").decode(errors="replace")))
     return found
 
 
