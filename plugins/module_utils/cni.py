@@ -132,6 +132,19 @@ def required_plugins(config: Mapping[str, Any]) -> list[str]:
     )
 
 
+def masquerades(config: Mapping[str, Any]) -> bool | None:
+    """Do its plugins translate what pods send out? None where only flannel's plugin knows, by what flanneld writes."""
+    listed = members(config)
+    if any(get(plugin, "type") == "flannel" for plugin in listed):
+        return None
+    return any(get(plugin, "type") in ("bridge", "ptp") and get(plugin, "ipMasq") is True for plugin in listed)
+
+
+def host_ports(config: Mapping[str, Any]) -> bool:
+    """Can its pods have host ports?"""
+    return any(get(plugin, "type") == "portmap" for plugin in members(config))
+
+
 class Network(NamedTuple):
     """What pods of a network depend on; two configurations with equal values serve the same pods.
 

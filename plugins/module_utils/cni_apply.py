@@ -25,7 +25,10 @@ def read_back(wish: Wish) -> None:
 
 
 def apply(wish: Wish, plan_: Plan) -> str | None:
-    """Do it; the path of the copy of our own file, where one was asked for. Raises OSError, NetlinkError."""
+    """Do it; the path of the copy of our own file, where one was asked for.
+
+    Raises OSError, NetlinkError, IptablesError.
+    """
     directory = Path(wish.conf_dir)
     backup = None
     if wish.present:
@@ -37,6 +40,8 @@ def apply(wish: Wish, plan_: Plan) -> str | None:
         _make(directory)
         own = plan_.attributes
         files.write_atomic(wish.path, plan_.text, own.mode, str(own.uid), str(own.gid))
+    # After it: a pod that starts in between gets no such rules any more.
+    cni_leftovers.release(plan_.leftovers)
     # Ours is in place before the others go: at no moment is the directory without a configuration.
     for name in plan_.others:
         if wish.backup or name in plan_.set_aside:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible_collections.weft.podnet.plugins.module_utils import cni, cni_gateway, cni_host, cni_leftovers, files
+from ansible_collections.weft.podnet.plugins.module_utils.pods import rules as pod_rules
 
 
 def file_mode(value: Any) -> int | None:
@@ -92,6 +93,7 @@ def plan(wish: Wish, host: cni_host.Host, root: str = cni_host.STATE_ROOT) -> Pl
     others = tuple(dict.fromkeys((*_unwanted(wish, host), *set_aside)))
     after = _after(wish, host, text, others)
     affected, warnings = _affected(wish, host, after)
+    affected += [] if affected else _stranded(wish, host)
     bridge, unfit = _unfit_bridge(wish, host)
     if wish.allow_live_pods or not affected:
         affected += unfit
@@ -193,10 +195,10 @@ def _affected(wish: Wish, host: cni_host.Host, after: Mapping[str, str | None]) 
         ports = found.bridge.ports if found.bridge else ()
         if found.leases and (ports or network.bridge is None):
             live.append(_live_text(name, network, found, what))
-        elif found.leases and not wish.leftovers:
+        elif not wish.present and not wish.leftovers and (found.leases or found.stale):
             leaked.append(
-                f"{len(found.leases)} leases in {found.kept_in} belong to no pod: {network.bridge} has no port. Their "
-                "addresses stay taken; state=absent with leftovers=true removes them"
+                f"{len(found.leases) + len(found.stale)} leases in {found.kept_in} belong to no pod: {network.bridge} "
+                "has no port. Their addresses stay taken; state=absent with leftovers=true removes them"
             )
     return live, leaked
 
@@ -210,6 +212,40 @@ def _live_text(name: str, network: cni.Network, found: cni_host.Live, what: str)
         "old ones are never released. Drain the node first (kubectl drain NODE --ignore-daemonsets), or set "
         "allow_live_pods: true (podnet_allow_live_pods in the playbooks)"
     )
+
+
+def _stranded(wish: Wish, host: cni_host.Host) -> list[str]:
+    """What live pods would lose although their network stays: plugins set it up when a pod starts, and never later."""
+    if not wish.present or wish.config is None:
+        return []
+    live = host.live.get(cni.network(wish.config))
+    if live is None or not (live.bridge and live.bridge.ports) or not live.leases:
+        return []
+    count = f"{len(live.leases)} pods of network '{cni.network(wish.config).name}' are live"
+    way_out = (
+        "Drain the node first (kubectl drain NODE --ignore-daemonsets), or set allow_live_pods: true "
+        "(podnet_allow_live_pods in the playbooks) and start them again afterwards"
+    )
+    was = [cni.masquerades(cni.parse(name, host.files[name])) for name in _readable(wish, host)]
+    texts = []
+    if was and was[0] is False and cni.masquerades(wish.config):
+        texts.append(
+            f"{wish.name}: {count}, and ipMasq is turned on, which the plugin does for pods that start later: "
+            f"the live ones would have no way out of the cluster. {way_out}"
+        )
+    ports = [each for each in host.rules if each.kind == "host port" and each.container in live.containers]
+    if ports and not cni.host_ports(wish.config):
+        texts.append(
+            f"{wish.name}: {count}, {len({each.container for each in ports})} of them with host ports, which they lose "
+            f"without the plugin portmap. {way_out}"
+        )
+    return texts
+
+
+def _readable(wish: Wish, host: cni_host.Host) -> list[str]:
+    """Of the files that are this configuration, those on the host that a runtime could load, in its order."""
+    readable = cni_host.networks_of(host.files)
+    return [name for name in cni.runtime_order(wish.names) if name in readable]
 
 
 def _unfit_bridge(wish: Wish, host: cni_host.Host) -> tuple[str | None, list[str]]:
@@ -235,7 +271,9 @@ def _unfit_bridge(wish: Wish, host: cni_host.Host) -> tuple[str | None, list[str
 def _leftovers(
     wish: Wish, host: cni_host.Host, after: Mapping[str, str | None], root: str
 ) -> tuple[cni_leftovers.Leftovers, list[str]]:
-    if wish.present or not wish.leftovers:
+    if wish.present:
+        return _of_pods(wish, host)
+    if not wish.leftovers:
         return cni_leftovers.NONE, []
     config = _config(wish, host)
     if config is None and (wish.name in host.files or host.leaving is not None):
@@ -243,8 +281,29 @@ def _leftovers(
     if config is None:
         return cni_leftovers.NONE, []
     network = cni.network(config)
-    found = cni_leftovers.find(network, host.live[network], cni_host.networks_of(after).values(), root)
+    others = cni_host.networks_of(after).values()
+    found = cni_leftovers.find(network, host.live[network], others, root)
+    if all(other.name != network.name for other in others):
+        found = found._replace(rules=host.rules)
     return found, list(found.warnings)
+
+
+def _of_pods(wish: Wish, host: cni_host.Host) -> tuple[cni_leftovers.Leftovers, list[str]]:
+    """What plugins keep for pods that are gone, or made for live ones by a configuration that this one replaces."""
+    network = cni.network(wish.config or {})
+    live = host.live.get(network)
+    if wish.config is None or live is None:
+        return cni_leftovers.NONE, []
+    makes = (cni.masquerades(wish.config), cni.host_ports(wish.config))
+    rules = pod_rules.unwanted(host.rules, live.containers, *makes)
+    notes = []
+    if live.stale:
+        some = ", ".join(lease.address for lease in live.stale[:3]) + (", ..." if len(live.stale) > 3 else "")
+        notes.append(
+            f"network '{network.name}' on {os.uname().nodename}: {len(live.stale)} leases in {live.kept_in} belong to "
+            f"no pod and are released: {some}"
+        )
+    return cni_leftovers.NONE._replace(leases=live.stale, rules=tuple(rules)), notes
 
 
 def _loading(wish: Wish, after: Mapping[str, str | None]) -> list[str]:

@@ -16,6 +16,9 @@ from typing import Any, NamedTuple
 
 from ansible_collections.weft.podnet.plugins.module_utils import cni, cni_bridge, cni_gateway, files
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.link import Interface
+from ansible_collections.weft.podnet.plugins.module_utils.pods import leases as pod_leases
+from ansible_collections.weft.podnet.plugins.module_utils.pods import namespaces
+from ansible_collections.weft.podnet.plugins.module_utils.pods import rules as pod_rules
 
 STATE_ROOT = "/var/lib/cni"
 
@@ -32,23 +35,28 @@ class Attributes(NamedTuple):
 class Live(NamedTuple):
     """What speaks for pods of a network: addresses leased (or results cached) and the ports of its bridge.
 
-    ``bridge`` is None where the host has no such device; ``kept_in`` names the directory of the leases.
+    ``bridge`` is None where the host has no such device; ``kept_in`` names the directory of the leases. Leases that
+    are certain to have no pod are ``stale``; ``containers`` are those of all others.
     """
 
     leases: tuple[str, ...]
     bridge: cni_bridge.Bridge | None
     kept_in: str
+    stale: tuple[pod_leases.Lease, ...] = ()
+    containers: frozenset[str] = frozenset()
 
 
 class Host(NamedTuple):
     """``files`` by name, as a runtime would see them (None: unreadable); ``leaving`` is a removal that was cut off;
-    ``gateways`` are the addresses that the configuration asked about wants its bridge to have."""
+    ``gateways`` are the addresses that the configuration asked about wants its bridge to have; ``rules`` are what
+    plugins keep for pods of its network."""
 
     files: dict[str, str | None]
     own: Attributes | None
     leaving: str | None
     live: dict[cni.Network, Live]
     gateways: tuple[Interface, ...] = ()
+    rules: tuple[pod_rules.PodRules, ...] = ()
 
     def without(self, names: Collection[str]) -> Host:
         """The same host, as if these files were gone."""
@@ -67,12 +75,16 @@ def observe(conf_dir: str, name: str, config: Mapping[str, Any] | None, root: st
         raise IsADirectoryError(21, "expected a file, found a directory", str(path))
     found = read(conf_dir)
     leaving = files.read_text(leaving_path(conf_dir, name))
-    networks = set(networks_of({**found, name: found.get(name) or leaving}).values())
+    known = networks_of({**found, name: found.get(name) or leaving})
+    networks = set(known.values())
     if config is not None:
         networks.add(cni.network(config))
+    own = cni.network(config) if config is not None else known.get(name)
+    # Before the leases: a plugin reserves the address first.
+    rules = pod_rules.observe(own.name) if own and own.name and own.ipam else []
     live = {network: pods(network, root) for network in networks}
     gateways = cni_gateway.expected(config, files.read_text) if config is not None else []
-    return Host(found, _attributes(path), leaving, live, tuple(gateways))
+    return Host(found, _attributes(path), leaving, live, tuple(gateways), tuple(rules))
 
 
 def read(conf_dir: str) -> dict[str, str | None]:
@@ -113,9 +125,16 @@ def pods(network: cni.Network, root: str = STATE_ROOT) -> Live:
     """What speaks for live pods of a network. Raises OSError, NetlinkError."""
     bridge = cni_bridge.find(network.bridge) if network.bridge else None
     directory = state_dir(network)
-    if directory is not None:
-        return Live(tuple(cni.lease_addresses(_names(directory))), bridge, str(directory))
-    return Live(tuple(path.name for path in cached_results(network, root)), bridge, f"{root}/results")
+    if directory is None:
+        cached = cached_results(network, root)
+        containers = frozenset(str(cni.get(_json(path), "containerId")) for path in cached)
+        return Live(tuple(path.name for path in cached), bridge, f"{root}/results", (), containers)
+    leases = pod_leases.read(directory)
+    idle = network.bridge is not None and not (bridge and bridge.ports)
+    stale = pod_leases.stale(leases, idle, namespaces.addresses)
+    living = [lease for lease in leases if lease not in stale]
+    containers = frozenset(lease.container for lease in living)
+    return Live(tuple(lease.address for lease in living), bridge, str(directory), stale, containers)
 
 
 def state_dir(network: cni.Network) -> Path | None:
@@ -136,13 +155,16 @@ def cached_results(network: cni.Network, root: str = STATE_ROOT) -> list[Path]:
     for name in _names(Path(root) / "results"):
         if network.name and name.startswith(f"{network.name}-"):
             path = Path(root) / "results" / name
-            try:
-                content = json.loads(files.read_text(path) or "")
-            except (ValueError, OSError):
-                continue
-            if cni.get(content, "networkName") == network.name:
+            if cni.get(_json(path), "networkName") == network.name:
                 found.append(path)
     return found
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(files.read_text(path) or "")
+    except (ValueError, OSError, RecursionError):
+        return None
 
 
 def _names(directory: Path) -> list[str]:

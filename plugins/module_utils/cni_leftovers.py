@@ -11,22 +11,30 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ansible_collections.weft.podnet.plugins.module_utils import cni, cni_bridge, cni_host, files, nat_tables
+from ansible_collections.weft.podnet.plugins.module_utils.pods import leases as pod_leases
+from ansible_collections.weft.podnet.plugins.module_utils.pods import rules as pod_rules
 
 # host-local's own files beside the leases (plugins/ipam/host-local/backend/disk/backend.go).
 STATE_FILES = re.compile(r"last_reserved_ip\..+|lock")
 
 
 class Leftovers(NamedTuple):
-    """``paths`` in the order of removal: files, then the directories that are empty by then (``directories``)."""
+    """``files`` go first, then the ``directories`` that are empty by then.
+
+    ``leases`` and ``rules`` are those of single pods, which go while the network itself may stay.
+    """
 
     bridge: str | None
     files: tuple[str, ...]
     directories: tuple[str, ...]
     warnings: tuple[str, ...]
+    leases: tuple[pod_leases.Lease, ...] = ()
+    rules: tuple[pod_rules.PodRules, ...] = ()
 
     def names(self) -> list[str]:
         """What goes, in words: device and paths."""
-        return ([f"device {self.bridge}"] if self.bridge else []) + [*self.files, *self.directories]
+        pods = [*(lease.path for lease in self.leases), *map(str, self.rules)]
+        return ([f"device {self.bridge}"] if self.bridge else []) + [*self.files, *self.directories, *pods]
 
 
 NONE = Leftovers(None, (), (), ())
@@ -74,6 +82,12 @@ def _parents(root: Path, found: list[str], directories: list[str]) -> None:
         gone = {*found, *directories}
         if parent.is_dir() and not parent.is_symlink() and all(str(entry) in gone for entry in parent.iterdir()):
             directories.append(str(parent))
+
+
+def release(leftovers: Leftovers) -> None:
+    """Remove what plugins keep for single pods. Raises OSError, IptablesError."""
+    pod_rules.remove(leftovers.rules)
+    pod_leases.release(leftovers.leases)
 
 
 def remove(leftovers: Leftovers) -> None:

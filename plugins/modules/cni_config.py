@@ -19,6 +19,10 @@ description:
   - The directory itself is made where it is missing and never removed, because containerd watches it.
   - A bridge device that is there already, with another address than the configuration gives it, makes every new pod
     fail. It is deleted where it has no ports, and an error where pods are on it.
+  - What plugins keep for single pods of the network is looked after as well, where nothing needs it any more. Leases
+    of host-local are released when no network namespace of the host has their address. iptables rules of the plugins
+    (masquerading, host ports) are removed when their pod is gone, or when the configuration makes no such rules; the
+    plugins never find those again, and whoever gets the address next would be translated.
 author:
   - The weft.podnet maintainers (@weft-net)
 requirements:
@@ -89,6 +93,7 @@ options:
   allow_live_pods:
     description:
       - Remove a configuration, or change its network name, address ranges or bridge, although pods of it are live.
+        Turn C(ipMasq) on, which the plugin does for new pods only, or take C(portmap) from pods that have host ports.
       - New pods may then get addresses that are in use, and what the old pods hold is never released.
     type: bool
     default: false
@@ -213,7 +218,9 @@ leases:
   type: int
   sample: 2
 removed:
-  description: What was removed, or would be in check mode, as paths and C(device NAME) for a bridge.
+  description:
+    - What was removed, or would be in check mode, as paths and C(device NAME) for a bridge.
+    - Rules of single pods are named by program, kind and container.
   returned: success
   type: list
   elements: str
@@ -234,6 +241,7 @@ from ansible_collections.weft.podnet.plugins.module_utils import (
     cni_change,
     cni_host,
     files,
+    iptables,
     lock,
     tools,
 )
@@ -324,7 +332,7 @@ def main():
             if not module.check_mode:
                 stack.enter_context(lock.hold("cni"))
             run(module)
-        except (OSError, NetlinkError, lock.LockError, cni_apply.ChangeError) as error:
+        except (OSError, NetlinkError, lock.LockError, iptables.IptablesError, cni_apply.ChangeError) as error:
             module.refuse(error, module.params["name"])
 
 

@@ -56,8 +56,11 @@ def test_a_list_takes_the_place_of_the_plain_file_under_a_live_pod(node: Node) -
     assert done["removed"] == dry["removed"] == [str(node.conf / "10-bridge.conf")]
     assert done["leases"] == 1 and done["loaded_is_ours"] and names(node.conf) == ["10-bridge.conflist"]
     assert not node.cni(**args)["changed"]
-    # Back again, still under the pod; and a removal knows either file.
-    assert node.cni(config=config(node.conf), replaces=["10-bridge.conflist"], foreign="refuse")["loaded_is_ours"]
+    # Back again, still under the pod; and a removal knows either file. Only ipMasq would come too late for the pod.
+    back = {"replaces": ["10-bridge.conflist"], "foreign": "refuse"}
+    refused = node.cni(config=config(node.conf), **back)
+    assert refused["failed"] and "ipMasq is turned on" in refused["msg"] and "allow_live_pods" in refused["msg"]
+    assert node.cni(config=config(node.conf, ipMasq=False), **back)["loaded_is_ours"]
     assert names(node.conf) == ["10-bridge.conf"]
     assert node.cni(**{**args, "state": "absent"}, leftovers=True)["failed"]
     node.plugin("DEL")

@@ -54,3 +54,26 @@ def test_a_configuration_that_sorts_first(routed: Lab) -> None:
     left = lab.exec("worker-2", "ls", "/etc/cni/net.d").split()
     assert left[0].startswith("05-torn.conflist.") and left[0].endswith(".bak") and left[1] == "10-bridge.conflist"
     assert set(lab.play("site", podnet_verify=False).changed.values()) == {0}
+
+
+def test_from_bridge_to_routes_under_a_live_pod_and_after_a_reboot(routed: Lab) -> None:
+    """The plain file's plugin translates pod by pod; after the switch none is translated any more."""
+    lab = routed
+    assert lab.play("site", podnet_backend="bridge", podnet_verify=False).code == 0
+    address = node_pods.start(lab, "worker-1", "old")
+    assert f"-s {address}/32" in lab.exec("worker-1", "iptables-save", "-t", "nat")
+    switched = lab.play("site")
+    assert switched.code == 0 and "12 of 12 promised pairs pass" in switched.output, switched.output
+    assert lab.exec("worker-1", "ls", "/etc/cni/net.d").split() == ["10-bridge.conflist", "99-loopback.conf"]
+    assert "CNI-" not in lab.exec("worker-1", "iptables-save", "-t", "nat")
+    assert node_pods.fetch(lab, "worker-1", f"{address}:8000")
+    refused = lab.play("site", podnet_backend="bridge", podnet_verify=False)
+    assert refused.code != 0 and "ipMasq is turned on" in " ".join(refused.output.split()), refused.output
+
+    lab.reboot("worker-1")
+    lease = f"/var/lib/cni/networks/bridge/{address}"
+    lab.exec("worker-1", "test", "-e", lease)
+    released = lab.play("site", podnet_verify=False)
+    assert released.code == 0 and "belong to no pod and are released" in " ".join(released.output.split())
+    assert lab.sh("worker-1", f"ls {lease} 2>/dev/null || echo gone").strip() == "gone"
+    assert set(lab.play("site", podnet_verify=False).changed.values()) == {0}

@@ -55,22 +55,34 @@ class Node:
         self.conf, self.host, self.pod = conf, host, pod
         self.leases = conf.parent / "leases" / config(conf)["name"]
 
-    def plugin(self, command: str, network: dict[str, Any] | None = None) -> None:
+    def plugin(
+        self, command: str, network: dict[str, Any] | None = None, pod: Namespace | None = None, **env: str
+    ) -> dict[str, Any]:
+        """Call the plugins of a network (without masquerading, if none is given) for a pod, its container called so."""
+        given = network or {**config(self.conf), "ipMasq": False}
+        result: dict[str, Any] = {}
+        for plugin in given.get("plugins") or [given]:
+            whole = {**plugin, "name": given["name"], "cniVersion": given["cniVersion"]}
+            result = self._one(command, {**whole, **({"prevResult": result} if result else {})}, pod or self.pod, env)
+        return result
+
+    def _one(self, command: str, plugin: dict[str, Any], pod: Namespace, env: dict[str, str]) -> dict[str, Any]:
         variables = {
             "CNI_COMMAND": command,
-            "CNI_CONTAINERID": "abc",
-            "CNI_NETNS": str(self.pod.path),
+            "CNI_CONTAINERID": pod.name,
+            "CNI_NETNS": str(pod.path),
             "CNI_IFNAME": "eth0",
         }
         done = subprocess.run(
-            ["ip", "netns", "exec", self.host.name, str(PLUGINS / "bridge")],
-            input=json.dumps({**(network or config(self.conf)), "ipMasq": False}),
-            env={**os.environ, **variables, "CNI_PATH": str(PLUGINS)},
+            ["ip", "netns", "exec", self.host.name, str(PLUGINS / plugin["type"])],
+            input=json.dumps(plugin),
+            env={**os.environ, **variables, "CNI_PATH": str(PLUGINS), **env},
             capture_output=True,
             text=True,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
+        return dict(json.loads(done.stdout)) if done.stdout.strip() else {}
 
     def cni(self, **args: Any) -> dict[str, Any]:
         return cni(self.conf, netns=self.host.path, **args)

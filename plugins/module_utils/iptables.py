@@ -1,0 +1,88 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Both variants of iptables on a host, each with its own tables in the kernel: legacy and nf_tables."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ansible_collections.weft.podnet.plugins.module_utils import tools
+
+COMMANDS = {4: "iptables", 6: "ip6tables"}
+LEGACY_TABLES = {4: "/proc/net/ip_tables_names", 6: "/proc/net/ip6_tables_names"}
+TIMEOUT = 30
+
+Find = Callable[[str], "str | None"]
+
+
+class IptablesError(Exception):
+    """iptables refuses; the text is for the user."""
+
+
+class Variant(NamedTuple):
+    """The programs of one variant for one IP version, by path."""
+
+    version: int
+    name: str
+    iptables: str
+    save: str
+    restore: str
+
+
+def find(version: int, name: str, find_program: Find = tools.find) -> Variant | None:
+    """The programs of variant ``name`` ("legacy" or "nft"); None where the host lacks them."""
+    command = COMMANDS[version]
+    for prefix in (f"{command}-{name}", command):
+        paths = [find_program(prefix), find_program(f"{prefix}-save"), find_program(f"{prefix}-restore")]
+        if None in paths:
+            continue
+        variant = Variant(version, name, *map(str, paths))
+        # The plain name belongs to either variant.
+        said = _run([variant.iptables, "--version"])
+        if ("nf_tables" in said.stdout) == (name == "nft"):
+            return variant
+    return None
+
+
+def every(find_program: Find = tools.find) -> Iterator[Variant]:
+    """All that the host has, of both variants and both IP versions."""
+    for name in ("legacy", "nft"):
+        for version in COMMANDS:
+            variant = find(version, name, find_program)
+            if variant:
+                yield variant
+
+
+def saved(variant: Variant, table: str) -> list[str]:
+    """The lines of ``iptables-save``; none where there is no such table, or it holds what only nft can show.
+
+    Reading creates nothing: iptables-legacy makes a table that it is asked for, so only those that exist are.
+    """
+    if variant.name == "legacy":
+        try:
+            if table not in Path(LEGACY_TABLES[variant.version]).read_text(encoding="ascii").split():
+                return []
+        except FileNotFoundError:
+            return []
+    done = _run([variant.save, "-t", table])
+    return done.stdout.splitlines() if done.returncode == 0 else []
+
+
+def restore(variant: Variant, script: str) -> None:
+    """Apply ``script`` to what is there (--noflush), all of it or nothing. Raises IptablesError."""
+    done = _run([variant.restore, "-w", "10", "--noflush"], script)
+    if done.returncode:
+        raise IptablesError(f"{variant.restore}: {(done.stderr or done.stdout).strip()}")
+
+
+def _run(argv: list[str], text: str | None = None) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            argv, input=text, capture_output=True, encoding="utf-8", errors="replace", timeout=TIMEOUT, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.CompletedProcess(argv, 1, "", f"does not run: {error}")
