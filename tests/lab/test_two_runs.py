@@ -71,7 +71,7 @@ def test_a_killed_run_is_taken_over(lab: Lab, tmp_path: Path) -> None:
     with subprocess.Popen(
         [*words, "--extra-vars", "podnet_backend=vxlan"], cwd=CHECKOUT, env=environment, stdout=subprocess.DEVNULL
     ) as first:
-        assert until(lambda: all(lease(lab, node) for node in WORKERS), 120)
+        assert until(lambda: all(lease(lab, node) for node in WORKERS), 500)
         first.send_signal(signal.SIGSTOP)
         try:
             assert json.loads(lease(lab, "worker-2"))["pid"] == first.pid
