@@ -106,7 +106,7 @@ def requested(job: Job, now: datetime) -> dict[str, Any]:
 
 def signed(job: Job, now: datetime) -> dict[str, Any]:
     """Certificates for the requests of others. Nothing is written on this host."""
-    authority, ca_problems = None, []
+    authority: pki_ca.Authority | None = None
     known: list[Certificate] = []
     with contextlib.suppress(Refused):
         # All of the file, those that no longer sign too.

@@ -102,6 +102,8 @@ def begin(module: AnsibleModule, changes: bool, **result: Any) -> None:
 def take(mine: Run) -> str:
     """Make this run the holder. Returns what stands against that. Raises LockError."""
     with _opened(create=True) as descriptor:
+        if descriptor is None:
+            return ""  # It is made where there is none.
         now, found = time.time(), _read(descriptor)
         if found and live(found, now) and not same(found.run, mine) and not ended(found.run, mine):
             return refusal(found)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -129,6 +130,22 @@ def test_a_release_leaves_locks_that_are_held(folder: Path) -> None:
             pass
         assert run_lock.release(ONE)
         assert [path.name for path in folder.iterdir()] == ["busy.lock"]
+
+
+def test_a_lock_that_is_swept_while_it_is_taken_is_taken_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, swept = fcntl.flock, []
+
+    def flock(descriptor: int, operation: int) -> None:
+        if not swept:
+            swept.append(True)
+            run_lock.sweep()
+        real(descriptor, operation)
+
+    monkeypatch.setattr(lock.fcntl, "flock", flock)
+    with lock.hold("one"):
+        assert swept and (folder / "one.lock").exists()
+        with pytest.raises(lock.LockError, match="for more than"), lock.hold("one", timeout=0.1):
+            pass
 
 
 def test_a_run_names_itself() -> None:
