@@ -29,26 +29,40 @@ def hold(name: str, timeout: float = 60.0) -> Iterator[None]:
     The kernel drops the lock with the process, so a killed run leaves nothing to clean up.
     """
     path = Path(RUN_DIR) / f"{name}.lock"
-    descriptor = _opened(path)
+    deadline = time.monotonic() + timeout
+    while True:
+        descriptor = _locked(path)
+        if descriptor is not None:
+            break
+        if time.monotonic() > deadline:
+            raise LockError(f"another run has held {path} for more than {timeout:.0f} s; try again later")
+        time.sleep(0.05)
     try:
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise LockError(
-                        f"another run has held {path} for more than {timeout:.0f} s; try again later"
-                    ) from None
-                time.sleep(0.05)
         yield
     finally:
         os.close(descriptor)
 
 
+def _locked(path: Path) -> int | None:
+    """The lock file, locked; None where another process holds it, or removed it meanwhile (`run_lock.sweep`)."""
+    descriptor = None
+    try:
+        descriptor = _opened(path)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), path.lstat()):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    if descriptor is not None:
+        os.close(descriptor)
+    return None
+
+
 def _opened(path: Path) -> int:
-    """The lock file, made where there is none. Whatever else lies at its path is neither waited for nor followed."""
+    """The lock file, made where there is none. Whatever else lies at its path is neither waited for nor followed.
+
+    Raises LockError, and FileNotFoundError where the folder is removed at this moment.
+    """
     try:
         if not path.parent.is_dir() and os.path.lexists(path.parent):
             raise LockError(f"{path.parent}: found {_kind(path.parent)}, expected a folder; remove it and run again")
@@ -57,6 +71,8 @@ def _opened(path: Path) -> int:
             raise LockError(f"{path}: found {_kind(path)}, expected a lock file; remove it and run again")
         flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         return os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise LockError(str(files.explained(error, error.filename or path))) from error
 
