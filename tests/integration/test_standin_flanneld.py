@@ -206,7 +206,7 @@ def test_dual_stack(cluster: Cluster, version: str) -> None:
         ("v0.28.9", ["--iface=172.31.0.11"], "Using interface with name eth0 and v6 address fd00::11"),
         ("v0.27.2", ["--iface=eth0"], "Using interface with name eth0 and v6 address fd00::11"),
         ("v0.28.9", ["--iface=fd00::11"], "nil pointer dereference"),
-        ("v0.27.2", ["--iface=172.31.0.11", "--public-ipv6=fd00::99"], "no interface with given IPv6 found"),
+        ("v0.27.2", ["--iface=172.31.0.11", "--public-ipv6=fd00::99"], "No interface with given IPv6 found"),
     ],
 )
 def test_an_address_of_one_family(cluster: Cluster, version: str, flags: list[str], said: str) -> None:

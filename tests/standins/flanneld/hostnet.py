@@ -181,7 +181,8 @@ class Search(NamedTuple):
             if address in _addresses(link, ip_address(address).version):
                 return link
         six = "v6" if ":" in address else ""
-        raise LookupError(f"error looking up {what} {address}: no interface with given IP{six} found")
+        no = "no" if self.release >= (0, 28, 0) else "No"
+        raise LookupError(f"error looking up {what} {address}: {no} interface with given IP{six} found")
 
 
 def _link(links: list[dict[str, Any]], name: str) -> dict[str, Any]:
