@@ -88,7 +88,9 @@ def iptables_chains(run: Run, find: FindCommand) -> list[Leftover]:
 
 def nftables_tables(run: Run, find: FindCommand) -> list[Leftover]:
     nft = find("nft")
-    tables = _output(run, [nft, "list", "tables"]).splitlines() if nft else []
+    if not nft:
+        return []
+    tables = _output(run, [nft, "list", "tables"]).splitlines()
     return [Leftover(f"nftables: {name}", [[nft, "delete", *name.split()]]) for name in NFT_TABLES if name in tables]
 
 
