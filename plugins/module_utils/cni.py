@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from ansible_collections.weft.podnet.plugins.module_utils import documents
+
 EXTENSIONS = (".conf", ".conflist", ".json")
 # The temporary file that replaces a configuration has a name 14 bytes longer; file systems end at 255.
 FILE_NAME_BYTES = 240
@@ -69,7 +71,7 @@ def parse(name: str, text: str | None) -> dict[str, Any]:
     if text is None:
         raise Broken("it can't be read")
     try:
-        config = json.loads(text)
+        config = documents.from_json(text)
     except (ValueError, RecursionError) as error:
         raise Broken(f"it is no JSON: {error}") from None
     if not isinstance(config, dict):
@@ -207,7 +209,7 @@ def lease_addresses(names: Iterable[str]) -> list[str]:
 def version_problem(output: str, wanted: str) -> str | None:
     """Why a plugin's answer to CNI_COMMAND=VERSION does not cover the cniVersion ``wanted``, or None."""
     try:
-        answer = json.loads(output)
+        answer = documents.from_json(output)
     except ValueError:
         return f"its answer to CNI_COMMAND=VERSION is no JSON: {output.strip()[:80]!r}"
     supported = get(answer, "supportedVersions")

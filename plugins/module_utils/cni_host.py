@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils import cni, cni_bridge, cni_gateway, files
+from ansible_collections.weft.podnet.plugins.module_utils import cni, cni_bridge, cni_gateway, documents, files
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.link import Interface
 from ansible_collections.weft.podnet.plugins.module_utils.pods import leases as pod_leases
 from ansible_collections.weft.podnet.plugins.module_utils.pods import namespaces
@@ -162,7 +162,7 @@ def cached_results(network: cni.Network, root: str = STATE_ROOT) -> list[Path]:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(files.read_text(path) or "")
+        return documents.from_json(files.read_text(path) or "")
     except (ValueError, OSError, RecursionError):
         return None
 

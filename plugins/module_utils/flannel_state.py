@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils import files, flannel_unit, releases
+from ansible_collections.weft.podnet.plugins.module_utils import documents, files, flannel_unit, releases
 from ansible_collections.weft.podnet.plugins.module_utils.flannel_ready import Service
 from ansible_collections.weft.podnet.plugins.module_utils.flannel_unit import UNIT, UNIT_PATH
 from ansible_collections.weft.podnet.plugins.module_utils.persist import STATE_DIR
@@ -149,7 +149,7 @@ def keep_former(state: State) -> None:
 def read_former() -> State | None:
     """What an earlier run, killed half-way, has remembered."""
     try:
-        return State(**json.loads(files.read_text(FORMER) or ""))
+        return State(**documents.from_json(files.read_text(FORMER) or ""))
     except (ValueError, TypeError):
         return None
 

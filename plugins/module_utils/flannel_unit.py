@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
+from ansible_collections.weft.podnet.plugins.module_utils import documents
 from ansible_collections.weft.podnet.plugins.module_utils.persist import UNIT_DIR
 
 UNIT = "flanneld.service"
@@ -148,7 +149,7 @@ def net_conf(options: Mapping[str, Any], nftables: bool) -> dict[str, Any]:
 def parse_net_conf(text: str | None) -> dict[str, Any] | None:
     """The content of a net-conf.json; None for none that flanneld could read."""
     try:
-        conf = json.loads(text or "")
+        conf = documents.from_json(text or "")
     except ValueError:
         return None
     return conf if isinstance(conf, dict) and isinstance(conf.get("Backend"), dict) else None

@@ -15,7 +15,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.weft.podnet.plugins.module_utils import files
+from ansible_collections.weft.podnet.plugins.module_utils import documents, files
+from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 
 
 def printable(value: Any) -> Any:
@@ -33,6 +34,13 @@ def printable(value: Any) -> Any:
 
 class Module(AnsibleModule):
     """AnsibleModule with a printable result; every module of the collection is one."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        try:
+            documents.check_paths(self.params, self.argument_spec)
+        except Refused as refused:
+            self.refuse(refused)
 
     def exit_json(self, **kwargs: Any) -> None:
         super().exit_json(**printable(kwargs))

@@ -19,7 +19,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.weft.podnet.plugins.module_utils import files, tools
+from ansible_collections.weft.podnet.plugins.module_utils import documents, files, tools
 
 CONF_DIR = Path("/etc/cni/net.d")
 BIN_PATH = "/opt/cni/bin:/usr/lib/cni:/usr/libexec/cni"
@@ -45,7 +45,7 @@ def cached(container_prefix: str) -> list[tuple[Path, dict[str, Any]]]:
     found = []
     for path in sorted((STATE_DIR / "results").glob(f"*-{container_prefix}*")):
         try:
-            entry = json.loads(files.read_text(path) or "")
+            entry = documents.from_json(files.read_text(path) or "")
         except (OSError, ValueError):
             continue
         if str(entry.get("containerId", "")).startswith(container_prefix):
@@ -61,7 +61,7 @@ def addresses(entry: dict[str, Any]) -> list[str]:
 def plugin_inputs(entry: dict[str, Any]) -> list[dict[str, Any]]:
     """The configurations for a DEL, one per plugin, last plugin first, as libcni makes them. Raises ValueError."""
     try:
-        network = json.loads(base64.b64decode(entry["config"]))
+        network = documents.from_json(base64.b64decode(entry["config"]))
     except (KeyError, binascii.Error) as error:
         raise ValueError(f"unreadable configuration: {error}") from error
     if not isinstance(network, dict) or "name" not in network:
@@ -123,7 +123,7 @@ def _run(program: str, given: dict[str, Any], environment: dict[str, str]) -> st
     if done.returncode == 0:
         return ""
     try:
-        answer = json.loads(done.stdout)
+        answer = documents.from_json(done.stdout)
         return " ".join(str(answer[key]) for key in ("msg", "details") if answer.get(key))
     except ValueError:
         return done.stderr.strip() or f"exit status {done.returncode}"

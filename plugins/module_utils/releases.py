@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils import files
+from ansible_collections.weft.podnet.plugins.module_utils import documents, files
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 from ansible_collections.weft.podnet.plugins.module_utils.release_archive import forget_empty
 
@@ -81,7 +81,7 @@ def observe(folder: Path) -> Store:
     current, previous = (_release_behind(folder / name) for name in ("current", "previous"))
     record = folder / "destinations.json"
     try:
-        destinations = dict(json.loads(files.read_text(record) or "{}"))
+        destinations = dict(documents.from_json(files.read_text(record) or "{}"))
     except (TypeError, ValueError) as error:
         raise Refused([f"{record}: is mangled ({error}); remove it, and install again"]) from error
     # A run that was killed between the two links leaves both at one release.

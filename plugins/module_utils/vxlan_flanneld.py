@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils import files
+from ansible_collections.weft.podnet.plugins.module_utils import documents, files, networks
 
 # flanneld's own default (its option -net-config-path).
 NET_CONF = "/etc/kube-flannel/net-conf.json"
@@ -39,12 +38,12 @@ def running(proc: str = "/proc") -> list[Daemon]:
             continue
         try:
             backend = _backend(process)
+            # flanneld's defaults: a backend without a type is udp, VXLAN's VNI is 1. Keys are read in any case.
+            if str(backend.get("type", "udp")).lower() == "vxlan":
+                vni = networks.read_integer(backend.get("vni", 1), 0, networks.MOST_VNI)
+                found.append(Daemon(int(process.name), vni))
         except (OSError, ValueError, TypeError, AttributeError):
             found.append(Daemon(int(process.name), None))
-            continue
-        # flanneld's defaults: a backend without a type is udp, VXLAN's VNI is 1. Keys are read in any case.
-        if str(backend.get("type", "udp")).lower() == "vxlan":
-            found.append(Daemon(int(process.name), int(str(backend.get("vni", 1)))))
     return found
 
 
@@ -57,5 +56,5 @@ def _backend(process: Path) -> dict[str, object]:
             path = value if equals else following
     # As the process sees it: it may live in a container of its own.
     text = files.read_text(process / "root" / path.lstrip("/")) or ""
-    conf = {key.lower(): value for key, value in json.loads(text).items()}
+    conf = {key.lower(): value for key, value in documents.from_json(text).items()}
     return {key.lower(): value for key, value in conf.get("backend", {}).items()}

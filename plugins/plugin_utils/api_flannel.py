@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ansible_collections.weft.podnet.plugins.module_utils import networks
+from ansible_collections.weft.podnet.plugins.module_utils import documents, networks
 from ansible_collections.weft.podnet.plugins.module_utils.vxlan_peers import read_mac, vtep_mac
 from ansible_collections.weft.podnet.plugins.plugin_utils.api_nodes import (
     FLANNEL,
@@ -108,7 +108,7 @@ def _peer(name: str, entry: Mapping[str, Any], vni: int, found: list[dict[str, s
         trouble = [*_address(public, public_key, cidr), *_data(data, data_key, vni)]
         problems += [f"{where}: {line}" for line in trouble]
         if not trouble:
-            mac = json.loads(str(data))["VtepMAC"]
+            mac = documents.from_json(str(data))["VtepMAC"]
             found.append({"name": name, "pod_cidr": cidr, "public_ip": str(public), "vtep_mac": mac})
 
 
@@ -126,7 +126,7 @@ def _address(value: Any, key: str, cidr: str) -> list[str]:
 def _data(value: Any, key: str, vni: int) -> list[str]:
     start = f"annotation {FLANNEL}{key}"
     try:
-        data = dict(json.loads(str(value)))
+        data = dict(documents.from_json(str(value)))
     except (TypeError, ValueError, RecursionError):
         found = networks.shown(value)
         return [f'{start}: expected {{"VNI":{vni},"VtepMAC":"..."}}, found {found}; has its flanneld ever started?']

@@ -149,16 +149,16 @@ def _distinct(nodes: Iterable[Node], problems: list[str]) -> None:
             problems.append(f"{names[node_name]} and {node.name} are both the Node {node_name}; see podnet_node_name")
         names.setdefault(node_name, node.name)
         if node.vtep_mac is not None:
-            first = macs.setdefault(node.vtep_mac.lower(), node.name)
-            if first != node.name:
-                problems.append(f"{first} and {node.name} both have podnet_vtep_mac {node.vtep_mac}")
+            holder = macs.setdefault(node.vtep_mac.lower(), node.name)
+            if holder != node.name:
+                problems.append(f"{holder} and {node.name} both have podnet_vtep_mac {node.vtep_mac}")
         for ip in node.node_ips:
             if ip in owners:
                 problems.append(f"{owners[ip]} and {node.name} both have podnet_node_ip {ip}")
             owners.setdefault(ip, node.name)
         for item in node.pod_subnets:
-            start = int(item.network_address)
-            subnets.append((item.version, start, -item.num_addresses, node.name, item))
+            first = int(item.network_address)
+            subnets.append((item.version, first, -item.num_addresses, node.name, item))
     # Sorted by where they begin, wider ones first, a subnet can only overlap the last one that reached furthest.
     furthest: tuple[int, int, str, Network] | None = None
     for version, first, size, name, subnet in sorted(subnets, key=lambda entry: entry[:4]):
