@@ -32,7 +32,7 @@ setup: .venv/ready-run ## what running the playbooks needs
 demo: .venv/ready-run ## boot a control plane and two workers, connect their pods, prove it
 	@lab/lab up --name $(LAB) --workers $(WORKERS)
 	ansible-playbook -i .lab/$(LAB)/inventory.yml playbooks/site.yml -e podnet_backend=$(BACKEND)
-	@echo 'Look around: lab/lab exec worker-1 -- ip route; the end: make demo-down'
+	@echo 'Look around: lab/lab exec$(if $(filter-out lab,$(LAB)), --name $(LAB)) worker-1 -- ip route; the end: make demo-down$(if $(filter-out lab,$(LAB)), LAB=$(LAB))'
 
 .PHONY: demo-down
 demo-down: ## take the demo's machines away

@@ -7,12 +7,28 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-from ansible_collections.weft.podnet.plugins.plugin_utils import cluster, groups, inventory, lock_file, plan_file
+from ansible_collections.weft.podnet.plugins.plugin_utils import (
+    cluster,
+    groups,
+    inventory,
+    lock_file,
+    members,
+    plan_file,
+)
+
+ARGUMENTS: dict[str, Any] = {
+    "applied": {"type": "bool", "default": False},
+    "record": {"type": "bool", "default": True},
+    "left": {"type": "list", "elements": "str"},
+    "reset": {"type": "list", "elements": "str"},
+    "configured": {"type": "list", "elements": "str"},
+}
 
 
 class ActionModule(ActionBase):
@@ -22,9 +38,16 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         variables = task_vars or {}
-        _spec, args = self.validate_argument_spec({"applied": {"type": "bool", "default": False}})
+        _spec, args = self.validate_argument_spec(ARGUMENTS)
         try:
-            return {**result, **(self._applied(variables) if args["applied"] else self._plan(variables))}
+            if args["applied"]:
+                return {**result, **self._applied(variables)}
+            if args["reset"] is not None or args["configured"] is not None:
+                return {**result, **self._members(args)}
+            names = list(variables["groups"][groups.find(groups.WORKERS, variables["groups"], variables["hostvars"])])
+            if args["left"]:
+                return {**result, **self._left(variables, names, args["left"])}
+            return {**result, **self._plan(variables, names, args["record"])}
         except Refused as refused:
             return {**result, **_failure(refused.problems)}
 
@@ -35,9 +58,8 @@ class ActionModule(ActionBase):
             plan_file.write(plan_file.applied_file(task_vars["ansible_inventory_sources"]), plan)
         return {"changed": False}
 
-    def _plan(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+    def _plan(self, task_vars: dict[str, Any], names: list[str], record: bool) -> dict[str, Any]:
         hostvars = task_vars["hostvars"]
-        names = list(task_vars["groups"][groups.find(groups.WORKERS, task_vars["groups"], hostvars)])
         facts = [line for name in names for line in inventory.check_facts(name, _facts(hostvars[name]))]
         if facts:
             raise Refused(facts)
@@ -51,18 +73,23 @@ class ActionModule(ActionBase):
         problems += inventory.check_passphrase(hosts, control_plane, "podnet_ca_passphrase" in signer)
         if problems:
             raise Refused(inventory.folded(problems, names))
-        path = lock_file.path(values["podnet_lock_file"], hosts[names[0]].get("inventory_dir"))
         workers = [inventory.worker(name, hosts[name]) for name in names]
+        addresses = {worker.name: list(map(str, worker.node_ips)) for worker in workers}
+        place = lock_file.locate(values["podnet_lock_file"], task_vars["ansible_inventory_sources"], addresses)
+        path = place.path
         settings = inventory.settings(values)
         # What a run reads, it writes: two at once must not allot one subnet twice. A dry run waits for nobody.
         with contextlib.nullcontext() if self._task.check_mode else lock_file.hold(path):
             locked = lock_file.read(path)
+            lock_file.refuse_strange(place, locked, names)
+            left = members.left(locked, names)
             try:
-                nodes = [node.as_dict() for node in cluster.plan(settings, workers, locked.pod_subnets())]
+                nodes = [node.as_dict() for node in cluster.plan(settings, workers, locked.pod_subnets(), left)]
             except Refused as refused:
                 raise Refused(inventory.folded(refused.problems, names)) from refused
-            allotted = {node["name"]: node["pod_subnets"] for node in nodes}
-            lock = locked.with_pod_subnets(allotted) if settings.allots else locked
+            lock = members.recorded(locked, nodes, hosts, settings).with_owners(place.owners, path.parent)
+            if not record:
+                lock = locked
             before, after = locked.text(), lock.text()
             if before != after and not self._task.check_mode:
                 lock_file.write(path, lock)
@@ -88,7 +115,36 @@ class ActionModule(ActionBase):
             "changed": before != after,
             "diff": {"before_header": str(path), "after_header": str(path), "before": before, "after": after},
             "cluster": plan,
+            "warnings": [*place.notes, *members.told(locked, left), *members.sizes(settings, nodes, hosts)],
         }
+
+    def _left(self, task_vars: dict[str, Any], names: list[str], left: list[str]) -> dict[str, Any]:
+        """How workers that left the inventory are reached, and the group they were in."""
+        hostvars = task_vars["hostvars"]
+        hosts = {name: inventory.typed(self._variables(hostvars[name])) for name in names}
+        addresses = {name: list(map(str, inventory.worker(name, hosts[name]).node_ips)) for name in names}
+        given = inventory.common(["podnet_lock_file"], hosts, [])["podnet_lock_file"]
+        place = lock_file.locate(given, task_vars["ansible_inventory_sources"], addresses)
+        group = groups.find(groups.WORKERS, task_vars["groups"], hostvars)
+        return {"changed": False, "left": members.returning(lock_file.read(place.path), left, names), "group": group}
+
+    def _members(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """The lock file after workers were reset, or configured. By the run's plan, since hosts were contacted."""
+        plan = plan_file.read_run()
+        names = [node["name"] for node in plan["nodes"]]
+        path = Path(plan["lock_file"])
+        with contextlib.nullcontext() if self._task.check_mode else lock_file.hold(path):
+            before = lock_file.read(path)
+            if args["reset"] is not None:
+                after = members.without(before, args["reset"], set(names) - set(args["left"] or []))
+            else:
+                problems = members.unknown(before, names, args["configured"])
+                if problems:
+                    raise Refused(problems)
+                after = before if set(names) - set(args["configured"]) else members.learned(before, names)
+            if before.text() != after.text() and not self._task.check_mode:
+                lock_file.write(path, after)
+        return {"changed": before.text() != after.text()}
 
     @staticmethod
     def _variables(variables: Any) -> dict[str, Any]:
@@ -113,7 +169,7 @@ def _control_planes(
 def _failure(problems: Sequence[str]) -> dict[str, Any]:
     """A failed task's result. Ansible prints ``msg`` twice, so the problems stand apart from it, as a block of text."""
     count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
-    msg = f"{count} in the inventory or its lock file (see problems); no host was touched"
+    msg = f"{count} in the inventory or its lock file (see problems)"
     return {"failed": True, "changed": False, "msg": msg, "problems": "".join(f"{line}\n" for line in problems)}
 
 

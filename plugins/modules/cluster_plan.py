@@ -36,6 +36,24 @@ options:
         workers with it when it runs on its own.
     type: bool
     default: false
+  record:
+    description: Whether the lock file keeps what is planned.
+    type: bool
+    default: true
+  left:
+    description: Workers that left the inventory; the lock file says how they are reached, and nothing is planned.
+    type: list
+    elements: str
+  reset:
+    description: Workers from which everything was removed; the lock file forgets them, and nothing is planned.
+    type: list
+    elements: str
+  configured:
+    description:
+      - Workers that this run configured; nothing is planned. Where others were left out that do not know a new worker,
+        the task fails; where none was, the lock file says that all workers know each other.
+    type: list
+    elements: str
 seealso:
   - module: weft.podnet.pod_route
 """
@@ -68,6 +86,9 @@ cluster:
       description: The hosts of the control plane.
       type: list
       elements: str
+    lock_file:
+      description: Where the lock file is.
+      type: str
     vxlan:
       description: The mesh's C(vni), C(port) and C(direct_routing).
       type: dict

@@ -57,18 +57,21 @@ class Node(NamedTuple):
         return {key: value for key, value in found.items() if value is not None}
 
 
-def plan(settings: Settings, workers: Sequence[Worker], lock: Mapping[str, Sequence[Any]]) -> list[Node]:
+def plan(
+    settings: Settings, workers: Sequence[Worker], lock: Mapping[str, Sequence[Any]], reserved: Iterable[str] = ()
+) -> list[Node]:
     """Every worker with its underlay addresses and pod subnets, in the order of the inventory.
 
     ``lock`` maps worker names to the subnets they were given before: what a worker has it keeps, whoever else comes or
-    goes. Raises Refused with every problem at once.
+    goes. ``reserved`` names those of the lock that left the inventory and still have their subnets: nobody is allotted
+    any part of these. Raises Refused with every problem at once.
     """
     problems: list[str] = []
     cidrs = _cidrs(settings, problems)
     nodes = [_node(worker, lock if settings.allots else {}, cidrs, problems) for worker in workers]
     _distinct(nodes, problems)
     if not problems and settings.allots:
-        nodes = _allot(nodes, cidrs, settings, problems)
+        nodes = _allot(nodes, cidrs, settings, problems, [subnet for name in reserved for subnet in lock.get(name, [])])
     if not problems:
         _reachable(nodes, settings.backend, problems)
     if problems:
@@ -169,14 +172,22 @@ def _distinct(nodes: Iterable[Node], problems: list[str]) -> None:
             furthest = (version, first - size, name, subnet)
 
 
-def _allot(nodes: Sequence[Node], cidrs: Mapping[int, Network], settings: Settings, problems: list[str]) -> list[Node]:
+def _allot(
+    nodes: Sequence[Node],
+    cidrs: Mapping[int, Network],
+    settings: Settings,
+    problems: list[str],
+    reserved: Iterable[Any] = (),
+) -> list[Node]:
     """Give every node that lacks a subnet of some family the lowest free one."""
     complete = list(nodes)
+    # Whatever else the lock file says of those that left is no reason to stop.
+    kept = [subnet for subnet in (networks.network(value, "", []) for value in reserved) if subnet is not None]
     for version, cidr in cidrs.items():
         taken = sorted(
             (int(subnet.network_address), int(subnet.broadcast_address))
-            for node in nodes
-            for subnet in node.pod_subnets
+            for subnets in (kept, *(node.pod_subnets for node in nodes))
+            for subnet in subnets
             if subnet.version == version
         )
         free = _free(cidr, settings.mask_sizes[version], taken)

@@ -105,6 +105,10 @@ class Lab:
         """The lab's inventory with these workers, beside its own (and so with the same lock file)."""
         path = self.folder / name
         whole = yaml.safe_load(self.inventory.read_text())
+        if path.parent == self.folder:
+            whole.setdefault("all", {}).setdefault("vars", {})["podnet_lock_file"] = str(
+                self.folder / "podnet.lock.yml"
+            )
         path.write_text(yaml.safe_dump({**whole, "workers": {**whole["workers"], "hosts": hosts}}))
         return path
 
