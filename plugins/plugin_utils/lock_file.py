@@ -273,8 +273,8 @@ def read(file: Path) -> LockFile:
         text = files.read_text(file) or ""
         content = yaml.safe_load(text)
     except (OSError, yaml.YAMLError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"is no YAML: {error}"
-        raise Refused([f"{file}: {reason}; {MEND}"]) from error
+        reason = f"can't be read: {error.strerror}" if isinstance(error, OSError) else f"is no YAML: {error}"
+        raise Refused([f"{networks.shown(str(file))[1:-1]}: {reason}; {MEND}"]) from error
     except (ValueError, RecursionError) as error:
         # A NUL in its path or text that is no UTF-8; brackets without end.
         reason = "is nested too deeply" if isinstance(error, RecursionError) else f"can't be read: {error}"
