@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ansible_collections.weft.podnet.plugins.module_utils import tools
 
 COMMANDS = {4: "iptables", 6: "ip6tables"}
-LEGACY_TABLES = {4: "/proc/net/ip_tables_names", 6: "/proc/net/ip6_tables_names"}
+LEGACY_TABLES = {4: "/proc/thread-self/net/ip_tables_names", 6: "/proc/thread-self/net/ip6_tables_names"}
 TIMEOUT = 30
 
 Find = Callable[[str], "str | None"]
@@ -77,6 +77,34 @@ def restore(variant: Variant, script: str) -> None:
     done = _run([variant.restore, "-w", "10", "--noflush"], script)
     if done.returncode:
         raise IptablesError(f"{variant.restore}: {(done.stderr or done.stdout).strip()}")
+
+
+def transaction(table: str, chain: str, jump: str, observed: Sequence[str], wanted: Sequence[str]) -> str:
+    """Input for ``restore`` that turns our part of a table into ``wanted`` ([]: nothing).
+
+    Our part is one chain and the ``jump`` to it. Both are lists of lines: ":CHAIN -", "-A JUMP", and the chain's rules.
+    A chain that is declared is emptied by it; rules of others that lead to our chain go with it, because they would
+    keep it from being removed.
+    """
+    references = [line for line in observed if line.startswith("-A ") and not line.startswith(f"-A {chain} ")]
+    kept = [f"-A {jump}"] if wanted and f"-A {jump}" in references else []
+    surplus = list(references)
+    for line in kept:
+        surplus.remove(line)
+    lines = [f"*{table}", f":{chain} - [0:0]", *(f"-D{line[2:]}" for line in surplus)]
+    lines += [line for line in wanted if line.startswith("-A ") and line not in kept]
+    if not wanted:
+        lines.append(f"-X {chain}")
+    return "\n".join([*lines, "COMMIT", ""])
+
+
+def boot_commands(program: str, restore_program: str, table: str, jump: str, path: str) -> list[str]:
+    """A unit's commands that load a file with our chain; the jump is added only where it is missing."""
+    call = f"{program} -w 10 -t {table}"
+    return [
+        f"{restore_program} -w 10 --noflush {path}",
+        f"/bin/sh -c '{call} -C {jump} 2>/dev/null || exec {call} -A {jump}'",
+    ]
 
 
 def _run(argv: list[str], text: str | None = None) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils import networks
+from ansible_collections.weft.podnet.plugins.module_utils import iptables, networks
 from ansible_collections.weft.podnet.plugins.module_utils.networks import Network
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 
@@ -133,15 +133,15 @@ def nft_table(version: int, rules: Sequence[Rule]) -> list[str]:
 
 def _nft_rule(family: str, rule: Rule) -> str:
     # nft prints a range of one address without its length.
-    text = _text(rule.network)
+    shown = text(rule.network)
     if rule.network.prefixlen == rule.network.max_prefixlen:
-        text = text.split("/")[0]
+        shown = shown.split("/")[0]
     if rule.verdict == "return":
-        return f"{family} daddr {text} return"
-    return f"{family} saddr {text} masquerade fully-random"
+        return f"{family} daddr {shown} return"
+    return f"{family} saddr {shown} masquerade fully-random"
 
 
-def _text(network: Network) -> str:
+def text(network: Network) -> str:
     """The network in the C library's notation, which nft and iptables use too (Python's differs for ::ffff:1.2.3.4)."""
     family = socket.AF_INET if network.version == 4 else socket.AF_INET6
     return f"{socket.inet_ntop(family, network.network_address.packed)}/{network.prefixlen}"
@@ -159,7 +159,7 @@ def iptables_chain(rules: Sequence[Rule]) -> list[str]:
     lines = [f":{CHAIN} -"]
     for rule in rules:
         side, target = targets[rule.verdict]
-        lines.append(f"-A {CHAIN} {side} {_text(rule.network)} -j {target}")
+        lines.append(f"-A {CHAIN} {side} {text(rule.network)} -j {target}")
     return lines
 
 
@@ -170,19 +170,5 @@ def iptables_state(rules: Sequence[Rule]) -> list[str]:
 
 
 def iptables_transaction(observed: Sequence[str], wanted: Sequence[str]) -> str:
-    """Input for `iptables-restore --noflush` that turns our part of the nat table into ``wanted`` ([]: nothing).
-
-    Both are lines as in `iptables_state`. A chain that is declared is emptied by it; rules of others that lead to our
-    chain go with it, because they would keep it from being removed.
-    """
-    references = [line for line in observed if line.startswith("-A ") and not line.startswith(f"-A {CHAIN} ")]
-    jump = f"-A {JUMP}"
-    kept = [jump] if wanted and jump in references else []
-    surplus = list(references)
-    for line in kept:
-        surplus.remove(line)
-    lines = ["*nat", f":{CHAIN} - [0:0]", *(f"-D{line[2:]}" for line in surplus)]
-    lines += [line for line in wanted if line.startswith("-A ") and line not in kept]
-    if not wanted:
-        lines.append(f"-X {CHAIN}")
-    return "\n".join([*lines, "COMMIT", ""])
+    """Input for `iptables-restore --noflush` that turns our part of the nat table into ``wanted`` ([]: nothing)."""
+    return iptables.transaction("nat", CHAIN, JUMP, observed, wanted)

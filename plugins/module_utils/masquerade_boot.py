@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils import masquerade
+from ansible_collections.weft.podnet.plugins.module_utils import iptables, masquerade
 from ansible_collections.weft.podnet.plugins.module_utils.persist import STATE_DIR, UNIT_DIR, Bundle
 
 UNIT = "weft-podnet-masquerade.service"
@@ -23,7 +24,7 @@ FLUSHING = {
 }
 # Firewalls that come up at boot too; ours waits for them, so that none of them empties what it has just loaded.
 FIREWALLS = ("firewalld.service", "ufw.service")
-HEADER = "# Written by weft.podnet (pod_masquerade); changes are overwritten."
+MODULE = "pod_masquerade"
 
 
 class Legacy(NamedTuple):
@@ -36,7 +37,7 @@ class Legacy(NamedTuple):
 
 def nft_bundle(policy: masquerade.Policy, nft: str) -> Bundle:
     """One file that replaces our tables in one transaction, so it may be loaded twice. ``nft``: the command's path."""
-    lines = [HEADER]
+    lines = [header(MODULE)]
     for version, rules in policy.items():
         lines += masquerade.nft_replacement(version, masquerade.nft_table(version, rules))
     unit = _unit("nftables", [f"{nft} -f {NFT_FILE}"])
@@ -49,25 +50,32 @@ def iptables_bundle(policy: masquerade.Policy, tools: dict[int, Legacy]) -> Bund
     commands: list[str] = []
     for version, rules in policy.items():
         chain, *lines = masquerade.iptables_chain(rules)
-        content = [HEADER, "*nat", f"{chain} [0:0]", *lines, "COMMIT", ""]
+        content = [header(MODULE), "*nat", f"{chain} [0:0]", *lines, "COMMIT", ""]
         files[IPTABLES_FILES[version]] = "\n".join(content)
-        jump = f"{tools[version].iptables} -w 10 -t nat"
-        commands += [
-            f"{tools[version].restore} -w 10 --noflush {IPTABLES_FILES[version]}",
-            f"/bin/sh -c '{jump} -C {masquerade.JUMP} 2>/dev/null || exec {jump} -A {masquerade.JUMP}'",
-        ]
+        programs = (tools[version].iptables, tools[version].restore)
+        commands += iptables.boot_commands(*programs, "nat", masquerade.JUMP, IPTABLES_FILES[version])
     files[UNIT_PATH] = _unit("iptables", commands)
     return Bundle(files, (UNIT,))
 
 
+def header(module: str) -> str:
+    """The first line of a file, which names who writes it."""
+    return f"# Written by weft.podnet ({module}); changes are overwritten."
+
+
 def _unit(backend: str, commands: list[str]) -> str:
-    flushing = " ".join(FLUSHING[backend])
+    return unit(MODULE, "masquerade pod traffic that leaves the cluster", FLUSHING[backend], commands)
+
+
+def unit(module: str, description: str, flushed_by: Sequence[str], commands: Sequence[str]) -> str:
+    """A unit that loads rules at boot, and again whenever one of ``flushed_by`` has emptied the rule set."""
+    flushing = " ".join(flushed_by)
     firewalls = " ".join(FIREWALLS)
     # There is no ExecStop: stopping the unit must not take the pods' way out; `state: absent` removes the rules.
     lines = [
-        HEADER,
+        header(module),
         "[Unit]",
-        "Description=weft.podnet: masquerade pod traffic that leaves the cluster",
+        f"Description=weft.podnet: {description}",
         f"After=systemd-modules-load.service {flushing} {firewalls}",
         "Before=containerd.service kubelet.service",
         # A restart of these empties the rules and restarts this unit after it; so does a reload.

@@ -77,3 +77,22 @@ def test_from_bridge_to_routes_under_a_live_pod_and_after_a_reboot(routed: Lab) 
     assert released.code == 0 and "belong to no pod and are released" in " ".join(released.output.split())
     assert lab.sh("worker-1", f"ls {lease} 2>/dev/null || echo gone").strip() == "gone"
     assert set(lab.play("site", podnet_verify=False).changed.values()) == {0}
+
+
+def test_nodes_that_drop_what_they_forward(routed: Lab) -> None:
+    """As with Docker. The rules come back with the node, and go with the reset."""
+    lab = routed
+    for node in ("worker-1", "worker-2"):
+        lab.sh(node, "iptables -P FORWARD DROP")
+    before = lab.snapshots()
+    site = lab.play("site")
+    assert site.code == 0 and "12 of 12 promised pairs pass" in site.output, site.output
+    assert set(lab.play("site", podnet_verify=False).changed.values()) == {0}
+    lab.reboot("worker-1")
+    assert "-j WEFT-FORWARD" in lab.exec("worker-1", "iptables", "-S", "FORWARD")
+    lab.sh("worker-1", "iptables -P FORWARD DROP")
+    proof = lab.play("verify")
+    assert proof.code == 0 and "12 of 12 promised pairs pass" in proof.output, proof.output
+    assert lab.play("reset").code == 0
+    after = lab.snapshots("worker-2")
+    assert not unlike({"worker-2": before["worker-2"]}, after)
