@@ -6,11 +6,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils import files, persist, sysctl_files
+from ansible_collections.weft.podnet.plugins.module_utils import (
+    files,
+    persist,
+    release_archive,
+    sysctl_files,
+    unmanaged,
+)
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 
 MODULES_FILE = "/etc/modules-load.d/weft-podnet.conf"
@@ -50,9 +56,14 @@ class Change(NamedTuple):
         ]
 
 
-def problems(modules: Iterable[str], sysctls: Mapping[str, object]) -> list[str]:
+def problems(modules: Iterable[str], sysctls: Mapping[str, object], links: Iterable[str] = ()) -> list[str]:
     """What is wrong with the module's options, a line each."""
     found = [
+        f"unmanaged: found {name!r}, expected a link's name or a pattern such as flannel*"
+        for name in links
+        if not re.fullmatch(r"[A-Za-z0-9_.*?@:+-]{1,15}", name)
+    ]
+    found += [
         f"{option}: found {name!r}, expected a name such as {example}"
         for option, names, example in (
             ("modules", modules, "br_netfilter"),
@@ -73,13 +84,19 @@ def path_of(name: str, root: str = "/proc/sys") -> Path:
     return Path(root, name if "/" in name else name.replace(".", "/"))
 
 
-def plan(modules: Iterable[str], sysctls: Mapping[str, object], present: bool, run: persist.Run) -> Change:
-    """Reads only. Without ``present`` the files are to go; the running kernel stays as it is. Raises OSError."""
+def plan(
+    modules: Iterable[str], sysctls: Mapping[str, object], present: bool, run: persist.Run, names: Sequence[str] = ()
+) -> Change:
+    """Reads only. ``names`` are links that network managers must leave alone.
+
+    Without ``present`` the files are to go; the running kernel stays. Raises OSError."""
     wanted = {name: _text(value) for name, value in sysctls.items()}
     texts = {
         MODULES_FILE: "".join([HEADER, *(f"{name}\n" for name in modules)]),
         SYSCTL_FILE: "".join([HEADER, *(f"{name} = {value}\n" for name, value in wanted.items())]),
     }
+    if names or not present:
+        texts.update(unmanaged.texts(names, everywhere=not present))
     bundle = persist.Bundle(texts)
     found = {name: _read(name) for name in wanted} if present else {}
     running = {name: (now, wanted[name]) for name, now in found.items() if now != wanted[name]}
@@ -87,6 +104,7 @@ def plan(modules: Iterable[str], sysctls: Mapping[str, object], present: bool, r
     overridden = sysctl_files.overridden(wanted, SYSCTL_FILE) if present else []
     told = {sysctl_files.key(name): value for name, value in wanted.items()}
     warnings = [sysctl_files.problem(found, told[found.key]) for found in overridden]
+    warnings += unmanaged.earlier(names) if names else []
     return Change(bundle, persist.difference(bundle, run, present), running, former, warnings)
 
 
@@ -120,6 +138,10 @@ def apply(change: Change, modules: Iterable[str], run: persist.Run) -> None:
         except Refused as refused:
             raise Refused([*refused.problems, *_back(undo, loaded, run), staged.restore()]) from refused
     files.remove(FORMER_FILE)
+    if set(change.kept.after) & {unmanaged.NETWORK_FILE, unmanaged.MANAGER_FILE}:
+        for service in unmanaged.SERVICES:
+            # Where one does not run, systemctl says so, and there is nobody to inform.
+            run(["systemctl", "reload", service])
 
 
 def _load(modules: Iterable[str], run: persist.Run, loaded: list[str]) -> None:
@@ -165,3 +187,4 @@ def remove(change: Change, run: persist.Run) -> None:
     """Raises PersistError."""
     persist.remove(change.bundle, run)
     files.remove(FORMER_FILE)
+    release_archive.forget_empty(Path(unmanaged.NETWORKD_FILE).parent)

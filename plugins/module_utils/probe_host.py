@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.weft.podnet.plugins.module_utils import files, tools
+from ansible_collections.weft.podnet.plugins.module_utils import files, tools, unmanaged
 from ansible_collections.weft.podnet.plugins.module_utils.netlink import link, route, wire
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError
 
@@ -90,6 +90,14 @@ def forwarding() -> dict[str, bool]:
         for version, path in FORWARDING.items()
         if Path(path).exists()
     }
+
+
+def detached() -> list[str]:
+    """Links of pods that live and that nothing leads to; none where that can't be read."""
+    try:
+        return unmanaged.detached()
+    except NetlinkError:
+        return []
 
 
 def _forward_policy(program: str) -> str:

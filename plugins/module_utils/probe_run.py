@@ -46,7 +46,7 @@ def started(params: dict[str, Any], check: bool) -> dict[str, Any]:
 
 def _make(params: dict[str, Any]) -> dict[str, Any]:
     problems = probe_removal.remove_all(params["socket"])
-    forwarding = probe_host.forwarding()
+    forwarding, detached = probe_host.forwarding(), probe_host.detached()
     run = uuid.uuid4().hex
     try:
         pods = _pods(run, params)
@@ -62,7 +62,14 @@ def _make(params: dict[str, Any]) -> dict[str, Any]:
         for pod in pods
         for address in pod["given"]
     ]  # fmt: skip
-    return {"run": run, "pods": pods, "targets": targets, "forwarding": forwarding, "problems": problems}
+    return {
+        "run": run,
+        "pods": pods,
+        "targets": targets,
+        "forwarding": forwarding,
+        "detached": detached,
+        "problems": problems,
+    }
 
 
 def _pods(run: str, params: dict[str, Any]) -> list[dict[str, Any]]:

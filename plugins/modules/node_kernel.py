@@ -35,6 +35,16 @@ options:
     description: Values by name, such as C(net.ipv4.ip_forward).
     type: dict
     default: {}
+  unmanaged:
+    description:
+      - Links by name, or patterns of fnmatch(3), that systemd-networkd and NetworkManager leave alone, and with them the
+        host's ends of pods' links. A file in C(/etc/systemd/network) says so.
+      - Another in C(/etc/systemd/networkd.conf.d) makes networkd keep routes which are not its own. Where NetworkManager is
+        installed, there is one in its C(conf.d).
+      - A file of networkd that comes before and matches such a link is a warning that names it.
+    type: list
+    elements: str
+    default: []
   state:
     description: Whether the files are to be there.
     type: str
@@ -71,11 +81,11 @@ from ansible_collections.weft.podnet.plugins.module_utils.problems import Refuse
 
 def run(module: Module) -> dict[str, Any]:
     options = module.params
-    problems = kernel.problems(options["modules"], options["sysctls"])
+    problems = kernel.problems(options["modules"], options["sysctls"], options["unmanaged"])
     if problems:
         raise Refused(problems)
     present = options["state"] == "present"
-    change = kernel.plan(options["modules"], options["sysctls"], present, module.run_command)
+    change = kernel.plan(options["modules"], options["sysctls"], present, module.run_command, options["unmanaged"])
     for warning in change.warnings:
         module.warn(warning)
     if change.changed and not module.check_mode:
@@ -91,6 +101,7 @@ def main() -> None:
         argument_spec={
             "modules": {"type": "list", "elements": "str", "default": []},
             "sysctls": {"type": "dict", "default": {}},
+            "unmanaged": {"type": "list", "elements": "str", "default": []},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
         supports_check_mode=True,

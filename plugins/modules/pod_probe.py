@@ -118,6 +118,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+detached:
+  description: The host's ends of pods that live, but that are on no bridge and to which no route leads.
+  type: list
+  elements: str
+  returned: O(state=started)
+  sample: [veth0123abcd]
 forwarding:
   description: Whether the host forwarded packets before its pods were made, by IP version.
   type: dict

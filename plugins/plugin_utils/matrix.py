@@ -84,7 +84,11 @@ def matrix(
     ok = not failures and counts["promised"] > 0
     if not failures and not ok:
         failures = [["nothing was proved: there is not one pair of probe pods; make at least two pods per node"]]
-    lines = [*_report(cluster, pairs, failures, expected, counts), *_not_forwarding(cluster, started)]
+    lines = [
+        *_report(cluster, pairs, failures, expected, counts),
+        *_not_forwarding(cluster, started),
+        *_detached(cluster, started),
+    ]
     return {
         "ok": ok, "lines": lines, "text": "\n".join(lines), "pairs": counts,
         "failures": ["; ".join(message) for message in failures],
@@ -101,6 +105,16 @@ def _not_forwarding(cluster: Mapping[str, Node], started: Sequence[Mapping[str, 
         for node, made in zip(cluster.values(), started, strict=True)
         for version in sorted({str(ipaddress.ip_address(address).version) for address in node.given()})
         if (made.get("forwarding") or {}).get(version) is False
+    ]
+
+
+def _detached(cluster: Mapping[str, Node], started: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Pods that live and have lost their bridge: the probe pods are new, so the matrix alone hides them."""
+    return [
+        f"WARNING {name}: {', '.join(made['detached'])}: pods live behind these links, which are on no bridge (did a "
+        "network manager restart?); delete those pods, or put each link back (ip link set LINK master BRIDGE)"
+        for name, made in zip(cluster, started, strict=True)
+        if made.get("detached")
     ]
 
 

@@ -33,6 +33,8 @@ class Host:
         return self.root / "sys" / name
 
     def command(self, words: list[str]) -> tuple[int, str, str]:
+        if words[:2] in (["modprobe", "-r"], ["systemctl", "reload"]):
+            return 0, "", ""
         assert words == ["modprobe", "br_netfilter"]
         self.loaded.append(words[1])
         if self.code == 0:

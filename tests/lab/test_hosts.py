@@ -1,0 +1,48 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hosts as others have set them up: network managers that match everything, sysctl files that have the last word."""
+
+from __future__ import annotations
+
+from support.lab import Lab, unlike, until
+
+# As an image for clouds brings it: whatever looks like Ethernet gets an address by DHCP.
+CATCH_ALL = "[Match]\\nType=ether\\nKind=!bridge\\nName=!eth0\\n\\n[Network]\\nDHCP=yes\\n"
+
+
+def ports(lab: Lab) -> list[str]:
+    return lab.sh("worker-1", "ls /sys/class/net/cni0/brif 2>/dev/null || true").split()
+
+
+def test_networkd_restarts_under_live_pods_and_a_file_turns_forwarding_off(routed: Lab) -> None:
+    lab = routed
+    before = lab.snapshots("worker-1")
+    lab.sh("worker-1", f"printf '{CATCH_ALL}' >/etc/systemd/network/20-all.network")
+    lab.sh("worker-1", "printf 'net.ipv4.ip_forward = 0\\n' >/etc/sysctl.d/99-zz.conf")
+    lab.sh("worker-1", "systemctl restart systemd-networkd")
+    site = lab.play("site", podnet_verify=False)
+    assert site.code == 0, site.output
+    said = " ".join(site.output.split())
+    assert (
+        "net.ipv4.ip_forward: the next boot sets it to 0, since /etc/sysctl.d/99-zz.conf (line 1) is read last" in said
+    )
+    assert lab.module("worker-1", "pod_probe", {"state": "started", "node": "worker-1"}).code == 0
+    held = ports(lab)
+    assert len(held) == 2
+    lab.sh("worker-1", "systemctl restart systemd-networkd && networkctl --no-pager list")
+    # networkd has seen each of the pods' links when it calls them unmanaged.
+    assert until(lambda: lab.sh("worker-1", "networkctl list").count("unmanaged") >= 3, 20)
+    assert ports(lab) == held
+    assert "10.244.1.0/24 via 172.16.0.4 dev eth0 proto podnet" in lab.exec("worker-1", "ip", "route")
+
+    # A file that comes first is named; its next restart takes the pods' links, and verify says so.
+    lab.sh("worker-1", "mv /etc/systemd/network/20-all.network /etc/systemd/network/00-all.network")
+    again = lab.play("site", podnet_verify=False)
+    assert again.code == 0 and "00-all.network: systemd-networkd uses this file for veth0123abcd" in again.output
+    lab.sh("worker-1", "rm /etc/systemd/network/00-all.network /etc/sysctl.d/99-zz.conf")
+    assert lab.module("worker-1", "pod_probe", {"state": "absent"}).code == 0
+    assert lab.play("reset").code == 0
+    left = [line for line in unlike(before, lab.snapshots("worker-1")) if "/etc/" in line]
+    assert not left, left
+    assert "weft" not in lab.sh("worker-1", "ls /etc/systemd/network /etc/systemd/networkd.conf.d 2>/dev/null || true")
