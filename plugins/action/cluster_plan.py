@@ -69,6 +69,7 @@ class ActionModule(ActionBase):
         control_planes = _control_planes(task_vars["groups"], hostvars, values, problems)
         control_plane = next(iter(control_planes), "")
         problems += inventory.check_flannel(values, hosts)
+        clients = _clients(task_vars["groups"], hostvars, names, values, problems)
         signer = hostvars[control_plane] if control_plane else {}
         problems += inventory.check_passphrase(hosts, control_plane, "podnet_ca_passphrase" in signer)
         if problems:
@@ -100,6 +101,7 @@ class ActionModule(ActionBase):
             "asks_api": not settings.allots,
             "control_plane": control_plane,
             "control_planes": control_planes,
+            "clients": clients,
             "api_server": values["podnet_api_server"] or f"https://{control_plane}:6443",
             "lock_file": str(path),
             "pod_cidrs": settings.pod_cidrs,
@@ -163,6 +165,21 @@ def _control_planes(
         if inventory.asks_the_api(values):
             why = "the Kubernetes API is asked, and certificates are signed, on its first host; or set podnet_backend"
             problems += [f"{line}: {why}" for line in refused.problems]
+        return []
+
+
+def _clients(
+    groups_: Mapping[str, Sequence[str]],
+    hostvars: Mapping[str, Any],
+    workers: Sequence[str],
+    values: dict[str, Any],
+    problems: list[str],
+) -> list[str]:
+    """The hosts that reach pods and have none."""
+    try:
+        return groups.clients(groups_, hostvars, workers, values["podnet_backend"])
+    except Refused as refused:
+        problems += refused.problems
         return []
 
 

@@ -54,6 +54,14 @@ def routes(cluster: Mapping[str, Any], name: str) -> list[dict[str, str]]:
     return [] if cluster["backend"] != "routes" else _cluster.routes(plan_file.nodes(cluster), name)
 
 
+def client_routes(cluster: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The routes of a host that reaches pods and has none: to every worker's, by its underlay, whatever the backend.
+
+    Such a host sends with its underlay address, which workers answer without a route of their own.
+    """
+    return _cluster.routes(plan_file.nodes(cluster), "") if cluster.get("clients") else []
+
+
 def mesh(cluster: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     """The VXLAN devices of a node, one per address family, with their peers; none where the backend is another.
 
@@ -110,6 +118,7 @@ class FilterModule:
             "nodes": nodes,
             "node": node,
             "routes": routes,
+            "client_routes": client_routes,
             "mesh": mesh,
             "bridge_config": bridge_config,
             "unknown_plugins": unknown_plugins,

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from ansible_collections.weft.podnet.plugins.module_utils.netlink import link, route, wire
+from ansible_collections.weft.podnet.plugins.module_utils.netlink import route, wire
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel
 
 # The bridge and ptp plugins name the host's end "veth" and eight hexadecimal digits.

@@ -37,10 +37,10 @@ options:
     default: {}
   unmanaged:
     description:
-      - Links by name, or patterns of fnmatch(3), that systemd-networkd and NetworkManager leave alone, and with them the
+      - Links by name, or patterns of fnmatch(3), that systemd-networkd and NetworkManager leave alone. So they do the
         host's ends of pods' links. A file in C(/etc/systemd/network) says so.
-      - Another in C(/etc/systemd/networkd.conf.d) makes networkd keep routes which are not its own. Where NetworkManager is
-        installed, there is one in its C(conf.d).
+      - Another in C(/etc/systemd/networkd.conf.d) makes networkd keep routes which are not its own. Where
+        NetworkManager is installed, there is one in its C(conf.d).
       - A file of networkd that comes before and matches such a link is a warning that names it.
     type: list
     elements: str

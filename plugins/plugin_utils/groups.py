@@ -22,6 +22,7 @@ class Kind(NamedTuple):
 # Our own name first, then kubespray's.
 WORKERS = Kind("podnet_workers_group", ("workers", "kube_node"), "workers")
 CONTROL_PLANE = Kind("podnet_control_plane_group", ("control_plane", "kube_control_plane"), "control plane")
+CLIENTS = "podnet_clients_group"
 MOST_NAMES = 20
 
 
@@ -51,6 +52,38 @@ def find(kind: Kind, groups: Mapping[str, Sequence[str]], hostvars: Mapping[str,
             f"set {kind.variable} to the group that has them (under all: vars:)"
         ]
     )
+
+
+def clients(
+    groups: Mapping[str, Sequence[str]],
+    hostvars: Mapping[str, Mapping[str, Any]],
+    workers: Sequence[str],
+    backend: str,
+) -> list[str]:
+    """The hosts that reach pods and have none; none where podnet_clients_group is not set. Raises Refused."""
+    given = _given(CLIENTS, groups, hostvars)
+    problems = []
+    if len(given) > 1:
+        found = "; ".join(f"{value!r} ({host})" for value, host in given.items())
+        problems.append(f"{CLIENTS}: expected one value in the whole inventory, found {found}")
+    names = [name for group in given for name in groups.get(group, [])]
+    problems += [
+        f"{CLIENTS}: the inventory has no group {group!r}; add it, with the hosts that reach pods and have none"
+        for group in given
+        if group not in groups
+    ]
+    both = [name for name in names if name in workers]
+    if both:
+        problems.append(
+            f"{CLIENTS}: {_listed(both)} in it are workers, which reach pods anyway; take them out of one group"
+        )
+    if names and backend not in ("routes", "vxlan"):
+        problems.append(
+            f"{CLIENTS}: with podnet_backend {backend} only workers reach pods; use routes or vxlan, or leave it out"
+        )
+    if problems:
+        raise Refused(problems)
+    return names
 
 
 def _given(

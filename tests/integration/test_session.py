@@ -28,6 +28,7 @@ HOST_MODULES: dict[str, dict[str, Any]] = {
     "pod_probe": {"state": "absent"},
     "pod_route": {"routes": []},
     "release_install": {"name": "x", "state": "absent"},
+    "run_lock": {"state": "released"},
     "vxlan_peer": {"state": "absent"},
 }
 CONFIG = {"cniVersion": "1.0.0", "name": "x", "type": "loopback"}

@@ -76,3 +76,23 @@ def test_equal_problems_are_one_line() -> None:
         "podnet_x: differs",
     ]
     assert inventory.folded(["w1: a", "w2: a", "w3: a"], names) == ["w1, w2 and w3: a"]
+
+
+def clients(there: dict[str, list[str]], group: str = "", backend: str = "routes") -> list[str]:
+    variables = {host: {"podnet_clients_group": group} if group else {} for host in HOSTS["all"]}
+    return groups.clients({**HOSTS, "workers": ["a", "b"], **there}, variables, ["a", "b"], backend)
+
+
+def test_hosts_that_reach_pods_and_have_none() -> None:
+    assert clients({"control_plane": ["cp"]}) == []
+    assert clients({"control_plane": ["cp"]}, "control_plane") == ["cp"]
+    assert clients({"control_plane": ["cp"]}, "control_plane", "vxlan") == ["cp"]
+    for there, group, backend, said in (
+        ({}, "bastions", "routes", "podnet_clients_group: the inventory has no group 'bastions'"),
+        ({"bastions": ["a", "cp"]}, "bastions", "routes", "podnet_clients_group: a in it are workers"),
+        ({"bastions": ["cp"]}, "bastions", "flannel", "with podnet_backend flannel only workers reach pods"),
+        ({"bastions": ["cp"]}, "bastions", "bridge", "with podnet_backend bridge only workers reach pods"),
+    ):
+        with pytest.raises(Refused) as problem:
+            clients(there, group, backend)
+        assert said in str(problem.value), problem.value
