@@ -85,7 +85,8 @@ def test_two_workers_are_not_one_node() -> None:
 
 PLAN: dict[str, Any] = {
     "backend": "flannel",
-    "settings": {"podnet_serial": 3, "podnet_flannel_backend_change": False},
+    # As cluster_plan keeps them: of the whole cluster only.
+    "settings": {**inventory.kept(values()), "podnet_serial": 3},
     "nodes": [{"name": "w0"}, {"name": "w1", "node_name": "w1.example.org"}, {"name": "w2"}, {"name": "w3"}],
 }
 
