@@ -154,6 +154,8 @@ def _way(channel: Channel, host: Host, via: route.Address) -> route.Lookup | str
         return f"via {via} can't be reached from this host: {error}; is the underlay's interface up?"
     if way.local:
         return f"via {via} is this host's own address; a route's next hop is another node"
+    if way.broadcast:
+        return f"via {via} is the broadcast address of a subnet of this host; a route's next hop is another node"
     if way.via is not None:
         dev = host.names.get(way.oif, "?")
         return (

@@ -273,7 +273,17 @@ def _captured(host: Host, wanted: Wanted, protected: Iterable[way_back.Protected
 
 def _clashes(host: Host, wanted: Wanted) -> list[str]:
     peers: dict[tuple[bytes, int], Peer] | None = None
-    problems = []
+    broadcasts = {
+        interface.network.broadcast_address.packed: interface.network
+        for _number, interface in host.addresses
+        if interface.version == 4 and interface.network.prefixlen < 31
+    }
+    problems = [
+        f"{peer.label}: public_ip {vxlan_mesh.ip(peer.public)} is the broadcast address of {broadcasts[peer.public]}; "
+        "expected the node's own address"
+        for peer in wanted.peers
+        if peer.public in broadcasts
+    ]
     for key, value in host.routes:
         if peers is None:
             peers = {(peer.dst, peer.length): peer for peer in wanted.peers}

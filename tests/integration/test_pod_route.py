@@ -130,6 +130,7 @@ def test_ten_thousand_routes_in_one_call(host: Namespace) -> None:
         ([{"dst": "10.0.0.0/8", "via": "172.16.0.4"}], {"protect": ["10.96.0.1"]}, "10.96.0.1/32, listed in protect"),
         ([{"dst": "10.244.1.0/24", "via": "172.16.0.3"}], {}, "is this host's own address"),
         ([{"dst": "10.244.1.0/24", "via": "198.51.100.7"}], {}, "is not a neighbour of this host"),
+        ([{"dst": "10.244.1.0/24", "via": "172.16.0.255"}], {}, "is the broadcast address of a subnet of this host"),
         ([{"dst": "10.244.1.0/24", "via": "172.16.0.4", "dev": "eth9"}], {}, "no interface eth9; it has eth0, lo"),
         ([{"dst": "10.244.1.5/24", "via": "172.16.0.4"}], {}, "did you mean 10.244.1.0/24?"),
         ([{"dst": "10.244.1.0/24", "via": "fd00::4"}], {}, "is IPv6 but dst 10.244.1.0/24 is IPv4"),

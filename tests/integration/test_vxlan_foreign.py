@@ -131,6 +131,7 @@ def test_a_taken_nexthop_id_is_passed_over(host: Namespace) -> None:
         ([N2], {"local": "172.31.0.99"}, "172.31.0.99 is no address of this host; it has 172.31.0.11 on eth0"),
         ([N2], {"underlay": "eth9"}, "no interface eth9; it has eth0, lo"),
         ([{**N2, "public_ip": "172.31.0.11"}], {}, "public_ip 172.31.0.11 is this node's own"),
+        ([{**N2, "public_ip": "172.31.0.255"}], {}, "is the broadcast address of 172.31.0.0/24"),
     ],
 )
 def test_refused(host: Namespace, peers: list[dict[str, str]], options: dict[str, Any], said: str) -> None:

@@ -69,11 +69,12 @@ class Value(NamedTuple):
 
 
 class Lookup(NamedTuple):
-    """How the kernel would get there: gateway (None: directly), interface index, is it this host itself."""
+    """How the kernel would get there: gateway (None: directly), interface index, is it this host itself, or all."""
 
     via: Address | None
     oif: int
     local: bool
+    broadcast: bool = False
 
 
 def key(network: Network, table: int, metric: int | None) -> Key:
@@ -138,7 +139,7 @@ def lookup(channel: Channel, address: Address) -> Lookup:
     found = wire.attributes(answer, wire.RTMSG.size)
     gateway = found.get(wire.RTA_GATEWAY)
     via = ipaddress.ip_address(gateway) if gateway else None
-    return Lookup(via, _u32(found, wire.RTA_OIF), kind == wire.TYPE_LOCAL)
+    return Lookup(via, _u32(found, wire.RTA_OIF), kind == wire.TYPE_LOCAL, kind == wire.TYPE_BROADCAST)
 
 
 def matched(channel: Channel, address: Address) -> Network:
