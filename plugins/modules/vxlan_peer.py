@@ -24,8 +24,8 @@ description:
     M(weft.podnet.pod_route), and one of another mesh of this module's are taken over without a gap. Any other is an
     error that shows it. Other people's routes and nexthop objects are never changed.
   - A peer whose pod CIDR would take traffic from the host's own subnets, the default route's gateway, the ssh
-    connection the run arrives by, or O(protect), is refused before anything changes. If the kernel refuses one object,
-    or the way back is lost all the same, the state from before returns.
+    connection the run arrives by, or O(protect), is refused before anything changes, and so is an O(address) that
+    would. If the kernel refuses one object, or the way back is lost all the same, the state from before returns.
   - A node with two IP families calls the module twice, once for each.
 requirements:
   - Linux 4.20 or newer
@@ -43,7 +43,9 @@ options:
     description: The device. Its default is V(flannel.<vni>), or V(flannel-v6.<vni>) over IPv6.
     type: str
   vni:
-    description: The VXLAN network identifier. Another one than the device has makes it anew.
+    description:
+      - The VXLAN network identifier. Another one than the device has makes it anew.
+      - Without O(name), at most 9999999, or 9999 over IPv6, since the kernel takes names of 15 characters.
     type: int
     default: 1
   port:
