@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
+import os
 from pathlib import Path
 
 from ansible_collections.weft.podnet.plugins.module_utils import cni_host, cni_leftovers, files
@@ -31,49 +31,43 @@ def apply(wish: Wish, plan_: Plan) -> str | None:
     """
     directory = Path(wish.conf_dir)
     backup = None
-    if wish.present:
-        # A bridge that is in the way: before a pod can meet it.
-        cni_leftovers.remove(plan_.leftovers)
-    if wish.backup and (plan_.text is not None or plan_.remove_own):
-        backup = _backup(directory / wish.name)
-    if plan_.text is not None:
-        _make(directory)
-        own = plan_.attributes
-        files.write_atomic(wish.path, plan_.text, own.mode, str(own.uid), str(own.gid))
+    leaving = cni_host.leaving_path(wish.conf_dir, wish.name)
+    with files.Staged() as staged:
+        if wish.backup and (plan_.text is not None or plan_.remove_own):
+            backup = _backup(staged, directory / wish.name)
+        if plan_.text is not None:
+            own = plan_.attributes
+            staged.write(wish.path, plan_.text, own.mode, own.uid, own.gid)
+        # Ours is in place before the others go: at no moment is the directory without a configuration.
+        for name in plan_.others:
+            if wish.backup or name in plan_.set_aside:
+                _backup(staged, directory / name)
+            staged.remove(directory / name)
+        if plan_.remove_own and wish.leftovers and os.path.lexists(wish.path):
+            # A run that is killed before the leftovers are gone has the configuration to go on from.
+            staged.move(wish.path, leaving)
+        elif plan_.remove_own and not wish.leftovers:
+            staged.remove(wish.path)
+        if wish.present:
+            # A bridge that is in the way: before a pod can meet it.
+            cni_leftovers.remove(plan_.leftovers)
+        staged.commit()
     # After it: a pod that starts in between gets no such rules any more.
     cni_leftovers.release(plan_.leftovers)
-    # Ours is in place before the others go: at no moment is the directory without a configuration.
-    for name in plan_.others:
-        if wish.backup or name in plan_.set_aside:
-            _backup(directory / name)
-        files.remove(directory / name)
+    if not wish.present:
+        cni_leftovers.remove(plan_.leftovers)
     if plan_.remove_own and wish.leftovers:
-        # A run that is killed in between has the configuration to go on from.
-        leaving = cni_host.leaving_path(wish.conf_dir, wish.name)
-        with contextlib.suppress(FileNotFoundError):
-            Path(wish.path).replace(leaving)
-        cni_leftovers.remove(plan_.leftovers)
         files.remove(leaving)
-    elif plan_.remove_own:
-        files.remove(wish.path)
-    elif not wish.present:
-        cni_leftovers.remove(plan_.leftovers)
     return backup
 
 
-def _make(directory: Path) -> None:
-    if not directory.is_dir():
-        directory.mkdir(parents=True, exist_ok=True)
-        directory.chmod(0o755)
-
-
-def _backup(path: Path) -> str | None:
-    """Copy a file beside itself under a name that no runtime reads."""
-    text = files.read_text(path)
-    if text is None:
+def _backup(staged: files.Staged, path: Path) -> str | None:
+    """Copy a file beside itself, byte for byte, under a name that no runtime reads."""
+    data = files.read_bytes(path)
+    if data is None:
         return None
     status = path.stat()
     stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
     copy = f"{path}.{stamp}.bak"
-    files.write_atomic(copy, text, status.st_mode & 0o7777, str(status.st_uid), str(status.st_gid))
+    staged.write(copy, data, status.st_mode & 0o7777, status.st_uid, status.st_gid)
     return copy

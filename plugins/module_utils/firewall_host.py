@@ -69,10 +69,18 @@ def ufw(run: Run, find: Find, asked: Wanted) -> Change | None:
 
     def apply() -> None:
         # What is new first: nothing that is allowed before and after is refused in between.
-        for rule in plan.add:
-            _run(run, command, *firewall.ufw_command(rule))
-        for rule in plan.remove:
-            _run(run, command, *firewall.ufw_command(rule, delete=True))
+        undo: list[list[str]] = []
+        try:
+            for rule in plan.add:
+                _run(run, command, *firewall.ufw_command(rule))
+                undo.append(firewall.ufw_command(rule, delete=True))
+            for rule in plan.remove:
+                _run(run, command, *firewall.ufw_command(rule, delete=True))
+                undo.append(firewall.ufw_command(rule))
+        except FirewallError:
+            for words in reversed(undo):
+                run([command, *words])
+            raise
 
     kept = [rule for rule in plan.before if rule not in plan.remove]
     return Change("ufw", {"ufw": _text(plan.before)}, {"ufw": _text(kept + plan.add)}, apply)
@@ -144,10 +152,11 @@ class _Firewalld:
         if reload:
             self._reload()
             return
-        for name, rules in (self.running or {}).items():
-            wanted = self.wanted.get(name, [])
-            self._set(name, "--add-rich-rule", [rule for rule in wanted if rule not in rules])
-            self._set(name, "--remove-rich-rule", [rule for rule in rules if rule not in wanted])
+        try:
+            for name, rules in (self.running or {}).items():
+                self._lead(name, rules, self.wanted.get(name, []))
+        except FirewallError as error:
+            raise FirewallError(f"{error}; {self._back()}") from error
         if warning and self.wanted:
             raise FirewallError(warning)
 
@@ -160,6 +169,22 @@ class _Firewalld:
             _write({name: self.texts.get(name) for name in POLICIES}, self.saved)
             raise
 
+    def _lead(self, name: str, rules: list[str], wanted: list[str]) -> None:
+        self._set(name, "--add-rich-rule", [rule for rule in wanted if rule not in rules])
+        self._set(name, "--remove-rich-rule", [rule for rule in rules if rule not in wanted])
+
+    def _back(self) -> str:
+        """Bring files and running rules back to what ``look`` found; says how that went."""
+        before = self.running or {}
+        try:
+            _write({name: self.texts.get(name) for name in POLICIES}, self.saved)
+            self.look()
+            for name, rules in before.items():
+                self._lead(name, (self.running or {}).get(name, []), rules)
+        except FirewallError as error:
+            return f"the rules from before could not be restored: {error}"
+        return "the rules from before are back"
+
     def _set(self, name: str, option: str, rules: list[str]) -> None:
         if rules:
             _run(self.run, self.command, f"--policy={name}", *(f"{option}={rule}" for rule in rules))
@@ -167,15 +192,17 @@ class _Firewalld:
 
 def _write(before: Mapping[str, str | None], after: Mapping[str, str | None]) -> None:
     """Bring the policies' files from these texts to those; None is no file."""
-    for name, text in after.items():
-        path = POLICY_DIR / f"{name}.xml"
-        try:
-            if text is None:
-                files.remove(path)
-            elif text != before[name]:
-                files.write_atomic(path, text)
-        except OSError as error:
-            raise FirewallError(f"{error.filename or path}: {error.strerror}") from error
+    try:
+        with files.Staged() as staged:
+            for name, text in after.items():
+                path = POLICY_DIR / f"{name}.xml"
+                if text is None:
+                    staged.remove(path)
+                elif text != before[name]:
+                    staged.write(path, text)
+            staged.commit()
+    except OSError as error:
+        raise FirewallError(str(files.explained(error))) from error
 
 
 def firewalld(run: Run, find: Find, asked: Wanted) -> Change | None:

@@ -137,7 +137,7 @@ def _link(path: Path, target: str | None) -> None:
         if found == FILE and not original.exists():
             # Under both names first, so that there is a program at any moment.
             os.link(path, original)
-        releases.turn_link(path, target)
+        files.turn_link(path, target)
 
 
 def keep_former(state: State) -> None:

@@ -11,7 +11,6 @@ which the next run sees and completes, without another signature.
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import stat
 from collections.abc import Iterable
@@ -150,14 +149,9 @@ def write(path: Path, text: str, attributes: Attributes, like: Path | None = Non
     """
     own = attributes.of(like or path)
     try:
-        _make_folders(path.parent)
-        files.write_atomic(
-            path,
-            text,
-            own.mode,
-            None if own.uid == -1 else str(own.uid),
-            None if own.gid == -1 else str(own.gid),
-        )
+        with files.Staged(restorable=False) as staged:
+            staged.write(path, text, own.mode, own.uid, own.gid)
+            staged.commit()
     except OSError as error:
         raise Refused([f"{path}: can't be written: {error.strerror}; the file from before, if any, stands"]) from error
 
@@ -169,10 +163,17 @@ def write_pending(paths: Paths, key_pem: str, attributes: Attributes) -> None:
 
 
 def write_certificate(paths: Paths, pem: str, attributes: Attributes, with_pending_key: bool) -> None:
-    """Put the certificate in place, and right behind it the pending key where it is that key's."""
-    write(paths.certificate, pem, attributes)
-    if with_pending_key:
-        place_pending(paths)
+    """Put the certificate in place, and right behind it the pending key where it is that key's. Raises Refused."""
+    own = attributes.of(paths.certificate)
+    try:
+        with files.Staged() as staged:
+            staged.write(paths.certificate, pem, own.mode, own.uid, own.gid)
+            if with_pending_key:
+                staged.move(paths.pending, paths.key)
+            staged.commit()
+    except OSError as error:
+        told = f"{error.filename}: can't be written: {error.strerror}; key and certificate are those from before"
+        raise Refused([told]) from error
 
 
 def place_pending(paths: Paths) -> None:
@@ -185,16 +186,7 @@ def remove(paths: Paths) -> list[str]:
     return [str(path) for path in (paths.key, paths.pending, paths.certificate) if files.remove(path)]
 
 
-def _make_folders(folder: Path) -> None:
-    if folder.is_dir():
-        return
-    _make_folders(folder.parent)
-    folder.mkdir(exist_ok=True)
-    folder.chmod(0o755)
-
-
 def _sweep(paths: Paths) -> None:
     """Remove temporary files that a killed run left, since they may hold keys. The caller holds the lock."""
-    for path in paths:
-        for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-            leftover.unlink()
+    for path in (*paths, paths.pending):
+        files.sweep(path)

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils import release_archive, releases
+from ansible_collections.weft.podnet.plugins.module_utils import files, release_archive
 
 # Unpacked releases, one folder each, named by the archive's checksum.
 RELEASES = Path("/opt/weft-podnet/cni-plugins")
@@ -75,12 +75,16 @@ def distribution_folder() -> Path | None:
 
 
 def apply(bin_dir: Path, links: Links) -> None:
-    """Make, turn and remove links; each turns in one step, so a pod that starts meanwhile finds a plugin."""
-    bin_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-    for name, target in links.make.items():
-        releases.turn_link(bin_dir / name, target)
-    for name in links.remove:
-        (bin_dir / name).unlink(missing_ok=True)
+    """Make, turn and remove links, all or none; each turns in one step, so a pod that starts meanwhile finds a plugin.
+
+    Raises FileError.
+    """
+    with files.Staged() as staged:
+        for name, target in links.make.items():
+            staged.link(bin_dir / name, target)
+        for name in links.remove:
+            staged.remove(bin_dir / name)
+        staged.commit()
 
 
 def forget_folder(bin_dir: Path) -> None:

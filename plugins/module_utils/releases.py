@@ -35,18 +35,6 @@ ORIGINAL = ".podnet-orig"
 RELEASE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*-[0-9a-f]{12}")
 
 
-def turn_link(link: Path, target: str | Path) -> None:
-    """Make a symbolic link, or turn it in one step: who looks meanwhile finds the old target or the new one."""
-    temporary = link.with_name(f".{link.name}.podnet")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target)
-    try:
-        temporary.replace(link)
-    except OSError:
-        temporary.unlink()
-        raise
-
-
 class Store(NamedTuple):
     """The installed releases of one name, as found. ``destinations`` holds the member by its destination."""
 
@@ -184,11 +172,11 @@ def _write_record(record: Path, destinations: dict[str, str]) -> None:
 
 def _point(link: Path, release: str, undo: list[Callable[[], object]]) -> None:
     if link.is_symlink():
-        undo.append(partial(turn_link, link, link.readlink()))
+        undo.append(partial(files.turn_link, link, link.readlink()))
     else:
         undo.append(partial(link.unlink, missing_ok=True))
     if release:
-        turn_link(link, release)
+        files.turn_link(link, release)
     else:
         link.unlink(missing_ok=True)
 
@@ -202,7 +190,7 @@ def _place(store: Store, path: Path, change: Change, undo: list[Callable[[], obj
             # A second name first, then the link over the first: there is never no file.
             os.link(path, original, follow_symlinks=False)
         undo.append(partial(_give_back, original, path))
-        turn_link(path, target)
+        files.turn_link(path, target)
     else:
         _point(path, str(target), undo)
 
@@ -221,7 +209,7 @@ def _take_away(path: Path, undo: list[Callable[[], object]]) -> None:
     original = Path(f"{path}{ORIGINAL}")
     if os.path.lexists(original):
         original.replace(path)
-        undo.append(partial(turn_link, path, target))
+        undo.append(partial(files.turn_link, path, target))
         undo.append(partial(path.replace, original))
     else:
         _point(path, "", undo)

@@ -198,3 +198,51 @@ def test_a_killed_run_leaves_nothing_behind_the_next(conf: Path) -> None:
         assert cni(conf, config=config(conf))["failed"] is False
         assert names(conf) == ["10-bridge.conf"] and [path.name for path in conf.iterdir()] == ["10-bridge.conf"]
         with_file.unlink()
+
+
+def chattr(flags: str, path: Path) -> None:
+    subprocess.run(["chattr", flags, path], check=True)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_configuration_of_others_that_cannot_go_keeps_ours_out(conf: Path) -> None:
+    other = conf / "05-other.conf"
+    other.write_text('{"name": "other", "type": "ptp"}')
+    chattr("+i", other)
+    try:
+        before = contents(conf)
+        for args in ({"backup": True}, {}):
+            result = cni(conf, config=config(conf), exclusive=[], **args)
+            assert result["failed"] and f"chattr -i {other}" in result["msg"], result
+            assert contents(conf) == before
+    finally:
+        chattr("-i", other)
+    assert cni(conf, config=config(conf), exclusive=[])["changed"] and names(conf) == ["10-bridge.conf"]
+
+
+def test_a_key_that_cannot_be_replaced_keeps_its_certificate(tmp_path: Path) -> None:
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "900", "-subj", "/CN=ca"]
+        + ["-addext", "basicConstraints=critical,CA:TRUE", "-keyout", tmp_path / "ca.key", "-out", tmp_path / "ca.crt"],
+        check=True,
+        capture_output=True,
+    )
+    names_ = {"private_key_path": "key", "certificate_path": "crt", "ca_certificate_path": "ca.crt"}
+    args = {**{key: str(tmp_path / name) for key, name in names_.items()}, "ca_private_key_path": f"{tmp_path}/ca.key"}
+    assert run_module("flannel_cert", args, timeout=120)["changed"]
+    chattr("+i", tmp_path / "key")
+    try:
+        before = contents(tmp_path)
+        result = run_module("flannel_cert", {**args, "force": True}, timeout=120)
+        assert result["failed"] and f"chattr -i {tmp_path}/key" in result["msg"], result
+        after = contents(tmp_path)
+        # The new key waits for the next run, which uses it up.
+        after.pop(f"{tmp_path}/key.pending", None)
+        assert after == before
+    finally:
+        chattr("-i", tmp_path / "key")
+    assert run_module("flannel_cert", {**args, "force": True}, timeout=120)["changed"]
+    assert not run_module("flannel_cert", args, timeout=120)["changed"]
