@@ -145,7 +145,10 @@ def locate(
     """
     paths = sorted(_plain(Path(source)) for source in sources if "," not in source)
     if given:
-        return Place(_given(given, paths, variable), [], [])
+        place = _given(given, paths, variable)
+        if any(_in_sight(place, source) for source in paths):
+            raise Refused([f"{variable}: {place} is in an inventory folder, where Ansible reads it; set it to {HIDDEN}"])
+        return Place(place, [], [])
     if not paths:
         found = ", ".join(sources) or "none"
         raise Refused([f"{variable}: this inventory ({found}) is no file; say where to keep the lock file"])
@@ -226,6 +229,13 @@ def _within(inner: Iterable[Path], outer: Sequence[Path]) -> bool:
     return all(any(path == other or other in path.parents for other in outer) for path in inner)
 
 
+def _in_sight(file: Path, source: Path) -> bool:
+    """Does Ansible read this file as inventory, since it is in a folder that is one?"""
+    if not source.is_dir() or source not in file.parents:
+        return False
+    return not any(part.startswith(".") for part in file.relative_to(source).parts)
+
+
 def _refuse_inventory_members(sources: Iterable[Path]) -> None:
     """A lock file in a folder that is an inventory makes groups of its sections."""
     problems = [
@@ -233,7 +243,7 @@ def _refuse_inventory_members(sources: Iterable[Path]) -> None:
         for source in sources
         if source.is_dir()
         for file in sorted(source.rglob(f"*{NAME}"))
-        if not any(part.startswith(".") for part in file.relative_to(source).parts)
+        if _in_sight(file, source)
     ]
     if problems:
         raise Refused(problems)
