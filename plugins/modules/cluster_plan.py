@@ -86,9 +86,6 @@ cluster:
       description: The hosts of the control plane.
       type: list
       elements: str
-    lock_file:
-      description: Where the lock file is.
-      type: str
     vxlan:
       description: The mesh's C(vni), C(port) and C(direct_routing).
       type: dict

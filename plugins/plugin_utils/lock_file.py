@@ -147,7 +147,7 @@ def locate(
     if given:
         place = _given(given, paths, variable)
         if any(_in_sight(place, source) for source in paths):
-            raise Refused([f"{variable}: {place} is in an inventory folder, where Ansible reads it; set it to {HIDDEN}"])
+            raise Refused([f"{variable}: {place} is in an inventory folder, so Ansible reads it; set it to {HIDDEN}"])
         return Place(place, [], [])
     if not paths:
         found = ", ".join(sources) or "none"
