@@ -12,7 +12,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-from ansible_collections.weft.podnet.plugins.plugin_utils import api_call, api_flannel, api_nodes
+from ansible_collections.weft.podnet.plugins.plugin_utils import api_call, api_flannel, api_nodes, host_facts
 
 # A kubelet writes the same status every ten seconds.
 ATTEMPTS = 5
@@ -31,6 +31,7 @@ class ActionModule(ActionBase):
             }
         )
         try:
+            host_facts.require_honest(task_vars or {})
             removed = self._forget(args["name"], args["kubeconfig"], task_vars or {})
         except Refused as refused:
             # The host has been reset all the same.

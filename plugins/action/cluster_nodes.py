@@ -16,7 +16,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-from ansible_collections.weft.podnet.plugins.plugin_utils import api_call, api_flannel, api_nodes, plan_file
+from ansible_collections.weft.podnet.plugins.plugin_utils import api_call, api_flannel, api_nodes, host_facts, plan_file
 
 # Seconds between two looks.
 PAUSE = 2
@@ -40,6 +40,7 @@ class ActionModule(ActionBase):
         )
         arguments = {"kind": "Node", "api_version": "v1", "kubeconfig": args["kubeconfig"], "hidden_fields": HIDDEN}
         try:
+            host_facts.require_honest(variables)
             until = time.monotonic() + args["wait"]
             while True:
                 api = api_nodes.summary(api_call.call(self, "k8s_info", arguments, variables)["resources"])

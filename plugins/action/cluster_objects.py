@@ -11,7 +11,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-from ansible_collections.weft.podnet.plugins.plugin_utils import api_call
+from ansible_collections.weft.podnet.plugins.plugin_utils import api_call, host_facts
 
 # What the server adds and changes by itself, and what `apply` keeps for the next one.
 HIDDEN = [
@@ -35,6 +35,7 @@ class ActionModule(ActionBase):
         if not args["objects"]:
             return result
         try:
+            host_facts.require_honest(task_vars or {})
             answers = self._write(args, task_vars or {})
         except Refused as refused:
             return {**result, "failed": True, "msg": str(refused), "problems": refused.problems}

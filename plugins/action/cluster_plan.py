@@ -16,6 +16,7 @@ from ansible_collections.weft.podnet.plugins.module_utils.problems import Refuse
 from ansible_collections.weft.podnet.plugins.plugin_utils import (
     cluster,
     groups,
+    host_facts,
     inventory,
     lock_file,
     members,
@@ -40,6 +41,7 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         _spec, args = self.validate_argument_spec(ARGUMENTS)
         try:
+            host_facts.require_honest(variables)
             if args["applied"]:
                 return {**result, **self._applied(variables)}
             if args["reset"] is not None or args["configured"] is not None:
@@ -60,9 +62,9 @@ class ActionModule(ActionBase):
 
     def _plan(self, task_vars: dict[str, Any], names: list[str], record: bool) -> dict[str, Any]:
         hostvars = task_vars["hostvars"]
-        facts = [line for name in names for line in inventory.check_facts(name, _facts(hostvars[name]))]
+        facts = [f"{name}: {line}" for name in names for line in host_facts.check(hostvars[name].get("ansible_facts"))]
         if facts:
-            raise Refused(facts)
+            raise Refused(inventory.folded(facts, names))
         hosts = {name: inventory.typed(self._variables(hostvars[name])) for name in names}
         problems = [line for name in names for line in inventory.check_host(name, hosts[name])]
         values = inventory.common(inventory.cluster_names(), hosts, problems)
@@ -193,7 +195,3 @@ def _failure(problems: Sequence[str]) -> dict[str, Any]:
 def _own(variables: dict[str, Any], common: set[str]) -> dict[str, Any]:
     """The variables that are one worker's own affair."""
     return {name: value for name, value in variables.items() if name.startswith("podnet_") and name not in common}
-
-
-def _facts(variables: Any) -> dict[str, Any]:
-    return dict(variables.get("ansible_facts") or {})

@@ -12,7 +12,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-from ansible_collections.weft.podnet.plugins.plugin_utils import artifacts, lock_file, plan_file
+from ansible_collections.weft.podnet.plugins.plugin_utils import artifacts, host_facts, lock_file, plan_file
 from ansible_collections.weft.podnet.plugins.plugin_utils.artifact_fetch import Digest, Fetched, Source, fetch
 
 ARGUMENTS: dict[str, Any] = {
@@ -38,6 +38,7 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         _validation, options = self.validate_argument_spec(ARGUMENTS)
         try:
+            host_facts.require_honest(task_vars or {})
             return {**result, **self._artifacts(options, (task_vars or {}).get("inventory_dir"))}
         except Refused as refused:
             return {**result, "failed": True, "changed": False, "msg": str(refused), "problems": refused.problems}

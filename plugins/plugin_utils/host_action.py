@@ -10,6 +10,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
+from ansible_collections.weft.podnet.plugins.plugin_utils import host_facts
 
 
 class HostAction(ActionBase):
@@ -23,6 +24,7 @@ class HostAction(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         try:
+            host_facts.require_honest(task_vars or {})
             arguments = self.checked(task_vars or {})
         except Refused as refused:
             return {**result, "failed": True, "changed": False, "msg": str(refused), "problems": refused.problems}

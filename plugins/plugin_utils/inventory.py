@@ -209,22 +209,6 @@ def _some(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def check_facts(name: str, facts: Mapping[str, Any]) -> list[str]:
-    """Facts that would take the place of what the inventory says, a line for them all.
-
-    Ansible puts what a module returns as ``ansible_facts`` above a host's inventory variables.
-    """
-    taken = sorted(key for key in facts if key.lstrip("_").startswith(("podnet_", "inventory_")))
-    if not taken:
-        return []
-    more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
-    return [
-        f"{name}: its facts hold {', '.join(taken[:3])}{more}, which only the inventory may say. A host that returns "
-        "such facts may be compromised; if a play of your own sets them, write set_fact without cacheable, and "
-        "clear the fact cache (ansible-playbook --flush-cache)"
-    ]
-
-
 def check_passphrase(hosts: Mapping[str, Mapping[str, Any]], control_plane: str, known: bool) -> list[str]:
     """The CA's passphrase is the control plane's own variable: it is used there, and no worker's variables are."""
     name = "podnet_ca_passphrase"

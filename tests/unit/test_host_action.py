@@ -21,7 +21,12 @@ from ansible_collections.weft.podnet.plugins.plugin_utils.host_action import Hos
 
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 # They work on the controller, and on the control plane through kubernetes.core.
-ELSEWHERE = {"cluster_nodes", "cluster_objects", "cluster_plan", "release_artifacts"}
+ELSEWHERE = {"cluster_forget", "cluster_nodes", "cluster_objects", "cluster_plan", "release_artifacts"}
+REQUIRED: dict[str, dict[str, Any]] = {
+    "cluster_forget": {"name": "worker-2"},
+    "cluster_objects": {"objects": [{}]},
+    "release_artifacts": {"components": {}, "architectures": []},
+}
 MODULES = sorted(file.stem for file in (PLUGINS / "modules").glob("*.py") if file.stem not in ELSEWHERE)
 
 
@@ -45,3 +50,16 @@ def test_facts_stay_behind(monkeypatch: pytest.MonkeyPatch) -> None:
         "/usr/bin/python3",
     )
     assert action.run(task_vars={})["ansible_facts"] == {"discovered_interpreter_python": "/usr/bin/python3"}
+
+
+def test_a_host_whose_facts_replace_the_inventory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules of others return facts, too: whatever this collection does next for that host is refused."""
+    for name in [*MODULES, *sorted(ELSEWHERE)]:
+        module = importlib.import_module(f"ansible_collections.weft.podnet.plugins.action.{name}")
+        loader, task = DataLoader(), Task()
+        task.args, task.async_val = REQUIRED.get(name, {}), 0
+        action = module.ActionModule(task, Connection(PlayContext()), PlayContext(), loader, Templar(loader), None)
+        monkeypatch.setattr(action, "_execute_module", lambda **_words: pytest.fail("the host was asked"))
+        result = action.run(task_vars={"ansible_facts": {"inventory_hostname": "worker-2"}})
+        told = " ".join(map(str, (result.get("msg"), result.get("problems"), result.get("warnings"))))
+        assert "its facts hold inventory_hostname" in told, name

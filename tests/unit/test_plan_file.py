@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-from ansible_collections.weft.podnet.plugins.plugin_utils import inventory, plan_file
+from ansible_collections.weft.podnet.plugins.plugin_utils import host_facts, inventory, plan_file
 
 PLAN: dict[str, Any] = {"backend": "routes", "nodes": []}
 
@@ -86,8 +86,8 @@ def test_the_applied_plan_belongs_to_the_inventory() -> None:
 
 @pytest.mark.parametrize("name", ["podnet_ca_key", "__podnet_artifacts", "inventory_hostname", "inventory_dir"])
 def test_facts_are_no_variables(name: str) -> None:
-    assert not inventory.check_facts("w0", {"hostname": "w0", "distribution": "Debian"})
-    assert name in inventory.check_facts("w0", {"hostname": "w0", name: "/etc/kubernetes/pki/ca.key"})[0]
+    assert not host_facts.check({"hostname": "w0", "distribution": "Debian"}) and not host_facts.check(None)
+    assert name in host_facts.check({"hostname": "w0", name: "/etc/kubernetes/pki/ca.key"})[0]
 
 
 def test_the_passphrase_is_the_control_planes() -> None:
