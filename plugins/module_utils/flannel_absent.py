@@ -14,12 +14,12 @@ from typing import Any
 
 from ansible_collections.weft.podnet.plugins.module_utils import (
     boot_units,
-    files,
     flannel_change,
     flannel_leftovers,
     flannel_ready,
     flannel_state,
     flannel_unit,
+    persist,
 )
 from ansible_collections.weft.podnet.plugins.module_utils.flannel_leftovers import FindCommand, Leftover, LeftoverError
 from ansible_collections.weft.podnet.plugins.module_utils.flannel_state import FILE, ORIGINAL, State
@@ -33,7 +33,7 @@ RELEASES = "/opt/weft-podnet/"
 def absent(options: Mapping[str, Any], check_mode: bool, run: Run, find: FindCommand) -> dict[str, Any]:
     """The module's result. Raises Refused; a later run goes on from there."""
     service = flannel_ready.service(run)
-    found_unit = files.read_text(UNIT_PATH)
+    found_unit = persist.unit_text(UNIT_PATH)
     if found_unit is not None and not flannel_unit.is_ours(found_unit):
         return _result([], True, [f"{UNIT_PATH} was written by somebody else; it and its flanneld stay as they are"])
     record = flannel_unit.record(found_unit)

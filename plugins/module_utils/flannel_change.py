@@ -17,6 +17,7 @@ from ansible_collections.weft.podnet.plugins.module_utils import (
     flannel_ready,
     flannel_state,
     flannel_unit,
+    persist,
     release_archive,
 )
 from ansible_collections.weft.podnet.plugins.module_utils.flannel_leftovers import FindCommand, LeftoverError
@@ -70,7 +71,7 @@ def present(options: Mapping[str, Any], check_mode: bool, run: Run, find: FindCo
 
 def _plan(options: Mapping[str, Any], service: Service, check_mode: bool, run: Run, find: FindCommand) -> Plan:
     conf = flannel_unit.net_conf(options, flannel_leftovers.nft_of_kube_proxy(run, find))
-    found_unit = files.read_text(UNIT_PATH)
+    found_unit = persist.unit_text(UNIT_PATH)
     record = flannel_unit.record(found_unit)
     former_path = record.net_conf_path if record else options["net_conf_path"]
     foreign = found_unit is not None and record is None

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils import documents, files, flannel_unit, releases
+from ansible_collections.weft.podnet.plugins.module_utils import documents, files, flannel_unit, persist, releases
 from ansible_collections.weft.podnet.plugins.module_utils.flannel_ready import Service
 from ansible_collections.weft.podnet.plugins.module_utils.flannel_unit import UNIT, UNIT_PATH
 from ansible_collections.weft.podnet.plugins.module_utils.persist import STATE_DIR
@@ -49,7 +49,7 @@ class State(NamedTuple):
 
 def observe(paths: Iterable[str], destinations: Iterable[str], service: Service) -> State:
     """The state of these files and links."""
-    found = {path: files.read_text(path) for path in paths}
+    found = {path: persist.unit_text(path) for path in paths}
     links = {destination: _target(Path(destination)) for destination in destinations}
     return State(found, links, service.enabled == "enabled", service.started, service.digest, [])
 

@@ -61,6 +61,16 @@ class Difference(NamedTuple):
         return self.before != self.after
 
 
+def is_masked(path: str | Path) -> bool:
+    """`systemctl mask` puts a link to /dev/null in a unit's place."""
+    return os.path.realpath(path) == os.devnull
+
+
+def unit_text(path: str | Path) -> str | None:
+    """A unit's or another file's text, None for none; "" for a unit that is masked. Raises FileError."""
+    return "" if is_masked(path) else files.read_text(path)
+
+
 def enabled_link(unit: str) -> Path:
     """The link that `systemctl enable` makes for our units, all of which are WantedBy=multi-user.target."""
     return Path(UNIT_DIR) / "multi-user.target.wants" / unit
@@ -91,7 +101,7 @@ def difference(bundle: Bundle, run: Run, present: bool = True) -> Difference:
     after: dict[str, str] = {}
     for path, text in bundle.files.items():
         wanted = text if present else None
-        if path.startswith(UNIT_DIR) and os.path.realpath(path) == os.devnull:
+        if path.startswith(UNIT_DIR) and is_masked(path):
             raise PersistError(f"{path}: is masked on this host; allow it by: systemctl unmask {Path(path).name}")
         found = files.read_text(path, files.BATCH_LIMIT)
         if found != wanted:

@@ -14,7 +14,6 @@ from typing import Any
 
 from ansible_collections.weft.podnet.plugins.module_utils import (
     cni_host,
-    files,
     interpreter,
     masquerade_host,
     persist,
@@ -189,7 +188,7 @@ def runtime(socket: str) -> list[str]:
 def flanneld() -> list[str]:
     """Problems with a flanneld of ours on a host that is to have another backend."""
     unit = Path(persist.UNIT_DIR, "flanneld.service")
-    if "Written by weft.podnet" not in (files.read_text(unit) or ""):
+    if "Written by weft.podnet" not in (persist.unit_text(unit) or ""):
         return []
     return [
         f"podnet_backend: flannel runs here ({unit}), and its device and rules are in the way of another backend; "
