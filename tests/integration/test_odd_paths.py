@@ -133,7 +133,7 @@ def test_something_odd_in_the_place_of_a_lock(mounts: Mounts, odd: str) -> None:
     mounts.sh("mkdir -p /run/weft-podnet && mount -t tmpfs tmpfs /run/weft-podnet")
     make, _found = ODD[odd]
     make(mounts.path("/run/weft-podnet") / "masquerade.lock")
-    args = {"pod_subnets": ["10.244.1.0/24"], "cluster_cidrs": ["10.244.0.0/16"], "persist": False}
+    args: dict[str, Any] = {"pod_subnets": ["10.244.1.0/24"], "cluster_cidrs": ["10.244.0.0/16"], "persist": False}
     result = mounts.run("pod_masquerade", **args)
     carried(result)
     assert result["failed"] and "/run/weft-podnet/masquerade.lock: found a" in result["msg"], result
@@ -214,7 +214,8 @@ def test_a_configuration_of_others_that_cannot_go_keeps_ours_out(conf: Path) -> 
     chattr("+i", other)
     try:
         before = contents(conf)
-        for args in ({"backup": True}, {}):
+        kinds: list[dict[str, Any]] = [{"backup": True}, {}]
+        for args in kinds:
             result = cni(conf, config=config(conf), exclusive=[], **args)
             assert result["failed"] and f"chattr -i {other}" in result["msg"], result
             assert contents(conf) == before

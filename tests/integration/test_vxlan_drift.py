@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ansible_collections.weft.podnet.plugins.module_utils import files
 from support.netns import Namespace
 from support.vxlan import (
     GOLDEN_NEIGH,
@@ -134,7 +136,7 @@ def test_an_mtu_that_is_too_small_for_ipv6_settles(host: Namespace) -> None:
         assert mesh(host)["device"]["mtu"] == mtu - 50
         assert not mesh(host)["changed"], mtu
         setting = Path("/proc/sys/net/ipv6/conf/flannel.1/accept_ra")
-        assert host.call(lambda path=setting: path.exists() and path.read_text()) == ("0\n" if mtu >= 1330 else False)
+        assert host.call(functools.partial(files.read_text, setting)) == ("0\n" if mtu >= 1330 else None)
 
 
 def test_a_new_mac_loses_no_peer(host: Namespace) -> None:

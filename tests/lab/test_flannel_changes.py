@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -67,6 +68,10 @@ def expire(lab: Lab, node: str) -> None:
     lab.sh(node, f"cat >{CERTIFICATE} <<END\n{text}END\n")
 
 
+def _refused(lab: Lab, node: str) -> bool:
+    return lab.sh(node, REFUSED).strip() != "0"
+
+
 def test_expired_certificates_under_traffic(lab: Lab, plane: ControlPlane) -> None:
     """flanneld is started again while its certificate has expired, and once more by the run that renews it."""
     assert lab.play("site", podnet_verify=False).code == 0
@@ -76,7 +81,7 @@ def test_expired_certificates_under_traffic(lab: Lab, plane: ControlPlane) -> No
             expire(lab, node)
             lab.exec(node, "systemctl", "restart", "--no-block", "flanneld")
         for node in WORKERS:
-            assert until(lambda node=node: lab.sh(node, REFUSED).strip() != "0", 60), node
+            assert until(functools.partial(_refused, lab, node), 60), node
             assert lab.sh(node, "systemctl is-active flanneld || true").strip() == "activating"
         renewed = lab.play("site", podnet_verify=False)
     assert renewed.code == 0 and lost[0] <= 1, renewed.output

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import json
 import os
@@ -77,7 +78,7 @@ def test_what_no_pod_has_for_its_address(value: Any) -> None:
     for text in (value, lengthened):
         with pytest.raises(networks.Unfit):
             networks.read_destination(text)
-        refused(lambda text=text: route_spec.check(route(dst=text)))
+        refused(functools.partial(route_spec.check, route(dst=text)))
         refused(peers(pod_cidr=text))
 
 
@@ -207,9 +208,8 @@ def _with(changes: dict[Any, Any]) -> dict[str, Any]:
 def test_a_route_listed_with_the_kernels_own_metric_and_without_one_is_listed_twice() -> None:
     one = {"dst": "fd00:10:244:1::/64", "via": "fd00::4"}
     for first, second in ((None, 1024), (0, 1024), (None, 0)):
-        lines = refused(
-            lambda a=first, b=second: route_spec.check({"routes": [{**one, "metric": a}, {**one, "metric": b}]})
-        )
+        twice = {"routes": [{**one, "metric": first}, {**one, "metric": second}]}
+        lines = refused(functools.partial(route_spec.check, twice))
         assert "stands twice, first as routes[0]" in lines[0]
     assert route_spec.check({"routes": [{**one, "metric": 1}, {**one, "metric": 2}]})
 
@@ -227,7 +227,8 @@ def test_lists_from_the_command_line() -> None:
     text = json.dumps(route()["routes"])
     assert route_spec.check(arguments.converted({"routes": text}, route_spec.ARGUMENTS, "routes")).specs
     for bad in ("[", "a word", '"text"', "[" * 100_000):
-        refused(lambda bad=bad: route_spec.check(arguments.converted({"routes": bad}, route_spec.ARGUMENTS, "routes")))
+        odd = arguments.converted({"routes": bad}, route_spec.ARGUMENTS, "routes")
+        refused(functools.partial(route_spec.check, odd))
     refused(lambda: arguments.converted({"routes": [], "purge": "perhaps"}, route_spec.ARGUMENTS, "routes"))
 
 

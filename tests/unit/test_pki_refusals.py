@@ -253,7 +253,7 @@ def test_who_gets_what_is_checked_too(organizations: list[str]) -> None:
 def test_a_damaged_request_never_is_a_traceback(noise: str, cut: int, resumed: int) -> None:
     good = asking(x509.SubjectAlternativeName([x509.DNSName("a")]))["csr"]
     for csr in (noise, good[:cut] + noise + good[resumed:]):
-        item = {"name": "w", "csr": csr, "organizations": []}
+        item: dict[str, Any] = {"name": "w", "csr": csr, "organizations": []}
         checked, problems = pki_requests.check([item], "system:flannel")
         assert problems or pki_keys.same(checked[0].public, KEYS[P256])
 

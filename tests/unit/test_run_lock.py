@@ -133,7 +133,8 @@ def test_a_release_leaves_locks_that_are_held(folder: Path) -> None:
 
 
 def test_a_lock_that_is_swept_while_it_is_taken_is_taken_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, swept = fcntl.flock, []
+    real = fcntl.flock
+    swept: list[bool] = []
 
     def flock(descriptor: int, operation: int) -> None:
         if not swept:
