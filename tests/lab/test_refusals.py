@@ -55,8 +55,7 @@ def test_pod_network_over_the_underlay(untouched: Lab) -> None:
 def test_pods_beside_the_nodes_in_the_underlays_network(untouched: Lab, backend: str, tmp_path: Path) -> None:
     """No node's own address is in there, but other hosts of the subnet are, and the bridge would take them."""
     said = "overlaps this host's own network 172.16.0.0/24 on eth0"
-    variables: dict[str, Any] = {"podnet_pod_cidr": "172.16.0.128/25", "podnet_node_cidr_mask_size": 28}
-    variables["podnet_backend"] = backend
+    variables: dict[str, Any] = {
         "podnet_pod_cidr": "172.16.0.128/25",
         "podnet_node_cidr_mask_size": 28,
         "podnet_backend": backend,
