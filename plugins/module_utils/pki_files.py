@@ -177,6 +177,8 @@ def write_certificate(paths: Paths, pem: str, attributes: Attributes, with_pendi
 
 
 def place_pending(paths: Paths) -> None:
+    """Complete what a killed run began: its certificate is there, and the key waits."""
+    _sweep(paths)
     paths.pending.replace(paths.key)
 
 

@@ -229,15 +229,15 @@ def _protected(host: Host, wanted: Wanted) -> list[way_back.Protected]:
 def _own_address(host: Host, wanted: Wanted, protected: Iterable[way_back.Protected]) -> list[str]:
     """The device's own address, for which the kernel answers itself from then on, may be no other host's.
 
-    The network of the pods' bridge begins with the very same address, the first of this node's pod CIDR, and a mesh
-    with another VNI may still have it.
+    The network of the pods' bridge, or of whatever connects the pods here, begins with the very same address, the first
+    of this node's pod CIDR, and a mesh with another VNI may still have it. Only the underlay never is one of these.
     """
     address = ipaddress.ip_network(wanted.address)
-    kinds = {item.number for item in host.links if item.kind in ("bridge", "vxlan")}
+    underlay = {number for number, interface in host.addresses if interface.ip.packed == wanted.local}
     pods = {
         interface.network
         for number, interface in host.addresses
-        if number in kinds and interface.network.network_address == address.network_address
+        if number not in underlay and interface.network.network_address == address.network_address
     }
     taken = way_back.captured(address, (item for item in protected if item.network not in pods), [])
     if not taken:

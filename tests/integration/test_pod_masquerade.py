@@ -248,8 +248,8 @@ def test_a_changed_policy_replaces_the_rules(node: Namespace, backend: str) -> N
     changed = converge(node, backend=backend, pod_subnets=["10.244.1.0/24"], exclude=["::ffff:1.2.3.0/120", "10.1.2.3"])
     assert changed["changed"] and "fd00" not in snapshot(node)
     both: dict[str, Any] = {
-        "pod_subnets": ["10.244.1.0/24", "::ffff:10.0.0.0/120"],
-        "cluster_cidrs": ["10.244.0.0/16", "::ffff:0:0/96"],
+        "pod_subnets": ["10.244.1.0/24", "fd00:10:244:1::/64"],
+        "cluster_cidrs": ["10.244.0.0/16", "fd00:10:244::/48"],
     }
     assert converge(node, backend=backend, **both)["changed"]
     assert not converge(node, backend=backend, **both)["changed"]

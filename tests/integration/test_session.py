@@ -24,6 +24,7 @@ HOST_MODULES: dict[str, dict[str, Any]] = {
     "node_firewall": {"state": "absent"},
     "node_kernel": {"state": "absent"},
     "node_preflight": {},
+    "pod_forward": {"state": "absent"},
     "pod_masquerade": {"state": "absent"},
     "pod_probe": {"state": "absent"},
     "pod_route": {"routes": []},
