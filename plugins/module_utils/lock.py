@@ -26,8 +26,8 @@ class LockError(Exception):
 def hold(name: str, timeout: float = 60.0) -> Iterator[None]:
     """Hold /run/weft-podnet/NAME.lock while the body runs, waiting up to ``timeout`` seconds. Raises LockError.
 
-    The kernel drops the lock with the process; the file of a killed run is taken by the next one. Whoever holds the lock
-    removes its file in the end: a process that waits for it sees that it is gone, and takes a new one.
+    The kernel drops the lock with the process; the file of a killed run is taken by the next one. Whoever holds the
+    lock removes its file in the end: a process that waits for it sees that it is gone, and takes a new one.
     """
     path = Path(RUN_DIR) / f"{name}.lock"
     deadline = time.monotonic() + timeout
