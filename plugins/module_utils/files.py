@@ -60,7 +60,7 @@ class FileError(OSError):
     """A path that can't be read or changed; the text, one line, is for the user."""
 
     def __str__(self) -> str:
-        return f"{self.filename}: {self.strerror}" if self.filename else str(self.strerror)
+        return ": ".join(str(part) for part in (self.filename, self.strerror) if part not in (None, ""))
 
 
 def kind(mode: int) -> str:

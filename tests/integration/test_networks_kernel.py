@@ -66,7 +66,10 @@ def test_routes(host: Namespace, address: Any, via: Any, length: int) -> None:
     gateway = accepted(networks.read_gateway, str(via))
     assume(dst.version == gateway.version and gateway not in networks.ipaddress.ip_network("172.31.0.0/24"))
     key = route.key(dst, wire.TABLE_MAIN, None)
-    value = lambda eth0: route.Value(gateway.packed, eth0, 87, onlink=True)  # noqa: E731
+
+    def value(eth0: int) -> route.Value:
+        return route.Value(gateway.packed, eth0, 87, onlink=True)
+
     in_kernel(host, lambda eth0, _vx0: route.add(key, value(eth0)), lambda eth0, _vx0: route.delete(key, value(eth0)))
 
 

@@ -41,7 +41,7 @@ def huge(path: Path) -> None:
 
 
 ODD: dict[str, tuple[Callable[[Path], object], str]] = {
-    "fifo": (lambda path: os.mkfifo(path), "a FIFO"),
+    "fifo": (os.mkfifo, "a FIFO"),
     "folder": (lambda path: path.mkdir(), "a folder"),
     "device": (lambda path: path.symlink_to("/dev/zero"), "a character device"),
     "huge": (huge, "3221225472 bytes"),
