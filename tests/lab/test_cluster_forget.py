@@ -43,6 +43,7 @@ def forget(lab: Lab, *words: str, name: str = "worker-1", **more: str) -> Play:
     return lab.module("control-plane", "cluster_forget", {"name": name, **more}, *words)
 
 
+@pytest.mark.long
 def test_a_reset_worker_is_nobodys_peer(lab: Lab) -> None:
     plane = ControlPlane(lab.name)
     plane.kubectl("annotate", "node", "worker-1", "example.org/rack=12", *(f"{key}={FLANNEL[key]}" for key in FLANNEL))
@@ -65,6 +66,7 @@ def test_a_reset_worker_is_nobodys_peer(lab: Lab) -> None:
     assert again.code == 0 and "SUCCESS" in again.output, again.output
 
 
+@pytest.mark.long
 def test_what_can_not_be_asked_is_told(lab: Lab) -> None:
     """A Node that is gone is forgotten. Where the API does not answer, the host has been reset all the same."""
     gone = forget(lab, name="worker-9")

@@ -19,6 +19,7 @@ def ports(lab: Lab) -> list[str]:
     return lab.sh("worker-1", "ls /sys/class/net/cni0/brif 2>/dev/null || true").split()
 
 
+@pytest.mark.long
 def test_networkd_restarts_under_live_pods_and_a_file_turns_forwarding_off(routed: Lab) -> None:
     lab = routed
     before = lab.snapshots("worker-1")
@@ -57,6 +58,7 @@ ASK = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", ["routes", "vxlan"])
 def test_the_control_plane_reaches_pods(lab: Lab, backend: str) -> None:
     lab.variables.update(podnet_backend=backend, podnet_clients_group="control_plane", podnet_verify=False)

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import pytest
 import yaml
 
 from support.lab import Lab, unlike
 
 
+@pytest.mark.long
 def test_a_new_worker_alone_and_one_that_left(routed: Lab) -> None:
     lab = routed
     lab.up(3)

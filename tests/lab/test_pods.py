@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from support import node_pods
 from support.lab import Lab, unlike
 
@@ -56,6 +58,7 @@ def test_a_configuration_that_sorts_first(routed: Lab) -> None:
     assert set(lab.play("site", podnet_verify=False).changed.values()) == {0}
 
 
+@pytest.mark.long
 def test_from_bridge_to_routes_under_a_live_pod_and_after_a_reboot(routed: Lab) -> None:
     """The plain file's plugin translates pod by pod; after the switch none is translated any more."""
     lab = routed
@@ -79,6 +82,7 @@ def test_from_bridge_to_routes_under_a_live_pod_and_after_a_reboot(routed: Lab) 
     assert set(lab.play("site", podnet_verify=False).changed.values()) == {0}
 
 
+@pytest.mark.long
 def test_nodes_that_drop_what_they_forward(routed: Lab) -> None:
     """As with Docker. The rules come back with the node, and go with the reset."""
     lab = routed

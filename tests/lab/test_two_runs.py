@@ -63,6 +63,7 @@ def test_of_two_runs_at_once_one_wins(lab: Lab, tmp_path: Path) -> None:
     assert [backend(lab, node) for node in WORKERS] == [("vxlan", "routes")[loser]] * 2
 
 
+@pytest.mark.long
 def test_a_killed_run_is_taken_over(lab: Lab, tmp_path: Path) -> None:
     before = lab.snapshots()
     one, two = controllers(lab, tmp_path)
@@ -96,6 +97,7 @@ def test_a_killed_run_is_taken_over(lab: Lab, tmp_path: Path) -> None:
     assert unlike(before, lab.snapshots()) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", ["vxlan", "routes", "bridge"])
 def test_a_reset_leaves_the_system_running(lab: Lab, backend: str) -> None:
     state = "systemctl is-system-running --wait || true"
