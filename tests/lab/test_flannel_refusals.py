@@ -224,7 +224,7 @@ def test_no_br_netfilter(world: World) -> None:
     world.sh("worker-2", "mount -t tmpfs tmpfs /proc/sys/net && mv /lib/modules /lib/modules.away")
     try:
         play = world.play("site")
-        assert play.code != 0 and "br_netfilter: this kernel can't load it" in play.output, play.output
+        assert play.code != 0 and "br_netfilter: this kernel can't load the module" in play.output, play.output
         assert play.recap["worker-1"]["changed"] == 0
     finally:
         world.sh("worker-2", "umount /proc/sys/net; mv /lib/modules.away /lib/modules")
