@@ -41,6 +41,7 @@ def lease(lab: Lab, node: str) -> str:
     return lab.sh(node, "cat /run/weft-podnet/run.lock 2>/dev/null || true")
 
 
+@pytest.mark.long
 def test_of_two_runs_at_once_one_wins(lab: Lab, tmp_path: Path) -> None:
     inventories = controllers(lab, tmp_path)
 
