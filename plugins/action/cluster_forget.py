@@ -34,7 +34,7 @@ class ActionModule(ActionBase):
             host_facts.require_honest(task_vars or {})
             removed = self._forget(args["name"], args["kubeconfig"], task_vars or {})
         except Refused as refused:
-            # The host has been reset all the same.
+            # The host itself has been reset.
             return {**result, "warnings": [f"the Node {args['name']} keeps what flanneld wrote there: {refused}"]}
         label = f"Node {args['name']}"
         diff = {"before_header": label, "after_header": label, "before": "".join(removed), "after": ""}

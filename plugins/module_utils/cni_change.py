@@ -29,7 +29,7 @@ def file_mode(value: Any) -> int | None:
 class Wish(NamedTuple):
     """The module's arguments, checked. ``config`` is None where only a removal is asked for; -1 leaves an id alone.
 
-    ``replaces`` are names of files that go once this one is there; ``foreign`` says what becomes of others that the
+    ``replaces`` are names of files that go once this one is there; ``foreign``: what becomes of foreign files that the
     runtime would load in its place: "keep", "refuse" or "remove".
     """
 
@@ -151,7 +151,7 @@ def _unwanted(wish: Wish, host: cni_host.Host) -> tuple[str, ...]:
 
 
 def _in_front(wish: Wish, host: cni_host.Host) -> tuple[str, ...]:
-    """Files of others that the runtime considers before this one."""
+    """Foreign files that the runtime considers before this one."""
     if not wish.present or wish.is_loopback:
         return ()
     order = cni.runtime_order({*host.files, wish.name})

@@ -143,7 +143,7 @@ def _output(run: Run, argv: list[Any]) -> str:
 def _routes(run: Run, version: str, networks: set[str], devices: Iterable[str]) -> list[Leftover]:
     """Routes that flanneld made (host-gw, DirectRouting) on devices that stay; the others go with their device.
 
-    By their shape: a part of the network, a gateway outside of it, no protocol of a routing daemon or of ours.
+    By their shape: a part of the network, a gateway outside of it, no protocol of a routing daemon or our own.
     """
     text = _output(run, ["ip", version, "-json", "route", "show", "table", "main", "proto", "boot"])
     found = []

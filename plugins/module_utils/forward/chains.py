@@ -4,7 +4,7 @@
 """The places on a host that forwarded packets must pass, which of them drop by policy, and our rules in them.
 
 Each place has a say of its own: a packet that one chain accepts is still dropped by another. So the rules go into every
-chain that drops: FORWARD of either variant of iptables (in a chain of ours, as flanneld has FLANNEL-FWD), and base
+chain that drops: FORWARD of either variant of iptables (in our own chain, as flanneld has FLANNEL-FWD), and base
 chains that nftables has at that hook (there one by one, known by their comment).
 """
 
@@ -42,7 +42,7 @@ class NftChain(NamedTuple):
 
 
 class Place(NamedTuple):
-    """One chain: ``where`` it is, whether it ``drops`` by policy, and the rules of ours in it, as they are printed.
+    """One chain: ``where`` it is, whether it ``drops`` by policy, and our rules in it, as they are printed.
 
     ``handles`` are nftables' numbers of these rules.
     """
@@ -130,7 +130,7 @@ def wanted(place: Place, networks: Sequence[Network]) -> list[str]:
 
 
 def apply(place: Place, rules: Sequence[str]) -> None:
-    """Turn what this place holds of ours into ``rules``, in one step. Raises ForwardError, IptablesError."""
+    """Turn our rules in this place into ``rules``, in one step. Raises ForwardError, IptablesError."""
     if isinstance(place.where, NftChain):
         lines = [f"delete rule {place.where} handle {handle}" for handle in place.handles]
         done = _run([str(tools.find("nft")), "-f", "-"], nft_script(place.where, rules, lines))
