@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
@@ -39,10 +40,12 @@ def check(args: dict[str, Any]) -> list[str]:
 class ActionModule(HostAction):
     """C(weft.podnet.cni_config)."""
 
-    def checked(self, variables: dict[str, Any]) -> None:
+    @staticmethod
+    def arguments(args: dict[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            problems = check(self._task.args)
+            problems = check(args)
         except RuntimeError as error:
             problems = [str(error)]
         if problems:
             raise Refused(problems)
+        return args

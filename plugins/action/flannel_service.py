@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.weft.podnet.plugins.module_utils import flannel_unit
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 from ansible_collections.weft.podnet.plugins.plugin_utils import net_conf
+from ansible_collections.weft.podnet.plugins.plugin_utils.arguments import converted
 from ansible_collections.weft.podnet.plugins.plugin_utils.host_action import HostAction
 
 
@@ -35,14 +37,14 @@ def without_secret(args: dict[str, Any]) -> dict[str, Any]:
 class ActionModule(HostAction):
     """C(weft.podnet.flannel_service)."""
 
-    def checked(self, variables: dict[str, Any]) -> dict[str, Any]:
+    @staticmethod
+    def arguments(args: dict[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            problems = check(self._task.args)
+            problems = check(args)
         except RuntimeError as error:
             problems = [str(error)]
         if not problems:
-            _validated, options = self.validate_argument_spec(argument_spec=flannel_unit.ARGUMENT_SPEC)
-            problems = flannel_unit.problems(options)
+            problems = flannel_unit.problems(converted(args, flannel_unit.ARGUMENT_SPEC))
         if problems:
             raise Refused(problems)
-        return without_secret(self._task.args)
+        return without_secret(args)

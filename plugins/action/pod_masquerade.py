@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.weft.podnet.plugins.module_utils import masquerade
@@ -15,5 +16,7 @@ from ansible_collections.weft.podnet.plugins.plugin_utils.host_action import Hos
 class ActionModule(HostAction):
     """C(weft.podnet.pod_masquerade)."""
 
-    def checked(self, variables: dict[str, Any]) -> None:
-        masquerade.policy(converted(self._task.args, masquerade.ARGUMENT_SPEC))
+    @staticmethod
+    def arguments(args: dict[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+        masquerade.policy(converted(args, masquerade.ARGUMENT_SPEC))
+        return args

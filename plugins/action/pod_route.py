@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.weft.podnet.plugins.module_utils.route_spec import ARGUMENTS, check
@@ -15,7 +16,8 @@ from ansible_collections.weft.podnet.plugins.plugin_utils.host_action import Hos
 class ActionModule(HostAction):
     """C(weft.podnet.pod_route)."""
 
-    def checked(self, variables: dict[str, Any]) -> dict[str, Any]:
-        args = converted(self._task.args, ARGUMENTS, "routes")
+    @staticmethod
+    def arguments(args: dict[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+        args = converted(args, ARGUMENTS, "routes")
         check(args)
         return args

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.weft.podnet.plugins.module_utils.vxlan_spec import ARGUMENTS, check, pack
@@ -15,8 +16,9 @@ from ansible_collections.weft.podnet.plugins.plugin_utils.host_action import Hos
 class ActionModule(HostAction):
     """C(weft.podnet.vxlan_peer)."""
 
-    def checked(self, variables: dict[str, Any]) -> dict[str, Any]:
-        named = {"node": variables.get("inventory_hostname", ""), **self._task.args}
+    @staticmethod
+    def arguments(args: dict[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+        named = {"node": variables.get("inventory_hostname", ""), **args}
         args = converted(named, ARGUMENTS, "peers")
         check(args, args["node"])
         return {**args, "peers": pack(args.get("peers"))}

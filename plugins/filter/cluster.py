@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
+from ansible_collections.weft.podnet.plugins.module_utils import networks
 from ansible_collections.weft.podnet.plugins.plugin_utils import api_flannel, cni_schema, inventory, plan_file
 from ansible_collections.weft.podnet.plugins.plugin_utils import cluster as _cluster
 
@@ -69,18 +70,20 @@ def mesh(cluster: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     """
     if cluster["backend"] != "vxlan":
         return []
-    return api_flannel.join(_cluster.mesh(plan_file.nodes(cluster), name), plan_file.peers(cluster))
+    devices = api_flannel.join(_cluster.mesh(plan_file.nodes(cluster), name), plan_file.peers(cluster))
+    vni = cluster["vxlan"]["vni"]
+    return [{"name": networks.device_name(vni, 6 if ":" in each["local"] else 4), **each} for each in devices]
 
 
 def bridge_config(
-    cluster: Mapping[str, Any], name: str, bridge: str = "cni0", mtu: int = 0, chained: Sequence[Mapping[str, Any]] = ()
+    cluster: Mapping[str, Any], name: str, bridge: str = "cni0", chained: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
     """The CNI configuration of a node's bridge: a list of plugins, or one plugin where nothing runs after it.
 
     With the plain bridge backend the plugin masquerades; it would translate pod-to-pod traffic between nodes as well,
     so every other backend leaves it off and has a rule of its own. What connects nodes also gives pods what flannel's
-    list gives them: a pod reaches itself through its service (hairpinMode), and has host ports (portmap). An ``mtu`` of
-    0 leaves the plugin's own; ``chained`` are more plugins, which run last.
+    list gives them: a pod reaches itself through its service (hairpinMode), and has host ports (portmap).
+    ``chained`` are more plugins, which run last.
     """
     plain = cluster["backend"] == "bridge"
     subnets = node(cluster, name)["pod_subnets"]
@@ -97,13 +100,20 @@ def bridge_config(
         **({} if plain else {"hairpinMode": True}),
         "ipMasq": plain,
         "ipam": ipam,
-        **({"mtu": mtu} if mtu else {}),
     }
     after = [] if plain else [{"type": "portmap", "capabilities": {"portMappings": True}}]
     after += [dict(each) for each in chained]
     # Leases, results and rules are kept by the network's name: with another one, live pods would lose theirs.
     network = {"cniVersion": "1.0.0", "name": "bridge"}
     return {**network, "plugins": [plugin, *after]} if after else {**network, **plugin}
+
+
+def mesh_steps(
+    devices: Sequence[Mapping[str, Any]], options: Mapping[str, Any], peers: bool = True
+) -> list[dict[str, Any]]:
+    """The steps of node_steps that keep a mesh's devices; without ``peers``, nothing sends into them yet."""
+    alone = {} if peers else {"peers": [], "purge": False}
+    return [{"module": "vxlan_peer", "args": {**options, **device, **alone}} for device in devices]
 
 
 def unknown_plugins(plugins: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -120,6 +130,7 @@ class FilterModule:
             "routes": routes,
             "client_routes": client_routes,
             "mesh": mesh,
+            "mesh_steps": mesh_steps,
             "bridge_config": bridge_config,
             "unknown_plugins": unknown_plugins,
         }

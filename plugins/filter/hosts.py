@@ -14,6 +14,9 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
 from ansible_collections.weft.podnet.plugins.plugin_utils import groups as _groups
 
+# The group that roles/node/tasks/look.yml adds workers to.
+DIFFERING = "podnet_differs"
+
 # What ansible-playbook only lists or checks has no hosts yet, or none at all.
 LOOKS = ("syntax", "listhosts", "listtasks", "listtags")
 
@@ -38,8 +41,14 @@ def workers_group(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, An
         raise AnsibleFilterError(str(refused)) from refused
 
 
+def differing_workers(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any] | None = None) -> list[str]:
+    """The workers that the look found to differ from the plan, in the inventory's order."""
+    differing = set(groups.get(DIFFERING, ()))
+    return [name for name in groups.get(workers_group(groups, hostvars), ()) if name in differing]
+
+
 class FilterModule:
-    """weft.podnet's filter for ``hosts`` of plays."""
+    """weft.podnet's filters for ``hosts`` of plays."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"workers_group": workers_group}
+        return {"workers_group": workers_group, "differing_workers": differing_workers}

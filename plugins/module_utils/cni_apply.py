@@ -11,9 +11,10 @@ from pathlib import Path
 
 from ansible_collections.weft.podnet.plugins.module_utils import cni_host, cni_leftovers, files
 from ansible_collections.weft.podnet.plugins.module_utils.cni_change import Plan, Wish, plan
+from ansible_collections.weft.podnet.plugins.module_utils.problems import PodnetError
 
 
-class ChangeError(Exception):
+class ChangeError(PodnetError):
     """The host does not hold what was written; the text is for the user."""
 
 

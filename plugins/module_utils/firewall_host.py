@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Optional
 
 from ansible_collections.weft.podnet.plugins.module_utils import files, firewall, lock
 from ansible_collections.weft.podnet.plugins.module_utils.firewall import Wanted
+from ansible_collections.weft.podnet.plugins.module_utils.problems import PodnetError
 
 POLICY_DIR = Path("/etc/firewalld/policies")
 FIREWALLD_CONF = "/etc/firewalld/firewalld.conf"
@@ -24,7 +25,7 @@ Run = Callable[..., tuple[int, str, str]]
 Find = Callable[[str], Optional[str]]
 
 
-class FirewallError(Exception):
+class FirewallError(PodnetError):
     """A firewall refuses; the text is for the user."""
 
 

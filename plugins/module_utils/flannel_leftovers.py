@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from ansible_collections.weft.podnet.plugins.module_utils import files, flannel_unit, vxlan_flanneld
 from ansible_collections.weft.podnet.plugins.module_utils.persist import Run
+from ansible_collections.weft.podnet.plugins.module_utils.problems import PodnetError
 
 CHAINS = ("FLANNEL-POSTRTG", "FLANNEL-FWD")
 NFT_TABLES = ("table ip flannel-ipv4", "table ip6 flannel-ipv6")
@@ -38,7 +39,7 @@ class Leftover(NamedTuple):
     path: str = ""
 
 
-class LeftoverError(Exception):
+class LeftoverError(PodnetError):
     """Something can't be removed; the text is for the user."""
 
 

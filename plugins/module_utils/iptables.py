@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ansible_collections.weft.podnet.plugins.module_utils import tools
+from ansible_collections.weft.podnet.plugins.module_utils.problems import PodnetError
 
 COMMANDS = {4: "iptables", 6: "ip6tables"}
 LEGACY_TABLES = {4: "/proc/thread-self/net/ip_tables_names", 6: "/proc/thread-self/net/ip6_tables_names"}
@@ -19,7 +20,7 @@ TIMEOUT = 30
 Find = Callable[[str], "str | None"]
 
 
-class IptablesError(Exception):
+class IptablesError(PodnetError):
     """iptables refuses; the text is for the user."""
 
 

@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ansible_collections.weft.podnet.plugins.module_utils import files
+from ansible_collections.weft.podnet.plugins.module_utils.problems import PodnetError
 
 RUN_DIR = "/run/weft-podnet"
 
 
-class LockError(Exception):
+class LockError(PodnetError):
     """Another run holds the lock for too long; the text is for the user."""
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from ansible_collections.weft.podnet.plugins.module_utils import files, masquerade, masquerade_boot
 from ansible_collections.weft.podnet.plugins.module_utils.masquerade_boot import Legacy
 from ansible_collections.weft.podnet.plugins.module_utils.persist import Bundle
+from ansible_collections.weft.podnet.plugins.module_utils.problems import PodnetError
 
 BACKENDS = ("nftables", "iptables")
 LEGACY_COMMAND = {4: "iptables", 6: "ip6tables"}
@@ -29,7 +30,7 @@ Run = Callable[..., tuple[int, str, str]]
 State = dict[tuple[str, int], list[str]]
 
 
-class MasqueradeError(Exception):
+class MasqueradeError(PodnetError):
     """The host cannot do it, or refuses; the text is for the user."""
 
 

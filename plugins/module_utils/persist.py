@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from ansible_collections.weft.podnet.plugins.module_utils import files
+from ansible_collections.weft.podnet.plugins.module_utils.problems import PodnetError
 
 STATE_DIR = "/etc/weft-podnet"
 UNIT_DIR = "/etc/systemd/system"
@@ -33,7 +34,7 @@ def systemd_runs() -> bool:
     return Path("/run/systemd/system").is_dir()
 
 
-class PersistError(Exception):
+class PersistError(PodnetError):
     """systemd refuses, or a file can't be written; the text is for the user."""
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible_collections.weft.podnet.plugins.module_utils import files, probe_agent, probe_cni, tools
+from ansible_collections.weft.podnet.plugins.module_utils.problems import PodnetError
 
 NAMESPACE = "weft-podnet-verify"
 HOME = Path("/run/weft-podnet/verify")
@@ -38,7 +39,7 @@ SOCKET = "/run/containerd/containerd.sock"
 LOG_TAIL = 2000
 
 
-class ProbeError(Exception):
+class ProbeError(PodnetError):
     """Probe pods can't be made, asked or removed; the text is for the user."""
 
 

@@ -12,7 +12,11 @@ MOST_PROBLEMS = 100
 MOST_WORDS = 3
 
 
-class Refused(Exception):
+class PodnetError(Exception):
+    """The family of errors whose text is for the user; everything else that escapes a module is a fault of ours."""
+
+
+class Refused(PodnetError):
     """What is asked can't be done; ``problems`` are lines for the user. The state from before stands.
 
     A long list is cut short; ``end`` stays behind it in any case.

@@ -232,108 +232,12 @@ backup_file:
   sample: /etc/cni/net.d/10-bridge.conf.20260413T101530.000000Z.bak
 """
 
-import contextlib
-from pathlib import Path
-
-from ansible_collections.weft.podnet.plugins.module_utils import (
-    cni,
-    cni_apply,
-    cni_change,
-    cni_host,
-    files,
-    iptables,
-    lock,
-    tools,
-)
-from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import NetlinkError
-from ansible_collections.weft.podnet.plugins.module_utils.output import Module
+from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run
+from ansible_collections.weft.podnet.plugins.module_utils.resources.cni import RESOURCE
 
 
-def argument_spec():
-    return {
-        "name": {"type": "str", "required": True},
-        "config": {"type": "dict"},
-        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        "conf_dir": {"type": "path", "default": "/etc/cni/net.d"},
-        "bin_dir": {"type": "path", "default": "/opt/cni/bin"},
-        "check_plugins": {"type": "bool", "default": True},
-        "exclusive": {"type": "list", "elements": "str"},
-        "backup": {"type": "bool", "default": False},
-        "mode": {"type": "raw", "default": "0644"},
-        "owner": {"type": "str"},
-        "group": {"type": "str"},
-        "allow_unknown": {"type": "bool", "default": False},
-        "allow_live_pods": {"type": "bool", "default": False},
-        "leftovers": {"type": "bool", "default": False},
-        "assume_absent": {"type": "list", "elements": "str", "default": []},
-        "replaces": {"type": "list", "elements": "str", "default": []},
-        "foreign": {"type": "str", "choices": ["keep", "refuse", "remove"], "default": "keep"},
-    }
-
-
-def wish(params):
-    """The arguments as a Wish, and what is wrong with them."""
-    problems = []
-    problem = cni.file_name_problem(params["name"])
-    if problem:
-        problems.append(problem)
-    if params["state"] == "present" and params["config"] is None:
-        problems.append("config: found null, expected a dictionary with state=present")
-    if not Path(params["conf_dir"]).is_absolute():
-        problems.append(f"conf_dir: found {params['conf_dir']!r}, expected an absolute path")
-    mode = cni_change.file_mode(params["mode"])
-    if mode is None:
-        problems.append(
-            f"mode: found {params['mode']!r}, expected octal digits that let the owner read, such as '0644'"
-        )
-    uid = gid = -1
-    try:
-        uid, gid = files.ids(params["owner"], params["group"])
-    except KeyError as error:
-        problems.append(f"owner or group: {str(error.args[0])}; expected a name or number that this host knows")
-    keep = ("name", "config", "conf_dir", "exclusive", "backup", "allow_live_pods", "leftovers", "foreign")
-    kept = {key: params[key] for key in keep}
-    kept["replaces"] = tuple(name for name in params["replaces"] if name != params["name"])
-    return cni_change.Wish(present=params["state"] == "present", mode=mode or 0, uid=uid, gid=gid, **kept), problems
-
-
-def run(module):
-    wanted, problems = wish(module.params)
-    if problems:
-        module.fail_json(msg="\n".join(problems))
-    host = cni_host.observe(wanted.conf_dir, wanted.name, wanted.config).without(module.params["assume_absent"])
-    plan = cni_change.plan(wanted, host)
-    checked = module.params["check_plugins"]
-    lacking = cni_change.plugin_problems(wanted, module.params["bin_dir"]) if checked else []
-    problems = plan.problems + ([] if module.check_mode else lacking)
-    if problems:
-        module.fail_json(msg="\n".join(problems))
-    for warning in plan.warnings + lacking:
-        module.warn(warning)
-    result = {"changed": plan.changed, "diff": plan.diff, **cni_change.report(wanted, host, plan)}
-    if plan.changed and not module.check_mode:
-        backup = cni_apply.apply(wanted, plan)
-        if backup:
-            result["backup_file"] = backup
-        cni_apply.read_back(wanted)
-    module.exit_json(**result)
-
-
-def main():
-    module = Module(
-        argument_spec=argument_spec(),
-        required_if=[("state", "present", ["config"])],
-        supports_check_mode=True,
-    )
-    tools.begin(module)
-    # A dry run touches nothing, its own lock file included.
-    with contextlib.ExitStack() as stack:
-        try:
-            if not module.check_mode:
-                stack.enter_context(lock.hold("cni"))
-            run(module)
-        except (OSError, NetlinkError, lock.LockError, iptables.IptablesError, cni_apply.ChangeError) as error:
-            module.refuse(error, module.params["name"])
+def main() -> None:
+    run(RESOURCE)
 
 
 if __name__ == "__main__":

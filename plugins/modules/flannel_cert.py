@@ -253,66 +253,12 @@ certificates:
   type: dict
 """
 
-import contextlib
-from typing import Any
-
-from ansible_collections.weft.podnet.plugins.module_utils import lock, pki_job, pki_keys, pki_run, tools
-from ansible_collections.weft.podnet.plugins.module_utils.output import Module
-from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-
-REQUEST: dict[str, Any] = {
-    "name": {"type": "str", "required": True},
-    "csr": {"type": "str", "required": True},
-    "organizations": {"type": "list", "elements": "str", "default": []},
-}
-ARGUMENTS: dict[str, Any] = {
-    "state": {
-        "type": "str",
-        "choices": ["present", "requested", "signed", "installed", "absent"],
-        "default": "present",
-    },
-    "private_key_path": {"type": "path", "default": "/etc/kubernetes/pki/flannel.key", "no_log": False},
-    "certificate_path": {"type": "path", "default": "/etc/kubernetes/pki/flannel.crt"},
-    "ca_certificate_path": {"type": "path", "default": "/etc/kubernetes/pki/ca.crt"},
-    "ca_certificate_content": {"type": "str"},
-    "ca_private_key_path": {"type": "path", "default": "/etc/kubernetes/pki/ca.key", "no_log": False},
-    "ca_passphrase": {"type": "str", "no_log": True},
-    "common_name": {"type": "str", "default": "system:flannel"},
-    "organizations": {"type": "list", "elements": "str", "default": []},
-    "days": {"type": "int", "default": 365},
-    "renew_before": {"type": "int", "default": 30},
-    "key_type": {"type": "str", "choices": ["rsa", "ecdsa", "ed25519"], "default": "rsa", "no_log": False},
-    "key_size": {"type": "int", "no_log": False},
-    "renew_key": {"type": "bool", "default": True, "no_log": False},
-    "force": {"type": "bool", "default": False},
-    "requests": {"type": "list", "elements": "dict", "options": REQUEST},
-    "certificate_content": {"type": "str"},
-    "mode": {"type": "raw", "default": "0600"},
-    "owner": {"type": "str"},
-    "group": {"type": "str"},
-}
+from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run
+from ansible_collections.weft.podnet.plugins.module_utils.resources.certificate import RESOURCE
 
 
 def main() -> None:
-    module = Module(
-        argument_spec=ARGUMENTS,
-        required_if=[("state", "signed", ["requests"]), ("state", "installed", ["certificate_content"])],
-        supports_check_mode=True,
-    )
-    tools.begin(module)
-    state = module.params["state"]
-    try:
-        if state != "absent":
-            pki_keys.require_library()
-        job = pki_job.check(module.params, module.check_mode)
-        # Neither a dry run nor signing writes anything.
-        with contextlib.nullcontext() if module.check_mode or state == "signed" else lock.hold("flannel-cert"):
-            result = pki_run.run(state, job)
-    except (Refused, lock.LockError, OSError) as error:
-        module.refuse(error)
-    for warning in result.pop("warnings"):
-        module.warn(warning)
-    module.exit_json(**result)
+    run(RESOURCE)
 
 
 if __name__ == "__main__":

@@ -209,38 +209,12 @@ diff:
   returned: success
 """
 
-import contextlib
-
-from ansible_collections.weft.podnet.plugins.module_utils import (
-    flannel_absent,
-    flannel_change,
-    flannel_unit,
-    lock,
-    persist,
-    tools,
-)
-from ansible_collections.weft.podnet.plugins.module_utils.output import Module
-from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
+from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run
+from ansible_collections.weft.podnet.plugins.module_utils.resources.flannel import RESOURCE
 
 
 def main() -> None:
-    module = Module(argument_spec=flannel_unit.ARGUMENT_SPEC, supports_check_mode=True)
-    tools.begin(module)
-    converge = flannel_change.present if module.params["state"] == "present" else flannel_absent.absent
-    try:
-        problems = flannel_unit.problems(module.params)
-        if not persist.systemd_runs():
-            problems.append("systemd does not run on this host; flannel_service needs it")
-        if problems:
-            raise Refused(problems)
-        # A lock file is a trace too, and check mode leaves none.
-        with contextlib.nullcontext() if module.check_mode else lock.hold("flannel"):
-            result = converge(module.params, module.check_mode, module.run_command, tools.find)
-    except (Refused, lock.LockError, OSError, ValueError, KeyError) as error:
-        module.refuse(error)
-    for warning in result.pop("warnings", []):
-        module.warn(warning)
-    module.exit_json(**result)
+    run(RESOURCE)
 
 
 if __name__ == "__main__":

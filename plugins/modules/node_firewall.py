@@ -84,23 +84,12 @@ diff:
   returned: success
 """
 
-from ansible_collections.weft.podnet.plugins.module_utils import firewall, lock, tools
-from ansible_collections.weft.podnet.plugins.module_utils.firewall_host import FirewallError, converge
-from ansible_collections.weft.podnet.plugins.module_utils.output import Module
-from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
+from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run
+from ansible_collections.weft.podnet.plugins.module_utils.resources.firewall import RESOURCE
 
 
 def main() -> None:
-    module = Module(argument_spec=firewall.ARGUMENT_SPEC, supports_check_mode=True)
-    tools.begin(module)
-    try:
-        asked = firewall.wanted(module.params)
-        result = converge(module.run_command, tools.find, asked, module.check_mode)
-    except (Refused, FirewallError, lock.LockError, OSError) as error:
-        module.refuse(error)
-    for warning in result.pop("warnings"):
-        module.warn(warning)
-    module.exit_json(**result)
+    run(RESOURCE)
 
 
 if __name__ == "__main__":

@@ -71,47 +71,12 @@ differed:
   sample: [net.ipv4.ip_forward]
 """
 
-from typing import Any
-
-from ansible_collections.weft.podnet.plugins.module_utils import kernel, tools
-from ansible_collections.weft.podnet.plugins.module_utils.output import Module
-from ansible_collections.weft.podnet.plugins.module_utils.persist import PersistError
-from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-
-
-def run(module: Module) -> dict[str, Any]:
-    options = module.params
-    problems = kernel.problems(options["modules"], options["sysctls"], options["unmanaged"])
-    if problems:
-        raise Refused(problems)
-    present = options["state"] == "present"
-    change = kernel.plan(options["modules"], options["sysctls"], present, module.run_command, options["unmanaged"])
-    for warning in change.warnings:
-        module.warn(warning)
-    if change.changed and not module.check_mode:
-        if present:
-            kernel.apply(change, options["modules"], module.run_command)
-        else:
-            kernel.remove(change, module.run_command)
-    return {"changed": change.changed, "differed": list(change.running), "diff": change.as_diff()}
+from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run
+from ansible_collections.weft.podnet.plugins.module_utils.resources.kernel import RESOURCE
 
 
 def main() -> None:
-    module = Module(
-        argument_spec={
-            "modules": {"type": "list", "elements": "str", "default": []},
-            "sysctls": {"type": "dict", "default": {}},
-            "unmanaged": {"type": "list", "elements": "str", "default": []},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        },
-        supports_check_mode=True,
-    )
-    tools.begin(module)
-    try:
-        result = run(module)
-    except (Refused, PersistError, OSError) as error:
-        module.refuse(error)
-    module.exit_json(**result)
+    run(RESOURCE)
 
 
 if __name__ == "__main__":

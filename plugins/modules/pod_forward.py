@@ -76,28 +76,12 @@ diff:
   returned: success
 """
 
-from ansible_collections.weft.podnet.plugins.module_utils import iptables, lock, persist, tools
-from ansible_collections.weft.podnet.plugins.module_utils.forward import chains, run
-from ansible_collections.weft.podnet.plugins.module_utils.output import Module
-from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
+from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run
+from ansible_collections.weft.podnet.plugins.module_utils.resources.forward import RESOURCE
 
 
 def main() -> None:
-    module = Module(argument_spec=run.ARGUMENT_SPEC, supports_check_mode=True)
-    tools.begin(module)
-    try:
-        wanted = run.read(module.params)
-        result = run.converge(wanted, module.params["persist"], module.check_mode, module.run_command)
-    except (
-        Refused,
-        chains.ForwardError,
-        iptables.IptablesError,
-        persist.PersistError,
-        lock.LockError,
-        OSError,
-    ) as error:
-        module.refuse(error)
-    module.exit_json(**result)
+    run(RESOURCE)
 
 
 if __name__ == "__main__":

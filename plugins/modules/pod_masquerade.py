@@ -119,28 +119,12 @@ diff:
   returned: success
 """
 
-from ansible_collections.weft.podnet.plugins.module_utils import lock, masquerade, persist, tools
-from ansible_collections.weft.podnet.plugins.module_utils.masquerade_host import MasqueradeError
-from ansible_collections.weft.podnet.plugins.module_utils.masquerade_run import converge
-from ansible_collections.weft.podnet.plugins.module_utils.output import Module
-from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
+from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run
+from ansible_collections.weft.podnet.plugins.module_utils.resources.masquerade import RESOURCE
 
 
 def main() -> None:
-    module = Module(argument_spec=masquerade.ARGUMENT_SPEC, supports_check_mode=True)
-    tools.begin(module)
-    try:
-        result = converge(
-            masquerade.policy(module.params),
-            module.params["backend"],
-            module.params["persist"],
-            module.check_mode,
-            module.run_command,
-            tools.find,
-        )
-    except (Refused, MasqueradeError, persist.PersistError, lock.LockError, OSError) as error:
-        module.refuse(error)
-    module.exit_json(**result)
+    run(RESOURCE)
 
 
 if __name__ == "__main__":

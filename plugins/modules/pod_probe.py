@@ -214,46 +214,12 @@ would:
   sample: [make 2 probe pods]
 """
 
-from ansible_collections.weft.podnet.plugins.module_utils import lock, probe_pods, probe_run, tools
-from ansible_collections.weft.podnet.plugins.module_utils.output import Module
-from ansible_collections.weft.podnet.plugins.module_utils.probe_pods import ProbeError
+from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run
+from ansible_collections.weft.podnet.plugins.module_utils.resources.probe import RESOURCE
 
 
 def main() -> None:
-    target = {
-        "node": {"type": "str", "required": True},
-        "pod": {"type": "str", "required": True},
-        "id": {"type": "str", "required": True},
-        "address": {"type": "str", "required": True},
-        "port": {"type": "int", "required": True},
-    }
-    module = Module(
-        argument_spec={
-            "state": {"type": "str", "choices": ["started", "probed", "absent"], "required": True},
-            "run": {"type": "str"},
-            "pods": {"type": "int", "default": 2},
-            "port": {"type": "int", "default": 9898},
-            "targets": {"type": "list", "elements": "dict", "default": [], "options": target},
-            "node": {"type": "str", "default": ""},
-            "timeout": {"type": "float", "default": 3},
-            "tries": {"type": "int", "default": 2},
-            "patience": {"type": "int", "default": 15},
-            "socket": {"type": "path", "default": probe_pods.SOCKET},
-        },
-        supports_check_mode=True,
-    )
-    tools.begin(module, changes=False)
-    problems = probe_pods.bad_arguments(module.params)
-    if problems:
-        module.fail_json(msg="; ".join(problems))
-    act = {"started": probe_run.started, "probed": probe_run.probed, "absent": probe_run.absent}[module.params["state"]]
-    try:
-        result = act(module.params, module.check_mode)
-    except (ProbeError, lock.LockError, OSError) as error:
-        module.refuse(error)
-    for problem in result.pop("problems", []):
-        module.warn(f"left by an earlier verification: {problem}")
-    module.exit_json(changed=False, **result)
+    run(RESOURCE)
 
 
 if __name__ == "__main__":

@@ -127,70 +127,12 @@ persisted:
   sample: /etc/weft-podnet/routes-87.batch
 """
 
-import contextlib
-from typing import Any
-
-from ansible_collections.weft.podnet.plugins.module_utils import (
-    lock,
-    persist,
-    pod_routes,
-    reconcile,
-    route_persist,
-    tools,
-)
-from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError
-from ansible_collections.weft.podnet.plugins.module_utils.output import Module
-from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-from ansible_collections.weft.podnet.plugins.module_utils.route_spec import ARGUMENTS, Wanted, check
-
-
-def run(module: Module) -> dict[str, Any]:
-    """Observe, plan, apply unless in check mode; returns the module's result."""
-    options = module.params
-    wanted = check(options)
-    with Channel() as channel:
-        host = pod_routes.observe(channel, wanted)
-        change = pod_routes.decide(channel, host, wanted)
-        kept = route_persist.plan(change, wanted, options["persist"], module.run_command, tools.find("ip") or "ip")
-        if not module.check_mode:
-            with persist.Staged(module.run_command) as staged:
-                kept.prepare(staged)
-                if change.plan.changed:
-                    pod_routes.apply(channel, change, wanted.protocol)
-                commit(channel, change, staged, wanted)
-    routes_diff = {"before_header": "routes", "after_header": "routes", **reconcile.diff(change.plan, change.line)}
-    return {
-        "changed": change.plan.changed or bool(kept.difference),
-        "added": [change.line(*item) for item in sorted(change.plan.add.items())],
-        "replaced": [change.line(key, new) for key, (_old, new) in sorted(change.plan.replace.items())],
-        "removed": [change.line(*item) for item in sorted(change.plan.remove.items())],
-        "persisted": kept.path,
-        "diff": [routes_diff, *kept.difference.as_diff()],
-    }
-
-
-def commit(channel: Channel, change: pod_routes.Change, staged: persist.Staged, wanted: Wanted) -> None:
-    """The kernel has the routes: let the next boot have them too, or take them back. Raises Refused, PersistError."""
-    try:
-        if change.plan.changed:
-            pod_routes.read_back(channel, wanted)
-        staged.commit()
-    except (Refused, NetlinkError, persist.PersistError) as error:
-        if not change.plan.changed:
-            raise
-        raise Refused([str(error), pod_routes.roll_back(change, wanted.protocol)]) from error
+from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run
+from ansible_collections.weft.podnet.plugins.module_utils.resources.routes import RESOURCE
 
 
 def main() -> None:
-    module = Module(argument_spec=ARGUMENTS, supports_check_mode=True)
-    tools.begin(module)
-    try:
-        # A dry run writes nothing, so it waits for nobody.
-        with contextlib.nullcontext() if module.check_mode else lock.hold("routes"):
-            result = run(module)
-    except (Refused, NetlinkError, persist.PersistError, lock.LockError, OSError) as error:
-        module.refuse(error)
-    module.exit_json(**result)
+    run(RESOURCE)
 
 
 if __name__ == "__main__":

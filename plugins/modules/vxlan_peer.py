@@ -193,67 +193,12 @@ persisted:
   sample: /etc/weft-podnet/vxlan-flannel.1.ip
 """
 
-import contextlib
-import gc
-import platform
-from typing import Any
-
-from ansible_collections.weft.podnet.plugins.module_utils import (
-    lock,
-    persist,
-    tools,
-    vxlan_apply,
-    vxlan_host,
-    vxlan_mesh,
-    vxlan_persist,
-)
-from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError
-from ansible_collections.weft.podnet.plugins.module_utils.output import Module
-from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-from ansible_collections.weft.podnet.plugins.module_utils.vxlan_spec import ARGUMENTS, Wanted, check
-
-
-def run(module: Module, wanted: Wanted) -> dict[str, Any]:
-    """Observe, plan, apply unless in check mode; returns the module's result."""
-    with Channel() as channel:
-        host = vxlan_host.observe(channel, wanted)
-        change = vxlan_host.decide(channel, host, wanted)
-        kept = vxlan_persist.plan(change, wanted, module.params["persist"], module)
-        if (change.changed or kept.difference) and not module.check_mode:
-            with kept.around(module.run_command, change, lambda: vxlan_apply.undo(change, wanted)):
-                if change.changed:
-                    vxlan_apply.apply(channel, change, wanted)
-    text = vxlan_mesh.Text(wanted.name, host.names)
-    added, replaced, removed = vxlan_mesh.affected(wanted, host.state, change.changes)
-    mesh = vxlan_mesh.diff(host.state, change.target, change.changes, text)
-    return {
-        "changed": change.changed or bool(kept.difference),
-        "added": added,
-        "replaced": replaced,
-        "removed": removed,
-        "made": vxlan_mesh.is_made(host.state.device, change.target.device),
-        "device": text.device_facts(change.target),
-        "counts": vxlan_mesh.counts(wanted, change.target),
-        "persisted": kept.path,
-        "diff": [{"before_header": wanted.name, "after_header": wanted.name, **mesh}, *kept.as_diff()],
-    }
+from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run
+from ansible_collections.weft.podnet.plugins.module_utils.resources.vxlan import RESOURCE
 
 
 def main() -> None:
-    # Nothing here makes reference cycles, and looking for them among 100,000 objects takes a third of the time.
-    gc.disable()
-    module = Module(argument_spec=ARGUMENTS, supports_check_mode=True)
-    # The peers are not sent back: with 10,000 of them that takes longer than all the rest.
-    said = {"module_args": {**module.params, "peers": "left out"}}
-    tools.begin(module, invocation=said)
-    try:
-        wanted = check(module.params, platform.node())
-        # A dry run writes nothing, so it waits for nobody.
-        with contextlib.nullcontext() if module.check_mode else lock.hold(f"vxlan-{wanted.name}"):
-            result = run(module, wanted)
-    except (Refused, NetlinkError, persist.PersistError, lock.LockError, OSError) as error:
-        module.refuse(error, invocation=said)
-    module.exit_json(**result, invocation=said)
+    run(RESOURCE)
 
 
 if __name__ == "__main__":

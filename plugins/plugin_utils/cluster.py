@@ -254,7 +254,8 @@ def mesh(nodes: Iterable[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
         for subnet in node["pod_subnets"]:
             v6 = ":" in subnet
             if node["name"] == name:
-                devices[v6] = {"local": by_family[v6], "address": subnet.partition("/")[0], "mac": mac}
+                device = {"local": by_family[v6], "address": subnet.partition("/")[0]}
+                devices[v6] = {**device, **({"mac": mac} if mac else {})}
                 continue
             peer = {"name": node["name"], "pod_cidr": subnet, "public_ip": by_family[v6]}
             if mac:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -25,16 +26,17 @@ class HostAction(ActionBase):
         result = super().run(tmp, task_vars)
         try:
             host_facts.require_honest(task_vars or {})
-            arguments = self.checked(task_vars or {})
+            arguments = self.arguments(self._task.args, task_vars or {})
         except Refused as refused:
             return {**result, "failed": True, "changed": False, "msg": str(refused), "problems": refused.problems}
         return {**result, **self._ask(arguments, task_vars)}
 
-    def checked(self, variables: dict[str, Any]) -> dict[str, Any] | None:
-        """The module's arguments, None for the task's as they are. Raises Refused with everything that is wrong."""
-        return None
+    @staticmethod
+    def arguments(args: dict[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments for the module, from the task's. Raises Refused with everything that is wrong."""
+        return args
 
-    def _ask(self, arguments: dict[str, Any] | None, task_vars: dict[str, Any] | None) -> dict[str, Any]:
+    def _ask(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         """The module's result, without facts.
 
         Ansible puts facts above a host's inventory variables. A compromised host that answered with

@@ -78,8 +78,7 @@ def pod_request(lab: Lab, node: str, target: dict[str, Any]) -> dict[str, Any]:
     assert started.code == 0, started.output
     probed = lab.module(node, "pod_probe", {"state": "probed", "targets": [target]})
     lab.module(node, "pod_probe", {"state": "absent"})
-    result = json.loads(probed.output[probed.output.index("{") :].splitlines()[0])
-    return dict(result["pods"][0]["results"][0])
+    return dict(probed.returned["pods"][0]["results"][0])
 
 
 def test_a_dry_run_on_untouched_nodes_lists_all_and_changes_nothing(routed: Lab) -> None:

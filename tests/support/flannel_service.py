@@ -149,10 +149,7 @@ class Node:
     def play(self, *words: str, **changes: Any) -> dict[str, Any]:
         play = self.lab.module(NODE, "flannel_service", {**self.args, **changes}, "--diff", "-vvv", *words)
         self.output = play.output
-        found = [line for line in play.output.splitlines() if line.startswith(f"{NODE} |")]
-        assert found, play.output
-        result: dict[str, Any] = json.loads(found[-1][found[-1].index("{") :])
-        return {"failed": play.code != 0, "changed": False, **result}
+        return {"failed": play.code != 0, "changed": False, **play.returned}
 
     def snapshot(self) -> list[str]:
         return self.sh(SNAPSHOT).splitlines()

@@ -49,6 +49,17 @@ class Play(NamedTuple):
     recap: dict[str, dict[str, int]]
 
     @property
+    def text(self) -> str:
+        """What it printed as one line, since warnings are wrapped."""
+        return " ".join(self.output.split())
+
+    @property
+    def returned(self) -> dict[str, Any]:
+        """What a module that was run ad hoc returned."""
+        last = [match.end() for match in re.finditer(r"^\S+ \| \S+ => ", self.output, re.MULTILINE)][-1]
+        return dict(json.JSONDecoder().raw_decode(self.output, last)[0])
+
+    @property
     def changed(self) -> dict[str, int]:
         return {host: counts["changed"] for host, counts in self.recap.items()}
 
@@ -122,15 +133,15 @@ class Lab:
         return self._ansible("ansible-playbook", [str(playbook), "--extra-vars", given, *words], inventory)
 
     def module(self, host: str, module: str, args: dict[str, Any], *words: str) -> Play:
-        """Run one module ad hoc; its result is in the output, as JSON on one line."""
-        called = [host, "--one-line", "--module-name", f"weft.podnet.{module}", "--args", json.dumps(args)]
-        return self._ansible("ansible", [*called, *words], None)
+        """Run one module ad hoc; see ``returned``."""
+        called = [host, "--module-name", f"weft.podnet.{module}", "--args", json.dumps(args)]
+        return self._ansible("ansible", [*called, *words], None, ANSIBLE_CALLBACK_RESULT_FORMAT="json")
 
-    def _ansible(self, command: str, words: list[str], inventory: Path | None) -> Play:
+    def _ansible(self, command: str, words: list[str], inventory: Path | None, **environment: str) -> Play:
         done = subprocess.run(
             [str(BIN / command), "--inventory", str(inventory or self.inventory), *words],
             cwd=CHECKOUT,
-            env={**os.environ, "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+            env={**os.environ, "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", **environment},
             capture_output=True,
             text=True,
             timeout=1500,

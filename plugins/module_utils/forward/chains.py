@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from ansible_collections.weft.podnet.plugins.module_utils import iptables, masquerade, tools
 from ansible_collections.weft.podnet.plugins.module_utils.networks import Network
+from ansible_collections.weft.podnet.plugins.module_utils.problems import PodnetError
 
 TABLE = "filter"
 CHAIN = "WEFT-FORWARD"
@@ -28,7 +29,7 @@ NFT_FAMILIES = {"ip": (4,), "ip6": (6,), "inet": (4, 6)}
 SIMPLE = re.compile(r"[A-Za-z0-9_.-]+")
 
 
-class ForwardError(Exception):
+class ForwardError(PodnetError):
     """The host refuses; the text is for the user."""
 
 

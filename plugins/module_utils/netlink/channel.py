@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from ansible_collections.weft.podnet.plugins.module_utils.netlink import wire
+from ansible_collections.weft.podnet.plugins.module_utils.problems import PodnetError
 
 SOL_NETLINK = 270
 NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 10, 11, 12
@@ -25,7 +26,7 @@ QUEUE = 4 << 20
 DUMP_TRIES = 30
 
 
-class NetlinkError(Exception):
+class NetlinkError(PodnetError):
     """The kernel refuses a request or can't be asked. ``code`` is the errno, the text the kernel's own if any."""
 
     def __init__(self, code: int, text: str = "") -> None:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from ansible_collections.weft.podnet.plugins.module_utils import interpreter
 from ansible_collections.weft.podnet.plugins.module_utils.netlink import wire
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError, Request
+from ansible_collections.weft.podnet.plugins.module_utils.problems import PodnetError
 
 _PORT = struct.Struct("!H")
 # include/uapi/linux/if_link.h, IFLA_VXLAN_*
@@ -51,7 +52,7 @@ _RESTORED = ("ttl", "tos", "ageing", "limit", "proxy", "rsc", "l2miss", "l3miss"
 CREATE_ONLY = ("vni", "port", "underlay", "extra")
 
 
-class PyrouteMissing(Exception):
+class PyrouteMissing(PodnetError):
     """pyroute2 is needed and can't be imported; the text is for the user."""
 
 

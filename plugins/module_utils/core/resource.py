@@ -1,0 +1,88 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one way through a module that keeps something on a host as described.
+
+A concern (routes, the mesh, the CNI configuration, ...) is a Resource: its options, its lock, and ``converge``, which
+observes the host, plans, refuses with all problems at once, and applies and reads back unless it runs in check mode.
+This file has the rest, written once: root and the session's surroundings, the lock of the run and of the concern, error
+reporting, warnings, and several concerns in one process.
+
+The laws of a Resource:
+
+- Check mode returns what a run would return, changes nothing, and takes no lock.
+- A second run returns ``changed: false``.
+- Whatever fails, the state from before is there again, or the error says what is not.
+- Every failure carries ``problems``, one line each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ansible_collections.weft.podnet.plugins.module_utils import lock, tools
+from ansible_collections.weft.podnet.plugins.module_utils.output import Module
+from ansible_collections.weft.podnet.plugins.module_utils.problems import PodnetError, Refused
+
+
+class Call(Protocol):
+    """What ``converge`` gets: a module that was called, or one of several steps in one module's process."""
+
+    params: dict[str, Any]
+    check_mode: bool
+
+    def run_command(self, args: Any, **kwargs: Any) -> tuple[int, str, str]:
+        """Run a program; (exit code, output, errors)."""
+
+    def warn(self, warning: str) -> None:
+        """Show a warning to the user."""
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One concern on a host.
+
+    ``converge`` returns the module's result: ``changed``, ``diff`` and whatever the module documents. Raises
+    PodnetError and OSError. ``lock`` names the lock in /run/weft-podnet from the options; without it, ``converge``
+    holds its own or needs none. ``rules`` are AnsibleModule's (required_if and the like). ``about`` is the option that
+    names what failed, where the error does not. Options in ``unsaid`` are not sent back to the controller.
+    ``changes``: does it change what a run decides?
+    """
+
+    arguments: Mapping[str, Any]
+    converge: Callable[[Call], dict[str, Any]]
+    lock: Callable[[Mapping[str, Any]], str] | None = None
+    rules: Mapping[str, Any] = field(default_factory=dict)
+    about: str = ""
+    unsaid: tuple[str, ...] = ()
+    changes: bool = True
+
+    def named(self, params: Mapping[str, Any], error: Exception) -> str:
+        """What an error is about, where its own text does not say it."""
+        return str(params[self.about]) if self.about and not isinstance(error, Refused) else ""
+
+    def result(self, call: Call) -> dict[str, Any]:
+        """Converge under the lock, which a dry run does not need. Raises PodnetError, OSError."""
+        name = self.lock(call.params) if self.lock and not call.check_mode else ""
+        with lock.hold(name) if name else contextlib.nullcontext():
+            result = self.converge(call)
+        for warning in result.pop("warnings", []):
+            call.warn(warning)
+        return result
+
+
+def main(resource: Resource) -> None:
+    """A module's whole program."""
+    module = Module(argument_spec=dict(resource.arguments), supports_check_mode=True, **resource.rules)
+    said = {}
+    if resource.unsaid:
+        said["invocation"] = {"module_args": {**module.params, **dict.fromkeys(resource.unsaid, "left out")}}
+    tools.begin(module, resource.changes, **said)
+    try:
+        result = resource.result(module)
+    except (PodnetError, OSError) as error:
+        module.refuse(error, resource.named(module.params, error), **said)
+    module.exit_json(**result, **said)

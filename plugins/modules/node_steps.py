@@ -1,0 +1,148 @@
+#!/usr/bin/python
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: node_steps
+short_description: Several of the collection's modules on a host, in one process
+version_added: 0.1.0
+author: The weft.podnet maintainers (@weft-net)
+description:
+  - Runs steps one after the other, each of them one of the collection's modules with its own options. Each execution
+    of a module takes about half a second, whatever it does, and a node's network has ten concerns.
+  - Every step's options are checked on the controller first. In check mode all steps are planned and all problems are
+    reported together. Otherwise the first step that fails ends the run; the steps before it stay applied, and each step
+    by itself is applied whole or not at all.
+options:
+  steps:
+    description: What to do, in this order.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      module:
+        description:
+          - The module, by its short name.
+          - V(vxlan_leftovers) is no module. It removes the meshes that M(weft.podnet.vxlan_peer) keeps on this host.
+            Its C(args) are C(vni) and C(keep), the names of devices that stay.
+        type: str
+        required: true
+        choices:
+          - cni_config
+          - cni_plugins
+          - flannel_service
+          - node_firewall
+          - node_kernel
+          - node_preflight
+          - pod_forward
+          - pod_masquerade
+          - pod_route
+          - release_install
+          - vxlan_leftovers
+          - vxlan_peer
+      args:
+        description: The module's options.
+        type: dict
+        default: {}
+      mesh_mtu:
+        description: With V(cni_config), give the bridge plugin the smallest MTU of the meshes among the steps before.
+        type: bool
+        default: false
+      packages:
+        description: In check mode, leave the step out where V(node_preflight) found that one of these is missing.
+        type: list
+        elements: str
+        default: []
+  psk:
+    description: WireGuard's preshared key for the step V(flannel_service).
+    type: str
+attributes:
+  check_mode:
+    description: Nothing is changed; the result is the one a run would have.
+    support: full
+  diff_mode:
+    description: The differences of all steps.
+    support: full
+seealso:
+  - module: weft.podnet.pod_route
+  - module: weft.podnet.vxlan_peer
+  - module: weft.podnet.cni_config
+"""
+
+EXAMPLES = r"""
+- name: Routes to the pods of worker-2, and the bridge of this host's own pods
+  weft.podnet.node_steps:
+    steps:
+      - module: pod_route
+        args:
+          routes:
+            - dst: 10.244.1.0/24
+              via: 172.16.0.4
+          purge: true
+      - module: cni_config
+        args:
+          name: 10-bridge.conf
+          config:
+            cniVersion: 1.0.0
+            name: bridge
+            type: bridge
+            bridge: cni0
+            isGateway: true
+            ipam:
+              type: host-local
+              subnet: 10.244.0.0/24
+"""
+
+RETURN = r"""
+results:
+  description: What each step returned, with C(module), the step's module, and without its C(diff).
+  returned: success
+  type: list
+  elements: dict
+  sample: [{"module": "pod_route", "changed": false, "added": [], "replaced": [], "removed": []}]
+problems:
+  description: What is wrong, a line each.
+  returned: failure
+  type: list
+  elements: str
+"""
+
+from typing import Any
+
+from ansible_collections.weft.podnet.plugins.module_utils import tools
+from ansible_collections.weft.podnet.plugins.module_utils.core import steps
+from ansible_collections.weft.podnet.plugins.module_utils.output import Module
+
+
+def main() -> None:
+    module = Module(
+        argument_spec={
+            "steps": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "module": {"type": "str", "required": True, "choices": sorted(steps.MODULES)},
+                    "args": {"type": "dict", "default": {}},
+                    "mesh_mtu": {"type": "bool", "default": False},
+                    "packages": {"type": "list", "elements": "str", "default": []},
+                },
+            },
+            "psk": {"type": "str", "no_log": True},
+        },
+        supports_check_mode=True,
+    )
+    said: dict[str, Any] = {"invocation": {"module_args": {"steps": "left out"}}}
+    tools.begin(module, **said)
+    try:
+        result = steps.run(module)
+    except steps.Failed as failed:
+        module.refuse(failed, **failed.outcome, **said)
+    module.exit_json(**result, **said)
+
+
+if __name__ == "__main__":
+    main()
