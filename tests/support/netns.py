@@ -79,7 +79,10 @@ class Namespace:
 
 def connect(left: Namespace, left_address: str, right: Namespace, right_address: str, dev: str = "eth0") -> None:
     """A cable between two hosts, ``dev`` on both ends, with an address and prefix each."""
-    left.ip("link", "add", dev, "type", "veth", "peer", "name", dev, "netns", right.name)
+    # Two ends of one index, as fresh namespaces give them, look to the kernel like no link to elsewhere: it would then
+    # take up to a second to notice that the cable is in.
+    index = str(100 + next(_numbers))
+    left.ip("link", "add", dev, "index", index, "type", "veth", "peer", "name", dev, "netns", right.name)
     for host, address in ((left, left_address), (right, right_address)):
         host.ip("addr", "add", address, "dev", dev, *(["nodad"] if ":" in address else []))
         host.ip("link", "set", dev, "up")
