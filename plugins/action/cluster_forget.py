@@ -11,8 +11,11 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-from ansible_collections.weft.podnet.plugins.plugin_utils import api_call, api_flannel, api_nodes, host_facts
+from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
+from ansible_collections.weft.podnet.plugins.plugin_utils.api import call as api_call
+from ansible_collections.weft.podnet.plugins.plugin_utils.api import flannel as api_flannel
+from ansible_collections.weft.podnet.plugins.plugin_utils.api import nodes as api_nodes
+from ansible_collections.weft.podnet.plugins.plugin_utils.core import host_facts
 
 # A kubelet writes the same status every ten seconds.
 ATTEMPTS = 5

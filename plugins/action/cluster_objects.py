@@ -10,8 +10,9 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-from ansible_collections.weft.podnet.plugins.plugin_utils import api_call, host_facts
+from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
+from ansible_collections.weft.podnet.plugins.plugin_utils.api import call as api_call
+from ansible_collections.weft.podnet.plugins.plugin_utils.core import host_facts
 
 # What the server adds and changes by itself, and what `apply` keeps for the next one.
 HIDDEN = [

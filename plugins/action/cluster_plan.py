@@ -12,11 +12,11 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-from ansible_collections.weft.podnet.plugins.plugin_utils import (
+from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
+from ansible_collections.weft.podnet.plugins.plugin_utils.core import host_facts
+from ansible_collections.weft.podnet.plugins.plugin_utils.plan import (
     cluster,
     groups,
-    host_facts,
     inventory,
     lock_file,
     members,

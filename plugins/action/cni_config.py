@@ -10,9 +10,9 @@ from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 
-from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-from ansible_collections.weft.podnet.plugins.plugin_utils.cni_schema import validate
-from ansible_collections.weft.podnet.plugins.plugin_utils.host_action import HostAction
+from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
+from ansible_collections.weft.podnet.plugins.plugin_utils.cni.schema import validate
+from ansible_collections.weft.podnet.plugins.plugin_utils.core.host_action import HostAction
 
 
 def _flag(value: Any) -> bool:

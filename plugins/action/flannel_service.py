@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.weft.podnet.plugins.module_utils import flannel_unit
-from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-from ansible_collections.weft.podnet.plugins.plugin_utils import net_conf
-from ansible_collections.weft.podnet.plugins.plugin_utils.arguments import converted
-from ansible_collections.weft.podnet.plugins.plugin_utils.host_action import HostAction
+from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
+from ansible_collections.weft.podnet.plugins.module_utils.flannel import unit as flannel_unit
+from ansible_collections.weft.podnet.plugins.plugin_utils.core.arguments import converted
+from ansible_collections.weft.podnet.plugins.plugin_utils.core.host_action import HostAction
+from ansible_collections.weft.podnet.plugins.plugin_utils.flannel import net_conf
 
 
 def check(args: dict[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.weft.podnet.plugins.plugin_utils.host_action import HostAction
+from ansible_collections.weft.podnet.plugins.plugin_utils.core.host_action import HostAction
 
 
 class ActionModule(HostAction):

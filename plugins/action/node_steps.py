@@ -11,9 +11,9 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 
-from ansible_collections.weft.podnet.plugins.module_utils.core import steps as host_steps
-from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-from ansible_collections.weft.podnet.plugins.plugin_utils.host_action import HostAction
+from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
+from ansible_collections.weft.podnet.plugins.module_utils.node import steps as host_steps
+from ansible_collections.weft.podnet.plugins.plugin_utils.core.host_action import HostAction
 
 ACTIONS = "ansible_collections.weft.podnet.plugins.action"
 

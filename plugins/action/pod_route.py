@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.weft.podnet.plugins.module_utils.route_spec import ARGUMENTS, check
-from ansible_collections.weft.podnet.plugins.plugin_utils.arguments import converted
-from ansible_collections.weft.podnet.plugins.plugin_utils.host_action import HostAction
+from ansible_collections.weft.podnet.plugins.module_utils.routes.spec import ARGUMENTS, check
+from ansible_collections.weft.podnet.plugins.plugin_utils.core.arguments import converted
+from ansible_collections.weft.podnet.plugins.plugin_utils.core.host_action import HostAction
 
 
 class ActionModule(HostAction):

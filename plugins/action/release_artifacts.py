@@ -11,9 +11,11 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-from ansible_collections.weft.podnet.plugins.plugin_utils import artifacts, host_facts, lock_file, plan_file
-from ansible_collections.weft.podnet.plugins.plugin_utils.artifact_fetch import Digest, Fetched, Source, fetch
+from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
+from ansible_collections.weft.podnet.plugins.plugin_utils.core import host_facts
+from ansible_collections.weft.podnet.plugins.plugin_utils.plan import lock_file, plan_file
+from ansible_collections.weft.podnet.plugins.plugin_utils.releases import artifacts
+from ansible_collections.weft.podnet.plugins.plugin_utils.releases.fetch import Digest, Fetched, Source, fetch
 
 ARGUMENTS: dict[str, Any] = {
     "components": {"type": "dict", "required": True},

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.weft.podnet.plugins.plugin_utils import api_flannel, api_nodes, plan_file
+from ansible_collections.weft.podnet.plugins.plugin_utils.api import flannel as api_flannel
+from ansible_collections.weft.podnet.plugins.plugin_utils.api import nodes as api_nodes
+from ansible_collections.weft.podnet.plugins.plugin_utils.plan import plan_file
 
 
 def not_ready(resources: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> list[str]:

@@ -10,9 +10,11 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.weft.podnet.plugins.module_utils import networks
-from ansible_collections.weft.podnet.plugins.plugin_utils import api_flannel, cni_schema, inventory, plan_file
-from ansible_collections.weft.podnet.plugins.plugin_utils import cluster as _cluster
+from ansible_collections.weft.podnet.plugins.module_utils.core import networks
+from ansible_collections.weft.podnet.plugins.plugin_utils.api import flannel as api_flannel
+from ansible_collections.weft.podnet.plugins.plugin_utils.cni import schema as cni_schema
+from ansible_collections.weft.podnet.plugins.plugin_utils.plan import cluster as _cluster
+from ansible_collections.weft.podnet.plugins.plugin_utils.plan import inventory, plan_file
 
 # What is as long as the cluster has nodes stays in the plan's file.
 LISTS = ("nodes", "peers")

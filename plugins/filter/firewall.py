@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.weft.podnet.plugins.plugin_utils import flannel, plan_file
-from ansible_collections.weft.podnet.plugins.plugin_utils import net_conf as _net_conf
+from ansible_collections.weft.podnet.plugins.plugin_utils.flannel import net_conf as _net_conf
+from ansible_collections.weft.podnet.plugins.plugin_utils.flannel import settings as flannel
+from ansible_collections.weft.podnet.plugins.plugin_utils.plan import plan_file
 
 
 def overlay_ports(cluster: Mapping[str, Any], flannel_backend: Mapping[str, Any]) -> list[int]:

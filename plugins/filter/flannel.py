@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.weft.podnet.plugins.plugin_utils import flannel, plan_file
-from ansible_collections.weft.podnet.plugins.plugin_utils.artifacts import OTHER_NAMES
+from ansible_collections.weft.podnet.plugins.plugin_utils.flannel import settings as flannel
+from ansible_collections.weft.podnet.plugins.plugin_utils.plan import plan_file
+from ansible_collections.weft.podnet.plugins.plugin_utils.releases.artifacts import OTHER_NAMES
 
 
 def net_conf(cluster: Mapping[str, Any], backend: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from typing import Any
 from ansible import context
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.weft.podnet.plugins.module_utils.problems import Refused
-from ansible_collections.weft.podnet.plugins.plugin_utils import groups as _groups
+from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
+from ansible_collections.weft.podnet.plugins.plugin_utils.plan import groups as _groups
 
 # The group that roles/node/tasks/look.yml adds workers to.
 DIFFERING = "podnet_differs"

@@ -86,7 +86,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.weft.podnet.plugins.plugin_utils import matrix
+from ansible_collections.weft.podnet.plugins.plugin_utils.probe import matrix
 
 
 def podnet_matrix(

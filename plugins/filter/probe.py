@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.weft.podnet.plugins.plugin_utils import probe_targets as _probe_targets
+from ansible_collections.weft.podnet.plugins.plugin_utils.probe import targets as _probe_targets
 
 
 def probe_targets(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.weft.podnet.plugins.plugin_utils import run_identity
+from ansible_collections.weft.podnet.plugins.plugin_utils.core import run_identity
 
 
 def run_environment(check_mode: bool, takes: bool = False) -> dict[str, str]:

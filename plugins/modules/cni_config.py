@@ -232,8 +232,8 @@ backup_file:
   sample: /etc/cni/net.d/10-bridge.conf.20260413T101530.000000Z.bak
 """
 
+from ansible_collections.weft.podnet.plugins.module_utils.cni.resource import RESOURCE
 from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run
-from ansible_collections.weft.podnet.plugins.module_utils.resources.cni import RESOURCE
 
 
 def main() -> None:

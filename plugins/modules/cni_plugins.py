@@ -70,8 +70,8 @@ foreign:
   elements: str
 """
 
+from ansible_collections.weft.podnet.plugins.module_utils.cni.plugins import RESOURCE
 from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run
-from ansible_collections.weft.podnet.plugins.module_utils.resources.plugins import RESOURCE
 
 
 def main() -> None:

@@ -254,7 +254,7 @@ certificates:
 """
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run
-from ansible_collections.weft.podnet.plugins.module_utils.resources.certificate import RESOURCE
+from ansible_collections.weft.podnet.plugins.module_utils.pki.resource import RESOURCE
 
 
 def main() -> None:

@@ -131,7 +131,7 @@ fingerprint:
 """
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run
-from ansible_collections.weft.podnet.plugins.module_utils.resources.kubeconfig import RESOURCE
+from ansible_collections.weft.podnet.plugins.module_utils.pki.credentials import RESOURCE
 
 
 def main() -> None:

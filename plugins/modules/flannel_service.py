@@ -210,7 +210,7 @@ diff:
 """
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run
-from ansible_collections.weft.podnet.plugins.module_utils.resources.flannel import RESOURCE
+from ansible_collections.weft.podnet.plugins.module_utils.flannel.resource import RESOURCE
 
 
 def main() -> None:

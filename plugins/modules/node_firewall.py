@@ -85,7 +85,7 @@ diff:
 """
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run
-from ansible_collections.weft.podnet.plugins.module_utils.resources.firewall import RESOURCE
+from ansible_collections.weft.podnet.plugins.module_utils.node.firewall.resource import RESOURCE
 
 
 def main() -> None:

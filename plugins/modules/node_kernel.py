@@ -72,7 +72,7 @@ differed:
 """
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run
-from ansible_collections.weft.podnet.plugins.module_utils.resources.kernel import RESOURCE
+from ansible_collections.weft.podnet.plugins.module_utils.node.kernel import RESOURCE
 
 
 def main() -> None:

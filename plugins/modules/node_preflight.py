@@ -162,7 +162,7 @@ problems:
 """
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run
-from ansible_collections.weft.podnet.plugins.module_utils.resources.preflight import RESOURCE
+from ansible_collections.weft.podnet.plugins.module_utils.node.preflight import RESOURCE
 
 
 def main() -> None:

@@ -112,9 +112,9 @@ problems:
 
 from typing import Any
 
-from ansible_collections.weft.podnet.plugins.module_utils import tools
-from ansible_collections.weft.podnet.plugins.module_utils.core import steps
-from ansible_collections.weft.podnet.plugins.module_utils.output import Module
+from ansible_collections.weft.podnet.plugins.module_utils.core import tools
+from ansible_collections.weft.podnet.plugins.module_utils.core.output import Module
+from ansible_collections.weft.podnet.plugins.module_utils.node import steps
 
 
 def main() -> None:

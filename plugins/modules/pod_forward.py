@@ -77,7 +77,7 @@ diff:
 """
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run
-from ansible_collections.weft.podnet.plugins.module_utils.resources.forward import RESOURCE
+from ansible_collections.weft.podnet.plugins.module_utils.masquerade.forward.resource import RESOURCE
 
 
 def main() -> None:

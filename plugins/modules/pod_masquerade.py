@@ -120,7 +120,7 @@ diff:
 """
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run
-from ansible_collections.weft.podnet.plugins.module_utils.resources.masquerade import RESOURCE
+from ansible_collections.weft.podnet.plugins.module_utils.masquerade.resource import RESOURCE
 
 
 def main() -> None:

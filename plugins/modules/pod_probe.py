@@ -215,7 +215,7 @@ would:
 """
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run
-from ansible_collections.weft.podnet.plugins.module_utils.resources.probe import RESOURCE
+from ansible_collections.weft.podnet.plugins.module_utils.probe.resource import RESOURCE
 
 
 def main() -> None:

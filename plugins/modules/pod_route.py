@@ -128,7 +128,7 @@ persisted:
 """
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run
-from ansible_collections.weft.podnet.plugins.module_utils.resources.routes import RESOURCE
+from ansible_collections.weft.podnet.plugins.module_utils.routes.resource import RESOURCE
 
 
 def main() -> None:

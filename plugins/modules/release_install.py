@@ -126,7 +126,7 @@ needs_archive:
 """
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run
-from ansible_collections.weft.podnet.plugins.module_utils.resources.releases import RESOURCE
+from ansible_collections.weft.podnet.plugins.module_utils.releases.resource import RESOURCE
 
 
 def main() -> None:

@@ -58,8 +58,8 @@ held:
 
 import os
 
-from ansible_collections.weft.podnet.plugins.module_utils import lock, run_lock, tools
-from ansible_collections.weft.podnet.plugins.module_utils.output import Module
+from ansible_collections.weft.podnet.plugins.module_utils.core import lock, run_lock, tools
+from ansible_collections.weft.podnet.plugins.module_utils.core.output import Module
 
 
 def main() -> None:

@@ -194,7 +194,7 @@ persisted:
 """
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run
-from ansible_collections.weft.podnet.plugins.module_utils.resources.vxlan import RESOURCE
+from ansible_collections.weft.podnet.plugins.module_utils.vxlan.resource import RESOURCE
 
 
 def main() -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT / ".collections"))
 
-from ansible_collections.weft.podnet.plugins.module_utils import vxlan_apply, vxlan_host  # noqa: E402
 from ansible_collections.weft.podnet.plugins.module_utils.netlink import vxlan_link  # noqa: E402
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel  # noqa: E402
-from ansible_collections.weft.podnet.plugins.module_utils.vxlan_spec import check  # noqa: E402
+from ansible_collections.weft.podnet.plugins.module_utils.vxlan import apply as vxlan_apply  # noqa: E402
+from ansible_collections.weft.podnet.plugins.module_utils.vxlan import host as vxlan_host  # noqa: E402
+from ansible_collections.weft.podnet.plugins.module_utils.vxlan.spec import check  # noqa: E402
 
 
 def main() -> None:

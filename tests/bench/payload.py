@@ -27,7 +27,7 @@ def _path(name: str) -> str:
 
 def _sent(args: dict[str, Any]) -> dict[str, Any]:
     """The arguments as the action plugin sends them. Imported here: Ansible's own importer must be in place first."""
-    from ansible_collections.weft.podnet.plugins.module_utils.vxlan_spec import pack
+    from ansible_collections.weft.podnet.plugins.module_utils.vxlan.spec import pack
 
     return {key: pack(value) if key == "peers" else value for key, value in args.items()}
 

@@ -148,8 +148,9 @@ def _serve() -> None:
     del sys.path[0]
     importlib.import_module("ansible.module_utils.basic")
     importlib.import_module("ansible.module_utils.common.arg_spec")
-    for path in (CHECKOUT / "plugins/module_utils/resources").glob("[a-z]*.py"):
-        importlib.import_module(f"ansible_collections.weft.podnet.plugins.module_utils.resources.{path.stem}")
+    steps = importlib.import_module("ansible_collections.weft.podnet.plugins.module_utils.node.steps")
+    for module in steps.MODULES:
+        steps.resource(module)
     for line in sys.stdin:
         request = json.loads(line)
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:

@@ -12,9 +12,12 @@ from typing import Any
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from ansible_collections.weft.podnet.plugins.module_utils import pki_ca, pki_certs, pki_keys, pki_plan
-from ansible_collections.weft.podnet.plugins.module_utils.pki_certs import Identity
-from ansible_collections.weft.podnet.plugins.module_utils.pki_keys import KeySpec
+from ansible_collections.weft.podnet.plugins.module_utils.pki import ca as pki_ca
+from ansible_collections.weft.podnet.plugins.module_utils.pki import certs as pki_certs
+from ansible_collections.weft.podnet.plugins.module_utils.pki import keys as pki_keys
+from ansible_collections.weft.podnet.plugins.module_utils.pki import plan as pki_plan
+from ansible_collections.weft.podnet.plugins.module_utils.pki.certs import Identity
+from ansible_collections.weft.podnet.plugins.module_utils.pki.keys import KeySpec
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=timezone.utc)
 DAY = timedelta(days=1)

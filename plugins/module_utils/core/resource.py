@@ -23,9 +23,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ansible_collections.weft.podnet.plugins.module_utils import lock, tools
-from ansible_collections.weft.podnet.plugins.module_utils.output import Module
-from ansible_collections.weft.podnet.plugins.module_utils.problems import PodnetError, Refused
+from . import lock, tools
+from .output import Module
+from .problems import PodnetError, Refused
 
 
 class Call(Protocol):

@@ -14,8 +14,8 @@ import struct
 import time
 from collections.abc import Iterator, Sequence
 
-from ansible_collections.weft.podnet.plugins.module_utils.netlink import wire
-from ansible_collections.weft.podnet.plugins.module_utils.problems import PodnetError
+from ..core.problems import PodnetError
+from . import wire
 
 SOL_NETLINK = 270
 NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 10, 11, 12

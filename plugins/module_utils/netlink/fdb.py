@@ -13,8 +13,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 
-from ansible_collections.weft.podnet.plugins.module_utils.netlink import wire
-from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, Request
+from . import wire
+from .channel import Channel, Request
 
 _PUT = {4: struct.Struct("=BxxxiHBBHH6sxxHH4s"), 16: struct.Struct("=BxxxiHBBHH6sxxHH16s")}
 _DETAILS = struct.Struct("=2s4s4s")

@@ -8,8 +8,8 @@ from __future__ import annotations
 import ipaddress
 from typing import NamedTuple, Union
 
-from ansible_collections.weft.podnet.plugins.module_utils.netlink import wire
-from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel
+from . import wire
+from .channel import Channel
 
 Interface = Union[ipaddress.IPv4Interface, ipaddress.IPv6Interface]
 

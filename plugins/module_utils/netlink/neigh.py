@@ -9,8 +9,8 @@ import socket
 import struct
 from collections.abc import Mapping
 
-from ansible_collections.weft.podnet.plugins.module_utils.netlink import wire
-from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, Request
+from . import wire
+from .channel import Channel, Request
 
 # ndmsg, NDA_DST, NDA_LLADDR in one go, by the length of the address: a mesh packs tens of thousands of these.
 _PUT = {4: struct.Struct("=BxxxiHBBHH4sHH6sxx"), 16: struct.Struct("=BxxxiHBBHH16sHH6sxx")}

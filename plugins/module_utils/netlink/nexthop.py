@@ -14,8 +14,8 @@ import struct
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils.netlink import wire
-from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError, Request
+from . import wire
+from .channel import Channel, NetlinkError, Request
 
 _PUT = {4: struct.Struct("=BBBxIHHIHHIHH4s"), 16: struct.Struct("=BBBxIHHIHHIHH16s")}
 

@@ -12,9 +12,9 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils.netlink import wire
-from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError, Request
-from ansible_collections.weft.podnet.plugins.module_utils.networks import Address, Network
+from ..core.networks import Address, Network
+from . import wire
+from .channel import Channel, NetlinkError, Request
 
 FAMILIES = {4: int(socket.AF_INET), 6: int(socket.AF_INET6)}
 # The kernel gives an IPv6 route without a metric this one; IPv4 keeps 0.

@@ -16,10 +16,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils import interpreter
-from ansible_collections.weft.podnet.plugins.module_utils.netlink import wire
-from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError, Request
-from ansible_collections.weft.podnet.plugins.module_utils.problems import PodnetError
+from ..core import interpreter
+from ..core.problems import PodnetError
+from . import wire
+from .channel import Channel, NetlinkError, Request
 
 _PORT = struct.Struct("!H")
 # include/uapi/linux/if_link.h, IFLA_VXLAN_*

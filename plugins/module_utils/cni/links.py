@@ -1,0 +1,112 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""CNI plugins where the runtime looks for them: links of ours into a folder of the distribution's or of a release."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from ..core import files
+from ..releases import archive as release_archive
+
+# Unpacked releases, one folder each, named by the archive's checksum.
+RELEASES = Path("/opt/weft-podnet/cni-plugins")
+KEPT_RELEASES = 2
+
+
+class Links(NamedTuple):
+    """What differs: links to make or to turn (name -> target), links to remove, and files of others that stay."""
+
+    make: dict[str, str]
+    remove: dict[str, str]
+    foreign: list[str]
+
+
+def release_folder(sha256: str) -> Path:
+    return RELEASES / sha256[:16]
+
+
+def unpack(archive: str, sha256: str) -> Path:
+    """Unpack a checked release next to the others, whole or not at all. Raises Refused."""
+    folder = release_folder(sha256)
+    if not folder.is_dir():
+        release_archive.unpack(archive, sha256, folder)
+    return folder
+
+
+def plan(bin_dir: Path, source: Path | None) -> Links:
+    """Compare the links in ``bin_dir`` with the plugins in ``source``; None wants all links of ours gone."""
+    wanted = {} if source is None else {item.name: str(item) for item in _executables(source)}
+    links = Links({}, {}, [])
+    present = {item.name: item for item in bin_dir.iterdir()} if bin_dir.is_dir() else {}
+    for name, target in wanted.items():
+        item = present.get(name)
+        if item is None or (is_ours(item) and str(item.readlink()) != target):
+            links.make[name] = target
+        elif not is_ours(item):
+            links.foreign.append(name)
+    for name, item in present.items():
+        if name not in wanted and is_ours(item):
+            links.remove[name] = str(item.readlink())
+    return links
+
+
+def _executables(folder: Path) -> list[Path]:
+    return sorted(item for item in folder.iterdir() if item.is_file() and os.access(item, os.X_OK))
+
+
+# Where distributions keep the plugins; a link from the runtime's folder into one of these, or into a release, is ours.
+DISTRIBUTION_FOLDERS = ("/usr/lib/cni", "/usr/libexec/cni")
+
+
+def is_ours(item: Path) -> bool:
+    """Is it a link of the collection's?"""
+    if not item.is_symlink():
+        return False
+    parent = str(item.readlink().parent)
+    return parent in DISTRIBUTION_FOLDERS or parent.startswith(f"{RELEASES}/")
+
+
+def distribution_folder() -> Path | None:
+    return next((Path(folder) for folder in DISTRIBUTION_FOLDERS if Path(folder).is_dir()), None)
+
+
+def apply(bin_dir: Path, links: Links) -> None:
+    """Make, turn and remove links, all or none; each turns in one step, so a pod that starts meanwhile finds a plugin.
+
+    Raises FileError.
+    """
+    with files.Staged() as staged:
+        for name, target in links.make.items():
+            staged.link(bin_dir / name, target)
+        for name in links.remove:
+            staged.remove(bin_dir / name)
+        staged.commit()
+
+
+def forget_folder(bin_dir: Path) -> None:
+    """Remove the folder that ``apply`` makes (/opt/cni/bin, and /opt/cni above it) where nothing is left in it."""
+    files.forget_empty(bin_dir, bin_dir.parent)
+
+
+def forget_releases(bin_dir: Path, all_of_them: bool = False) -> None:
+    """Drop unpacked releases but the newest few (kept for going back) and any still linked to."""
+    if all_of_them:
+        # Archives that the role brought here.
+        for archive in RELEASES.parent.glob("*.tgz"):
+            archive.unlink()
+    if not RELEASES.is_dir():
+        files.forget_empty(RELEASES.parent)
+        return
+    linked = (
+        {str(item.readlink().parent) for item in bin_dir.iterdir() if item.is_symlink()} if bin_dir.is_dir() else set()
+    )
+    folders = sorted(RELEASES.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
+    for folder in folders[0 if all_of_them else KEPT_RELEASES :]:
+        if str(folder) not in linked:
+            shutil.rmtree(folder)
+    files.forget_empty(RELEASES, RELEASES.parent)

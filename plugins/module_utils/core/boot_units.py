@@ -1,0 +1,51 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The units that bring our routes and meshes back, by name.
+
+pod_route and vxlan_peer keep them; flannel_service lets a mesh's rest while flanneld takes its device, and lets all of
+them do their work again where flanneld fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from .persist import UNIT_DIR, Run, systemctl
+
+
+def of_routes(protocol: int | str) -> str:
+    return f"weft-podnet-routes-{protocol}.service"
+
+
+def of_mesh(device: str) -> str:
+    return f"weft-podnet-vxlan-{device}.service"
+
+
+def meshes() -> list[str]:
+    """Every device on which a mesh is kept."""
+    before, _mark, after = of_mesh("*").partition("*")
+    return sorted(path.name.removeprefix(before).removesuffix(after) for path in Path(UNIT_DIR).glob(of_mesh("*")))
+
+
+def has_mesh(device: str) -> bool:
+    return Path(UNIT_DIR, of_mesh(device)).exists()
+
+
+def rest(run: Run, devices: Iterable[str]) -> None:
+    """Let the meshes' units answer no event until they replay or the host boots. Raises PersistError."""
+    for device in devices:
+        systemctl(run, "stop", of_mesh(device))
+
+
+def resting(run: Run, devices: Iterable[str]) -> list[str]:
+    """Those of these meshes whose unit was stopped: their devices are somebody else's by now, or gone."""
+    return [device for device in devices if run(["systemctl", "is-active", "--quiet", of_mesh(device)])[0] != 0]
+
+
+def replay(run: Run, devices: Iterable[str]) -> None:
+    """Let the units add what is missing of these meshes, and of all routes. Raises PersistError."""
+    routes = sorted(path.name for path in Path(UNIT_DIR).glob(of_routes("*")))
+    for unit in [*routes, *map(of_mesh, devices)]:
+        systemctl(run, "restart", "--no-block", unit)

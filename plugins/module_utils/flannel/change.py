@@ -1,0 +1,268 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one way through flannel_service, `present`: observe, plan, apply, wait until flanneld works, or go back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..core import boot_units, files, persist
+from ..core.persist import PersistError, Run, systemctl
+from ..core.problems import Refused
+from . import leftovers as flannel_leftovers
+from . import ready as flannel_ready
+from . import state as flannel_state
+from . import unit as flannel_unit
+from .leftovers import FindCommand, LeftoverError
+from .ready import NotReady, Service
+from .state import State
+from .unit import UNIT, UNIT_PATH
+
+# The way back waits no longer than this, whatever the way forth was allowed.
+BACK_SECONDS = 30
+FAILURES = (OSError, PersistError, LeftoverError, NotReady)
+
+
+class Plan(NamedTuple):
+    """``old``: as found; ``former``: where to go back to, the same unless an earlier run was killed; ``former_conf``:
+    what flanneld ran with there; ``stale``: devices to delete before the start; ``meshes``: devices on which a mesh of
+    vxlan_peer's is kept; ``outdated``: what of the former backend goes once flanneld is ready; ``diff`` is empty where
+    nothing is to do."""
+
+    old: State
+    former: State
+    wanted: State
+    conf: dict[str, Any]
+    former_conf: dict[str, Any] | None
+    stale: list[str]
+    meshes: list[str]
+    outdated: list[flannel_leftovers.Leftover]
+    restart: bool
+    diff: list[dict[str, str]]
+
+
+def present(options: Mapping[str, Any], check_mode: bool, run: Run, find: FindCommand) -> dict[str, Any]:
+    """The module's result. Raises Refused, after having put back what was there."""
+    service = flannel_ready.service(run)
+    plan = _plan(options, service, check_mode, run, find)
+    if plan.diff and not check_mode:
+        _apply(plan, options, service, run, find)
+    if not check_mode:
+        flannel_state.drop_former()
+    found = flannel_ready.subnet_env(files.read_text(options["subnet_file"]))
+    return {
+        "changed": bool(plan.diff),
+        "diff": plan.diff,
+        "restarted": plan.restart,
+        "digest": plan.wanted.digest,
+        "net_conf": {**plan.conf, "Backend": {k: v for k, v in plan.conf["Backend"].items() if k != "PSK"}},
+        "subnet": found.get("FLANNEL_SUBNET") or found.get("FLANNEL_IPV6_SUBNET", ""),
+    }
+
+
+def _plan(options: Mapping[str, Any], service: Service, check_mode: bool, run: Run, find: FindCommand) -> Plan:
+    conf = flannel_unit.net_conf(options, flannel_leftovers.nft_of_kube_proxy(run, find))
+    found_unit = persist.unit_text(UNIT_PATH)
+    record = flannel_unit.record(found_unit)
+    former_path = record.net_conf_path if record else options["net_conf_path"]
+    foreign = found_unit is not None and record is None
+    paths = [options["net_conf_path"], former_path, *([flannel_state.UNIT_ORIGINAL] if foreign else []), UNIT_PATH]
+    destinations = {**(record.links if record else {}), **options["binaries"]}
+    old = flannel_state.observe(dict.fromkeys(paths), destinations, service)
+    wanted = _wanted(options, conf, old, run, find)
+    problems = flannel_state.adoption_problems(old, wanted, service, options["adopt"])
+    problems += [] if check_mode else _missing(options)
+    problems += [
+        f"process {pid} is a flanneld that {UNIT} does not run; two on one node undo each other's work: stop it first "
+        "(where it belongs to a DaemonSet, delete that)"
+        for pid in flannel_leftovers.others()
+    ]
+    if service.started and not options["backend_change"]:
+        problems += [
+            f"net_conf: Backend: {change} while flanneld runs; pods lose their way to other nodes until all workers "
+            "have changed. To accept that, set backend_change: true (podnet_flannel_backend_change in the playbooks)"
+            for change in flannel_unit.disagreements(old.conf(former_path), conf)
+        ]
+    if problems:
+        raise Refused(problems)
+    former = flannel_state.read_former() or old
+    differs = service.digest != wanted.digest
+    restart = differs or bool(flannel_ready.missing(service, conf, options["subnet_file"]))
+    old_conf = former.conf(former_path) if former.unit is not None else None
+    stale = flannel_unit.stale_devices(old_conf, conf) if differs else []
+    meshes = [name for name in flannel_unit.devices(conf) if boot_units.has_mesh(name)]
+    # A mesh's device has a MAC that flanneld would not take for its own. Where flanneld runs, the device is flanneld's.
+    stale += [name for name in meshes if not service.started and name not in stale]
+    stale = [name for name in stale if Path("/sys/class/net", name).exists()]
+    outdated = flannel_leftovers.of_other_settings(run, find, old_conf, conf)
+    diff = flannel_state.diff(old, wanted, stale, restart)
+    if outdated:
+        before = "".join(f"{item.text}\n" for item in outdated)
+        diff.append(flannel_state.entry("left by flanneld's former settings", before, ""))
+    path = options["net_conf_path"]
+    if flannel_unit.has_secret(conf) and flannel_state.readable_by_others(path):
+        diff.append(flannel_state.entry(f"{path}, mode", "others can read a secret\n", "0600\n"))
+    return Plan(old, former, wanted, conf, old_conf, stale, meshes, outdated, restart, diff)
+
+
+def _wanted(options: Mapping[str, Any], conf: dict[str, Any], old: State, run: Run, find: FindCommand) -> State:
+    path = options["net_conf_path"]
+    texts: dict[str, str | None] = dict.fromkeys(old.files)
+    # The same in meaning stays as it is written.
+    texts[path] = old.files[path] if old.conf(path) == conf else flannel_unit.net_conf_text(conf)
+    if flannel_state.UNIT_ORIGINAL in texts:
+        texts[flannel_state.UNIT_ORIGINAL] = old.files[flannel_state.UNIT_ORIGINAL] or old.unit
+    modprobe = _modprobe(run, find)
+    kubeconfig = files.read_text(options["kubeconfig"]) or ""
+    identity = flannel_unit.kubeconfig_identity(kubeconfig) + _digest_of(flannel_unit.authority_path(kubeconfig))
+    binary = _digest_of(options["binaries"].get(options["flanneld"], options["flanneld"]))
+    digest = flannel_unit.state_digest(conf, flannel_unit.unit_text(options, conf, "", modprobe), binary, identity)
+    texts[UNIT_PATH] = flannel_unit.unit_text(options, conf, digest, modprobe)
+    links = {destination: options["binaries"].get(destination) for destination in old.links}
+    return State(texts, links, True, True, digest, [])
+
+
+def _digest_of(path: str) -> str:
+    """Of a file's content; "" where there is none."""
+    return files.sha256_of(path) if path and Path(path).is_file() else ""
+
+
+def _modprobe(run: Run, find: FindCommand) -> str:
+    """modprobe's path where the plain iptables is the legacy variant, which loads its modules by itself."""
+    iptables = find("iptables")
+    if not iptables:
+        return ""
+    _code, out, _err = run([iptables, "--version"])
+    return (find("modprobe") or "") if "nf_tables" not in out else ""
+
+
+def _missing(options: Mapping[str, Any]) -> list[str]:
+    found = [
+        f"binaries: {destination}: there is no file {source} on this host; install the release first"
+        for destination, source in options["binaries"].items()
+        if not Path(source).is_file()
+    ]
+    flanneld = options["flanneld"]
+    if flanneld not in options["binaries"] and not Path(flanneld).is_file():
+        found.append(
+            f"flanneld: there is no program {flanneld} on this host; install it, or name its source in binaries"
+        )
+    if not Path(options["kubeconfig"]).is_file():
+        found.append(f"kubeconfig: there is no file {options['kubeconfig']} on this host; make it first")
+    return found
+
+
+def _apply(plan: Plan, options: Mapping[str, Any], service: Service, run: Run, find: FindCommand) -> None:
+    began = time.time()
+    former = plan.former
+    if former is plan.old:
+        former = former._replace(leftovers=[item.text for item in _left(plan, options, run, find)])
+    try:
+        flannel_state.keep_former(former)
+        _put(plan.wanted, run)
+        if plan.restart:
+            boot_units.rest(run, plan.meshes)
+            start(run, plan.stale)
+            flannel_ready.wait(run, plan.conf, options["subnet_file"], service, options["ready_timeout"])
+        _remove_outdated(plan, run, find)
+    except FAILURES as error:
+        told = [_text(error)]
+        if isinstance(error, NotReady):
+            lines = flannel_ready.journal(run, began)
+            told += ["its journal says:", *(f"  {line}" for line in lines)] if lines else []
+            told += [f"that means: {meaning}" for meaning in flannel_ready.meanings(lines)]
+        raise Refused([*told, _back(plan, former, service, options, run, find)]) from error
+
+
+def _remove_outdated(plan: Plan, run: Run, find: FindCommand) -> None:
+    """Remove what the former settings left. flanneld has replaced some of it by now. Raises LeftoverError."""
+
+    def left() -> list[flannel_leftovers.Leftover]:
+        return flannel_leftovers.of_other_settings(run, find, plan.former_conf, plan.conf)
+
+    flannel_leftovers.remove(run, left())
+    stubborn = left()
+    if stubborn:
+        names = ", ".join(item.text for item in stubborn)
+        raise LeftoverError(f"of flanneld's former settings there is still: {names}; something makes it again")
+
+
+def _text(error: BaseException) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename or 'a file'}: {error.strerror or error}"
+    return str(error)
+
+
+def _put(state: State, run: Run) -> None:
+    if flannel_state.write(state):
+        systemctl(run, "daemon-reload")
+    if state.enabled:
+        systemctl(run, "enable", "--quiet", UNIT)
+
+
+def start(run: Run, stale: list[str]) -> None:
+    """Restart flanneld in systemd's own time; devices it would not change go while it is down."""
+    if stale:
+        systemctl(run, "stop", UNIT)
+        flannel_leftovers.delete_devices(run, stale)
+    # Where it has failed before: the counter of its restarts begins anew.
+    run(["systemctl", "reset-failed", UNIT])
+    systemctl(run, "restart", "--no-block", UNIT)
+
+
+def _left(plan: Plan, options: Mapping[str, Any], run: Run, find: FindCommand) -> list[flannel_leftovers.Leftover]:
+    return flannel_leftovers.observe(run, find, [plan.conf], options["subnet_file"])
+
+
+def _back(plan: Plan, former: State, before: Service, options: Mapping[str, Any], run: Run, find: FindCommand) -> str:
+    """Put the former state back; the text says how that went. ``before``: the service as the plan found it."""
+    path = options["net_conf_path"]
+    try:
+        service = flannel_ready.service(run)
+        if not former.started and service.load == "loaded":
+            systemctl(run, "stop", UNIT)
+        if not former.enabled and service.load == "loaded":
+            systemctl(run, "disable", "--quiet", UNIT)
+        _put(former, run)
+        if not former.started:
+            run(["systemctl", "reset-failed", UNIT])
+            new = [item for item in _left(plan, options, run, find) if item.text not in former.leftovers]
+            flannel_leftovers.remove(run, new)
+            forget_folders(path, options["subnet_file"])
+            # What flanneld made in a mesh's place goes first: the units add, and replace nothing.
+            meshes = boot_units.resting(run, plan.meshes)
+            flannel_leftovers.delete_devices(run, meshes)
+            boot_units.replay(run, meshes)
+            flannel_state.drop_former()
+            mesh = f", and the mesh on {', '.join(meshes)} is back" if meshes else ""
+            return f"everything is as it was before: flanneld was not running{mesh}"
+        kept = service.started and (service.invocation, service.digest) == (before.invocation, former.digest)
+        if kept or (former.files, former.links) == (plan.wanted.files, plan.wanted.links):
+            flannel_state.drop_former()
+            return "the configuration is the one from before"
+        conf = former.conf(_conf_path(former, path))
+        start(run, flannel_unit.stale_devices(plan.conf, conf))
+        flannel_state.drop_former()
+        if conf is not None:
+            flannel_ready.wait(run, conf, options["subnet_file"], service, BACK_SECONDS)
+    except NotReady as error:
+        return f"the former files and links are back, but with them, too: {error}"
+    except FAILURES as error:
+        return f"the former state could not be put back: {_text(error)}; run again once that is mended"
+    return "the former state is back, and flanneld runs with it"
+
+
+def _conf_path(state: State, path: str) -> str:
+    record = flannel_unit.record(state.unit)
+    return record.net_conf_path if record else path
+
+
+def forget_folders(*paths: str) -> None:
+    """Remove the folders named flannel that held these files, where nothing is left in them."""
+    for folder in {Path(path).parent for path in paths if path}:
+        if folder.name == "flannel" and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()

@@ -1,0 +1,216 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What flanneld leaves in the kernel and in /run when it stops: devices, routes, chains, tables, subnet.env.
+
+flanneld's own clean-up does not get rid of its chains: a chain can't go while a jump leads to it. Here both jumps are
+unhooked first.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..core import files
+from ..core import flanneld as vxlan_flanneld
+from ..core.persist import Run
+from ..core.problems import PodnetError
+from . import unit as flannel_unit
+
+CHAINS = ("FLANNEL-POSTRTG", "FLANNEL-FWD")
+NFT_TABLES = ("table ip flannel-ipv4", "table ip6 flannel-ipv6")
+LEGACY_TABLES = {"iptables": "/proc/net/ip_tables_names", "ip6tables": "/proc/net/ip6_tables_names"}
+# Where flanneld keeps the private key that it makes for WireGuard.
+WIREGUARD_KEY = "/run/flannel/wgkey"
+# The CNI plugin's bridge: routes through it are not flanneld's.
+BRIDGE = "cni0"
+FindCommand = Callable[[str], "str | None"]
+
+
+class Leftover(NamedTuple):
+    """One thing, as told to the user, and the commands that remove it; ``path``: a file instead."""
+
+    text: str
+    commands: list[list[str]]
+    path: str = ""
+
+
+class LeftoverError(PodnetError):
+    """Something can't be removed; the text is for the user."""
+
+
+def others(unit_name: str = flannel_unit.UNIT) -> list[int]:
+    """Processes of a flanneld that our unit does not run: a DaemonSet's, or one started by hand."""
+    found = []
+    for daemon in vxlan_flanneld.running():
+        try:
+            control_group = files.read_text(f"/proc/{daemon.pid}/cgroup")
+        except OSError:
+            continue
+        if control_group is not None and f"/{unit_name}" not in control_group:
+            found.append(daemon.pid)
+    return found
+
+
+def observe(run: Run, find: FindCommand, confs: Iterable[Mapping[str, Any] | None], subnet_file: str) -> list[Leftover]:
+    """Everything that a flanneld of these configurations left here. Reads only."""
+    known = [conf for conf in confs if conf]
+    names = dict.fromkeys(name for conf in known for name in flannel_unit.devices(conf))
+    found = [
+        Leftover(f"device {name}", [["ip", "link", "del", name]])
+        for name in names
+        if Path("/sys/class/net", name).exists()
+    ]
+    found += direct_routes(run, known) + iptables_chains(run, find) + nftables_tables(run, find)
+    return found + [Leftover(path, [], path) for path in (subnet_file, WIREGUARD_KEY) if os.path.lexists(path)]
+
+
+def direct_routes(run: Run, confs: Iterable[Mapping[str, Any]]) -> list[Leftover]:
+    """The routes to other nodes' pods past any device, as flanneld makes them with host-gw and DirectRouting."""
+    known = list(confs)
+    networks = {conf[key] for conf in known for key in ("Network", "IPv6Network") if conf.get(key)}
+    names = [name for conf in known for name in flannel_unit.devices(conf)]
+    return [route for version in ("-4", "-6") for route in _routes(run, version, networks, names)]
+
+
+def iptables_chains(run: Run, find: FindCommand) -> list[Leftover]:
+    return [
+        chain
+        for command in ("iptables", "ip6tables")
+        for binary, tables in _variants(run, find, command)
+        for table in tables
+        for chain in _chains(binary, table, _output(run, [f"{binary}-save", *(["-t", table] if table else [])]))
+    ]
+
+
+def nftables_tables(run: Run, find: FindCommand) -> list[Leftover]:
+    nft = find("nft")
+    if not nft:
+        return []
+    tables = _output(run, [nft, "list", "tables"]).splitlines()
+    return [Leftover(f"nftables: {name}", [[nft, "delete", *name.split()]]) for name in NFT_TABLES if name in tables]
+
+
+def of_other_settings(
+    run: Run, find: FindCommand, old: Mapping[str, Any] | None, new: Mapping[str, Any]
+) -> list[Leftover]:
+    """What a flanneld of the settings ``old`` made, and one of ``new`` neither makes nor removes. Reads only.
+
+    A route to one node's pods wins over the network's, so pods' traffic would go past a new backend's device, with
+    wireguard unencrypted. And flanneld can't remove its own chains, since jumps lead to them.
+    """
+    found = []
+    if old is not None and flannel_unit.makes_direct_routes(old) and not flannel_unit.makes_direct_routes(new):
+        found += direct_routes(run, [old, new])
+    return found + (iptables_chains(run, find) if new.get("EnableNFTables") else nftables_tables(run, find))
+
+
+def remove(run: Run, leftovers: Iterable[Leftover]) -> None:
+    """Remove them. What has gone by itself meanwhile is no error. Raises LeftoverError, after having tried all."""
+    failed = []
+    for leftover in leftovers:
+        for command in leftover.commands:
+            code, out, err = run(command)
+            if code and not any(text in err for text in ("Cannot find device", "No such process", "No such file")):
+                failed.append(f"{leftover.text}: {' '.join(command)}: {(err or out).strip()}")
+        if leftover.path:
+            Path(leftover.path).unlink(missing_ok=True)
+    if failed:
+        raise LeftoverError("\n".join(failed))
+
+
+def delete_devices(run: Run, names: Iterable[str]) -> None:
+    """Raises LeftoverError."""
+    there = [name for name in names if Path("/sys/class/net", name).exists()]
+    remove(run, [Leftover(f"device {name}", [["ip", "link", "del", name]]) for name in there])
+
+
+def nft_of_kube_proxy(run: Run, find: FindCommand) -> bool:
+    """Does kube-proxy program nftables on this host? It then has a table of its own name."""
+    nft = find("nft")
+    tables = _output(run, [nft, "list", "tables"]).splitlines() if nft else []
+    return any(line in ("table ip kube-proxy", "table ip6 kube-proxy") for line in tables)
+
+
+def _output(run: Run, argv: list[Any]) -> str:
+    code, out, _err = run(argv)
+    return out if code == 0 else ""
+
+
+def _routes(run: Run, version: str, networks: set[str], devices: Iterable[str]) -> list[Leftover]:
+    """Routes that flanneld made (host-gw, DirectRouting) on devices that stay; the others go with their device.
+
+    By their shape: a part of the network, a gateway outside of it, no protocol of a routing daemon or our own.
+    """
+    text = _output(run, ["ip", version, "-json", "route", "show", "table", "main", "proto", "boot"])
+    found = []
+    for route in json.loads(text or "[]"):
+        dev, via = route.get("dev", ""), route.get("gateway", "")
+        dst = route.get("dst", "")
+        inside = any(_inside(dst, network) and not _inside(via, network) for network in networks if dst != network)
+        if inside and via and dev != BRIDGE and dev not in devices:
+            place = [route["dst"], "via", via, "dev", dev, "proto", "boot"]
+            label = f"route {route['dst']} via {via} dev {dev}"
+            found.append(Leftover(label, [["ip", version, "route", "del", *place]]))
+    return found
+
+
+def _inside(dst: str, network: str) -> bool:
+    try:
+        part: Any = ipaddress.ip_network(dst)
+        whole = ipaddress.ip_network(network)
+    except ValueError:
+        return False
+    return part.version == whole.version and bool(part.subnet_of(whole))
+
+
+def _variants(run: Run, find: FindCommand, command: str) -> list[tuple[str, list[str]]]:
+    """(command, tables to ask it for) of each back end; asking iptables-legacy for a table would make one."""
+    legacy, modern = find(f"{command}-legacy"), find(f"{command}-nft")
+    plain = find(command)
+    if plain and not (legacy and modern):
+        if "nf_tables" in _output(run, [plain, "--version"]):
+            modern = modern or plain
+        else:
+            legacy = legacy or plain
+    try:
+        there = (files.read_text(LEGACY_TABLES[command]) or "").split()
+    except OSError:
+        there = []
+    variants: list[tuple[str, list[str]]] = []
+    if legacy:
+        variants.append((legacy, [table for table in ("nat", "filter") if table in there]))
+    if modern:
+        # Its save prints the tables that exist and makes none.
+        variants.append((modern, [""]))
+    return variants
+
+
+def _chains(binary: str, only: str, saved: str) -> list[Leftover]:
+    """flanneld's chains in the output of a ``-save``, each with the jumps to it from elsewhere, which go first."""
+    table = only
+    jumps: dict[tuple[str, str], list[list[str]]] = {}
+    chains: list[tuple[str, str]] = []
+    for line in saved.splitlines():
+        words = shlex.split(line, comments=True) if line.startswith("-A ") else line.split()
+        if line.startswith("*"):
+            table = line[1:].strip()
+        elif line.startswith(":") and words[0][1:] in CHAINS:
+            chains.append((table, words[0][1:]))
+        elif line.startswith("-A ") and words[1] not in CHAINS:
+            target = next((words[at + 1] for at, word in enumerate(words[:-1]) if word in ("-j", "-g")), "")
+            if target in CHAINS:
+                jumps.setdefault((table, target), []).append(["-D", *words[1:]])
+    label = Path(binary).name
+    found = []
+    for table, chain in chains:
+        steps = [*jumps.get((table, chain), []), ["-F", chain], ["-X", chain]]
+        commands = [[binary, "-w", "10", "-t", table, *step] for step in steps]
+        found.append(Leftover(f"{label}: {table}, chain {chain}", commands))
+    return found

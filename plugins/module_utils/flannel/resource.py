@@ -1,0 +1,33 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""flanneld under systemd."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core import persist, tools
+from ..core.problems import Refused
+from ..core.resource import Call, Resource
+from . import absent as flannel_absent
+from . import change as flannel_change
+from . import unit as flannel_unit
+
+
+def converge(call: Call) -> dict[str, Any]:
+    """See flannel_change.present and flannel_absent.absent."""
+    options = call.params
+    problems = flannel_unit.problems(options)
+    if not persist.systemd_runs():
+        problems.append("systemd does not run on this host; flannel_service needs it")
+    if problems:
+        raise Refused(problems)
+    bring = flannel_change.present if options["state"] == "present" else flannel_absent.absent
+    try:
+        return bring(options, call.check_mode, call.run_command, tools.find)
+    except (ValueError, KeyError) as error:
+        raise Refused([str(error)]) from error
+
+
+RESOURCE = Resource(flannel_unit.ARGUMENT_SPEC, converge, lock=lambda options: "flannel")

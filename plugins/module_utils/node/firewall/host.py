@@ -1,0 +1,279 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""ufw and firewalld on a host: what of ours stands there, and how it is changed without touching anything else."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+from ...core import files, lock
+from ...core.problems import PodnetError
+from . import rules as firewall
+from .rules import Wanted
+
+POLICY_DIR = Path("/etc/firewalld/policies")
+FIREWALLD_CONF = "/etc/firewalld/firewalld.conf"
+POLICIES = (firewall.NODES_POLICY, firewall.PODS_POLICY)
+NOT_RUNNING = 252
+
+# AnsibleModule.run_command: (argv) -> (return code, standard output, standard error)
+Run = Callable[..., tuple[int, str, str]]
+Find = Callable[[str], Optional[str]]
+
+
+class FirewallError(PodnetError):
+    """A firewall refuses; the text is for the user."""
+
+
+class Change(NamedTuple):
+    """What one firewall needs: ``before`` and ``after`` are texts of ours by place, ``apply`` leads to the latter.
+
+    ``warning`` says what keeps the change from taking effect by itself.
+    """
+
+    firewall: str
+    before: dict[str, str]
+    after: dict[str, str]
+    apply: Callable[[], None]
+    warning: str = ""
+
+    @property
+    def changed(self) -> bool:
+        return self.before != self.after
+
+
+def _run(run: Run, *argv: str) -> str:
+    code, out, err = run(list(argv))
+    if code:
+        raise FirewallError(f"{' '.join(argv)}: {(err or out).strip()}")
+    return out
+
+
+def ufw(run: Run, find: Find, asked: Wanted) -> Change | None:
+    """ufw's change; None where it does not run (what is ours goes all the same when nothing is asked for).
+
+    Raises FirewallError, and Refused where a rule of others is in the way.
+    """
+    command = find("ufw")
+    if not command:
+        return None
+    active = "Status: active" in _run(run, command, "status")
+    if not active and asked != firewall.NOTHING:
+        return None
+    plan = firewall.ufw_plan(_run(run, command, "show", "added"), firewall.ufw_rules(asked))
+    if not active and not plan.before:
+        return None
+
+    def apply() -> None:
+        # What is new first: nothing that is allowed before and after is refused in between.
+        undo: list[list[str]] = []
+        try:
+            for rule in plan.add:
+                _run(run, command, *firewall.ufw_command(rule))
+                undo.append(firewall.ufw_command(rule, delete=True))
+            for rule in plan.remove:
+                _run(run, command, *firewall.ufw_command(rule, delete=True))
+                undo.append(firewall.ufw_command(rule))
+        except FirewallError:
+            for words in reversed(undo):
+                run([command, *words])
+            raise
+
+    kept = [rule for rule in plan.before if rule not in plan.remove]
+    return Change("ufw", {"ufw": _text(plan.before)}, {"ufw": _text(kept + plan.add)}, apply)
+
+
+class _Firewalld:
+    """firewalld's permanent side is files of ours; its running side follows by commands, or by a reload.
+
+    The reload is for a policy that is to come or to go: no command does that at run time.
+    """
+
+    def __init__(self, run: Run, command: str, asked: Wanted) -> None:
+        self.run, self.command = run, command
+        policies = firewall.firewalld_policies(asked)
+        self.wanted = {name: [rule.rich() for rule in rules] for name, rules in policies.items()}
+        self.texts = {name: firewall.policy_file(name, rules) for name, rules in policies.items()}
+        self.saved = {name: files.read_text(POLICY_DIR / f"{name}.xml") for name in POLICIES}
+        self.running: dict[str, list[str]] | None = None
+
+    def look(self) -> None:
+        """Find what runs; ``running`` stays None where firewalld does not."""
+        code, out, err = self.run([self.command, "--list-all-policies"])
+        if code == 2:
+            raise FirewallError(
+                f"this firewalld has no policies ({(err or out).strip().splitlines()[-1]}); update it to 0.9 or later, "
+                "or set podnet_manage_firewall: false and see to the firewall yourself"
+            )
+        if code not in (0, NOT_RUNNING):
+            raise FirewallError(f"{self.command} --list-all-policies: {(err or out).strip()}")
+        if code == 0:
+            found = firewall.listed(out)
+            self.running = {name: firewall.rich_rules(found[name]) for name in POLICIES if name in found}
+
+    def change(self, apply: Callable[[], None], warning: str) -> Change:
+        before, after = {}, {}
+        for name in POLICIES:
+            file, running = f"{POLICY_DIR}/{name}.xml", f"firewalld, policy {name} as it runs"
+            before[file], after[file] = self.saved[name] or "", self.texts.get(name, "")
+            before[running] = _text((self.running or {}).get(name, []))
+            after[running] = _text(self.wanted.get(name, []))
+        return Change("firewalld", before, after, apply, warning)
+
+    def needs_reload(self) -> bool:
+        return self.running is not None and self.running.keys() != self.wanted.keys()
+
+    def at_stake(self) -> list[str]:
+        """What of others a reload would change, a line each."""
+        lines = []
+        if re.search(r"^\s*FirewallBackend\s*=\s*iptables\s*$", files.read_text(FIREWALLD_CONF) or "", re.MULTILINE):
+            lines.append("FirewallBackend=iptables: every program's iptables rules (removed)")
+        for words in (["--list-all-zones"], ["--list-all-policies"]):
+            lines += firewall.unsaved(*(firewall.listed(text) for text in self._both(words)))
+        queries = [["--direct", f"--get-all-{kind}"] for kind in ("chains", "rules", "passthroughs")]
+        queries += [
+            [f"--ipset={name}", "--get-entries"] for name in _run(self.run, self.command, "--get-ipsets").split()
+        ]
+        for words in queries:
+            running, saved = ({" ".join(words): sorted(text.splitlines())} for text in self._both(words))
+            lines += firewall.unsaved(running, saved)
+        return lines
+
+    def _both(self, words: list[str]) -> tuple[str, str]:
+        """What runs, and what is saved; the latter is empty where firewalld knows no such thing."""
+        _code, saved, _err = self.run([self.command, "--permanent", *words])
+        return _run(self.run, self.command, *words), saved
+
+    def apply(self, reload: bool, warning: str) -> None:
+        _write(self.saved, {name: self.texts.get(name) for name in POLICIES})
+        if reload:
+            self._reload()
+            return
+        try:
+            for name, rules in (self.running or {}).items():
+                self._lead(name, rules, self.wanted.get(name, []))
+        except FirewallError as error:
+            raise FirewallError(f"{error}; {self._back()}") from error
+        if warning and self.wanted:
+            raise FirewallError(warning)
+
+    def _reload(self) -> None:
+        try:
+            # firewalld would come back from a broken file, whosever it is, with less than it had.
+            _run(self.run, self.command, "--check-config")
+            _run(self.run, self.command, "--reload")
+        except FirewallError:
+            _write({name: self.texts.get(name) for name in POLICIES}, self.saved)
+            raise
+
+    def _lead(self, name: str, rules: list[str], wanted: list[str]) -> None:
+        self._set(name, "--add-rich-rule", [rule for rule in wanted if rule not in rules])
+        self._set(name, "--remove-rich-rule", [rule for rule in rules if rule not in wanted])
+
+    def _back(self) -> str:
+        """Bring files and running rules back to what ``look`` found; says how that went."""
+        before = self.running or {}
+        try:
+            _write({name: self.texts.get(name) for name in POLICIES}, self.saved)
+            self.look()
+            for name, rules in before.items():
+                self._lead(name, (self.running or {}).get(name, []), rules)
+        except FirewallError as error:
+            return f"the rules from before could not be restored: {error}"
+        return "the rules from before are back"
+
+    def _set(self, name: str, option: str, rules: list[str]) -> None:
+        if rules:
+            _run(self.run, self.command, f"--policy={name}", *(f"{option}={rule}" for rule in rules))
+
+
+def _write(before: Mapping[str, str | None], after: Mapping[str, str | None]) -> None:
+    """Bring the policies' files from these texts to those; None is no file."""
+    try:
+        with files.Staged() as staged:
+            for name, text in after.items():
+                path = POLICY_DIR / f"{name}.xml"
+                if text is None:
+                    staged.remove(path)
+                elif text != before[name]:
+                    staged.write(path, text)
+            staged.commit()
+    except OSError as error:
+        raise FirewallError(str(files.explained(error))) from error
+
+
+def firewalld(run: Run, find: Find, asked: Wanted) -> Change | None:
+    """firewalld's change; None where it does not run (what is ours goes all the same when nothing is asked for)."""
+    command = find("firewall-cmd")
+    if not command:
+        return None
+    host = _Firewalld(run, command, asked)
+    host.look()
+    if host.running is None and (host.wanted or not any(host.saved.values())):
+        return None
+    stake = host.at_stake() if host.needs_reload() else []
+    warning = ""
+    if stake:
+        shown = "; ".join(stake[:10]) + (f"; and {len(stake) - 10} more" if len(stake) > 10 else "")
+        warning = (
+            f"{POLICY_DIR}/weft-podnet-*.xml take effect with firewalld's next reload, which is left to you since it "
+            f"changes more than ours: {shown}. `firewall-cmd --runtime-to-permanent` keeps what stands at run time "
+            "only. Then run `firewall-cmd --reload`, and this again"
+        )
+    reload = host.needs_reload() and not stake
+    return host.change(lambda: host.apply(reload, warning), warning)
+
+
+def observe(run: Run, find: Find, asked: Wanted) -> list[Change]:
+    """A Change for each firewall that is concerned; both, where both run: a packet passes both."""
+    return [change for change in (firewalld(run, find, asked), ufw(run, find, asked)) if change is not None]
+
+
+def converge(run: Run, find: Find, asked: Wanted, check_mode: bool) -> dict[str, Any]:
+    """Bring the firewalls that run to ``asked`` and return the module's result.
+
+    Raises Refused, FirewallError and lock.LockError, with texts for the user.
+    """
+    # A lock file is a trace too, and check mode leaves none.
+    with contextlib.nullcontext() if check_mode else lock.hold("firewall"):
+        changes = observe(run, find, asked)
+        due = [change for change in changes if change.changed]
+        if not check_mode:
+            for change in due:
+                change.apply()
+            if due:
+                _read_back(observe(run, find, asked))
+    return {
+        "changed": bool(due),
+        "firewalls": [change.firewall for change in changes],
+        "diff": [
+            {
+                "before_header": place,
+                "after_header": place,
+                "before": change.before[place],
+                "after": change.after[place],
+            }
+            for change in due
+            for place in change.before
+            if change.before[place] != change.after[place]
+        ],
+        "warnings": [change.warning for change in due if change.warning],
+    }
+
+
+def _read_back(changes: list[Change]) -> None:
+    wrong = [change.firewall for change in changes if change.changed]
+    if wrong:
+        raise FirewallError(
+            f"{' and '.join(wrong)} took the rules, but holds others now (does another program change them at the "
+            "same time? run again)"
+        )
+
+
+def _text(lines: list[str]) -> str:
+    return "".join(f"{line}\n" for line in sorted(lines))

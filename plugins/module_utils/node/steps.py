@@ -1,0 +1,143 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Several concerns of a host in one process: the look that plans them all, and the run that applies them.
+
+A module execution costs half a second, whatever it does, and a node has ten concerns.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+from ..core import files
+from ..core.output import Module
+from ..core.problems import PodnetError, Refused
+from ..core.resource import Resource
+
+# Steps that are no modules.
+INTERNAL = ("vxlan_leftovers",)
+# What a step can be, and the file in module_utils that has it.
+MODULES = {
+    "cni_config": "cni.resource",
+    "cni_plugins": "cni.plugins",
+    "flannel_service": "flannel.resource",
+    "node_firewall": "node.firewall.resource",
+    "node_kernel": "node.kernel",
+    "node_preflight": "node.preflight",
+    "pod_forward": "masquerade.forward.resource",
+    "pod_masquerade": "masquerade.resource",
+    "pod_route": "routes.resource",
+    "release_install": "releases.resource",
+    "vxlan_leftovers": "vxlan.leftovers",
+    "vxlan_peer": "vxlan.resource",
+}
+# Where one of these refuses, the others would only say so again in other words.
+FIRST = "node_preflight"
+
+
+def resource(module: str) -> Resource:
+    """The concern of a module."""
+    # Imported when it is needed: compiling what a run does not use would take longer than the run.
+    # The packer of Ansible's modules finds what is imported by name only, so the names are in _packed.
+    name = f"ansible_collections.weft.podnet.plugins.module_utils.{MODULES[module]}"
+    found = importlib.import_module(name).RESOURCE
+    assert isinstance(found, Resource)
+    return found
+
+
+def _packed() -> None:
+    """Never called. Ansible ships the files that are imported anywhere in the code."""
+    # pylint: disable=unused-import
+    from ..cni import plugins  # noqa: F401
+    from ..cni import resource as cni  # noqa: F401
+    from ..flannel import resource as flannel  # noqa: F401
+    from ..masquerade import resource as masquerade  # noqa: F401
+    from ..masquerade.forward import resource as forward  # noqa: F401
+    from ..releases import resource as releases  # noqa: F401
+    from ..routes import resource as routes  # noqa: F401
+    from ..vxlan import leftovers as vxlan_leftovers  # noqa: F401
+    from ..vxlan import resource as vxlan  # noqa: F401
+    from . import (
+        kernel,  # noqa: F401
+        preflight,  # noqa: F401
+    )
+    from .firewall import resource as firewall  # noqa: F401
+
+
+class Step:
+    """One call of a concern among others; see core/resource.py's Call."""
+
+    def __init__(self, module: Module, params: dict[str, Any]) -> None:
+        self.params = params
+        self.check_mode = module.check_mode
+        self.run_command = module.run_command
+        self.warn = module.warn
+
+
+def run(module: Module) -> dict[str, Any]:
+    """The result of all steps. In check mode all problems are found; a real run ends with the first.
+
+    Raises Failed.
+    """
+    results: list[dict[str, Any]] = []
+    problems: list[str] = []
+    for step in module.params["steps"]:
+        awaited = {name for each in results for name in each.get("packages", [])}
+        if module.check_mode and awaited & set(step["packages"]):
+            continue
+        try:
+            results.append({"module": step["module"], **_one(module, step, results)})
+        except Refused as refused:
+            problems += [line for line in refused.problems if line not in problems]
+        except (PodnetError, OSError) as error:
+            problems.append(str(files.explained(error) if isinstance(error, OSError) else error))
+        if problems and (step["module"] == FIRST or not module.check_mode):
+            break
+    diff = [entry for result in results for entry in _entries(result.pop("diff", None))]
+    outcome = {"changed": any(result["changed"] for result in results), "results": results, "diff": diff}
+    if problems:
+        raise Failed(problems, outcome)
+    return outcome
+
+
+class Failed(Refused):
+    """Steps failed; ``outcome`` has what those before them did."""
+
+    def __init__(self, problems: list[str], outcome: dict[str, Any]) -> None:
+        super().__init__(problems)
+        self.outcome = outcome
+
+
+def _one(module: Module, step: dict[str, Any], results: list[dict[str, Any]]) -> dict[str, Any]:
+    concern = resource(step["module"])
+    given = dict(step["args"] or {})
+    if step["module"] == "flannel_service" and module.params["psk"]:
+        given["psk"] = module.params["psk"]
+    checked = ArgumentSpecValidator(dict(concern.arguments), **concern.rules).validate(given)
+    if checked.error_messages:
+        raise Refused([f"{step['module']}: {line}" for line in checked.error_messages])
+    call = Step(module, dict(checked.validated_parameters))
+    if step["mesh_mtu"]:
+        _narrow(call.params["config"], [each["device"]["mtu"] for each in results if each.get("device")])
+    try:
+        return concern.result(call)
+    except OSError as error:
+        name = concern.named(call.params, error)
+        if not name:
+            raise
+        raise Refused([f"{name}: {files.explained(error)}"]) from error
+
+
+def _narrow(config: dict[str, Any], mtus: list[int]) -> None:
+    """A packet that fits a pod's interface must fit the mesh."""
+    if mtus:
+        (config["plugins"][0] if "plugins" in config else config)["mtu"] = min(mtus)
+
+
+def _entries(diff: Any) -> list[dict[str, Any]]:
+    entries = diff if isinstance(diff, list) else [diff] if diff else []
+    return [entry for entry in entries if entry.get("before") != entry.get("after")]

@@ -1,0 +1,114 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host's routing and forwarding say about addresses: read only, to explain why a pod is not reached."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..core import files, tools
+from ..netlink import link, route, wire
+from ..netlink.channel import Channel, NetlinkError
+from ..node import unmanaged
+
+FORWARDING = {4: "/proc/sys/net/ipv4/ip_forward", 6: "/proc/sys/net/ipv6/conf/all/forwarding"}
+BRIDGE_CALLS = {4: "/proc/sys/net/bridge/bridge-nf-call-iptables", 6: "/proc/sys/net/bridge/bridge-nf-call-ip6tables"}
+
+
+def way(channel: Channel, address: str) -> dict[str, Any]:
+    """The route this host takes to ``address``: {dst, via, dev, local}, or {error} where the kernel has none.
+
+    ``dst`` is the matched route's own destination, "default" for a default route.
+    """
+    target = ipaddress.ip_address(address)
+    bits = target.max_prefixlen
+    # Without FIB_MATCH the kernel repeats the address that was asked for instead of the route's destination.
+    header = wire.RTMSG.pack(route.FAMILIES[target.version], bits, 0, 0, 0, 0, 0, 0, wire.RTM_F_FIB_MATCH)
+    try:
+        answer = channel.ask(wire.GETROUTE, header + wire.attribute(wire.RTA_DST, target.packed))
+    except NetlinkError as error:
+        return {"error": "a blackhole route discards the packet" if error.code == errno.EINVAL else str(error)}
+    _family, length, _src, _tos, _table, _protocol, _scope, kind, _flags = wire.RTMSG.unpack_from(answer)
+    found = wire.attributes(answer, wire.RTMSG.size)
+    packed = found.get(wire.RTA_DST, bytes(bits // 8))
+    gateway = found.get(wire.RTA_GATEWAY)
+    device = found.get(wire.RTA_OIF)
+    return {
+        "dst": str(ipaddress.ip_network((packed, length))) if length else "default",
+        "via": str(ipaddress.ip_address(gateway)) if gateway else "",
+        "dev": _name(wire.U32.unpack(device)[0]) if device else "",
+        "local": kind == wire.TYPE_LOCAL,
+    }
+
+
+def _name(index: int) -> str:
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return f"interface {index}"
+
+
+def diagnose(addresses: Iterable[str], firewall: bool) -> dict[str, Any]:
+    """{ways: {address: way}, forwarding: {"4": true}, forward_policy: {"4": "DROP"}, bridge_calls: {"4": true},
+    addresses: [this host's own]}.
+
+    Only the address families that occur. What can't be read is left out: a diagnosis must not fail by itself.
+    ``firewall``: ask iptables too, which makes the kernel load its modules, so only where something fails.
+    """
+    wanted = sorted(set(addresses))
+    found: dict[str, Any] = {"ways": {}, "forwarding": {}, "forward_policy": {}, "bridge_calls": {}, "addresses": []}
+    try:
+        with Channel() as channel:
+            found["ways"] = {address: way(channel, address) for address in wanted}
+            found["addresses"] = [
+                str(interface.ip) for _index, interface in link.addresses(channel) if not interface.ip.is_loopback
+            ]
+    except NetlinkError as error:
+        found["ways"] = {address: {"error": str(error)} for address in wanted}
+    for version in sorted({ipaddress.ip_address(address).version for address in wanted}):
+        key = str(version)
+        for name, paths in (("forwarding", FORWARDING), ("bridge_calls", BRIDGE_CALLS)):
+            path = Path(paths[version])
+            if path.exists():
+                found[name][key] = (files.read_text(path) or "").strip() != "0"
+        policy = _forward_policy("iptables" if version == 4 else "ip6tables") if firewall else ""
+        if policy:
+            found["forward_policy"][key] = policy
+    return found
+
+
+def forwarding() -> dict[str, bool]:
+    """{"4": true, "6": false}: does this host forward? The bridge plugin turns it on with its first pod."""
+    return {
+        str(version): (files.read_text(path) or "").strip() != "0"
+        for version, path in FORWARDING.items()
+        if Path(path).exists()
+    }
+
+
+def detached() -> list[str]:
+    """Links of pods that live and that nothing leads to; none where that can't be read."""
+    try:
+        return unmanaged.detached()
+    except NetlinkError:
+        return []
+
+
+def _forward_policy(program: str) -> str:
+    if tools.find(program) is None:
+        return ""
+    try:
+        done = subprocess.run(
+            [program, "--wait", "2", "-S", "FORWARD"], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    words = done.stdout.split()
+    return words[2] if done.returncode == 0 and words[:2] == ["-P", "FORWARD"] else ""

@@ -1,0 +1,51 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Probe pods, which show whether pods reach each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core.problems import Refused
+from ..core.resource import Call, Resource
+from . import pods as probe_pods
+from . import run as probe_run
+
+TARGET: dict[str, Any] = {
+    "node": {"type": "str", "required": True},
+    "pod": {"type": "str", "required": True},
+    "id": {"type": "str", "required": True},
+    "address": {"type": "str", "required": True},
+    "port": {"type": "int", "required": True},
+}
+
+STATES = {"started": probe_run.started, "probed": probe_run.probed, "absent": probe_run.absent}
+
+
+def converge(call: Call) -> dict[str, Any]:
+    """Start, probe or remove the probe pods; see probe_run."""
+    problems = probe_pods.bad_arguments(call.params)
+    if problems:
+        raise Refused(problems)
+    result = STATES[call.params["state"]](call.params, call.check_mode)
+    left = [f"left by an earlier verification: {problem}" for problem in result.pop("problems", [])]
+    return {"changed": False, **result, "warnings": left}
+
+
+RESOURCE = Resource(
+    {
+        "state": {"type": "str", "choices": ["started", "probed", "absent"], "required": True},
+        "run": {"type": "str"},
+        "pods": {"type": "int", "default": 2},
+        "port": {"type": "int", "default": 9898},
+        "targets": {"type": "list", "elements": "dict", "default": [], "options": TARGET},
+        "node": {"type": "str", "default": ""},
+        "timeout": {"type": "float", "default": 3},
+        "tries": {"type": "int", "default": 2},
+        "patience": {"type": "int", "default": 15},
+        "socket": {"type": "path", "default": probe_pods.SOCKET},
+    },
+    converge,
+    changes=False,
+)

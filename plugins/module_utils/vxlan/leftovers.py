@@ -1,0 +1,50 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Meshes that are no longer wanted: of another VNI or family, or all where another backend connects nodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+from ..core import boot_units, networks
+from ..core.resource import Call, Resource
+from . import resource as vxlan
+
+FLANNELD = Path(boot_units.UNIT_DIR) / "flanneld.service"
+
+
+def unwanted(vni: int, keep: list[str]) -> list[str]:
+    """Devices of meshes on this host, and those of this VNI's names unless flanneld runs here.
+
+    flanneld's device has the name of ours. Where flanneld is set up, only our unit tells that the device is still ours.
+    """
+    named = [] if FLANNELD.exists() else [networks.device_name(vni, version) for version in (4, 6)]
+    return [name for name in dict.fromkeys([*boot_units.meshes(), *named]) if name not in keep]
+
+
+class _Removal:
+    def __init__(self, call: Call, name: str) -> None:
+        given = {"name": name, "vni": name.rpartition(".")[2], "state": "absent"}
+        self.params = dict(ArgumentSpecValidator(dict(vxlan.ARGUMENTS)).validate(given).validated_parameters)
+        self.check_mode = call.check_mode
+        self.run_command = call.run_command
+        self.warn = call.warn
+
+
+def converge(call: Call) -> dict[str, Any]:
+    """Remove them, one after the other."""
+    names = unwanted(call.params["vni"], call.params["keep"])
+    results = [vxlan.RESOURCE.result(_Removal(call, name)) for name in names]
+    return {
+        "changed": any(result["changed"] for result in results),
+        "diff": [entry for result in results for entry in result["diff"]],
+    }
+
+
+RESOURCE = Resource(
+    {"vni": {"type": "int", "required": True}, "keep": {"type": "list", "elements": "str", "default": []}}, converge
+)

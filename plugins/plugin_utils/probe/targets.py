@@ -1,0 +1,52 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which pods every host's probe pods request: what the hosts reported, as far as it can be a probe pod. Pure.
+
+A host reports the addresses of its own pods, and all other hosts then send requests there. So that a compromised host
+can't send them elsewhere, a target is taken only where it is an address a pod may have, on the port of the run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.weft.podnet.plugins.module_utils.core import networks
+
+NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# pod_probe makes at most 100 pods on a host, each with one address a family.
+MOST = 200
+
+
+def targets(
+    hosts: Sequence[str], started: Sequence[Any], port: int, nodes: Iterable[Mapping[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """The targets of all hosts as pod_probe takes them: {node, pod, id, address, port}.
+
+    ``started`` are pod_probe's results in the order of ``hosts``, anything else for a host that gave none. ``nodes``
+    are the plan's: their underlay addresses are no pod's.
+    """
+    taken = {str(ip) for node in nodes for ip in node.get("node_ips", [])}
+    found = []
+    for host, answer in zip(hosts, started, strict=True):
+        reported = answer.get("targets") if isinstance(answer, Mapping) else None
+        for item in (reported if isinstance(reported, Sequence) else [])[:MOST]:
+            target = _target(item, port, taken)
+            if target is not None:
+                found.append({"node": host, **target})
+    return found
+
+
+def _target(item: Any, port: int, taken: set[str]) -> dict[str, Any] | None:
+    if not isinstance(item, Mapping) or item.get("port") != port:
+        return None
+    names = {key: item.get(key) for key in ("pod", "id")}
+    if not all(isinstance(name, str) and NAME.fullmatch(name) for name in names.values()):
+        return None
+    try:
+        address = str(networks.read_host(item.get("address")))
+    except networks.Unfit:
+        return None
+    return None if address in taken else {**names, "address": address, "port": port}

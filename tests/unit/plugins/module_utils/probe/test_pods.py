@@ -1,0 +1,174 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Probe pods without containerd: the agent over real sockets, and what a CNI DEL is given."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.weft.podnet.plugins.module_utils.probe import agent as probe_agent
+from ansible_collections.weft.podnet.plugins.module_utils.probe import cni as probe_cni
+from ansible_collections.weft.podnet.plugins.module_utils.probe import host as probe_host
+from ansible_collections.weft.podnet.plugins.module_utils.probe import pods as probe_pods
+from support.modules import run_module
+
+
+def free_port() -> int:
+    with socket.socket() as handle:
+        handle.bind(("127.0.0.1", 0))
+        return int(handle.getsockname()[1])
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[tuple[str, int]]:
+    """An agent as a pod runs it: a script of its own, isolated from the environment."""
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", probe_agent.__file__, str(tmp_path), str(port), "me"], cwd="/"
+    )
+    control = tmp_path / probe_agent.CONTROL
+    deadline = time.monotonic() + 30
+    while not control.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    yield str(control), port
+    process.kill()
+    process.wait()
+
+
+def target(port: int, address: str = "127.0.0.1") -> dict[str, Any]:
+    return {"node": "n", "pod": "p1", "id": "me", "address": address, "port": port}
+
+
+def test_the_agent_tells_whom_it_sees(agent: tuple[str, int]) -> None:
+    control, port = agent
+    reply = probe_agent.ask(control, {"targets": [target(port)], "timeout": 3, "tries": 1}, 10)
+    (result,) = reply["results"]
+    assert result.pop("ms") > 0
+    assert result == {
+        "to": "me",
+        "address": "127.0.0.1",
+        "source": "127.0.0.1",
+        "identity": "me",
+        "client": "127.0.0.1",
+        "reached": "127.0.0.1",
+    }
+
+
+def test_the_agent_survives_nonsense_and_closed_ports(agent: tuple[str, int]) -> None:
+    control, port = agent
+    with socket.socket(socket.AF_UNIX) as handle:
+        handle.connect(control)
+        handle.sendall(b"nonsense")
+    reply = probe_agent.ask(control, {"targets": [target(free_port()), target(port)], "timeout": 1, "tries": 2}, 10)
+    assert [result.get("error") for result in reply["results"]] == ["Connection refused", None]
+
+
+def test_a_silent_target_costs_its_time_out_and_no_more(agent: tuple[str, int]) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        port = silent.getsockname()[1]
+        began = time.monotonic()
+        reply = probe_agent.ask(agent[0], {"targets": [target(port)] * 20, "timeout": 0.3, "tries": 2}, 10)
+    assert {result["error"] for result in reply["results"]} == {"no answer within 0.3 s"}
+    # One after the other they would take 12 s.
+    assert time.monotonic() - began < 9
+
+
+def test_own_addresses_leave_loopback_out() -> None:
+    assert not {"127.0.0.1", "::1"} & set(probe_agent.own_addresses())
+    assert probe_agent.plain("::ffff:10.244.0.5") == "10.244.0.5"
+    assert probe_agent.plain("fd00::5") == "fd00::5"
+
+
+def entry(network: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A cached result as libcni writes it."""
+    return {
+        "kind": "cniCacheV1",
+        "containerId": "weft-podnet-verify-p1",
+        "config": base64.b64encode(json.dumps(network).encode()).decode(),
+        "ifName": "eth0",
+        "networkName": network["name"],
+        "result": {"ips": [{"address": "10.244.0.5/24"}]},
+        **more,
+    }
+
+
+def test_a_del_runs_the_list_backwards_with_the_result_of_the_add() -> None:
+    network = {
+        "cniVersion": "1.0.0",
+        "name": "cbr0",
+        "plugins": [
+            {"type": "flannel"},
+            {"type": "portmap", "capabilities": {"portMappings": True, "bandwidth": True}},
+        ],
+    }
+    cached = entry(network, capabilityArgs={"portMappings": [{"hostPort": 80}]})
+    last, first = probe_cni.plugin_inputs(cached)
+    assert last["type"] == "portmap"
+    assert last["runtimeConfig"] == {"portMappings": [{"hostPort": 80}]}
+    assert first["type"] == "flannel"
+    assert "runtimeConfig" not in first
+    assert all(given["name"] == "cbr0" and given["prevResult"] == cached["result"] for given in (first, last))
+    assert probe_cni.addresses(cached) == ["10.244.0.5/24"]
+
+
+def test_an_old_version_gets_no_previous_result() -> None:
+    (given,) = probe_cni.plugin_inputs(entry({"cniVersion": "0.3.1", "name": "b", "plugins": [{"type": "bridge"}]}))
+    assert "prevResult" not in given
+
+
+@pytest.mark.parametrize("config", ["%%%", "", "bnVsbA==", "e30="])
+def test_a_broken_cache_is_told(config: str) -> None:
+    problems = probe_cni.detach({"containerId": "weft-podnet-verify-p1", "config": config}, "")
+    assert len(problems) == 1
+    assert "CNI's record of weft-podnet-verify-p1 can't be used" in problems[0]
+
+
+def test_only_our_leases_are_released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = tmp_path / "networks/bridge"
+    network.mkdir(parents=True)
+    (network / "10.244.0.2").write_text("weft-podnet-verify-p1\r\neth0")
+    (network / "10.244.0.3").write_text("0123456789ab\r\neth0")
+    (network / "last_reserved_ip.0").write_text("10.244.0.3")
+    monkeypatch.setattr(probe_cni, "STATE_DIR", tmp_path)
+    assert probe_cni.release_leases("weft-podnet-verify-") == [network / "10.244.0.2"]
+    assert sorted(path.name for path in network.iterdir()) == ["10.244.0.3", "last_reserved_ip.0"]
+
+
+def test_the_pod_sees_the_interpreter_wherever_it_lies() -> None:
+    program, outside = probe_pods.interpreter()
+    assert Path(program).is_file()
+    assert program.startswith("/usr/") or any(path in Path(program).parents for path in outside)
+
+
+def test_the_way_to_this_host_is_local() -> None:
+    found = probe_host.diagnose(["127.0.0.1"], firewall=False)
+    assert found["ways"]["127.0.0.1"] == {"dst": "127.0.0.1/32", "via": "", "dev": "lo", "local": True}
+    assert found["forwarding"].keys() == {"4"}
+    assert found["forward_policy"] == {}
+
+
+def test_all_bad_arguments_at_once() -> None:
+    bad = {"node": "n", "pod": "p", "id": "i", "address": "10.0.0.0/24", "port": 1}
+    result = run_module("pod_probe", {"state": "probed", "pods": 0, "port": 70000, "targets": [bad]})
+    assert result["failed"]
+    for part in ("pods is 0", "port is 70000", "targets[0].address is '10.0.0.0/24'"):
+        assert part in result["msg"]
+
+
+def test_a_host_without_containerd_is_told_what_it_lacks(tmp_path: Path) -> None:
+    result = run_module("pod_probe", {"state": "started", "socket": str(tmp_path / "none.sock")}, check=True)
+    assert result["failed"]
+    assert f"containerd is not running: there is no socket {tmp_path}/none.sock" in result["msg"]

@@ -1,0 +1,293 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The verdict on a verification: each rule of the networking model, each reason, each scope."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.weft.podnet.plugins.plugin_utils.probe.matrix import matrix
+
+NODES = [
+    {"name": "w1", "node_ips": ["172.16.0.3"], "pod_subnets": ["10.244.0.0/24"]},
+    {"name": "w2", "node_ips": ["172.16.0.4"], "pod_subnets": ["10.244.1.0/24"]},
+]
+DEFAULT = {"dst": "default", "via": "172.16.0.1", "dev": "eth0", "local": False}
+
+
+def address(node: int, pod: int) -> str:
+    return f"10.244.{node - 1}.{pod + 1}"
+
+
+def healthy(nodes: int = 2, pods: int = 2) -> list[dict[str, Any]]:
+    """What the module returns on every host of a network that works."""
+    everyone = [(node, pod) for node in range(1, nodes + 1) for pod in range(1, pods + 1)]
+    return [
+        {
+            "pods": [
+                {
+                    "name": f"p{pod}",
+                    "id": f"{node}-{pod}",
+                    "network": "bridge",
+                    "given": [f"{address(node, pod)}/24"],
+                    "seen": [address(node, pod)],
+                    "results": [
+                        {
+                            "to": f"{n}-{p}",
+                            "address": address(n, p),
+                            "identity": f"{n}-{p}",
+                            "ms": 0.4,
+                            "source": address(node, pod),
+                            "client": address(node, pod),
+                            "reached": address(n, p),
+                        }
+                        for n, p in everyone
+                        if (n, p) != (node, pod)
+                    ],
+                }
+                for pod in range(1, pods + 1)
+            ],
+            "host": {
+                "ways": {
+                    address(n, p): {
+                        "dst": f"10.244.{n - 1}.0/24",
+                        "via": "" if n == node else f"172.16.0.{n + 2}",
+                        "dev": "cni0" if n == node else "eth0",
+                        "local": False,
+                    }
+                    for n, p in everyone
+                },
+                "forwarding": {"4": True},
+                "forward_policy": {},
+                "bridge_calls": {"4": True},
+                "addresses": [f"172.16.0.{node + 2}", f"10.244.{node - 1}.1"],
+            },
+        }
+        for node in range(1, nodes + 1)
+    ]
+
+
+def judge(probed: list[dict[str, Any]], nodes: Any = tuple(NODES), scope: str = "cluster") -> dict[str, Any]:
+    hosts = [f"w{number}" for number in range(1, len(probed) + 1)]
+    return matrix(hosts, [{}] * len(hosts), probed, nodes, scope)
+
+
+def cut(probed: list[dict[str, Any]], error: str = "no answer within 3 s") -> list[dict[str, Any]]:
+    """Every request between nodes goes unanswered."""
+    for number, host in enumerate(probed, 1):
+        for pod in host["pods"]:
+            pod["results"] = [
+                r if r["to"].startswith(f"{number}-") else {"to": r["to"], "address": r["address"], "error": error}
+                for r in pod["results"]
+            ]
+    return probed
+
+
+def ways(probed: list[dict[str, Any]], here: int, there: int, **way: Any) -> None:
+    """What host ``here`` says about the way to the pods of ``there``."""
+    for pod in probed[there - 1]["pods"]:
+        target = pod["given"][0].split("/")[0]
+        probed[here - 1]["host"]["ways"][target] = way
+
+
+def test_a_network_that_works() -> None:
+    result = judge(healthy())
+    assert result["ok"]
+    assert result["pairs"] == {"tried": 12, "promised": 12, "passed": 12}
+    assert result["failures"] == result["expected"] == []
+    assert result["lines"][:3] == [
+        "from \\ to  w1         w2",
+        "w1         ok 0.4 ms  ok 0.4 ms",
+        "w2         ok 0.4 ms  ok 0.4 ms",
+    ]
+
+
+def test_no_routes_names_both_directions() -> None:
+    probed = cut(healthy())
+    ways(probed, 1, 2, **DEFAULT)
+    ways(probed, 2, 1, error="Network is unreachable")
+    result = judge(probed)
+    assert not result["ok"]
+    assert result["failures"] == [
+        "w1 <-> w2: 8 pairs not reached (no answer within 3 s); "
+        "w1 has no route to 10.244.1.0/24 (w2's pods): the packet leaves by the default route via 172.16.0.1 dev eth0; "
+        "w2 has no route to 10.244.0.0/24 (w1's pods): Network is unreachable"
+    ]
+
+
+def test_scope_node_takes_the_same_for_expected() -> None:
+    probed = cut(healthy())
+    ways(probed, 1, 2, **DEFAULT)
+    ways(probed, 2, 1, **DEFAULT)
+    result = judge(probed, scope="node")
+    assert result["ok"]
+    assert result["pairs"] == {"tried": 12, "promised": 4, "passed": 4}
+    assert len(result["expected"]) == 1
+    assert "w1 has no route to 10.244.1.0/24" in result["expected"][0]
+    assert result["lines"][1].split("  ")[-1] == "-"
+
+
+@pytest.mark.parametrize("scope", ["cluster", "node"])
+def test_a_pod_of_the_same_node_is_always_promised(scope: str) -> None:
+    probed = healthy()
+    probed[0]["pods"][0]["results"][0] = {"to": "1-2", "address": address(1, 2), "error": "Connection refused"}
+    probed[0]["host"]["forward_policy"] = {"4": "DROP"}
+    result = judge(probed, scope=scope)
+    assert not result["ok"]
+    assert result["failures"][0].startswith("on w1: 1 pair not reached (Connection refused); w1: the FORWARD policy is")
+
+
+def test_rule_one_an_address_of_its_own() -> None:
+    probed = healthy()
+    probed[1]["pods"][0]["given"] = ["10.244.0.2/24"]
+    probed[1]["pods"][0]["seen"] = ["10.244.0.2"]
+    failures = "\n".join(judge(probed)["failures"])
+    assert "w1's pod p1 and w2's pod p1 have the same address 10.244.0.2" in failures
+    assert "w2's pod p1 has 10.244.0.2, which is outside w2's pod subnet 10.244.1.0/24" in failures
+
+
+def test_rule_two_no_translation_of_the_source() -> None:
+    probed = healthy()
+    for pod in probed[0]["pods"]:
+        for result in pod["results"]:
+            if result["to"].startswith("2-"):
+                result["client"] = "172.16.0.3"
+    result = judge(probed)
+    assert result["failures"] == [
+        "w1 -> w2: 4 pairs reached, but not as the networking model wants; w2's server saw 172.16.0.3, not the own "
+        "address of w1's pod (10.244.0.2, 10.244.0.3): traffic between pods is translated (ipMasq: true, or a "
+        "masquerade rule)"
+    ]
+    assert judge(probed, scope="node")["ok"]
+
+
+def test_rule_three_the_address_the_pod_sees() -> None:
+    probed = healthy()
+    probed[0]["pods"][0]["seen"] = ["192.168.7.7"]
+    failures = "\n".join(judge(probed)["failures"])
+    assert "w1's pod p1 was given 10.244.0.2 but sees 192.168.7.7 on its own interface" in failures
+
+
+def test_rule_three_no_translation_of_the_destination() -> None:
+    probed = healthy()
+    probed[0]["pods"][0]["results"][1]["reached"] = "10.99.0.1"
+    assert "was requested as 10.244.1.2 but was reached as 10.99.0.1" in judge(probed)["failures"][0]
+
+
+def test_an_answer_from_a_stranger() -> None:
+    probed = healthy()
+    probed[0]["pods"][0]["results"][1]["identity"] = "2-2"
+    assert "was answered by w2's pod p2: the address is used twice" in judge(probed)["failures"][0]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"forwarding": {"4": False}}, "w1: net.ipv4.ip_forward is 0"),
+        ({"forward_policy": {"4": "DROP"}}, "w1: the FORWARD policy is DROP"),
+    ],
+)
+def test_switches_of_a_host(change: dict[str, Any], reason: str) -> None:
+    probed = cut(healthy())
+    probed[0]["host"].update(change)
+    assert reason in judge(probed)["failures"][0]
+
+
+@pytest.mark.parametrize("nodes", [NODES, []])
+def test_a_route_to_the_wrong_host(nodes: list[dict[str, Any]]) -> None:
+    probed = cut(healthy())
+    ways(probed, 1, 2, dst="10.244.1.0/24", via="172.16.0.9", dev="eth0", local=False)
+    failure = judge(probed, nodes)["failures"][0]
+    assert "w1's route to 10.244.1.0/24 goes via 172.16.0.9, which is no address of w2" in failure
+
+
+def test_an_overlay_gateway_is_no_wrong_host() -> None:
+    probed = cut(healthy())
+    ways(probed, 1, 2, dst="10.244.1.0/24", via="10.244.1.0", dev="flannel.1", local=False)
+    failure = judge(probed)["failures"][0]
+    assert "both nodes' routes look right" in failure and "UDP port, 8472" in failure
+
+
+def test_a_route_that_leads_a_nodes_own_pods_away() -> None:
+    probed = cut(healthy())
+    ways(probed, 1, 1, dst="10.244.0.0/24", via="172.16.0.4", dev="eth0", local=False)
+    failure = judge(probed)["failures"][0]
+    assert "w1's route to its own pods (10.244.0.0/24) leads away, via 172.16.0.4 dev eth0" in failure
+    assert "ip route del 10.244.0.0/24 via 172.16.0.4" in failure and "look right" not in failure
+
+
+def test_one_subnet_on_two_nodes() -> None:
+    probed = healthy()
+    probed[1] = copy.deepcopy(probed[0])
+    for pod in probed[1]["pods"]:
+        pod["id"] = pod["id"].replace("1-", "2-")
+    cut(probed)
+    text = judge(probed, [])["text"]
+    assert "w1 and w2 share pod subnet 10.244.0.0/24" in text
+
+
+def test_a_host_without_pods_fails_and_says_why() -> None:
+    started: list[dict[str, Any]] = [{"run": "x"}, {"failed": True, "msg": "there is no CNI configuration"}]
+    probed = healthy()
+    for pod in probed[0]["pods"]:
+        pod["results"] = [result for result in pod["results"] if result["to"].startswith("1-")]
+    result = matrix(["w1", "w2"], started, [probed[0], {"skipped": True}], NODES, "cluster")
+    assert result["failures"] == ["w2 has no probe pods: there is no CNI configuration"]
+    assert "no pods" in result["lines"][1]
+
+
+def test_nothing_tried_proves_nothing() -> None:
+    result = judge(healthy(nodes=1, pods=1))
+    assert not result["ok"]
+    assert "nothing was proved" in result["failures"][0]
+
+
+def test_a_pair_that_nobody_tried_is_not_taken_for_good() -> None:
+    probed = healthy()
+    probed[0]["pods"][0]["results"].pop()
+    assert "it was not tried" in judge(probed)["failures"][0]
+
+
+def test_a_large_cluster_shows_only_the_troubled() -> None:
+    probed = healthy(nodes=20)
+    assert judge(probed, [])["lines"][0] == "and 20 more nodes where every pair passes"
+    probed[4]["pods"][0]["results"] = [
+        {"to": r["to"], "address": r["address"], "error": "no answer"} if r["to"].startswith("7-") else r
+        for r in probed[4]["pods"][0]["results"]
+    ]
+    lines = judge(probed, [])["lines"]
+    assert lines[0].split()[3:] == ["w5", "w7"]
+    assert "and 18 more nodes where every pair passes" in lines
+
+
+def test_an_unknown_scope_is_refused() -> None:
+    with pytest.raises(ValueError, match="cluster, node"):
+        judge(healthy(), scope="world")
+
+
+@given(st.sets(st.tuples(st.integers(0, 2), st.integers(0, 1), st.integers(0, 4)), min_size=1))
+def test_any_failed_pair_fails_the_cluster_and_is_counted(broken: set[tuple[int, int, int]]) -> None:
+    probed = healthy(nodes=3)
+    for node, pod, number in broken:
+        result = probed[node]["pods"][pod]["results"][number]
+        probed[node]["pods"][pod]["results"][number] = {"to": result["to"], "address": result["address"], "error": "x"}
+    result = judge(probed, [])
+    assert not result["ok"]
+    assert result["pairs"] == {"tried": 30, "promised": 30, "passed": 30 - len(broken)}
+    assert result["failures"]
+
+
+def test_forwarding_that_only_the_probe_pods_turned_on_is_reported() -> None:
+    probed = healthy()
+    started = [{**each, "forwarding": {"4": number == 0, "6": False}} for number, each in enumerate(probed)]
+    verdict = matrix(["w1", "w2"], started, probed, NODES)
+    assert verdict["ok"] and verdict["lines"][-1].startswith(
+        "WARNING w2: net.ipv4.ip_forward was 0 before the probe pods"
+    )
+    assert "WARNING w1" not in verdict["text"]

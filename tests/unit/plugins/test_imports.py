@@ -1,0 +1,65 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Packages of module_utils and plugin_utils import downward only, and few of each other.
+
+A package of plugin_utils (the controller's) and the one of module_utils with the same name are one concern.
+"""
+
+from __future__ import annotations
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+PLUGINS = Path(__file__).resolve().parents[3] / "plugins"
+HERE = "ansible_collections.weft.podnet.plugins."
+MOST_ARROWS = 30
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names below plugins/ that a file imports from, relative imports resolved."""
+    own = path.relative_to(PLUGINS).with_suffix("").parts
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = [*own[: len(own) - node.level], *(node.module or "").split(".")]
+            found |= {".".join([*filter(None, base), alias.name]) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(HERE):
+            found |= {f"{(node.module or '').removeprefix(HERE)}.{alias.name}" for alias in node.names}
+    return found
+
+
+def arrows() -> dict[str, set[str]]:
+    """Package -> the packages it imports from."""
+    found: dict[str, set[str]] = {}
+    for room in ("module_utils", "plugin_utils"):
+        for path in (PLUGINS / room).glob("*/**/*.py"):
+            package = path.relative_to(PLUGINS / room).parts[0]
+            names = [name.split(".") for name in imported(path)]
+            found.setdefault(package, set()).update(
+                parts[1] for parts in names if parts[0] in ("module_utils", "plugin_utils") and parts[1] != package
+            )
+    return found
+
+
+def test_packages_import_in_no_circle_and_few_of_each_other() -> None:
+    found = arrows()
+    tuple(TopologicalSorter(found).static_order())  # Raises CycleError.
+    assert not found["core"] and found["netlink"] == {"core"}
+    assert sum(map(len, found.values())) <= MOST_ARROWS, found
+
+
+def test_host_code_knows_nothing_of_the_controllers() -> None:
+    upward = ("plugin_utils", "action", "filter", "modules")
+    wrong = {
+        f"{path.relative_to(PLUGINS)}: {name}"
+        for path in (PLUGINS / "module_utils").rglob("*.py")
+        for name in imported(path)
+        if name.startswith(upward)
+    }
+    assert not wrong
+
+
+def test_every_file_is_in_a_package() -> None:
+    assert not [path for room in ("module_utils", "plugin_utils") for path in (PLUGINS / room).glob("*.py")]
