@@ -222,7 +222,10 @@ def test_plugins_from_a_published_release(lab: Lab, tmp_path: Path) -> None:
 def test_two_runs_at_once(lab: Lab) -> None:
     with ThreadPoolExecutor() as pool:
         runs = list(pool.map(lambda _run: lab.play("site", podnet_verify=False), range(2)))
-    assert [run.code for run in runs] == [0, 0], runs[0].output + runs[1].output
+    # The later one is refused, unless the first was through with the workers by then.
+    refused = [run for run in runs if run.code != 0]
+    assert len(refused) < 2, runs[0].output + runs[1].output
+    assert all("this host is held by another run: " in run.text for run in refused), refused
     proof = lab.play("site")
     assert "12 of 12 promised pairs pass" in proof.output and set(proof.changed.values()) == {0}, proof.output
 

@@ -44,8 +44,7 @@ def resource(module: str) -> Resource:
     # Imported when it is needed: compiling what a run does not use would take longer than the run.
     # The packer of Ansible's modules finds what is imported by name only, so the names are in _packed.
     name = f"ansible_collections.weft.podnet.plugins.module_utils.{MODULES[module]}"
-    found = importlib.import_module(name).RESOURCE
-    assert isinstance(found, Resource)
+    found: Resource = importlib.import_module(name).RESOURCE
     return found
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 from ...core import files, lock
-from ...core.problems import PodnetError
+from ansible_collections.weft.podnet.plugins.module_utils.core.problems import PodnetError
 from . import rules as firewall
 from .rules import Wanted
 
