@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
-from ...core import files, lock
 from ansible_collections.weft.podnet.plugins.module_utils.core.problems import PodnetError
+
+from ...core import files, lock
 from . import rules as firewall
 from .rules import Wanted
 
