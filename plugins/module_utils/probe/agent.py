@@ -27,6 +27,9 @@ CONTROL = "control.sock"
 WORKERS = 128
 SIOCGIFADDR = 0x8915
 LOOPBACK = "lo"
+# What a probe pod answers. Another pod's host may be compromised, so nothing else of an answer is passed on.
+ANSWER = ("identity", "client", "reached")
+LONGEST = 4096
 
 
 def own_addresses() -> list[str]:
@@ -100,6 +103,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Nobody reads the log of a healthy probe pod."""
 
 
+def heard(body: bytes) -> dict[str, str]:
+    """The three texts of an answer. Raises ValueError for anything else."""
+    try:
+        found = json.loads(body)
+        return {name: str(found[name])[:LONGEST] for name in ANSWER}
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise ValueError("the answer is not a probe pod's") from None
+
+
 def attempt(target: dict[str, Any], timeout: float, tries: int) -> dict[str, Any]:
     """Request one target. {to, ms, source, identity, client, reached} when it answers, {to, error} when it does not."""
     error = ""
@@ -110,7 +122,7 @@ def attempt(target: dict[str, Any], timeout: float, tries: int) -> dict[str, Any
             connection.connect()
             source = plain(connection.sock.getsockname()[0])
             connection.request("GET", "/")
-            answer = json.loads(connection.getresponse().read())
+            answer = heard(connection.getresponse().read(LONGEST))
             milliseconds = round((time.monotonic() - began) * 1000, 2)
             return {"to": target["id"], "address": target["address"], "ms": milliseconds, "source": source, **answer}
         except socket.timeout:

@@ -74,6 +74,28 @@ def test_the_agent_survives_nonsense_and_closed_ports(agent: tuple[str, int]) ->
     assert [result.get("error") for result in reply["results"]] == ["Connection refused", None]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b"\xff",
+        b'{"identity": "other"}',
+        b"[" * 4000,
+        b'{"identity": "x", "client": "y", "reached": "' + b"z" * 9000,
+    ],
+)
+def test_an_answer_that_is_none(body: bytes) -> None:
+    with pytest.raises(ValueError, match="not a probe pod's"):
+        probe_agent.heard(body[: probe_agent.LONGEST])
+
+
+def test_an_answer_says_nothing_but_what_is_asked() -> None:
+    said = {"identity": "x", "client": 5, "reached": "z", "to": "another", "address": "10.0.0.1", "error": ""}
+    assert probe_agent.heard(json.dumps(said).encode()) == {"identity": "x", "client": "5", "reached": "z"}
+
+
 def test_a_silent_target_costs_its_time_out_and_no_more(agent: tuple[str, int]) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
