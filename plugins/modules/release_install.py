@@ -8,13 +8,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: release_install
-short_description: Installs programs from a checked release archive, and goes back to the release before
+short_description: Unpacks programs from a checked release archive
 version_added: 0.1.0
 author: The weft.podnet maintainers (@weft-net)
 description:
-  - Unpacks a release archive into C(/opt/weft-podnet/NAME/VERSION-DIGEST), whole or not at all, and links its programs
-    to where the host looks for them. All programs of a release are switched by one rename.
-  - The release before stays, so that O(state=previous) goes back without the archive.
+  - Unpacks a release archive into C(/opt/weft-podnet/NAME/VERSION-DIGEST), whole or not at all. What uses it is left to
+    another module, such as M(weft.podnet.flannel_service), which links to its programs.
+  - The release in use and one more stay, so that the way back needs no archive.
   - An archive must hold plain files in its top level and nothing else. Folders, links, devices, setuid programs and
     paths that lead elsewhere are refused.
 attributes:
@@ -22,7 +22,7 @@ attributes:
     description: Nothing is changed; the result is the one a run would have.
     support: full
   diff_mode:
-    description: Where the programs lead.
+    description: The folder of the release.
     support: full
 options:
   name:
@@ -30,10 +30,7 @@ options:
     type: str
     required: true
   version:
-    description:
-      - The release's version. Required with O(state=present).
-      - With O(state=previous), the release to go back from. If another one is in use, nothing is done, so a second run
-        does not go back further. Without it, the release in use is left, whatever it is.
+    description: The release's version. Required with O(state=present).
     type: str
   sha256:
     description: The archive's SHA-256. Required with O(version).
@@ -46,24 +43,14 @@ options:
     type: path
   binaries:
     description:
-      - Where the programs go, absolute paths by the names of files in the archive. Required with O(state=present).
-      - Links of this module that are no longer listed are removed.
+      - The links that use the release, absolute paths by the names of files in the archive, which must be programs.
+        Required with O(state=present).
+      - A release that one of them leads into is kept. The links themselves are not touched.
     type: dict
-  adopt:
-    description:
-      - Keep a file of somebody else's that stands at a destination as C(*.podnet-orig). Otherwise it is refused.
-      - V(absent) as O(state) puts it back.
-    type: bool
-    default: false
   state:
-    description:
-      - V(present) installs the release and switches to it.
-      - V(unpacked) only brings the release to the host. What uses it is left to another module, such as
-        M(weft.podnet.flannel_service); a release that one of O(binaries) leads to is kept.
-      - V(previous) switches back to the release before, which then has none before it.
-      - V(absent) removes all links and releases of this name.
+    description: V(absent) removes all releases of this name.
     type: str
-    choices: [present, unpacked, previous, absent]
+    choices: [present, absent]
     default: present
   base_dir:
     description: Where releases are kept.
@@ -71,11 +58,12 @@ options:
     default: /opt/weft-podnet
 seealso:
   - module: weft.podnet.release_artifacts
+  - module: weft.podnet.flannel_service
 """
 
 EXAMPLES = r"""
-- name: Look whether the release is on the host, and switch to it if so
-  weft.podnet.release_install: &release
+- name: Look whether the release is on the host
+  weft.podnet.release_install:
     name: flannel
     version: v0.27.2
     sha256: "{{ flannel.sha256 }}"
@@ -83,7 +71,7 @@ EXAMPLES = r"""
       flanneld: /usr/local/bin/flanneld
   register: release
 
-- name: Install it where it is not
+- name: Bring it where it is not
   when: release.needs_archive
   block:
     - name: Bring the archive
@@ -92,7 +80,7 @@ EXAMPLES = r"""
         dest: /var/tmp/flannel.tar.gz
         mode: "0644"
 
-    - name: Install the release
+    - name: Unpack it
       weft.podnet.release_install:
         name: flannel
         version: v0.27.2
@@ -100,23 +88,16 @@ EXAMPLES = r"""
         archive: /var/tmp/flannel.tar.gz
         binaries:
           flanneld: /usr/local/bin/flanneld
-
-- name: Go back from v0.27.2 to the release before
-  weft.podnet.release_install:
-    name: flannel
-    version: v0.27.2
-    sha256: "{{ flannel.sha256 }}"
-    state: previous
 """
 
 RETURN = r"""
 release:
-  description: The folder of the release in use, empty for none.
+  description: The folder of the release, empty where it is not there.
   returned: success
   type: str
   sample: /opt/weft-podnet/flannel/v0.27.2-0123456789ab
-previous:
-  description: The folder of the release that O(state=previous) goes back to, empty for none.
+in_use:
+  description: The folder that O(binaries) lead into now, empty for none.
   returned: success
   type: str
 needs_archive:

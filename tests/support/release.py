@@ -73,12 +73,19 @@ class Host:
         dry = self.good(check=True, **wanted)
         assert self.snapshot() == before
         result = self.good(**wanted)
-        assert {key: dry[key] for key in ("changed", "diff", "release", "previous")} == {
-            key: result[key] for key in ("changed", "diff", "release", "previous")
+        assert {key: dry[key] for key in ("changed", "diff", "release", "in_use")} == {
+            key: result[key] for key in ("changed", "diff", "release", "in_use")
         }
         after = self.snapshot()
         assert not self.good(**wanted)["changed"] and self.snapshot() == after
         return result
+
+    def link(self, release: Release) -> None:
+        """As flannel_service does."""
+        for path, member in ((self.flanneld, "flanneld"), (self.helper, "flannel-amd64")):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            path.symlink_to(self.folder / release.folder / member)
 
     def snapshot(self) -> list[str]:
         return sorted(f"{path} {self._content(path)}" for path in self.root.rglob("*"))

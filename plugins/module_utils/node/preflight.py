@@ -83,7 +83,7 @@ RESOURCE = Resource(
         "used_plugins": {"type": "list", "elements": "str", "default": []},
         "plugins_source": {
             "type": "str",
-            "choices": ["distribution", "release", "archive", "none"],
+            "choices": ["distribution", "release", "none"],
             "default": "none",
         },
         "cni_version": {"type": "str", "default": "1.0.0"},

@@ -1,18 +1,26 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A release's programs, unpacked beside earlier releases and linked."""
+"""A release's programs, unpacked beside earlier releases of the same name::
+
+    /opt/weft-podnet/flannel/v0.27.2-0123456789ab/flanneld
+    /opt/weft-podnet/flannel/v0.26.7-ba9876543210/flanneld
+
+Which of them is in use is up to whoever links to it.
+"""
 
 from __future__ import annotations
 
 import re
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..core import files
 from ..core.problems import Refused
 from ..core.resource import Call, Resource
 from . import archive as release_archive
-from . import store as releases
 
 ARGUMENTS: dict[str, Any] = {
     "name": {"type": "str", "required": True},
@@ -20,11 +28,12 @@ ARGUMENTS: dict[str, Any] = {
     "sha256": {"type": "str"},
     "archive": {"type": "path"},
     "binaries": {"type": "dict"},
-    "adopt": {"type": "bool", "default": False},
-    "state": {"type": "str", "choices": ["present", "unpacked", "previous", "absent"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "base_dir": {"type": "path", "default": "/opt/weft-podnet"},
 }
 RESERVED = "cni-plugins"
+KEPT_RELEASES = 2
+RELEASE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*-[0-9a-f]{12}")
 
 
 def check(options: dict[str, Any]) -> dict[str, str]:
@@ -46,20 +55,41 @@ def check(options: dict[str, Any]) -> dict[str, str]:
         if destination in destinations:
             problems.append(f"binaries: {member}: {destinations[destination]} goes to {destination} as well")
         destinations[destination] = str(member)
-    if options["state"] in ("present", "unpacked") and not destinations:
+    if options["state"] == "present" and not destinations:
         problems.append("binaries: is empty; expected paths by the names of files in the archive")
     if problems:
         raise Refused(problems)
     return destinations
 
 
-def present(call: Call, store: releases.Store, release: str, binaries: dict[str, str]) -> dict[str, Any]:
-    previous = store.previous if release == store.current else store.current or store.previous
-    previous = "" if previous == release else previous
-    change = releases.plan(store, release, previous, binaries, call.params["adopt"])
-    if not bring(call, store.folder / release, binaries):
-        return result(store, change, changed=False, needs_archive=True)
-    return switched(call, store, change)
+def converge(call: Call) -> dict[str, Any]:
+    """Unpack the release, or remove all of this name."""
+    binaries = check(call.params)
+    store = Path(call.params["base_dir"]) / call.params["name"]
+    return present(call, store, binaries) if call.params["state"] == "present" else absent(call, store)
+
+
+def present(call: Call, store: Path, binaries: dict[str, str]) -> dict[str, Any]:
+    """Raises Refused, OSError."""
+    folder = store / f"{call.params['version']}-{call.params['sha256'][:12]}"
+    in_use = used(store, binaries)
+    before = folder.is_dir()
+    there = bring(call, folder, binaries)
+    if there and not call.check_mode:
+        forget(store, {folder.name, in_use})
+    return {
+        "changed": there and not before,
+        "release": str(folder) if there or before else "",
+        "in_use": str(store / in_use) if in_use else "",
+        "needs_archive": not there,
+        "diff": {"before": f"{folder}\n" if before else "", "after": f"{folder}\n" if there else ""},
+    }
+
+
+def used(store: Path, destinations: Iterable[str]) -> str:
+    """The release that one of these links leads into; "" for none."""
+    folders = {Path(item).resolve().parent for item in destinations if Path(item).is_symlink()}
+    return next((folder.name for folder in folders if folder.parent == store.resolve()), "")
 
 
 def bring(call: Call, folder: Path, binaries: dict[str, str]) -> bool:
@@ -76,86 +106,33 @@ def bring(call: Call, folder: Path, binaries: dict[str, str]) -> bool:
     return True
 
 
-def unpacked(call: Call, store: releases.Store, release: str, binaries: dict[str, str]) -> dict[str, Any]:
-    used = {Path(item).resolve().parent for item in binaries if Path(item).is_symlink()}
-    in_use = next((folder.name for folder in used if folder.parent == store.folder.resolve()), "")
-    before = store.path_of(release) if (store.folder / release).is_dir() else ""
-    there = bring(call, store.folder / release, binaries)
+def forget(store: Path, wanted: set[str]) -> None:
+    """Drop releases but the wanted and the newest others, and what a killed run left half-unpacked. Raises OSError."""
+    if not store.is_dir():
+        return
+    for left in store.glob(".unpack-*"):
+        shutil.rmtree(left)
+    found = [item for item in store.iterdir() if RELEASE_NAME.fullmatch(item.name) and not item.is_symlink()]
+    others = [item for item in found if item.name not in wanted]
+    surplus = len(found) - max(KEPT_RELEASES, len(found) - len(others))
+    for item in sorted(others, key=lambda item: item.stat().st_mtime)[: max(0, surplus)]:
+        shutil.rmtree(item)
+
+
+def absent(call: Call, store: Path) -> dict[str, Any]:
+    """Remove the folder with all its releases, and the one above where nothing else is in it. Raises OSError."""
+    found = sorted(str(item) for item in store.iterdir()) if store.is_dir() else []
+    there = store.is_dir()
     if there and not call.check_mode:
-        releases.forget(store.folder, release, in_use)
-    after = store.path_of(release)
+        shutil.rmtree(store)
+        files.forget_empty(store.parent)
     return {
-        "changed": there and not before,
-        "release": after,
-        "previous": store.path_of(in_use),
-        "needs_archive": not there,
-        "diff": {"before": before and f"{before}\n", "after": f"{after}\n" if there else ""},
+        "changed": there,
+        "release": "",
+        "in_use": "",
+        "needs_archive": False,
+        "diff": {"before": "".join(f"{path}\n" for path in found), "after": ""},
     }
-
-
-def switch_back(call: Call, store: releases.Store, release: str, binaries: dict[str, str]) -> dict[str, Any]:
-    if release and store.current != release:
-        return result(store, releases.Change(*store[1:], [], [], [], False), changed=False)
-    if not store.previous:
-        used = store.current or "any"
-        raise Refused([f"{store.folder}: no release before {used} is kept on this host; install one by its version"])
-    binaries = binaries or store.destinations
-    release_archive.check_unpacked(store.folder / store.previous, binaries.values())
-    return switched(call, store, releases.plan(store, store.previous, "", binaries, adopt=False))
-
-
-def absent(call: Call, store: releases.Store, binaries: dict[str, str]) -> dict[str, Any]:
-    ours = {item: member for item, member in binaries.items() if store.is_ours(item)}
-    store = store._replace(destinations={**ours, **store.destinations})
-    change = releases.plan(store, "", "", {}, adopt=False)
-    outcome = result(store, change, changed=bool(change.remove) or store.folder.is_dir())
-    if outcome["changed"] and not call.check_mode:
-        releases.switch(store, change)
-        releases.forget_all(store.folder)
-    return outcome
-
-
-def switched(call: Call, store: releases.Store, change: releases.Change) -> dict[str, Any]:
-    outcome = result(store, change, change.changed)
-    if call.check_mode:
-        return outcome
-    if change.changed:
-        releases.switch(store, change)
-        left = releases.plan(releases.observe(store.folder), *change[:3], adopt=False)
-        if left.changed:
-            raise Refused([f"{store.folder}: somebody else changes {', '.join(change.destinations)} at the same time"])
-    releases.forget(store.folder, change.current, change.previous)
-    return outcome
-
-
-def result(
-    store: releases.Store, change: releases.Change, changed: bool, needs_archive: bool = False
-) -> dict[str, Any]:
-    """Before anything is applied: the diff tells how things stand."""
-    found = (store.current, store.previous) if needs_archive else (change.current, change.previous)
-    diff = releases.diff(store, change) if changed else {"before": "", "after": ""}
-    release, previous = (str(store.folder / name) if name else "" for name in found)
-    return {
-        "changed": changed,
-        "release": release,
-        "previous": previous,
-        "needs_archive": needs_archive,
-        "diff": diff,
-    }
-
-
-def converge(call: Call) -> dict[str, Any]:
-    options = call.params
-    binaries = check(options)
-    store = releases.observe(Path(options["base_dir"]) / options["name"])
-    release = f"{options['version']}-{options['sha256'][:12]}" if options["sha256"] else ""
-    if options["state"] == "absent":
-        return absent(call, store, binaries)
-    if options["state"] == "unpacked":
-        return unpacked(call, store, release, binaries)
-    if options["state"] == "previous":
-        return switch_back(call, store, release, binaries)
-    return present(call, store, release, binaries)
 
 
 RESOURCE = Resource(
@@ -164,6 +141,6 @@ RESOURCE = Resource(
     lock=lambda options: f"release-{options['name']}",
     rules={
         "required_together": [("version", "sha256")],
-        "required_if": [("state", state, ("version", "sha256", "binaries")) for state in ("present", "unpacked")],
+        "required_if": [("state", "present", ("version", "sha256", "binaries"))],
     },
 )
