@@ -69,9 +69,9 @@ options:
   plugins_source:
     description:
       - Where O(used_plugins) come from. With V(distribution), its package must support O(cni_version), also where it is
-        yet to be installed. What V(release) and V(archive) bring is not known yet.
+        yet to be installed. What V(release) brings is not known yet.
     type: str
-    choices: [distribution, release, archive, none]
+    choices: [distribution, release, none]
     default: none
   cni_version:
     description: The C(cniVersion) of the configuration to come.
