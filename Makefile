@@ -77,8 +77,14 @@ lint: .venv/ready-dev ## ruff, mypy, ansible-lint, docs, changelog, sanity
 lint-code: .venv/ready-dev
 	ruff check .
 	ruff format --check .
+	python tools/variables.py --check
 	mypy -p ansible_collections.weft.podnet.plugins
 	mypy lab tests
+	mypy tools/variables.py
+
+.PHONY: variables
+variables: .venv/ready-dev ## regenerate what repeats schemas/inventory.json and the modules' documentation
+	python tools/variables.py
 
 .PHONY: lint-ansible
 lint-ansible: .venv/ready-dev
