@@ -210,19 +210,30 @@ def kind_of(rule: Mapping[str, Any]) -> str:
 
 def modules() -> str:
     """All modules, each with its own one line."""
-    found = {}
-    for path in sorted(ROOT.glob("plugins/modules/*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "DOCUMENTATION":
-                found[path.stem] = yaml.safe_load(ast.literal_eval(node.value))
-    return table(["Module", "Description"], [[f"`{name}`", each["short_description"]] for name, each in found.items()])
+    return described("Module", ROOT.glob("plugins/modules/*.py"))
 
 
 def filters() -> str:
     """All filters, each with its own one line."""
-    paths = sorted(ROOT.glob("plugins/filter/*.yml"))
-    found = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))["DOCUMENTATION"] for path in paths}
-    return table(["Filter", "Description"], [[f"`{name}`", each["short_description"]] for name, each in found.items()])
+    return described("Filter", ROOT.glob("plugins/filter/*"))
+
+
+def described(kind: str, paths: Iterable[Path]) -> str:
+    """A table of plugins. Files without documentation are no plugins."""
+    found = {path.stem: documentation(path) for path in sorted(paths) if path.suffix in (".py", ".yml")}
+    rows = [[f"`{name}`", each["short_description"]] for name, each in found.items() if each]
+    return table([kind, "Description"], rows)
+
+
+def documentation(path: Path) -> dict[str, Any]:
+    """A plugin's ``DOCUMENTATION``; empty where a file has none."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".yml":
+        return dict(yaml.safe_load(text)["DOCUMENTATION"])
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "DOCUMENTATION":
+            return dict(yaml.safe_load(ast.literal_eval(node.value)))
+    return {}
 
 
 def table(head: list[str], rows: Iterable[list[str]]) -> str:
