@@ -15,7 +15,7 @@ BACKEND ?= vxlan
 SCENARIO ?= bridge routes vxlan flannel
 
 .PHONY: help
-help: ## what can be made
+help: ## what can be made, and how long it takes
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
 
 .venv/ready-run: requirements.txt tools/setup
@@ -26,10 +26,10 @@ help: ## what can be made
 	@touch .venv/ready-run
 
 .PHONY: setup
-setup: .venv/ready-run ## what running the playbooks needs
+setup: .venv/ready-run ## what running the playbooks needs (1 min)
 
 .PHONY: demo
-demo: .venv/ready-run ## boot a control plane and two workers, connect their pods, prove it
+demo: .venv/ready-run ## boot a control plane and two workers, connect their pods, prove it (10 s; the first time 1 min)
 	@lab/lab up --name $(LAB) --workers $(WORKERS)
 	ansible-playbook -i .lab/$(LAB)/inventory.yml playbooks/site.yml -e podnet_backend=$(BACKEND)
 	@echo 'Look around: lab/lab exec$(if $(filter-out lab,$(LAB)), --name $(LAB)) worker-1 -- ip route; the end: make demo-down$(if $(filter-out lab,$(LAB)), LAB=$(LAB))'
@@ -39,26 +39,26 @@ demo-down: ## take the demo's machines away
 	@lab/lab down --name $(LAB)
 
 .PHONY: test
-test: unit integration nodes molecule ## everything that must hold
+test: unit integration nodes molecule ## everything that must hold (22 min)
 
 .PHONY: unit
-unit: .venv/ready-dev ## the pure parts
+unit: .venv/ready-dev ## the pure parts (1.5 min)
 	python -m pytest tests/unit
 
 .PHONY: integration
-integration: .venv/ready-dev ## the modules, against the kernel, in network namespaces
+integration: .venv/ready-dev ## the modules, against the kernel, in network namespaces (3 min)
 	python -m pytest tests/integration --numprocesses 3 --dist loadfile
 
 .PHONY: nodes
-nodes: .venv/ready-dev ## the playbooks, on real nodes: their life, and everything they must refuse
+nodes: .venv/ready-dev ## the playbooks, on real nodes: their life, and everything they must refuse (12 min)
 	python -m pytest tests/lab -m 'not long' --numprocesses 2 --dist loadfile
 
 .PHONY: nodes-long
-nodes-long: .venv/ready-dev ## what takes minutes there: upgrades, moves, handovers, mixed clusters, firewalls, hard worlds
+nodes-long: .venv/ready-dev ## what takes minutes there: upgrades, moves, handovers, mixed clusters, firewalls, hard worlds (40 min)
 	python -m pytest tests/lab -m long --numprocesses 2 --dist loadfile
 
 .PHONY: molecule
-molecule: .venv/ready-dev ## the roles, in the lab (SCENARIO=name for one)
+molecule: .venv/ready-dev ## the roles, in the lab (5 min; SCENARIO=name for one)
 	@printf '%s\n' $(SCENARIO) | xargs -P 2 -I SCENARIO molecule test -s SCENARIO
 
 .PHONY: bench
@@ -70,15 +70,21 @@ bench-quick: .venv/ready-dev ## the same on a small scale: do the benchmarks sti
 	python tests/bench/bench.py --quick --rounds 2 --json build/bench-quick.json
 
 .PHONY: lint
-lint: .venv/ready-dev ## ruff, mypy, ansible-lint, docs, changelog, sanity
+lint: .venv/ready-dev ## ruff, mypy, ansible-lint, docs, changelog, generated files, sanity (5 min)
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target sanity lint-code lint-ansible
 
 .PHONY: lint-code
 lint-code: .venv/ready-dev
 	ruff check .
 	ruff format --check .
+	python tools/variables.py --check
 	mypy -p ansible_collections.weft.podnet.plugins
 	mypy lab tests
+	mypy tools/variables.py
+
+.PHONY: variables
+variables: .venv/ready-dev ## regenerate what repeats schemas/inventory.json and the modules' documentation (1 s)
+	python tools/variables.py
 
 .PHONY: lint-ansible
 lint-ansible: .venv/ready-dev
