@@ -63,11 +63,11 @@ molecule: .venv/ready-dev ## the roles, in the lab (5 min; SCENARIO=name for one
 
 .PHONY: bench
 bench: .venv/ready-dev ## what the mesh costs, against other tools: an hour or more (docs/benchmarks.md)
-	python tests/bench/bench.py
+	python bench/bench.py
 
 .PHONY: bench-quick
 bench-quick: .venv/ready-dev ## the same on a small scale: do the benchmarks still work?
-	python tests/bench/bench.py --quick --rounds 2 --json build/bench-quick.json
+	python bench/bench.py --quick --rounds 2 --json build/bench-quick.json
 
 .PHONY: lint
 lint: .venv/ready-dev ## ruff, mypy, ansible-lint, docs, changelog, generated files, sanity (5 min)
@@ -79,7 +79,7 @@ lint-code: .venv/ready-dev
 	ruff format --check .
 	python tools/variables.py --check
 	mypy -p ansible_collections.weft.podnet.plugins
-	mypy lab tests
+	mypy lab tests bench
 	mypy tools/variables.py
 
 .PHONY: variables

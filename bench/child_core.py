@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(CHECKOUT / ".collections"))
 
 from ansible_collections.weft.podnet.plugins.module_utils.netlink import vxlan_link  # noqa: E402

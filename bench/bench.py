@@ -14,7 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 # Not this folder but the one above: bench is a package.
 sys.path.remove(str(HERE))
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests")]
 
 from bench import controller, peers, report, site_run, tools, venv_ifstate  # noqa: E402
 from bench.measure import ChildFailed, Row  # noqa: E402
@@ -26,7 +26,7 @@ SIZES = (100, 1_000, 10_000, 40_000)
 def main() -> int:
     options = _options()
     # As on a host that a user's ssh reaches: with PYTHONUNBUFFERED, Python takes a program from a pipe byte by byte;
-    # with PYTHONDONTWRITEBYTECODE, all that is imported is compiled anew.
+    # with PYTHONDONTWRITEBYTECODE, all that is imported is compiled again.
     for name in [name for name in os.environ if name.startswith("PYTHON")]:
         del os.environ[name]
     parts = options.part or PARTS
@@ -52,7 +52,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--slow-rounds", type=int, default=5, help="where an operation takes more than 15 s")
     parser.add_argument("--workers", type=_numbers, help="sizes of labs for the part site, with commas")
-    parser.add_argument("--json", type=Path, default=HERE.parents[1] / "build" / "bench.json")
+    parser.add_argument("--json", type=Path, default=HERE.parent / "build" / "bench.json")
     options = parser.parse_args()
     unknown = [*(set(options.part) - set(PARTS)), *(set(options.tools) - set(tools.TOOLS))]
     if unknown:

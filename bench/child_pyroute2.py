@@ -13,9 +13,10 @@ from pyroute2 import IPRoute
 
 # Not this folder but the one above: bench is a package.
 sys.path.pop(0)
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from bench import scene
+from bench import scene  # noqa: E402
 
 NTF_SELF, PERMANENT, FDB_PERMANENT, ONLINK = 2, 0x80, 0xC0, 4
 

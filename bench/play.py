@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench import measure
-
 from support.modules import CHECKOUT
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from bench import report
 from bench.measure import ChildFailed
 from bench.play import play
-
 from support.modules import CHECKOUT
 
 LAB = "bench"
