@@ -233,7 +233,7 @@ def execute(lab: Lab, node: Node, command: Sequence[str]) -> None:
 
 
 def reboot(lab: Lab, node: Node, wait: bool) -> None:
-    """Boot the node anew, or start it where it is down; with `wait`, return when it answers again."""
+    """Reboot the node, or start it if it is down; with `wait`, return when it answers again."""
     before = boots(lab, node)
     if start(lab, node):
         say(f"{node.name} was down: starting it")

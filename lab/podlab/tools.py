@@ -79,7 +79,7 @@ def _install(missing: list[str]) -> None:
     try:
         run_long(install, f"installing {' '.join(packages)}", log, env)
     except LabError:
-        run_long(["apt-get", "update"], "reading the package lists anew", log, env)
+        run_long(["apt-get", "update"], "updating the package lists", log, env)
         run_long(install, f"installing {' '.join(packages)}", log, env)
 
 

@@ -13,7 +13,7 @@ version_added: 0.1.0
 description:
   - Writes or removes one CNI network configuration, a single plugin's or a list, so that containerd notices it.
   - The configuration is validated on the controller first, against JSON Schemas of the reference plugins and of
-    flannel. All problems are told at once, each with its JSON path.
+    flannel. All problems are reported together, each with its JSON path.
   - On the host, the plugin binaries that the configuration needs have to exist and to support its C(cniVersion).
   - Files are compared by meaning. Key order and white space are no change; a different mode or owner is one.
   - The directory itself is made where it is missing and never removed, because containerd watches it.

@@ -34,7 +34,7 @@ options:
       - V(absent) stops flanneld and removes what this module made, and what flanneld leaves. These are its devices,
         the routes inside the network that it made, O(subnet_file), the chains C(FLANNEL-POSTRTG) and C(FLANNEL-FWD)
         with the jumps to them, of iptables-legacy and iptables-nft, and its nftables tables. Releases stay.
-      - A C(flanneld.service) of somebody else stays as it is, and so does its network.
+      - A C(flanneld.service) that this module did not write stays as it is, and so does its network.
     type: str
     choices: [present, absent]
     default: present
@@ -129,9 +129,9 @@ options:
     type: bool
     default: false
   adopt:
-    description: Take the place of a C(flanneld.service), or of files at the destinations of O(binaries), that
-      somebody else made. They stay as C(*.podnet-orig), and O(state=absent) puts the programs back. Otherwise they
-      are refused.
+    description: Replace a C(flanneld.service), or files at the destinations of O(binaries), that this module did not
+      install. They are kept as C(*.podnet-orig), and O(state=absent) restores the programs. Without this option,
+      the module refuses to replace them.
     type: bool
     default: false
   backend_change:

@@ -14,10 +14,10 @@ author: The weft.podnet maintainers (@weft-net)
 description:
   - Keeps one file in C(/etc/modules-load.d) and one in C(/etc/sysctl.d), and brings the running kernel to the same.
   - A file that sets another value later at boot, ufw's included, is a warning that names it.
-  - Each sysctl is compared with the running kernel's value, so one that another program has turned off is told and set
-    again.
-  - With O(state=absent) the files go. The running kernel keeps what it was told until the next boot, since others may
-    count on it.
+  - Each sysctl is compared with the running kernel's value, so one that another program has turned off is reported and
+    set again.
+  - With O(state=absent) the files are removed. The running kernel keeps its values until the next boot, since other
+    programs may rely on them.
 attributes:
   check_mode:
     description: Nothing is changed; the result is the one a run would have.

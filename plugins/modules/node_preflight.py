@@ -29,7 +29,7 @@ options:
     default: []
   pod_subnets:
     description:
-      - The host's own part of the pod network. A route of others that leads it elsewhere is a problem, and so is one of
+      - The host's own part of the pod network. A foreign route that leads it elsewhere is a problem, and so is one of
         the host's own networks that it overlaps.
     type: list
     elements: str

@@ -99,7 +99,7 @@ backend:
   returned: success
   sample: nftables
 ruleset:
-  description: The rules of ours, as the backend prints them.
+  description: Our rules, as the backend prints them.
   type: list
   elements: str
   returned: success

@@ -51,8 +51,8 @@ options:
     type: dict
   adopt:
     description:
-      - Keep a file of somebody else's that stands at a destination as C(*.podnet-orig). Otherwise it is refused.
-      - V(absent) as O(state) puts it back.
+      - Keep a foreign file that is at a destination as C(*.podnet-orig). Otherwise the module refuses to replace it.
+      - O(state=absent) restores it.
     type: bool
     default: false
   state:

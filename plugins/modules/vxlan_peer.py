@@ -44,12 +44,12 @@ options:
     type: str
   vni:
     description:
-      - The VXLAN network identifier. Another one than the device has makes it anew.
+      - The VXLAN network identifier. If it differs from the device's, the device is recreated.
       - Without O(name), at most 9999999, or 9999 over IPv6, since the kernel takes names of 15 characters.
     type: int
     default: 1
   port:
-    description: The UDP port. Another one than the device has makes it anew.
+    description: The UDP port. If it differs from the device's, the device is recreated.
     type: int
     default: 8472
   local:
@@ -149,7 +149,7 @@ removed:
   type: list
   elements: str
 made:
-  description: Whether the device was not there, or had to be made anew.
+  description: Whether the device was created or recreated.
   returned: success
   type: bool
 device:

@@ -144,7 +144,7 @@ def state_dir(network: cni.Network) -> Path | None:
     """host-local's directory of this network; None with another ipam or where the name can't be a directory's."""
     if network.data_dir is None or not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", network.name):
         return None
-    # A file that somebody else wrote may hold anything: no path of bytes that no path can have.
+    # A foreign file may hold anything, also bytes that are not valid in a path.
     usable = network.data_dir.startswith("/") and network.data_dir.isprintable()
     return Path(network.data_dir) / network.name if usable else None
 

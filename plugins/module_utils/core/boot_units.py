@@ -40,7 +40,7 @@ def rest(run: Run, devices: Iterable[str]) -> None:
 
 
 def resting(run: Run, devices: Iterable[str]) -> list[str]:
-    """Those of these meshes whose unit was stopped: their devices are somebody else's by now, or gone."""
+    """Those of these meshes whose unit was stopped: flanneld uses their devices by now, or they are gone."""
     return [device for device in devices if run(["systemctl", "is-active", "--quiet", of_mesh(device)])[0] != 0]
 
 

@@ -1,10 +1,10 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What brings our kernel state back after a reboot: files of ours and systemd units of ours, kept as one bundle.
+"""What restores our kernel state after a reboot: our files and systemd units, kept as one bundle.
 
-A bundle is compared with the host like everything else here: observe, tell the difference, apply it. systemd is asked
-through ``systemctl`` (its D-Bus interface has no binding in the standard library); nothing of ours stays resident.
+A bundle is compared with the host like everything else here: observe, compute the difference, apply it. systemd is
+called through ``systemctl`` (the standard library has no D-Bus binding). None of our processes stays resident.
 """
 
 from __future__ import annotations

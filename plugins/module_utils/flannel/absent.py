@@ -32,7 +32,9 @@ def absent(options: Mapping[str, Any], check_mode: bool, run: Run, find: FindCom
     service = flannel_ready.service(run)
     found_unit = persist.unit_text(UNIT_PATH)
     if found_unit is not None and not flannel_unit.is_ours(found_unit):
-        return _result([], True, [f"{UNIT_PATH} was written by somebody else; it and its flanneld stay as they are"])
+        return _result(
+            [], True, [f"{UNIT_PATH} was not written by this collection; it and its flanneld stay as they are"]
+        )
     record = flannel_unit.record(found_unit)
     former = flannel_state.read_former()
     paths = [record.net_conf_path] if record else []

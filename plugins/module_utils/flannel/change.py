@@ -205,11 +205,11 @@ def _put(state: State, run: Run) -> None:
 
 
 def start(run: Run, stale: list[str]) -> None:
-    """Restart flanneld in systemd's own time; devices it would not change go while it is down."""
+    """Queue flanneld's restart; devices that it would not change are deleted while it is down."""
     if stale:
         systemctl(run, "stop", UNIT)
         flannel_leftovers.delete_devices(run, stale)
-    # Where it has failed before: the counter of its restarts begins anew.
+    # If it has failed before, this resets systemd's restart counter.
     run(["systemctl", "reset-failed", UNIT])
     systemctl(run, "restart", "--no-block", UNIT)
 
@@ -252,7 +252,7 @@ def _back(plan: Plan, former: State, before: Service, options: Mapping[str, Any]
     except NotReady as error:
         return f"the former files and links are back, but with them, too: {error}"
     except FAILURES as error:
-        return f"the former state could not be put back: {_text(error)}; run again once that is mended"
+        return f"the former state could not be restored: {_text(error)}; fix this and run again"
     return "the former state is back, and flanneld runs with it"
 
 

@@ -19,7 +19,7 @@ PROPERTIES = "ActiveState,SubState,UnitFileState,LoadState,FragmentPath,MainPID,
 POLL = 0.2
 JOURNAL_LINES = 15
 IFF_UP = 1
-# What flanneld says when it can't work, and what to do about it. The first that fits a line is told.
+# What flanneld logs when it can't work, and what to do about it. The first pattern that matches a line is reported.
 MEANINGS = (
     (r'nodes? "([^"]+)" not found', "node_name: the API server has no Node {0}; it must be the Node's name exactly"),
     (r"is forbidden: User", "RBAC: the ClusterRole and ClusterRoleBinding system:flannel are missing or too narrow"),

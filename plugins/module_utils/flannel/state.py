@@ -18,7 +18,7 @@ from .ready import Service
 from .unit import UNIT, UNIT_PATH
 
 # In place of a link's target: a file or folder that is no link.
-FILE = "(a file of somebody else's)"
+FILE = "(a foreign file)"
 ORIGINAL = files.ORIGINAL
 UNIT_ORIGINAL = f"{UNIT_PATH}{ORIGINAL}"
 # The state from before a change that is under way. A killed run leaves it for the next one to go back to.
@@ -74,8 +74,8 @@ def adoption_problems(state: State, wanted: State, service: Service, adopt: bool
     if not adopt:
         if state.unit is not None and not flannel_unit.is_ours(state.unit):
             found.append(
-                f"{UNIT_PATH}: was written by somebody else; {ADOPT} to keep it as {UNIT_ORIGINAL} "
-                "and put ours in its place, or remove it"
+                f"{UNIT_PATH}: was not written by this collection; {ADOPT} to keep it as {UNIT_ORIGINAL} "
+                "and replace it, or remove it"
             )
         elif service.fragment and service.fragment != UNIT_PATH:
             found.append(
@@ -90,7 +90,8 @@ def adoption_problems(state: State, wanted: State, service: Service, adopt: bool
             found.append(f"{destination}: is a folder, expected a file, a link or nothing")
         elif not adopt:
             found.append(
-                f"{destination}: was put there by somebody else; {ADOPT} to keep it as {original}, or move it away"
+                f"{destination}: was not installed by this collection; {ADOPT} to keep it as {original}, "
+                "or move it away"
             )
         elif os.path.lexists(original) and not Path(original).samefile(destination):
             found.append(f"{original}: is there already, so {destination} can't be kept; move one of them away")

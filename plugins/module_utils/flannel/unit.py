@@ -72,7 +72,7 @@ INTERFACE = re.compile(r"[A-Za-z0-9_.:@-]{1,45}")
 
 
 class Record(NamedTuple):
-    """What a unit of ours brought along. ``links``: destination -> source."""
+    """What was installed together with our unit. ``links``: destination -> source."""
 
     net_conf_path: str
     subnet_file: str
@@ -183,7 +183,7 @@ def devices(conf: Mapping[str, Any] | None) -> list[str]:
 def stale_devices(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[str]:
     """Devices to delete between two configurations: flanneld keeps one that is there, with its former MTU and flags.
 
-    Without a former configuration there are none: what stands there is somebody else's.
+    Without a former configuration there are none: any device that exists is foreign.
     """
     if old is None or new is None:
         return []
@@ -254,7 +254,7 @@ def is_ours(unit: str | None) -> bool:
 
 
 def record(unit: str | None) -> Record | None:
-    """What a unit of ours brought along; None for any other."""
+    """What was installed together with our unit; None for any other unit."""
     if not is_ours(unit):
         return None
     values: dict[str, list[str]] = {"NetConf": [], "SubnetFile": [], "Link": []}

@@ -164,7 +164,7 @@ def iptables_chain(rules: Sequence[Rule]) -> list[str]:
 
 
 def iptables_state(rules: Sequence[Rule]) -> list[str]:
-    """Our chain and the jump to it: all that stands of ours in the nat table."""
+    """Our chain and the jump to it: all that we keep in the nat table."""
     chain, *lines = iptables_chain(rules)
     return [chain, f"-A {JUMP}", *lines]
 

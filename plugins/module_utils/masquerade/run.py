@@ -19,7 +19,7 @@ from .host import MasqueradeError, Run, State, Tools
 def converge(
     policy: masquerade.Policy, asked: str, keep: bool, check_mode: bool, run: Run, find: Callable[[str], str | None]
 ) -> dict[str, Any]:
-    """Bring the host to ``policy`` (empty: nothing of ours) and return the module's result.
+    """Bring the host to ``policy`` (empty: remove our rules) and return the module's result.
 
     ``asked`` is the option backend, ``keep`` whether the boot files are looked after. Raises MasqueradeError,
     persist.PersistError and lock.LockError, with texts for the user.

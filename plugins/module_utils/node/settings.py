@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Modules and sysctls of a node's kernel: what the running one has, what the next boot is told, and what differs."""
+"""Modules and sysctls of a node's kernel: the running values, the files for the next boot, and what differs."""
 
 from __future__ import annotations
 

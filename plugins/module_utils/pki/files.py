@@ -140,10 +140,10 @@ def repairs(wanted: Iterable[tuple[Path, Attributes]]) -> list[Repair]:
     return result
 
 
-def mend(repair: Repair) -> None:
+def repair(item: Repair) -> None:
     """Set owner and mode, in this order, since a new owner must not get more than the mode gives."""
-    os.chown(repair.path, repair.wanted.uid, repair.wanted.gid)
-    repair.path.chmod(repair.wanted.mode)
+    os.chown(item.path, item.wanted.uid, item.wanted.gid)
+    item.path.chmod(item.wanted.mode)
 
 
 def write(path: Path, text: str, attributes: Attributes, like: Path | None = None) -> None:

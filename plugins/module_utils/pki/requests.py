@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Signing requests of others, checked: who gets what is the caller's decision. Pure.
+"""Checks the workers' signing requests; the caller decides who gets what. Pure.
 
 A request proves that its sender has a key, and says nothing else that counts: names, organizations, usages and validity
 come from the list that the controller makes. One that asks for anything else is refused.

@@ -103,7 +103,7 @@ def requested(job: Job, now: datetime) -> dict[str, Any]:
 
 
 def signed(job: Job, now: datetime) -> dict[str, Any]:
-    """Certificates for the requests of others. Nothing is written on this host."""
+    """Certificates for the workers' requests. Nothing is written on this host."""
     authority: pki_ca.Authority | None = None
     known: list[Certificate] = []
     with contextlib.suppress(Refused):
@@ -233,7 +233,7 @@ def _housekeeping(job: Job, change: pki_job.Change) -> None:
     if change.plan.drop_pending:
         files.remove(job.paths.pending)
     for repair in change.repairs:
-        pki_files.mend(repair)
+        pki_files.repair(repair)
 
 
 def _read_back(job: Job, authorities: list[Certificate], now: datetime) -> None:

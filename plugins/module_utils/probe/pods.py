@@ -102,7 +102,7 @@ def preflight(socket: str) -> None:
 
 
 def ctr(socket: str, *arguments: str, inherit: int | None = None) -> str:
-    """Run ctr in our namespace, with a descriptor of ours if given; its output. Raises ProbeError with what it says."""
+    """Run ctr in our namespace and return its output; it inherits a descriptor if given. Raises ProbeError."""
     command = ["ctr", "--address", socket, "--namespace", NAMESPACE, *arguments]
     try:
         # A session of its own: a lost ssh connection must not stop ctr between making a pod and telling of it.

@@ -123,7 +123,9 @@ def switched(call: Call, store: releases.Store, change: releases.Change) -> dict
         releases.switch(store, change)
         left = releases.plan(releases.observe(store.folder), *change[:3], adopt=False)
         if left.changed:
-            raise Refused([f"{store.folder}: somebody else changes {', '.join(change.destinations)} at the same time"])
+            raise Refused(
+                [f"{store.folder}: another program changes {', '.join(change.destinations)} at the same time"]
+            )
     releases.forget(store.folder, change.current, change.previous)
     return outcome
 

@@ -113,7 +113,7 @@ def _in_the_way(path: Path, adopt: bool) -> str:
     if path.is_dir() and not path.is_symlink():
         return f"{path}: is a folder; expected a file or nothing"
     if not adopt:
-        return f"{path}: was put there by somebody else; move it away, or set adopt to keep it as {original}"
+        return f"{path}: was not installed by this collection; move it away, or set adopt to keep it as {original}"
     # One file under both names: a run was killed while it adopted this very file.
     if os.path.lexists(original) and not os.path.samestat(original.lstat(), path.lstat()):
         return f"{original}: is there already, so {path} can't be kept under this name; move one of them away"
@@ -123,7 +123,7 @@ def _in_the_way(path: Path, adopt: bool) -> str:
 def diff(store: Store, change: Change) -> dict[str, str]:
     """Where destinations lead before and after, and what is adopted, as Ansible's ``diff``."""
     linked = {item: Path(item).readlink().name for item in store.destinations if store.is_ours(item)}
-    foreign = "was put there by somebody else"
+    foreign = "(not installed by this collection)"
     before = [f"{item} -> {store.folder / store.current / member}" for item, member in linked.items()]
     before += [f"{item} {foreign}" for item in change.adopt]
     before += [f"{item}{ORIGINAL} {foreign}" for item in change.remove if os.path.lexists(f"{item}{ORIGINAL}")]
@@ -203,7 +203,7 @@ def _give_back(original: Path, path: Path) -> None:
 
 
 def _take_away(path: Path, undo: list[Callable[[], object]]) -> None:
-    """Remove a link of ours; what was adopted there returns."""
+    """Remove one of our links; what was adopted there returns."""
     target = path.readlink()
     original = Path(f"{path}{ORIGINAL}")
     if os.path.lexists(original):

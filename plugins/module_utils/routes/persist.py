@@ -5,7 +5,7 @@
 
 The kernel drops a link's routes when the link goes down, and everything at a reboot. The unit waits, in iproute2's own
 ``ip monitor``, for one of the links to come up or to get an address, then ends; systemd starts it again, and each start
-replays the batch. So nothing of ours is resident, and hosts under networkd, NetworkManager or ifupdown are alike.
+replays the batch. So none of our processes is resident, and hosts under networkd, NetworkManager or ifupdown are alike.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=exec
-# Ends at the first link that comes up or gets an address; systemd then starts it anew.
+# Ends at the first link that comes up or gets an address; systemd then starts it again.
 ExecStart=/bin/bash -c 'exec grep -q -m1 -E "{pattern}" < <(exec ip -o monitor link address)'
 # The monitor listens before anything is replayed, so that no event falls in between.
 ExecStartPost=-/bin/sleep 0.2
-# "add" never replaces: what is there, ours or a stranger's, stays, and is reported as "File exists".
+# "add" never replaces: a route that exists, ours or a foreign one, stays and is reported as "File exists".
 {commands}
-# Where systemd is not told that the monitor has ended (cgroup v1 in containers), it waits no longer than this.
+# Where systemd does not notice that the monitor has ended (cgroup v1 in containers), it waits no longer than this.
 TimeoutStopSec=1s
 Restart=always
 RestartSec=100ms

@@ -212,7 +212,7 @@ def roll_back(change: Change, protocol: int) -> str:
             requests += [route.add(key, value) for key, value in back.add.items()]
             refused = channel.apply(requests)
     except NetlinkError as error:
-        return f"the routes from before could not be restored: {error}; run again when this is mended"
+        return f"the previous routes could not be restored: {error}; fix this and run again"
     if refused:
-        return f"{len(refused)} of the routes from before could not be restored; run again when this is mended"
-    return "the routes from before are back; nothing is half-applied"
+        return f"{len(refused)} of the previous routes could not be restored; fix this and run again"
+    return "the previous routes are restored; nothing is half-applied"

@@ -136,7 +136,7 @@ def decide(channel: Channel, host: Host, wanted: Wanted) -> Change:
     hops = state.nexthops if host.objects is not None else None
     target = vxlan_mesh.desired(wanted, device, ra, hops, host.objects or (), direct, PROTOCOL)
     changes = vxlan_mesh.plan(state, target, wanted.purge)
-    if vxlan_mesh.must_be_made_anew(state.device, device) and host.found is not None:
+    if vxlan_mesh.must_be_recreated(state.device, device) and host.found is not None:
         problems += _would_go_along(host, host.found.number, wanted)
     if problems:
         raise Refused(problems)
@@ -303,9 +303,9 @@ def _direct(channel: Channel, wanted: Wanted, problems: list[str]) -> dict[bytes
 
 
 def _would_go_along(host: Host, index: int, wanted: Wanted) -> list[str]:
-    """Strangers' routes that a device which is made anew would take with it."""
+    """Foreign routes that would be lost when the device is recreated."""
     return [
-        f"{wanted.name}: must be made anew, and a route that is not ours would go with it: "
+        f"{wanted.name}: must be recreated, which would remove a foreign route: "
         f"{route.line(key, value, host.names)}; remove it first"
         for key, value in host.routes
         if value.oif == index and value.protocol != wire.PROTO_KERNEL

@@ -29,7 +29,7 @@ Hop = tuple[bytes, int, bool]
 # Stands for the mesh's own device where others have an interface's index: the device may be yet to be made.
 TUNNEL = 0
 
-# Numbers of nexthop objects: a mark of ours, ten bits of the device's name that keep meshes apart, and the pod CIDR's
+# Numbers of nexthop objects: our mark, ten bits of the device's name that keep meshes apart, and the pod CIDR's
 # own number among those of its length, so that neighbours in the list are neighbours in the kernel's tree. iproute2 and
 # routing daemons count from 1.
 _MARK, _TAG_BITS, _PLACES = 0x5 << 28, 10, 1 << 18
@@ -124,7 +124,7 @@ def unbound(state: State) -> State:
     return State(None, None, {}, hops, routes, {}, {})
 
 
-def must_be_made_anew(old: Device, new: Device) -> list[str]:
+def must_be_recreated(old: Device, new: Device) -> list[str]:
     """The attributes that differ and can't be changed on an existing device."""
     if old is None or new is None:
         return []
@@ -133,7 +133,7 @@ def must_be_made_anew(old: Device, new: Device) -> list[str]:
 
 def is_made(old: Device, new: Device) -> bool:
     """Is there to be a device that is not there yet, or not as it must be from its beginning?"""
-    return new is not None and (old is None or bool(must_be_made_anew(old, new)))
+    return new is not None and (old is None or bool(must_be_recreated(old, new)))
 
 
 def plan(observed: State, target: State, purge: bool) -> Changes:
@@ -263,11 +263,11 @@ def diff(observed: State, target: State, changes: Changes, text: Text) -> dict[s
     after: list[str] = []
     old = text.link(observed.device) if observed.device else {}
     new = text.link(target.device) if target.device else {}
-    anew = must_be_made_anew(observed.device, target.device)
+    recreated = must_be_recreated(observed.device, target.device)
     before += [line for name, line in old.items() if new.get(name) != line]
     after += [line for name, line in new.items() if old.get(name) != line]
-    if anew:
-        after.append(f"link {text.device} is made anew: {', '.join(anew)} can't be changed in place")
+    if recreated:
+        after.append(f"link {text.device} is recreated: {', '.join(recreated)} can't be changed in place")
     if observed.accept_ra != target.accept_ra:
         before += [f"accept_ra {observed.accept_ra}"] if observed.accept_ra is not None else []
         after += [f"accept_ra {target.accept_ra}"] if target.accept_ra is not None else []

@@ -1,10 +1,10 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A VXLAN mesh that outlives a reboot and link flaps, and a device that others keep their hands off: files and a unit.
+"""Keeps a VXLAN mesh across reboots and link flaps, and other programs off its device: files and a unit.
 
-Batch files for iproute2's ``ip`` and ``bridge`` hold the mesh as it was made; pod_route's way of replaying them serves
-here too. Nothing of ours is resident.
+Batch files for iproute2's ``ip`` and ``bridge`` hold the mesh as it was made; they are replayed as pod_route's are.
+None of our processes is resident.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class Kept(NamedTuple):
     def around(self, run: persist.Run, change: Change, undo: Callable[[], str]) -> Iterator[None]:
         """Bring the files up to date around the kernel's change, the body. Raises PersistError.
 
-        All are prepared first. Others are told to keep off before the device is made, and while it changes the unit
-        rests: it would answer by replaying what stood there before. If the body fails, or the files after it, then
-        ``undo`` the kernel's change (which says how that went); files and units are as they were.
+        All are prepared first. The files that keep other programs off are written before the device is made. While
+        the device changes, the unit is stopped, since it would replay the previous state. If the body or the files
+        after it fail, ``undo`` reverts the kernel's change and says how that went; files and units are as before.
         """
         data, hands_off, unit = self.bundles
         name = boot_units.of_mesh(self.device)

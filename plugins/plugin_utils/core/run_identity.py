@@ -34,7 +34,7 @@ def environment(takes: bool = False) -> dict[str, str]:
 
 
 def _user() -> str:
-    # Who became root is told by sudo.
+    # sudo records who became root.
     try:
         return os.environ.get("SUDO_USER") or getpass.getuser()
     except (KeyError, OSError):

@@ -190,7 +190,7 @@ def _in_folder(artifact: Artifact, digest: Digest, source: Source) -> Fetched:
 
 
 def _in_cache(artifact: Artifact, digest: Digest, source: Source, tell: Tell) -> Fetched:
-    """A cached file is checked again; one that differs is downloaded anew. The name holds the digest."""
+    """A cached file is checked again; one that differs is downloaded again. The name holds the digest."""
     path = source.cache / f"{digest.sha256[:12]}-{artifact.name}"
     try:
         if not (path.is_file() and files.sha256_of(path) == digest.sha256):

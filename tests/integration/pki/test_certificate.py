@@ -54,7 +54,7 @@ def test_made_once_then_left_alone_then_removed(host: Host, kind: tuple[str, int
     assert not host.run(state="absent")["changed"]
 
 
-def test_renewed_when_near_its_end_and_the_cas_successor_signs_anew(host: Host, authority: Path) -> None:
+def test_renewed_when_near_its_end_and_the_cas_successor_signs_again(host: Host, authority: Path) -> None:
     host.run(days=20, renew_before=5)
     old = host.listing()
     dry = host.run(check=True)

@@ -182,7 +182,7 @@ def test_what_the_kernel_refuses_leaves_nothing_half_applied(host: Namespace) ->
     before = everything(host)
     result = route(host, purge=True)
     assert result["failed"] and "routes[1] 10.244.2.0/24: the kernel refuses: File exists" in result["msg"]
-    assert "the routes from before are back" in result["msg"]
+    assert "the previous routes are restored" in result["msg"]
     assert everything(host) == before
 
 

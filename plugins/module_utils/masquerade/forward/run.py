@@ -35,7 +35,7 @@ def read(params: dict[str, Any]) -> list[networks.Network]:
 
 
 def converge(wanted: Sequence[networks.Network], keep: bool, check_mode: bool, run: persist.Run) -> dict[str, Any]:
-    """Accept forwarded packets of these networks (none: nothing of ours) and return the module's result.
+    """Accept forwarded packets of these networks (none: remove our rules) and return the module's result.
 
     Raises ForwardError, IptablesError, persist.PersistError and lock.LockError, with texts for the user.
     """

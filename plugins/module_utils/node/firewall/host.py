@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""ufw and firewalld on a host: what of ours stands there, and how it is changed without touching anything else."""
+"""ufw and firewalld on a host: our rules in them, and how to change these without touching anything else."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class FirewallError(PodnetError):
 
 
 class Change(NamedTuple):
-    """What one firewall needs: ``before`` and ``after`` are texts of ours by place, ``apply`` leads to the latter.
+    """What one firewall needs: ``before`` and ``after`` are our texts by place, ``apply`` leads to the latter.
 
     ``warning`` says what keeps the change from taking effect by itself.
     """
@@ -55,9 +55,9 @@ def _run(run: Run, *argv: str) -> str:
 
 
 def ufw(run: Run, find: Find, asked: Wanted) -> Change | None:
-    """ufw's change; None where it does not run (what is ours goes all the same when nothing is asked for).
+    """ufw's change; None where it does not run (our rules are removed all the same when nothing is asked for).
 
-    Raises FirewallError, and Refused where a rule of others is in the way.
+    Raises FirewallError, and Refused where a foreign rule is in the way.
     """
     command = find("ufw")
     if not command:
@@ -89,9 +89,9 @@ def ufw(run: Run, find: Find, asked: Wanted) -> Change | None:
 
 
 class _Firewalld:
-    """firewalld's permanent side is files of ours; its running side follows by commands, or by a reload.
+    """firewalld's permanent configuration is our files; commands or a reload update its running configuration.
 
-    The reload is for a policy that is to come or to go: no command does that at run time.
+    The reload is for a policy that is added or removed: no command does that at run time.
     """
 
     def __init__(self, run: Run, command: str, asked: Wanted) -> None:
@@ -129,7 +129,7 @@ class _Firewalld:
         return self.running is not None and self.running.keys() != self.wanted.keys()
 
     def at_stake(self) -> list[str]:
-        """What of others a reload would change, a line each."""
+        """Foreign settings that a reload would change, a line each."""
         lines = []
         if re.search(r"^\s*FirewallBackend\s*=\s*iptables\s*$", files.read_text(FIREWALLD_CONF) or "", re.MULTILINE):
             lines.append("FirewallBackend=iptables: every program's iptables rules (removed)")

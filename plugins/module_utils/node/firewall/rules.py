@@ -110,7 +110,7 @@ def ufw_rules(asked: Wanted) -> list[str]:
 
 
 class UfwPlan(NamedTuple):
-    """Rules of ours: ``before``, and what to ``add`` and ``remove``."""
+    """Our rules: ``before``, and what to ``add`` and ``remove``."""
 
     before: list[str]
     add: list[str]
@@ -118,7 +118,7 @@ class UfwPlan(NamedTuple):
 
 
 def ufw_plan(added: str, rules: Sequence[str]) -> UfwPlan:
-    """``added``: what ``ufw show added`` prints. Raises Refused where a rule of others forbids just what is wanted.
+    """``added``: what ``ufw show added`` prints. Raises Refused where a foreign rule denies exactly what is wanted.
 
     To ufw, a rule of the same match with another comment or action is the same rule, which it would overwrite.
     """
