@@ -81,7 +81,7 @@ class ActionModule(ActionBase):
         place = lock_file.locate(values["podnet_lock_file"], task_vars["ansible_inventory_sources"], addresses)
         path = place.path
         settings = inventory.settings(values)
-        # What a run reads, it writes: two at once must not allot one subnet twice. A dry run waits for nobody.
+        # What a run reads, it writes: two runs at once must not allot one subnet twice. A dry run does not wait.
         with contextlib.nullcontext() if self._task.check_mode else lock_file.hold(path):
             locked = lock_file.read(path)
             lock_file.refuse_strange(place, locked, names)

@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Observed + desired -> plan -> diff. Pure: knows no kernel, no file, and nothing else of this collection.
+"""Observed + desired -> plan -> diff. Pure: it depends on no kernel, no file and nothing else of this collection.
 
 Objects are any hashable key with any comparable value: a route's key is what the kernel identifies it by, its value the
 rest. The same plan serves check mode (rendered), apply (executed) and roll-back (inverted).

@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Is flanneld at work, and if not, why: systemd's view, subnet.env, its device, and its journal."""
+"""Is flanneld ready, and if not, why: systemd's view, subnet.env, its device, and its journal."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Service(NamedTuple):
 
 
 class NotReady(Exception):
-    """flanneld does not come to work; the text says what was waited for."""
+    """flanneld does not become ready; the text says what was waited for."""
 
 
 def service(run: Run) -> Service:

@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is kept of flanneld on a host: files, links, the service. Observed, wished for, told apart, put in place."""
+"""flanneld's files, links and service on a host: observed, compared with what is wanted, and written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .unit import UNIT, UNIT_PATH
 FILE = "(a foreign file)"
 ORIGINAL = files.ORIGINAL
 UNIT_ORIGINAL = f"{UNIT_PATH}{ORIGINAL}"
-# The state from before a change that is under way. A killed run leaves it for the next one to go back to.
+# The state before a change that is under way. A killed run leaves it, and the next one can restore it.
 FORMER = f"{STATE_DIR}/flannel-former.json"
 
 ADOPT = "set adopt: true (podnet_flannel_adopt in the playbooks)"
@@ -67,7 +67,7 @@ def nothing(state: State) -> State:
 
 
 def adoption_problems(state: State, wanted: State, service: Service, adopt: bool) -> list[str]:
-    """What stands in the way and is not ours, a line each."""
+    """Foreign objects that are in the way, a line each."""
     found = []
     if service.load == "masked":
         return [f"{UNIT}: is masked on this host; allow it by: systemctl unmask {UNIT}"]
@@ -79,7 +79,7 @@ def adoption_problems(state: State, wanted: State, service: Service, adopt: bool
             )
         elif service.fragment and service.fragment != UNIT_PATH:
             found.append(
-                f"{service.fragment}: another package brings a {UNIT}; {ADOPT} to put ours before it, "
+                f"{service.fragment}: another package installs a {UNIT}; {ADOPT} to override it with ours, "
                 "or remove the package"
             )
     for destination, target in state.links.items():
@@ -99,7 +99,7 @@ def adoption_problems(state: State, wanted: State, service: Service, adopt: bool
 
 
 def write(wanted: State) -> bool:
-    """Put files and links in place; the unit comes last, or goes last. True where the unit changed. Raises OSError."""
+    """Write or remove files and links, the unit last. True where the unit changed. Raises OSError."""
     for destination, target in wanted.links.items():
         _link(Path(destination), target)
     for path, text in wanted.files.items():
@@ -149,7 +149,7 @@ def keep_former(state: State) -> None:
 
 
 def read_former() -> State | None:
-    """What an earlier run, killed half-way, has remembered."""
+    """The state that an earlier run, killed half-way, has recorded."""
     try:
         return State(**documents.from_json(files.read_text(FORMER) or ""))
     except (ValueError, TypeError):

@@ -266,7 +266,7 @@ def record(unit: str | None) -> Record | None:
 
 
 def flags(options: Mapping[str, Any]) -> list[str]:
-    """flanneld's command line, without what stands at its default."""
+    """flanneld's command line, without options that have their default value."""
     words = [
         "--kube-subnet-mgr",
         f"--kube-api-url={options['api_url']}",

@@ -122,7 +122,7 @@ def _own_legacy(saved: list[str]) -> list[str]:
 
 
 def choose_backend(run: Run, tools: Tools, asked: str, state: State, policy: masquerade.Policy) -> str:
-    """The backend to use. "auto" keeps the one that holds our rules already, so a later run does not swing over.
+    """The backend to use. "auto" keeps the one that already has our rules, so a later run does not switch.
 
     Else it is iptables where the host has rules of iptables-legacy, and nftables otherwise. Raises MasqueradeError.
     """
@@ -199,7 +199,7 @@ def check(run: Run, tools: Tools, observed: State, wanted: State) -> None:
 
 
 def apply(run: Run, tools: Tools, backend: str | None, observed: State, wanted: State) -> None:
-    """Make ``wanted`` true, the chosen backend first: pods keep their way out while the other's rules go.
+    """Apply ``wanted``, the chosen backend first: pods keep their way out while the other's rules are removed.
 
     Each backend's change is one transaction per command; iptables' are tried for both families before the first is
     committed. Raises MasqueradeError.

@@ -84,7 +84,7 @@ def plan(
 ) -> Change:
     """Reads only. ``names`` are links that network managers must leave alone.
 
-    Without ``present`` the files are to go; the running kernel stays. Raises OSError."""
+    Without ``present`` the files are to be removed; the running kernel keeps its values. Raises OSError."""
     wanted = {name: _text(value) for name, value in sysctls.items()}
     texts = {
         MODULES_FILE: "".join([HEADER, *(f"{name}\n" for name in modules)]),
@@ -115,7 +115,7 @@ def _read(name: str) -> str | None:
 def apply(change: Change, modules: Iterable[str], run: persist.Run) -> None:
     """The files first, so that a run that is killed leaves a host that is right after its next boot.
 
-    Where the kernel refuses, files and values are those from before. Raises Refused, PersistError.
+    If the kernel refuses, the previous files and values are restored. Raises Refused, PersistError.
     """
     undo: dict[str, str] = {}
     loaded: list[str] = []
@@ -165,7 +165,7 @@ def _set(name: str, value: str) -> None:
 
 
 def _back(undo: Mapping[str, str], loaded: Iterable[str], run: persist.Run) -> list[str]:
-    """Set the values from before and unload what was loaded for them; returns what could not be, a line each."""
+    """Restore the previous values and unload the new modules; returns what failed, a line each."""
     lost = []
     for name, value in undo.items():
         try:

@@ -108,7 +108,7 @@ def certificate_reasons(
 def fitness(
     certificate: Certificate, key: Any, authorities: list[Certificate], identity: pki_certs.Identity
 ) -> list[str]:
-    """What is wrong with a certificate, its dates aside. ``key`` None: it is not held against a key."""
+    """What is wrong with a certificate, its dates aside. ``key`` None: it is not compared with a key."""
     reasons = []
     if key is not None and not pki_keys.same(key, certificate.public_key()):
         reasons.append("the certificate does not belong to the private key")

@@ -44,7 +44,7 @@ def check(options: dict[str, Any]) -> dict[str, str]:
         if not re.fullmatch(r"(/[^/]+)+", destination) or {".", ".."} & set(destination.split("/")):
             problems.append(f"binaries: {member}: {destination!r}: expected an absolute path of a file")
         if destination in destinations:
-            problems.append(f"binaries: {member}: {destinations[destination]} goes to {destination} as well")
+            problems.append(f"binaries: {member}: {destinations[destination]} is installed as {destination} as well")
         destinations[destination] = str(member)
     if options["state"] in ("present", "unpacked") and not destinations:
         problems.append("binaries: is empty; expected paths by the names of files in the archive")
@@ -133,7 +133,7 @@ def switched(call: Call, store: releases.Store, change: releases.Change) -> dict
 def result(
     store: releases.Store, change: releases.Change, changed: bool, needs_archive: bool = False
 ) -> dict[str, Any]:
-    """Before anything is applied: the diff tells how things stand."""
+    """Called before anything is applied, since the diff shows the state on the host."""
     found = (store.current, store.previous) if needs_archive else (change.current, change.previous)
     diff = releases.diff(store, change) if changed else {"before": "", "after": ""}
     release, previous = (str(store.folder / name) if name else "" for name in found)

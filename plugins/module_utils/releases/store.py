@@ -82,9 +82,9 @@ def _release_behind(link: Path) -> str:
 
 
 def plan(store: Store, release: str, previous: str, binaries: dict[str, str], adopt: bool) -> Change:
-    """Compare what is linked with ``binaries`` (destination -> member) of ``release``; with neither, all is to go.
+    """Compare what is linked with ``binaries`` (destination -> member) of ``release``; with neither, remove all.
 
-    Raises Refused with every destination at which something stands that is not ours.
+    Raises Refused with every destination that has a foreign file.
     """
     make, adopted, problems = [], [], []
     for destination, member in binaries.items():
@@ -108,7 +108,7 @@ def plan(store: Store, release: str, previous: str, binaries: dict[str, str], ad
 
 
 def _in_the_way(path: Path, adopt: bool) -> str:
-    """The problem with what stands at a destination and is not ours; "" where it may be adopted."""
+    """The problem with a foreign file at a destination; "" where it may be adopted."""
     original = Path(f"{path}{ORIGINAL}")
     if path.is_dir() and not path.is_symlink():
         return f"{path}: is a folder; expected a file or nothing"
@@ -136,7 +136,7 @@ def diff(store: Store, change: Change) -> dict[str, str]:
 
 
 def switch(store: Store, change: Change) -> None:
-    """Apply a change, whole or not at all: the state from before returns if a step fails. Raises Refused."""
+    """Apply a change, whole or not at all: the previous state is restored if a step fails. Raises Refused."""
     undo: list[Callable[[], object]] = []
     record = store.folder / "destinations.json"
     try:

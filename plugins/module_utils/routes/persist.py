@@ -51,7 +51,7 @@ def replay_unit(
     module: str, description: str, devices: Iterable[str], commands: Iterable[str], deleted: Iterable[str] = ()
 ) -> str:
     """A unit's text: it runs ``commands`` at boot, whenever one of ``devices`` comes up or gets an address, and when
-    one of ``deleted`` goes."""
+    one of ``deleted`` is deleted."""
 
     def any_of(names: Iterable[str]) -> str:
         return "|".join(sorted({name.replace(".", "[.]") for name in names}))
@@ -108,7 +108,7 @@ class Kept(NamedTuple):
 
 
 def plan(change: Change, wanted: Wanted, keep: bool, run: persist.Run, ip: str) -> Kept:
-    """What is to stand on disk after this change. A list that does not purge joins what earlier lists left there.
+    """What is to be on disk after this change. A list that does not purge joins what earlier lists left there.
 
     Raises PersistError where routes are to be kept and systemd does not run here.
     """

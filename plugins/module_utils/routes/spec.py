@@ -97,7 +97,7 @@ def parse(routes: Sequence[Any]) -> tuple[list[Spec], list[str]]:
             # As the kernel files them: no metric and the default one are the same.
             key = kernel.key(spec.dst, spec.table, spec.metric)
             if key in seen:
-                mine.append(f"{spec.label}: stands twice, first as routes[{seen[key]}]; one route per destination")
+                mine.append(f"{spec.label}: is listed twice, first as routes[{seen[key]}]; one route per destination")
             seen.setdefault(key, index)
             specs.append(spec)
         problems += mine

@@ -115,7 +115,7 @@ def _lead(
 
     ``known``: the plan between the two, where it has been made already.
 
-    New objects come before old ones go, so no peer is without its path for a moment.
+    New objects are added before old ones are removed, so no peer is ever without its path.
     """
     recreate = bool(vxlan_mesh.must_be_recreated(now.device, target.device))
     base = now
@@ -197,7 +197,7 @@ def _steps(changes: vxlan_mesh.Changes, family: int, index: int) -> Iterator[Ste
             yield name, {key: new for key, (_old, new) in plan.replace.items()}, kinds[name].replace
         if plan.add:
             yield name, plan.add, kinds[name].add
-    # Routes go before the objects they lead through; a nexthop object takes what still uses it along.
+    # Routes are removed before the objects they lead through: removing a nexthop object removes the routes that use it.
     for name in ("routes", "nexthops", "neigh", "fdb", "addresses"):
         objects = getattr(changes, name).remove
         if objects:

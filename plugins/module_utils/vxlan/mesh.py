@@ -26,7 +26,7 @@ RouteKey = tuple[bytes, int, int]
 RouteValue = tuple[int, bytes, int, bool, int]
 # (packed gateway, interface, onlink)
 Hop = tuple[bytes, int, bool]
-# Stands for the mesh's own device where others have an interface's index: the device may be yet to be made.
+# In place of an interface's index: the mesh's own device, which may not exist yet.
 TUNNEL = 0
 
 # Numbers of nexthop objects: our mark, ten bits of the device's name that keep meshes apart, and the pod CIDR's
@@ -34,7 +34,7 @@ TUNNEL = 0
 # routing daemons count from 1.
 _MARK, _TAG_BITS, _PLACES = 0x5 << 28, 10, 1 << 18
 PROTO_BOOT = 3
-# A diff longer than this helps nobody.
+# A longer diff would not be read.
 MOST_LINES = 1000
 
 
@@ -118,7 +118,7 @@ def desired(
 
 
 def unbound(state: State) -> State:
-    """What is left of a state when its device goes: routes and nexthop objects on other devices."""
+    """What is left of a state when its device is deleted: routes and nexthop objects on other devices."""
     hops = {number: hop for number, hop in state.nexthops.items() if hop[1] != TUNNEL}
     routes = {key: value for key, value in state.routes.items() if value[2] != TUNNEL}
     return State(None, None, {}, hops, routes, {}, {})
@@ -132,7 +132,7 @@ def must_be_recreated(old: Device, new: Device) -> list[str]:
 
 
 def is_made(old: Device, new: Device) -> bool:
-    """Is there to be a device that is not there yet, or not as it must be from its beginning?"""
+    """Must the device be created or recreated?"""
     return new is not None and (old is None or bool(must_be_recreated(old, new)))
 
 
@@ -152,7 +152,7 @@ def plan(observed: State, target: State, purge: bool) -> Changes:
 
 
 def _ours(_key: Hashable, _value: Any) -> bool:
-    """What is in a state is ours; strangers' objects never get in."""
+    """What is in a state is ours; foreign objects are never part of it."""
     return True
 
 

@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keeps a VXLAN mesh across reboots and link flaps, and other programs off its device: files and a unit.
+"""Files and a unit that keep a VXLAN mesh across reboots and link flaps, and other programs off its device.
 
 Batch files for iproute2's ``ip`` and ``bridge`` hold the mesh as it was made; they are replayed as pod_route's are.
 None of our processes is resident.
@@ -120,7 +120,7 @@ def batch_path(device: str, tool: str) -> str:
 
 
 def plan(change: Change, wanted: Wanted, keep: bool, tools: Tools) -> Kept:
-    """What is to stand on disk after this change. Raises PersistError where systemd does not run here."""
+    """What is to be on disk after this change. Raises PersistError where systemd does not run here."""
     present = keep and wanted.present
     if present and not persist.systemd_runs():
         raise persist.PersistError("persist: systemd does not run on this host; set persist: false")
@@ -154,7 +154,7 @@ def hands_off_files(device: str) -> dict[str, str]:
     stem = f"10-weft-podnet-{device}"
     found = {
         f"{NETWORKD_DIR}/{stem}.link": (
-            f"{HEADER}# A VTEP's MAC stands in its peers' tables: udev must not choose another one.\n"
+            f"{HEADER}# The peers' tables hold this VTEP's MAC: udev must not choose another one.\n"
             f"[Match]\nOriginalName={device}\n\n[Link]\nMACAddressPolicy=none\n"
         ),
         f"{NETWORKD_DIR}/{stem}.network": f"{HEADER}[Match]\nName={device}\n\n[Link]\nUnmanaged=yes\n",
@@ -166,7 +166,7 @@ def hands_off_files(device: str) -> dict[str, str]:
 
 
 def ip_lines(state: State, device: str, names: dict[int, str]) -> Iterator[str]:
-    """The mesh as commands of ``ip -batch``. Nothing of anybody's is replaced but neighbours on our own device."""
+    """The mesh as commands of ``ip -batch``. It replaces nothing but neighbours on our own device."""
     link = state.device
     if link is None:
         return

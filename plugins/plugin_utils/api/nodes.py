@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Kubernetes API's Nodes held against the plan: does every worker have one, and pod CIDRs of its own? Pure."""
+"""Compares the Kubernetes API's Nodes with the plan: does every worker have one, with its own pod CIDRs? Pure."""
 
 from __future__ import annotations
 
@@ -101,10 +101,10 @@ def check(plan: Mapping[str, Any], api: Mapping[str, Mapping[str, Any]]) -> Find
             }
         )
     problems += _overlaps(api)
-    strangers = [name for name, entry in api.items() if name not in names and not run_by_flanneld(entry)]
-    if strangers:
+    unknown = [name for name, entry in api.items() if name not in names and not run_by_flanneld(entry)]
+    if unknown:
         warnings.append(
-            f"the Nodes {listed(strangers)} are no workers of this inventory and no flanneld runs there: "
+            f"the Nodes {listed(unknown)} are no workers of this inventory and no flanneld runs there: "
             "their pods stay cut off from those of the workers"
         )
     return Findings(nodes, problems, warnings)

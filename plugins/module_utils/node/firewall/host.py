@@ -164,7 +164,7 @@ class _Firewalld:
 
     def _reload(self) -> None:
         try:
-            # firewalld would come back from a broken file, whosever it is, with less than it had.
+            # With a broken file, ours or another, firewalld would lose settings on reload.
             _run(self.run, self.command, "--check-config")
             _run(self.run, self.command, "--reload")
         except FirewallError:
@@ -184,8 +184,8 @@ class _Firewalld:
             for name, rules in before.items():
                 self._lead(name, (self.running or {}).get(name, []), rules)
         except FirewallError as error:
-            return f"the rules from before could not be restored: {error}"
-        return "the rules from before are back"
+            return f"the previous rules could not be restored: {error}"
+        return "the previous rules are restored"
 
     def _set(self, name: str, option: str, rules: list[str]) -> None:
         if rules:
@@ -208,7 +208,7 @@ def _write(before: Mapping[str, str | None], after: Mapping[str, str | None]) ->
 
 
 def firewalld(run: Run, find: Find, asked: Wanted) -> Change | None:
-    """firewalld's change; None where it does not run (what is ours goes all the same when nothing is asked for)."""
+    """firewalld's change; None where it does not run (our rules are removed all the same when nothing is asked for)."""
     command = find("firewall-cmd")
     if not command:
         return None
@@ -221,9 +221,9 @@ def firewalld(run: Run, find: Find, asked: Wanted) -> Change | None:
     if stake:
         shown = "; ".join(stake[:10]) + (f"; and {len(stake) - 10} more" if len(stake) > 10 else "")
         warning = (
-            f"{POLICY_DIR}/weft-podnet-*.xml take effect with firewalld's next reload, which is left to you since it "
-            f"changes more than ours: {shown}. `firewall-cmd --runtime-to-permanent` keeps what stands at run time "
-            "only. Then run `firewall-cmd --reload`, and this again"
+            f"{POLICY_DIR}/weft-podnet-*.xml take effect with firewalld's next reload, which is left to you because it "
+            f"also changes other settings: {shown}. `firewall-cmd --runtime-to-permanent` keeps settings that exist at "
+            "run time only. Then run `firewall-cmd --reload` and this playbook again"
         )
     reload = host.needs_reload() and not stake
     return host.change(lambda: host.apply(reload, warning), warning)
@@ -239,7 +239,7 @@ def converge(run: Run, find: Find, asked: Wanted, check_mode: bool) -> dict[str,
 
     Raises Refused, FirewallError and lock.LockError, with texts for the user.
     """
-    # A lock file is a trace too, and check mode leaves none.
+    # Check mode creates no lock file.
     with contextlib.nullcontext() if check_mode else lock.hold("firewall"):
         changes = observe(run, find, asked)
         due = [change for change in changes if change.changed]
