@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cluster_nodes
-short_description: Holds the plan against the Kubernetes API's Nodes and completes it from them
+short_description: Compares the plan with the Kubernetes API's Nodes and completes it from them
 version_added: 0.1.0
 author: The weft.podnet maintainers (@weft-net)
 description:

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: node_firewall
-short_description: Let pods' traffic through a node's ufw or firewalld
+short_description: Allows pods' traffic in a node's ufw or firewalld
 version_added: 0.1.0
 author: The weft.podnet maintainers (@weft-net)
 description:
   - Opens the overlay's UDP ports to the other nodes, and lets the host forward what pods send and what is sent to them.
     ufw and firewalld refuse both by default.
-  - A firewall is concerned only if it runs. Where none does, nothing is changed. No firewall is started or stopped.
+  - Only a firewall that runs is changed. No firewall is started or stopped.
   - The rules only allow. What an administrator's rule denies stays denied, and the host itself is opened to
     no pod.
   - In ufw, ours are the rules with the comment C(weft.podnet). In firewalld, they are the policies
@@ -20,13 +20,13 @@ description:
     other rule.
 options:
   udp_ports:
-    description: The UDP ports on which this node hears the others.
+    description: The UDP ports on which this node receives packets from the others.
     type: list
     elements: int
     default: []
   sources:
     description:
-      - Addresses or networks of the other nodes, to which the ports are opened. Without any, they are open to anybody.
+      - Addresses or networks of the other nodes, to which the ports are opened. Without any, they are open to all.
       - More than 64 of one address family are widened to networks, at most 64, that hold all of them.
     type: list
     elements: str

@@ -12,7 +12,7 @@ short_description: Finds what a host lacks before its pod network is set up
 version_added: 0.1.0
 author: The weft.podnet maintainers (@weft-net)
 description:
-  - Looks for everything the roles need on a host and reports all that is missing or contradicts the inventory, at once.
+  - Looks for everything the roles need on a host and reports all that is missing or contradicts the inventory.
   - Changes nothing.
 attributes:
   check_mode:

@@ -25,7 +25,7 @@ attributes:
     description: The lock file is not written. Files are downloaded into the cache, so that a dry run checks them.
     support: full
   diff_mode:
-    description: The lock file as it is and as it will be.
+    description: The lock file before and after.
     support: full
 options:
   components:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: release_install
-short_description: Installs programs from a checked release archive, and goes back to the release before
+short_description: Installs programs from a checked release archive, and goes back to the previous release
 version_added: 0.1.0
 author: The weft.podnet maintainers (@weft-net)
 description:
   - Unpacks a release archive into C(/opt/weft-podnet/NAME/VERSION-DIGEST), whole or not at all, and links its programs
     to where the host looks for them. All programs of a release are switched by one rename.
-  - The release before stays, so that O(state=previous) goes back without the archive.
+  - The previous release stays, so that O(state=previous) goes back without the archive.
   - An archive must hold plain files in its top level and nothing else. Folders, links, devices, setuid programs and
     paths that lead elsewhere are refused.
 attributes:
@@ -22,7 +22,7 @@ attributes:
     description: Nothing is changed; the result is the one a run would have.
     support: full
   diff_mode:
-    description: Where the programs lead.
+    description: Where the links to the programs lead.
     support: full
 options:
   name:
@@ -46,7 +46,7 @@ options:
     type: path
   binaries:
     description:
-      - Where the programs go, absolute paths by the names of files in the archive. Required with O(state=present).
+      - Where to link the programs: absolute paths by the names of files in the archive. Required with O(state=present).
       - Links of this module that are no longer listed are removed.
     type: dict
   adopt:
@@ -60,7 +60,7 @@ options:
       - V(present) installs the release and switches to it.
       - V(unpacked) only brings the release to the host. What uses it is left to another module, such as
         M(weft.podnet.flannel_service); a release that one of O(binaries) leads to is kept.
-      - V(previous) switches back to the release before, which then has none before it.
+      - V(previous) switches back to the previous release, which then has no previous one.
       - V(absent) removes all links and releases of this name.
     type: str
     choices: [present, unpacked, previous, absent]
@@ -101,7 +101,7 @@ EXAMPLES = r"""
         binaries:
           flanneld: /usr/local/bin/flanneld
 
-- name: Go back from v0.27.2 to the release before
+- name: Go back from v0.27.2 to the previous release
   weft.podnet.release_install:
     name: flannel
     version: v0.27.2

@@ -33,7 +33,7 @@ def expected(config: Mapping[str, Any], read: Callable[[str], str | None]) -> li
         if kind == "flannel" and cni.get(plugin, "ipam") is None:
             delegate = cni.get(plugin, "delegate", {})
             path = cni.get(plugin, "subnetFile") or SUBNET_FILE
-            # What is to be removed may be as odd as somebody wrote it.
+            # A configuration that is to be removed may hold any value.
             if not isinstance(delegate, Mapping) or not isinstance(path, str) or not path.isprintable():
                 return []
             bridge = cni.get(delegate, "type", "bridge") == "bridge" and cni.get(delegate, "ipam") is None

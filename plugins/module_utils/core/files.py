@@ -415,7 +415,7 @@ class Staged:
     def _claim(self, descriptor: int, name: str) -> bool:
         """Lock a temporary file; False where another process removed it before it was locked."""
         self._descriptors.append(descriptor)
-        # A file system without locks: nobody gets this one to sweep it either.
+        # A file system without locks: no other process can lock and remove this file either.
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return os.path.lexists(name) and os.path.samestat(os.lstat(name), os.fstat(descriptor))

@@ -151,8 +151,11 @@ def keep_former(state: State) -> None:
 def read_former() -> State | None:
     """The state that an earlier run, killed half-way, has recorded."""
     try:
-        return State(**documents.from_json(files.read_text(FORMER) or ""))
-    except (ValueError, TypeError):
+        state = State(**documents.from_json(files.read_text(FORMER) or ""))
+        # Version 0.1.0 wrote another text in parentheses for FILE.
+        links = {path: FILE if target and target.startswith("(") else target for path, target in state.links.items()}
+        return state._replace(links=links)
+    except (ValueError, TypeError, AttributeError):
         return None
 
 

@@ -97,7 +97,7 @@ def dump(channel: Channel, family: int, table: int = 0, protocol: int = 0) -> li
     try:
         answers = channel.dump(wire.GETROUTE, body)
     except NetlinkError as error:
-        # A table nobody has used yet does not exist.
+        # A table that was never used does not exist.
         if error.code == errno.ENOENT:
             return []
         raise

@@ -135,7 +135,7 @@ def apply(change: Change, modules: Iterable[str], run: persist.Run) -> None:
     files.remove(FORMER_FILE)
     if set(change.kept.after) & {unmanaged.NETWORK_FILE, unmanaged.MANAGER_FILE}:
         for service in unmanaged.SERVICES:
-            # Where one does not run, systemctl says so, and there is nobody to inform.
+            # If one does not run, systemctl fails, and nothing needs to reload.
             run(["systemctl", "reload", service])
 
 

@@ -150,7 +150,7 @@ def control(path: str) -> None:
 
 
 def ask(path: str, request: dict[str, Any], timeout: float) -> dict[str, Any]:
-    """Send ``request`` to the agent that serves ``path``; its answer. Raises OSError (nobody there), ValueError."""
+    """Send ``request`` to the agent that serves ``path``; its answer. Raises OSError (no agent there), ValueError."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout)
         connection.connect(path)

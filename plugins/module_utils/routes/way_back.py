@@ -16,7 +16,7 @@ from ..core.problems import capped
 from ..netlink import link, route
 from ..netlink.channel import Channel, NetlinkError
 
-# As many lost ways as anybody reads on.
+# How many lost ways to report at most.
 MOST_LOST = 10
 
 

@@ -41,7 +41,7 @@ _MEANINGS = (
     ),
     (
         r"Connection refused|Connection reset|RemoteDisconnected|Connection aborted",
-        "nobody answers there",
+        "nothing answers there",
         "start kube-apiserver (crictl ps -a, journalctl -u kubelet), or correct `server:` in the kubeconfig",
     ),
     (

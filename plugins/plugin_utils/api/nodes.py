@@ -116,7 +116,7 @@ def run_by_flanneld(entry: Mapping[str, Any]) -> bool:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names as far as anybody reads on."""
+    """The first names, and how many more there are."""
     ordered = sorted(names)
     more = len(ordered) - MOST_NAMES
     return ", ".join(ordered[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
@@ -242,4 +242,4 @@ def reason(message: str) -> str:
     for text, meaning in (*others, first):
         if text in message:
             return meaning
-    return message or "nobody has said why; look at kubectl describe node"
+    return message or "no reason given; see kubectl describe node"

@@ -46,7 +46,7 @@ class Node(NamedTuple):
     node_name: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON's view. A VTEP MAC (everybody can derive it) and the Node's name only where the inventory gives them."""
+        """JSON's view. A VTEP MAC (which can be derived) and the Node's name only where the inventory gives them."""
         found = {
             "name": self.name,
             "node_ips": [str(ip) for ip in self.node_ips],

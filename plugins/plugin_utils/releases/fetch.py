@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Release files brought to the controller and checked, each against a SHA-256 that somebody vouches for.
+"""Release files brought to the controller and checked, each against a SHA-256 from a trusted source.
 
 A digest comes from the user, else from the lock file, else from the publisher: the ``.sha256`` published beside the
 archive, or the ``digest`` that GitHub gives for it. Nothing is ever trusted because it arrived.

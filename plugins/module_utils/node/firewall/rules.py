@@ -36,7 +36,7 @@ UFW_ACTION = re.compile(r"^(?P<route>route )?(?P<action>allow|deny|reject|limit)
 
 
 class Wanted(NamedTuple):
-    """UDP ``ports`` open to ``sources`` (none: to anybody), and forwarding from and to ``pods``; all sorted."""
+    """UDP ``ports`` open to ``sources`` (none: to every address), and forwarding from and to ``pods``; all sorted."""
 
     ports: list[int]
     sources: list[Network]
