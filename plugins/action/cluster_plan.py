@@ -186,7 +186,7 @@ def _clients(
 
 
 def _failure(problems: Sequence[str]) -> dict[str, Any]:
-    """A failed task's result. Ansible prints ``msg`` twice, so the problems stand apart from it, as a block of text."""
+    """A failed task's result. Ansible prints ``msg`` twice, so the problems are separate, as a block of text."""
     count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
     msg = f"{count} in the inventory or its lock file (see problems)"
     return {"failed": True, "changed": False, "msg": msg, "problems": "".join(f"{line}\n" for line in problems)}

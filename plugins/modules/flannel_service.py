@@ -136,7 +136,7 @@ options:
     default: false
   backend_change:
     description:
-      - Accept that settings change that all nodes must have alike, such as the backend's type, C(VNI), C(Port) or
+      - Accept a change of settings that must be equal on all nodes, such as the backend's type, C(VNI), C(Port) or
         C(PSK), while flanneld runs. Pods lose their way to pods of other nodes until all nodes have changed. Otherwise
         it is refused.
     type: bool

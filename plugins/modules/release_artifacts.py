@@ -71,7 +71,7 @@ options:
     description: Where the controller keeps downloaded files; without it, C(weft-podnet) in the user's cache folder.
     type: path
   timeout:
-    description: How long a download may stand still, in seconds.
+    description: How long a download may receive nothing, in seconds.
     type: int
     default: 30
 seealso:

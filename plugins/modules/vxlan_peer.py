@@ -105,7 +105,7 @@ options:
     description:
       - Keep batch files for C(ip) and C(bridge) under C(/etc/weft-podnet), and a systemd unit that replays them at
         boot, whenever one of the two links comes up, and when the device is deleted.
-      - Also tells systemd-udevd, systemd-networkd and NetworkManager to leave the device alone.
+      - Also makes systemd-udevd, systemd-networkd and NetworkManager leave the device alone.
       - V(false) removes all of these.
     type: bool
     default: true

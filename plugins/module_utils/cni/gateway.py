@@ -22,7 +22,7 @@ FLANNEL_KEYS = ("FLANNEL_SUBNET", "FLANNEL_IPV6_SUBNET")
 
 
 def expected(config: Mapping[str, Any], read: Callable[[str], str | None]) -> list[Interface]:
-    """The bridge's addresses by this configuration; empty where it has none, or where they can't be told beforehand.
+    """The bridge's addresses by this configuration; empty where it has none, or where they can't be known beforehand.
 
     ``read`` returns a file's text, None for none.
     """

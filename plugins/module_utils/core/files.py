@@ -155,7 +155,7 @@ def _read(name: str, descriptor: int, limit: int) -> bytes:
     _require_regular(name, status)
     blocks: list[bytes] = []
     size = 0
-    # Files of /proc say that they are empty, so the size alone tells nothing.
+    # Files of /proc report the size 0, so the size alone is not enough.
     while size <= limit and status.st_size <= limit:
         block = os.read(descriptor, 1 << 20)
         if not block:

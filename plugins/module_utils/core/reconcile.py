@@ -47,9 +47,9 @@ def plan(
 ) -> Plan:
     """Compare two states.
 
-    ``owned(key, value)`` tells whether an observed object is ours. Ours and different is replaced; ours and named in
-    ``absent``, or not desired while ``purge``, is removed; foreign and in the way of a desired one is a conflict;
-    any other foreign object is left out of the plan altogether.
+    ``owned(key, value)`` returns whether an observed object is ours. One of ours that differs is replaced; one that is
+    named in ``absent``, or not desired while ``purge``, is removed. A foreign one with the key of a desired one is a
+    conflict; all other foreign objects are left out of the plan.
     """
     result = Plan({}, {}, {}, {})
     for key, wanted in desired.items():

@@ -34,7 +34,7 @@ FindCommand = Callable[[str], "str | None"]
 
 
 class Leftover(NamedTuple):
-    """One thing, as told to the user, and the commands that remove it; ``path``: a file instead."""
+    """One thing, as shown to the user, and the commands that remove it; ``path``: a file instead."""
 
     text: str
     commands: list[list[str]]

@@ -176,7 +176,7 @@ def journal(run: Run, since: float) -> list[str]:
 
 
 def last_lines(lines: list[str]) -> list[str]:
-    """The most telling lines: klog's I lines give way to others, and of equal messages the last one stays."""
+    """The most important lines: klog's I lines only if there are no others, and the last one of equal messages."""
     kept: dict[str, str] = {}
     for line in lines:
         # klog: severity, date, time, thread, place] text

@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""flanneld.service as text: options, net-conf.json, the unit, and the digest that tells when it must restart. Pure."""
+"""flanneld.service as text: options, net-conf.json, the unit, and the digest that shows when it must restart. Pure."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _is_address(text: str | None) -> bool:
 
 
 def net_conf(options: Mapping[str, Any], nftables: bool) -> dict[str, Any]:
-    """net-conf.json as flanneld is to read it. ``nftables``: what "auto" comes to on this host."""
+    """net-conf.json as flanneld is to read it. ``nftables``: what "auto" means on this host."""
     conf = {key: value for key, value in options["net_conf"].items() if key not in ("EnableNFTables", "Backend")}
     chosen = nftables if options["nftables"] == "auto" else options["nftables"] == "true"
     conf["EnableNFTables"] = options["net_conf"].get("EnableNFTables", chosen)

@@ -266,7 +266,7 @@ def _newer_plugins(path: Path, source: str, bin_dir: str) -> str:
 
 
 def _offered(run: persist.Run, package: str) -> str:
-    """The version that apt would install, "" where that can't be told."""
+    """The version that apt would install, "" where it is unknown."""
     apt = tools.find("apt-cache")
     code, out, _err = run([apt, "policy", package]) if apt else (1, "", "")
     match = re.search(r"^\s*Candidate:\s*(?:\d+:)?(\d[\w.]*)", out, re.MULTILINE)

@@ -45,7 +45,7 @@ class Plan(NamedTuple):
     """What to do.
 
     ``finish``: a killed run left the certificate's key pending, it only has to be moved. ``reasons`` for a new
-    certificate, none where the old one stays; then ``new_key`` tells whether the key is new too. ``drop_pending``: a
+    certificate, none where the old one stays; then ``new_key`` shows whether the key is new too. ``drop_pending``: a
     pending key that nothing waits for. ``notes``: what a user should know although nothing can be done about it here.
     """
 

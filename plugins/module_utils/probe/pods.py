@@ -105,7 +105,7 @@ def ctr(socket: str, *arguments: str, inherit: int | None = None) -> str:
     """Run ctr in our namespace and return its output; it inherits a descriptor if given. Raises ProbeError."""
     command = ["ctr", "--address", socket, "--namespace", NAMESPACE, *arguments]
     try:
-        # A session of its own: a lost ssh connection must not stop ctr between making a pod and telling of it.
+        # A session of its own: a lost ssh connection must not stop ctr between making a pod and reporting it.
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=CTR_TIMEOUT, check=False,
             stdin=subprocess.DEVNULL, start_new_session=True, pass_fds=() if inherit is None else (inherit,),

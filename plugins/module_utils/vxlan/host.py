@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A VXLAN mesh on a host: observe the kernel, check what only the host can tell, decide on a plan."""
+"""A VXLAN mesh on a host: observe the kernel, check what only the host knows, decide on a plan."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def observe(channel: Channel, wanted: Wanted, objects: bool = True) -> Host:
 
 
 def of_device(wanted: Wanted, found: vxlan_link.Found | None) -> Wanted:
-    """A request to remove a device needs no address to tell the family: the device tells."""
+    """A request to remove a device needs no address for the family: the device has one."""
     if wanted.present or found is None or found.device is None or not found.device.local:
         return wanted
     return wanted._replace(version=4 if len(found.device.local) == 4 else 6)
@@ -146,7 +146,7 @@ def decide(channel: Channel, host: Host, wanted: Wanted) -> Change:
 
 
 def _flannelds(wanted: Wanted) -> list[vxlan_flanneld.Daemon]:
-    """The running flannelds that manage the device of this VNI, as far as can be told."""
+    """The running flannelds that manage the device of this VNI, as far as their configuration shows."""
     return [daemon for daemon in vxlan_flanneld.running() if daemon.vni in (None, wanted.vni)]
 
 

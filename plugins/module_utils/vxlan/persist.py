@@ -150,7 +150,7 @@ def plan(change: Change, wanted: Wanted, keep: bool, tools: Tools) -> Kept:
 
 
 def hands_off_files(device: str) -> dict[str, str]:
-    """What tells udev, networkd and NetworkManager to leave a device alone: path -> text."""
+    """Files that make udev, networkd and NetworkManager leave a device alone: path -> text."""
     stem = f"10-weft-podnet-{device}"
     found = {
         f"{NETWORKD_DIR}/{stem}.link": (

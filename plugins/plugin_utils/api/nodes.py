@@ -125,7 +125,7 @@ def listed(names: Iterable[str]) -> str:
 def _absent(
     absent: Sequence[Mapping[str, Any]], names: set[str], api: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[str]:
-    """Workers without a Node, with the Node that is theirs under another name where one can be told."""
+    """Workers without a Node, with the Node that is theirs under another name where one is found."""
     free = {name: entry for name, entry in api.items() if name not in names}
     known = f"the API knows {listed(api)}" if api else "the API knows no Node at all"
     for node in absent:
@@ -237,7 +237,7 @@ REASONS = (
 
 def reason(message: str) -> str:
     """Why a Node is not Ready, from its kubelet's own message; the message itself where it is none we know."""
-    # CSINode stands beside any other message for a moment after registration, so it counts only alone.
+    # For a moment after registration, CSINode appears besides any other message, so it counts only alone.
     first, *others = REASONS
     for text, meaning in (*others, first):
         if text in message:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Validate flannel's net-conf.json against schemas/net-conf.json and the rules that no schema can say. Controller only.
 
-flanneld ignores what it does not know, so a slip of the pen there is a network that differs from what was written.
+flanneld ignores unknown keys, so with a typo the network differs from what was written.
 """
 
 from __future__ import annotations

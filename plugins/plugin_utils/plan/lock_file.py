@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""podnet.lock.yml, beside the inventory: what was decided once and must not move by itself.
+"""podnet.lock.yml, beside the inventory: what was decided once and must not change by itself.
 
 ::
 
@@ -64,7 +64,7 @@ class LockFile(NamedTuple):
         """The file as it is written; nothing where there is nothing to keep."""
         if not any(content for name, content in self.sections.items() if name != "inventory"):
             return ""
-        # A file without workers is one of an older version, where pod_subnets alone tells who they are.
+        # A file without workers is one of an older version, where only pod_subnets lists them.
         none_left = "workers" in self.sections and bool(self.sections.get("pod_subnets"))
         known = [name for name in SECTIONS if self.sections.get(name) or (name == "workers" and none_left)]
         others = [name for name in self.sections if name not in SECTIONS]
@@ -122,7 +122,7 @@ class LockFile(NamedTuple):
 
 
 def _section(name: str, content: Any) -> str:
-    # A worker's values stand in one line, everything else in a line of its own.
+    # A worker's values are on one line, everything else on a line of its own.
     flow = None if name in ("inventory", "pod_subnets", "workers") else False
     return str(yaml.dump({name: content}, Dumper=AnsibleDumper, default_flow_style=flow, width=120))
 
@@ -372,7 +372,8 @@ def _artifact_problems(section: Any, keys: tuple[str, ...] = ("artifacts",)) -> 
 def hold(file: Path, timeout: float = 60.0) -> Iterator[None]:
     """One writer at a time: the file's folder is locked while the body runs, so nothing is left beside the inventory.
 
-    A file system that can't lock a folder (NFS) goes without: the file is still read and written whole. Raises Refused.
+    On a file system that can't lock a folder (NFS) there is no lock: the file is still read and written whole. Raises
+    Refused.
     """
     folder = next((parent for parent in file.absolute().parents if parent.is_dir()), Path("/"))
     try:

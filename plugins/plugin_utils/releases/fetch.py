@@ -290,6 +290,6 @@ def _said(error: HTTPError) -> str:
 
 
 def _shown(url: str) -> str:
-    """The address without a password that stands in it."""
+    """The address without the password that it may contain."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
