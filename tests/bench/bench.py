@@ -26,7 +26,7 @@ SIZES = (100, 1_000, 10_000, 40_000)
 def main() -> int:
     options = _options()
     # As on a host that a user's ssh reaches: with PYTHONUNBUFFERED, Python takes a program from a pipe byte by byte;
-    # with PYTHONDONTWRITEBYTECODE, all that is imported is compiled anew.
+    # with PYTHONDONTWRITEBYTECODE, all imports are compiled again.
     for name in [name for name in os.environ if name.startswith("PYTHON")]:
         del os.environ[name]
     parts = options.part or PARTS

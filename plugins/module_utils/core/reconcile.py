@@ -47,8 +47,8 @@ def plan(
 ) -> Plan:
     """Compare two states.
 
-    ``owned(key, value)`` returns whether an observed object is ours. One of ours that differs is replaced; one that is
-    named in ``absent``, or not desired while ``purge``, is removed. A foreign one with the key of a desired one is a
+    ``owned(key, value)`` returns whether an observed object is ours. If ours differs, it is replaced. If ours is named
+    in ``absent``, or not desired while ``purge``, it is removed. A foreign one with the key of a desired one is a
     conflict; all other foreign objects are left out of the plan.
     """
     result = Plan({}, {}, {}, {})

@@ -207,8 +207,8 @@ def test_only_what_belongs_here_is_installed(host: Host, authority: Path) -> Non
     own: dict[str, Any] = {"organizations": ["podnet:node:w1"]}
     host.run(state="requested", **own)
     before = host.listing()
-    stranger = Host(host.folder.parent.parent / "w2", authority)
-    asked = stranger.run(state="requested", organizations=["podnet:node:w2"])
+    second = Host(host.folder.parent.parent / "w2", authority)
+    asked = second.run(state="requested", organizations=["podnet:node:w2"])
     other: dict[str, Any] = {
         "ca_certificate_path": str(authority / "other.crt"),
         "ca_private_key_path": str(authority / "other.key"),
