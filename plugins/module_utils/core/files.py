@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 # Configurations, keys and units are far smaller. Batch files of a mesh take 250 bytes for each peer.
-# Added to the name of a file whose place was taken: it stays, and is put back in the end.
+# Added to the name of a foreign file that was replaced: it is kept, and restored in the end.
 ORIGINAL = ".podnet-orig"
 LIMIT = 4 << 20
 BATCH_LIMIT = 64 << 20

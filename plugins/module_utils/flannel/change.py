@@ -83,7 +83,7 @@ def _plan(options: Mapping[str, Any], service: Service, check_mode: bool, run: R
     ]
     if service.started and not options["backend_change"]:
         problems += [
-            f"net_conf: Backend: {change} while flanneld runs; pods lose their way to other nodes until all workers "
+            f"net_conf: Backend: {change} while flanneld runs; pods can't reach other nodes until all workers "
             "have changed. To accept that, set backend_change: true (podnet_flannel_backend_change in the playbooks)"
             for change in flannel_unit.disagreements(old.conf(former_path), conf)
         ]

@@ -18,7 +18,7 @@ MODULES_FILE = "/etc/modules-load.d/weft-podnet.conf"
 # systemd-sysctl reads the files by name; the last one to set a key wins. This one comes after 99-sysctl.conf, which
 # is a link to /etc/sysctl.conf.
 SYSCTL_FILE = "/etc/sysctl.d/99-weft-podnet.conf"
-# Where it was before; removed with the first change.
+# The file's former path; removed with the first change.
 FORMER_FILE = "/etc/sysctl.d/90-weft-podnet.conf"
 HEADER = "# Written by weft.podnet (node_kernel); changes are overwritten.\n"
 NAME = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
@@ -75,7 +75,7 @@ def problems(modules: Iterable[str], sysctls: Mapping[str, object], links: Itera
 
 
 def path_of(name: str, root: str = "/proc/sys") -> Path:
-    """Where a sysctl is found. Dots part the name, unless slashes do (an interface's name may hold a dot)."""
+    """Where a sysctl is found. Dots separate its parts, unless slashes do (an interface's name may hold a dot)."""
     return Path(root, name if "/" in name else name.replace(".", "/"))
 
 

@@ -130,7 +130,7 @@ def told(lock: LockFile, names: Sequence[str]) -> list[str]:
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     return [
         f"{some}{more} left the inventory and still have what site.yml set up; their pod subnets stay reserved. To "
-        f"remove it: reset.yml -e podnet_reset_left={','.join(names[:10])}. Where the machine is gone, take it out "
+        f"remove it: reset.yml -e podnet_reset_left={','.join(names[:10])}. If the machine is gone, take it out "
         "of workers in the lock file"
     ]
 

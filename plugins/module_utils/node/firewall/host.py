@@ -108,7 +108,7 @@ class _Firewalld:
         if code == 2:
             raise FirewallError(
                 f"this firewalld has no policies ({(err or out).strip().splitlines()[-1]}); update it to 0.9 or later, "
-                "or set podnet_manage_firewall: false and see to the firewall yourself"
+                "or set podnet_manage_firewall: false and manage the firewall yourself"
             )
         if code not in (0, NOT_RUNNING):
             raise FirewallError(f"{self.command} --list-all-policies: {(err or out).strip()}")

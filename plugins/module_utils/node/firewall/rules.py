@@ -137,7 +137,7 @@ def ufw_plan(added: str, rules: Sequence[str]) -> UfwPlan:
         raise Refused(
             [
                 f"ufw has the rule `{rule}`, which forbids what pods need; remove it with `ufw delete {rule}`, "
-                "or set podnet_manage_firewall: false and see to the firewall yourself"
+                "or set podnet_manage_firewall: false and manage the firewall yourself"
                 for rule in denied
             ]
         )
