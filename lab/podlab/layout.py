@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a lab is made of and where its parts lie: names, addresses, folders. Nothing here touches the machine."""
+"""The parts of a lab and where they are: names, addresses, folders. Nothing here changes the machine."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def plan_nodes(workers: int) -> list[Node]:
 
 @dataclass(frozen=True)
 class Lab:
-    """A lab of one checkout. Two checkouts may each have a lab of the same name: `id` tells them apart."""
+    """A lab of one checkout. Two checkouts may each have a lab of the same name; `id` distinguishes them."""
 
     name: str
     checkout: Path

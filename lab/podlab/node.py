@@ -52,7 +52,7 @@ def create(lab: Lab, node: Node, lower: Path) -> None:
 
 
 def supervised(lab: Lab, node: Node) -> bool:
-    """Whether a supervisor has the node: it holds the lock, and no kill can make it forget to let go."""
+    """Whether a supervisor has the node: it holds the lock, which the kernel releases even if it is killed."""
     try:
         with (lab.folder(node) / "lock").open("a") as handle:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -142,7 +142,7 @@ def remove(lab: Lab, node: Node) -> None:
     _remove_nspawn_lock(folder)
     for mount in network.mounts_below(folder):
         run(["umount", "--lazy", mount])
-    # The folder's name goes first: a kill half-way must not leave a node that looks whole.
+    # Rename the folder first: a kill half-way must not leave a node that looks complete.
     if folder.exists():
         going = lab.state / f"removing-{node.name}"
         shutil.rmtree(going, ignore_errors=True)
@@ -233,7 +233,7 @@ def execute(lab: Lab, node: Node, command: Sequence[str]) -> None:
 
 
 def reboot(lab: Lab, node: Node, wait: bool) -> None:
-    """Boot the node anew, or start it where it is down; with `wait`, return when it answers again."""
+    """Reboot the node, or start it if it is down; with `wait`, return when it answers again."""
     before = boots(lab, node)
     if start(lab, node):
         say(f"{node.name} was down: starting it")
@@ -249,7 +249,7 @@ def reboot(lab: Lab, node: Node, wait: bool) -> None:
 
 
 def _reset(lab: Lab, node: Node) -> None:
-    """The button on the case: for a node whose systemd does not do it."""
+    """The reset button, for a node whose systemd does not reboot."""
     say(f"{node.name} does not shut down: resetting it")
     (lab.folder(node) / "reboot").touch()
     pid = leader(lab, node)

@@ -127,7 +127,7 @@ def _mount(folder: Path) -> None:
 
 
 def _write_own_files(lab: Lab, this: Node, root: Path) -> None:
-    """What tells this node from the others; written once, and from then on the node's own to change."""
+    """The files that identify this node; written once, and from then on the node may change them."""
     node.write_hosts(root / "etc/hosts", lab)
     mark = root / "var/lib/weft-lab-node"
     if mark.exists():

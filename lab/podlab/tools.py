@@ -64,7 +64,7 @@ def ensure_programs() -> None:
     packages = sorted({PROGRAMS[name][family] for name in missing})
     if family != 0 or not shutil.which("apt-get"):
         raise LabError(f"missing programs: {', '.join(missing)}: install the packages {' '.join(packages)}")
-    # Labs that come up side by side want the same packages; whoever waits finds them installed.
+    # Labs that start at the same time want the same packages; the one that waits finds them installed.
     with locked(CACHE / "locks" / "packages.lock", "waiting for another lab to install packages"):
         _install(sorted(name for name in PROGRAMS if not shutil.which(name)))
 
@@ -79,7 +79,7 @@ def _install(missing: list[str]) -> None:
     try:
         run_long(install, f"installing {' '.join(packages)}", log, env)
     except LabError:
-        run_long(["apt-get", "update"], "reading the package lists anew", log, env)
+        run_long(["apt-get", "update"], "updating the package lists", log, env)
         run_long(install, f"installing {' '.join(packages)}", log, env)
 
 
@@ -102,7 +102,9 @@ def ensure_modules() -> None:
         return  # all built in, or nothing we could load
     missing = [name for name in MODULES[:5] if not attempt(["modprobe", name])]
     for name in MODULES[5:]:
-        attempt(["modprobe", name])  # kernels differ in how they cut up netfilter: the first use in a node will tell
+        attempt(
+            ["modprobe", name]
+        )  # kernels differ in how they split netfilter: the first use in a node shows what is missing
     if missing:
         raise LabError(f"this kernel has no {', '.join(missing)}: on Ubuntu the package linux-modules-extra-* may")
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """cluster_nodes: the API's Nodes, read once on the control plane, into the plan on the controller.
 
-It calls the reading module itself: as a registered result, a thousand Nodes would be templated anew by every worker.
+It calls the reading module itself: every worker would template a registered result of a thousand Nodes again.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ class ActionModule(ActionBase):
         place = lock_file.locate(values["podnet_lock_file"], task_vars["ansible_inventory_sources"], addresses)
         path = place.path
         settings = inventory.settings(values)
-        # What a run reads, it writes: two at once must not allot one subnet twice. A dry run waits for nobody.
+        # What a run reads, it writes: two runs at once must not allot one subnet twice. A dry run does not wait.
         with contextlib.nullcontext() if self._task.check_mode else lock_file.hold(path):
             locked = lock_file.read(path)
             lock_file.refuse_strange(place, locked, names)
@@ -186,7 +186,7 @@ def _clients(
 
 
 def _failure(problems: Sequence[str]) -> dict[str, Any]:
-    """A failed task's result. Ansible prints ``msg`` twice, so the problems stand apart from it, as a block of text."""
+    """A failed task's result. Ansible prints ``msg`` twice, so the problems are separate, as a block of text."""
     count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
     msg = f"{count} in the inventory or its lock file (see problems)"
     return {"failed": True, "changed": False, "msg": msg, "problems": "".join(f"{line}\n" for line in problems)}

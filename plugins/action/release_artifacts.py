@@ -66,7 +66,7 @@ class ActionModule(ActionBase):
 
     def _locked(self, path: Path, fetched: list[Fetched]) -> tuple[str, str]:
         """Add what is new to the lock file; its text before and after. Raises Refused."""
-        # A dry run writes nothing, so it waits for nobody.
+        # A dry run writes nothing, so it does not wait.
         with contextlib.nullcontext() if self._task.check_mode else lock_file.hold(path):
             content = lock_file.read(path)
             since = content.digests()

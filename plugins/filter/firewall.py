@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the nodes' firewalls are to let through, computed from the cluster's plan."""
+"""What the nodes' firewalls must allow, computed from the cluster's plan."""
 
 from __future__ import annotations
 

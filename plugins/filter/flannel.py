@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What flanneld is told, computed from the cluster's plan, and what its certificates ask."""
+"""flanneld's configuration and its certificate requests, computed from the cluster's plan."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ version_added: 0.1.0
 author: The weft.podnet maintainers (@weft-net)
 description:
   - Turns what the probe pods of all hosts met into a matrix, node by node, with the reason for every failure.
-  - "The three rules of the Kubernetes networking model are held against every pair of pods: each pod has an address of
+  - "The three rules of the Kubernetes networking model are checked for every pair of pods: each pod has an address of
     its own, pods reach each other by it without translation, and it is the address a pod sees on its own interface."
 positional: _input, started, probed
 options:

@@ -13,9 +13,9 @@ version_added: 0.1.0
 author: The weft.podnet maintainers (@weft-net)
 description:
   - Removes flannel's annotations from a Node, and the condition C(NetworkUnavailable) where flanneld wrote it.
-    Otherwise other nodes take a worker that was reset for a peer.
-  - A Node that is not there is nothing to forget. Where the API can't be asked, or kubectl is missing, a warning says
-    what stays; the host has been reset all the same.
+    Otherwise other nodes treat a worker that was reset as a peer.
+  - If the Node does not exist, nothing is done. If the API can't be asked, or kubectl is missing, a warning says what
+    stays; the host has been reset all the same.
 requirements:
   - the collection kubernetes.core on the controller
   - the Python package C(kubernetes) and kubectl on the host it runs on

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cluster_nodes
-short_description: Holds the plan against the Kubernetes API's Nodes and completes it from them
+short_description: Compares the plan with the Kubernetes API's Nodes and completes it from them
 version_added: 0.1.0
 author: The weft.podnet maintainers (@weft-net)
 description:
   - Reads all Nodes once, by M(kubernetes.core.k8s_info), on the host it runs on, which is the control plane.
   - Every worker of the plan must have a Node, and every Node pod CIDRs of its own inside C(podnet_pod_cidr). All
-    problems are told at once.
+    problems are reported together.
   - Then the workers of the plan get their pod subnets from their Nodes, and where the backend is V(vxlan), Nodes that
     other flannelds run become the plan's C(peers). The plan is a file on the controller.
 requirements:

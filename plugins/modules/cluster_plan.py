@@ -18,7 +18,7 @@ description:
   - What later acts on the controller, the control plane or another worker reads the variables from the plan. Facts that
     a worker returns do not change it, and a worker whose facts hold C(podnet_*) variables is refused.
   - A worker without C(podnet_pod_subnet) is allotted the lowest free part of C(podnet_pod_cidr). The lock file beside
-    the inventory keeps it, so a worker's subnet stays whoever else joins or leaves.
+    the inventory keeps it, so a worker keeps its subnet when others join or leave.
   - The workers are the group C(podnet_workers_group), by default C(workers) or kubespray's C(kube_node); the control
     plane is C(podnet_control_plane_group), by default C(control_plane) or C(kube_control_plane).
   - It runs on the controller and touches no host.
@@ -27,7 +27,7 @@ attributes:
     description: The lock file is not written.
     support: full
   diff_mode:
-    description: The lock file as it is and as it will be.
+    description: The lock file before and after.
     support: full
 options:
   applied:

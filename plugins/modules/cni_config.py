@@ -13,7 +13,7 @@ version_added: 0.1.0
 description:
   - Writes or removes one CNI network configuration, a single plugin's or a list, so that containerd notices it.
   - The configuration is validated on the controller first, against JSON Schemas of the reference plugins and of
-    flannel. All problems are told at once, each with its JSON path.
+    flannel. All problems are reported together, each with its JSON path.
   - On the host, the plugin binaries that the configuration needs have to exist and to support its C(cniVersion).
   - Files are compared by meaning. Key order and white space are no change; a different mode or owner is one.
   - The directory itself is made where it is missing and never removed, because containerd watches it.
@@ -22,7 +22,7 @@ description:
   - What plugins keep for single pods of the network is looked after as well, where nothing needs it any more. Leases
     of host-local are released when no network namespace of the host has their address. iptables rules of the plugins
     (masquerading, host ports) are removed when their pod is gone, or when the configuration makes no such rules; the
-    plugins never find those again, and whoever gets the address next would be translated.
+    plugins never find those again, and the next pod with that address would be translated.
 author:
   - The weft.podnet maintainers (@weft-net)
 requirements:
@@ -38,7 +38,7 @@ options:
     description:
       - The configuration. Keys are written in the order given here.
       - Required with O(state=present).
-      - With O(state=absent) and O(leftovers=true) it tells what to look for when the file is gone already.
+      - With O(state=absent) and O(leftovers=true) it defines what to look for when the file is gone already.
     type: dict
   state:
     description: Whether the configuration is there.
@@ -107,7 +107,7 @@ options:
     default: false
   assume_absent:
     description:
-      - Names of other configurations that are taken for gone, for a rehearsal of what comes after their removal.
+      - Names of other configurations to treat as removed, for a dry run of what follows their removal.
     type: list
     elements: str
     default: []
@@ -129,7 +129,7 @@ options:
     default: keep
 attributes:
   check_mode:
-    description: Can run in check mode and tell what would change.
+    description: Reports what would change, without changing it.
     support: full
   diff_mode:
     description: Shows what changes, or would change in check mode.
@@ -190,7 +190,7 @@ path:
   type: str
   sample: /etc/cni/net.d/10-bridge.conf
 network:
-  description: The name of the network. Empty where nothing tells it.
+  description: The name of the network. Empty where it is unknown.
   returned: success
   type: str
   sample: bridge

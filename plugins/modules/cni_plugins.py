@@ -64,7 +64,7 @@ source:
   returned: success
   type: str
 foreign:
-  description: Plugins of others that stay in the way of ours.
+  description: Foreign plugins, which stay although a link of this module would have the same name.
   returned: success
   type: list
   elements: str

@@ -27,9 +27,9 @@ requirements:
 attributes:
   check_mode:
     description:
-      - Nothing is changed. The result is the one a run would have, but tells of the certificate that is there now.
-      - O(state=requested) returns the request of a key that is kept nowhere, so that O(state=signed) can be rehearsed
-        too, and O(state=installed) takes what comes of it.
+      - Nothing is changed. The result is that of a real run, but describes the certificate that exists now.
+      - O(state=requested) returns the request of a key that is kept nowhere, so that O(state=signed) and
+        O(state=installed) can run in check mode too.
     support: full
   diff_mode:
     description: Shows subject, issuer, validity, kind of key and the reasons; never anything of a key.
@@ -108,12 +108,12 @@ options:
   renew_key:
     description:
       - Make a new key with every new certificate. A key that leaked unnoticed is then of use for one certificate's
-        life at most, and it costs nothing, since nobody but this host has to learn the key.
+        life at most, and it costs nothing, since the key never leaves this host.
       - V(false) keeps a key of the right kind.
     type: bool
     default: true
   force:
-    description: Renew now, whatever the certificate is like. Every run does so again.
+    description: Renew now, whatever the certificate's state. Every run does so again.
     type: bool
     default: false
   requests:
@@ -145,7 +145,7 @@ options:
     type: str
   mode:
     description:
-      - The private key's mode, in octal. Nobody but the owner may be let write it, nobody but owner and group read it.
+      - The private key's mode, in octal. Only the owner may write it, and only owner and group may read it.
     type: raw
     default: '0600'
   owner:

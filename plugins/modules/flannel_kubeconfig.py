@@ -18,7 +18,7 @@ description:
   - The server's URL, the CA, and that key and certificate belong together, are checked before anything is written.
   - Files are compared by meaning, so one that kubectl has written over is no change. Where the host lacks PyYAML, such
     a file is replaced once.
-  - A file that holds clusters, users or contexts of other names is refused, so that nobody's C(admin.conf) is lost.
+  - A file that holds clusters, users or contexts of other names is refused, so that no C(admin.conf) is overwritten.
 author:
   - The weft.podnet maintainers (@weft-net)
 requirements:
@@ -72,7 +72,7 @@ options:
     type: str
   mode:
     description:
-      - The file's mode, in octal. Nobody but the owner may be let write it, nobody but owner and group read it.
+      - The file's mode, in octal. Only the owner may write it, and only owner and group may read it.
     type: raw
     default: '0600'
   owner:

@@ -8,33 +8,33 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: flannel_service
-short_description: Runs flanneld under systemd as described, or puts back what was there
+short_description: Runs flanneld under systemd as described, or restores the previous state
 version_added: 0.1.0
 author: The weft.podnet maintainers (@weft-net)
 description:
   - Puts the links to flannel's programs, C(net-conf.json) and C(flanneld.service) in place, starts flanneld, and
-    waits until it works. That is when systemd has got its notification, O(subnet_file) holds a subnet of the network,
-    and the VXLAN device is up.
-  - If it does not come to work in O(ready_timeout), or ends again and again, everything is put back. A flanneld that
-    ran before runs again with its former program and files. The error tells what was waited for, what flanneld's
+    waits until it is ready. That is when it has notified systemd, O(subnet_file) holds a subnet of the network, and
+    the VXLAN device is up.
+  - If it is not ready within O(ready_timeout), or keeps exiting, the module restores the previous state. A flanneld
+    that ran before runs again with its former program and files. The error shows what was waited for, what flanneld's
     journal says, and what that means.
   - flanneld is restarted only when something changed that it reads once, at its start. These are its program's
     content, C(net-conf.json), the unit's C([Service]) section, the CA, and a certificate embedded in O(kubeconfig). A
-    certificate that O(kubeconfig) names by its path is read again by flanneld itself. The running process carries a
+    certificate that O(kubeconfig) names by its path is reloaded by flanneld itself. The running process carries a
     digest of all that in its environment, so a run that was killed between writing and restarting is completed by the
     next one.
   - A device that flanneld made with former settings keeps them, so it is deleted before the start when the backend's
     settings change. Pods on the node lose their way to other nodes for a moment then; the diff names the device.
   - What a former backend or rule set made and the new one does not replace is removed once flanneld is ready. These
     are the routes to single nodes of C(host-gw) and C(DirectRouting), which would win over the new backend's route,
-    and the iptables chains or nftables tables. The module fails, and goes back, where some of it stays.
+    and the iptables chains or nftables tables. The module fails and restores the previous state if some of it stays.
 options:
   state:
     description:
       - V(absent) stops flanneld and removes what this module made, and what flanneld leaves. These are its devices,
         the routes inside the network that it made, O(subnet_file), the chains C(FLANNEL-POSTRTG) and C(FLANNEL-FWD)
         with the jumps to them, of iptables-legacy and iptables-nft, and its nftables tables. Releases stay.
-      - A C(flanneld.service) of somebody else stays as it is, and so does its network.
+      - A C(flanneld.service) that this module did not write stays as it is, and so does its network.
     type: str
     choices: [present, absent]
     default: present
@@ -42,7 +42,7 @@ options:
     description:
       - The content of C(net-conf.json), with flannel's own keys. It is checked strictly on the controller, as
         flanneld ignores keys that it does not know.
-      - Required with O(state=present). With O(state=absent) it tells which devices are flanneld's where the file is
+      - Required with O(state=present). With O(state=absent) it shows which devices are flanneld's where the file is
         gone.
     type: dict
   psk:
@@ -52,13 +52,13 @@ options:
     description:
       - C(EnableNFTables) where O(net_conf) does not have it.
       - V(auto) is true only where kube-proxy programs nftables itself and has a table C(kube-proxy). Else it is
-        false, since flanneld needs the iptables commands in any case, repairs iptables rules that somebody removed,
+        false, since flanneld needs the iptables commands in any case, repairs iptables rules that were removed,
         and does not repair nftables' ones.
     type: str
     choices: [auto, 'true', 'false']
     default: auto
   net_conf_path:
-    description: Where C(net-conf.json) goes.
+    description: The path of C(net-conf.json).
     type: path
     default: /etc/flannel/net-conf.json
   flanneld:
@@ -83,7 +83,7 @@ options:
     type: path
     default: /etc/kubernetes/flannel.conf
   subnet_file:
-    description: Where flanneld tells the CNI plugin the node's subnet.
+    description: Where flanneld writes the node's subnet for the CNI plugin.
     type: path
     default: /run/flannel/subnet.env
   iface:
@@ -129,20 +129,20 @@ options:
     type: bool
     default: false
   adopt:
-    description: Take the place of a C(flanneld.service), or of files at the destinations of O(binaries), that
-      somebody else made. They stay as C(*.podnet-orig), and O(state=absent) puts the programs back. Otherwise they
-      are refused.
+    description: Replace a C(flanneld.service), or files at the destinations of O(binaries), that this module did not
+      install. They are kept as C(*.podnet-orig), and O(state=absent) restores the programs. Without this option,
+      the module refuses to replace them.
     type: bool
     default: false
   backend_change:
     description:
-      - Accept that settings change that all nodes must have alike, such as the backend's type, C(VNI), C(Port) or
+      - Accept a change of settings that must be equal on all nodes, such as the backend's type, C(VNI), C(Port) or
         C(PSK), while flanneld runs. Pods lose their way to pods of other nodes until all nodes have changed. Otherwise
         it is refused.
     type: bool
     default: false
   ready_timeout:
-    description: Seconds to wait until flanneld works.
+    description: Seconds to wait until flanneld is ready.
     type: int
     default: 60
 requirements:
@@ -153,7 +153,7 @@ attributes:
     description: Nothing is changed; the result is the one a run would have.
     support: full
   diff_mode:
-    description: Files, links, the service, devices and what flanneld leaves, as they are and as they will be.
+    description: Files, links, the service, devices and what flanneld leaves, before and after.
     support: full
 seealso:
   - module: weft.podnet.release_install
@@ -185,7 +185,7 @@ restarted:
   type: bool
   returned: success
 subnet:
-  description: This node's subnet as flanneld tells it.
+  description: This node's subnet as flanneld wrote it.
   type: str
   returned: when O(state=present)
   sample: 10.244.0.1/24
@@ -199,7 +199,7 @@ foreign:
   type: bool
   returned: when O(state=absent)
 digest:
-  description: Tells apart what flanneld was started with.
+  description: A digest of what flanneld was started with.
   type: str
   returned: when O(state=present)
 diff:

@@ -2,7 +2,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a node's kernel must be told for its pod network."""
+"""Kernel modules and sysctls that a node needs for its pod network."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ short_description: Kernel modules and sysctls that a pod network needs, now and 
 version_added: 0.1.0
 author: The weft.podnet maintainers (@weft-net)
 description:
-  - Keeps one file in C(/etc/modules-load.d) and one in C(/etc/sysctl.d), and brings the running kernel to the same.
+  - Keeps one file in C(/etc/modules-load.d) and one in C(/etc/sysctl.d), and applies both to the running kernel.
   - A file that sets another value later at boot, ufw's included, is a warning that names it.
-  - Each sysctl is compared with the running kernel's value, so one that another program has turned off is told and set
-    again.
-  - With O(state=absent) the files go. The running kernel keeps what it was told until the next boot, since others may
-    count on it.
+  - Each sysctl is compared with the running kernel's value, so one that another program has turned off is reported and
+    set again.
+  - With O(state=absent) the files are removed. The running kernel keeps its values until the next boot, since other
+    programs may rely on them.
 attributes:
   check_mode:
     description: Nothing is changed; the result is the one a run would have.
@@ -37,8 +37,8 @@ options:
     default: {}
   unmanaged:
     description:
-      - Links by name, or patterns of fnmatch(3), that systemd-networkd and NetworkManager leave alone. So they do the
-        host's ends of pods' links. A file in C(/etc/systemd/network) says so.
+      - Links by name, or patterns of fnmatch(3), that systemd-networkd and NetworkManager must not manage. The host's
+        ends of pods' links are always included. A file in C(/etc/systemd/network) configures this.
       - Another in C(/etc/systemd/networkd.conf.d) makes networkd keep routes which are not its own. Where
         NetworkManager is installed, there is one in its C(conf.d).
       - A file of networkd that comes before and matches such a link is a warning that names it.

@@ -12,7 +12,7 @@ short_description: Finds what a host lacks before its pod network is set up
 version_added: 0.1.0
 author: The weft.podnet maintainers (@weft-net)
 description:
-  - Looks for everything the roles need on a host and reports all that is missing or contradicts the inventory, at once.
+  - Looks for everything the roles need on a host and reports all that is missing or contradicts the inventory.
   - Changes nothing.
 attributes:
   check_mode:
@@ -29,7 +29,7 @@ options:
     default: []
   pod_subnets:
     description:
-      - The host's own part of the pod network. A route of others that leads it elsewhere is a problem, and so is one of
+      - The host's own part of the pod network. A foreign route that leads it elsewhere is a problem, and so is one of
         the host's own networks that it overlaps.
     type: list
     elements: str

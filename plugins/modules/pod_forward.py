@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pod_forward
-short_description: Let pods' packets through a host that drops what it forwards
+short_description: Accepts pods' packets on a host that drops what it forwards
 version_added: 0.1.0
 author: The weft.podnet maintainers (@weft-net)
 description:
@@ -53,7 +53,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Let pods' packets through, whatever FORWARD does with others
+- name: Accept pods' packets, whatever FORWARD does with others
   weft.podnet.pod_forward:
     cluster_cidrs: [10.244.0.0/16]
 

@@ -12,11 +12,11 @@ author: The weft.podnet maintainers (@weft-net)
 description:
   - Packets from this node's pod subnets to anywhere outside of the cluster's pod CIDRs leave with the node's address.
     Packets between pods keep the pod's own address, on every node; so do packets to multicast groups and to O(exclude).
-  - It takes the place of C(ipMasq) of the CNI plugin C(bridge), which also translates traffic between nodes' pods.
-  - The rules stand in a table C(weft-podnet) of nftables, or in a chain C(WEFT-PODNET) of the C(nat) table of
-    iptables-legacy, with one jump to it at the end of C(POSTROUTING). No other rule is touched. What is left in the
-    backend that is not used goes.
-  - The live rules are compared line by line, so a rule that somebody removed or added in there is seen and repaired.
+  - It replaces C(ipMasq) of the CNI plugin C(bridge), which also translates traffic between nodes' pods.
+  - The rules are in a table C(weft-podnet) of nftables, or in a chain C(WEFT-PODNET) of the C(nat) table of
+    iptables-legacy, with one jump to it at the end of C(POSTROUTING). No other rule is touched. Rules that are left in
+    the unused backend are removed.
+  - The live rules are compared line by line, so a rule that was removed or added there is detected and repaired.
 options:
   pod_subnets:
     description: The pod subnets of this node, IPv4 and IPv6. Required where O(state=present).
@@ -59,7 +59,7 @@ notes:
   - Stopping C(weft-podnet-masquerade.service) does not remove the rules; O(state=absent) does.
   - With the backend V(iptables) the kernel keeps an empty C(nat) table that it made for the first rule, until a reboot.
   - A C(firewall-cmd --reload) of a firewalld with the iptables backend, or C(iptables -F) by hand, removes the rules;
-    the next run, or C(systemctl reload weft-podnet-masquerade), brings them back.
+    the next run, or C(systemctl reload weft-podnet-masquerade), restores them.
 requirements:
   - nft, or iptables-legacy 1.6.2 or later
   - systemd, where O(persist=true)
@@ -99,7 +99,7 @@ backend:
   returned: success
   sample: nftables
 ruleset:
-  description: The rules of ours, as the backend prints them.
+  description: Our rules, as the backend prints them.
   type: list
   elements: str
   returned: success

@@ -18,8 +18,8 @@ description:
     that runs this module.
   - The pods are a means of observation. Nothing that outlives them is changed, so the module always reports
     RV(ignore:changed=false).
-  - One verification works on a host at a time. A second one waits until the first is done or has not been heard of
-    for O(patience) seconds, removes what it left, and goes on.
+  - Only one verification runs on a host at a time. A second one waits until the first is done or shows no sign of life
+    for O(patience) seconds, removes what it left, and continues.
   - C(ctr) knows no other places than C(/etc/cni/net.d) for the CNI configuration and C(/opt/cni/bin) for the plugins.
 options:
   state:
@@ -33,8 +33,8 @@ options:
   run:
     description:
       - The verification that the pods belong to, as V(started) returned it.
-      - V(probed) refuses to go on, and V(absent) removes nothing, when another verification has taken the host over
-        meanwhile. V(absent) without it removes everything, whoever made it.
+      - V(probed) fails, and V(absent) removes nothing, when another verification has taken the host over meanwhile.
+        V(absent) without it removes the pods of every verification.
     type: str
   pods:
     description: How many pods to make.
@@ -71,7 +71,7 @@ options:
         type: int
         required: true
   node:
-    description: How the inventory calls this host. It goes into RV(targets) unchanged.
+    description: The host's name in the inventory. It appears in RV(targets) unchanged.
     type: str
     default: ""
   timeout:

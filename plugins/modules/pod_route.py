@@ -16,9 +16,9 @@ description:
   - The routes carry a protocol number of their own. Routes with another number are never changed or removed, and one
     to the same destination is an error that shows it.
   - A route that would take traffic from the host's own subnets, the default route, the ssh connection the run arrives
-    by, or O(protect), is refused before anything changes. If the kernel refuses one route of the list, or the way back
-    is lost all the same, the routes from before return.
-  - With O(persist), the routes come back by themselves after a reboot and after a link went down and up.
+    by, or O(protect), is refused before anything changes. If the kernel refuses one route of the list, or one
+    of these becomes unreachable all the same, the previous routes are restored.
+  - With O(persist), the routes are restored after a reboot and after a link went down and up.
 requirements:
   - Linux 4.20 or newer, iproute2 and systemd on the host where O(persist=true)
 attributes:

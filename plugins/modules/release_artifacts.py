@@ -14,8 +14,8 @@ author: The weft.podnet maintainers (@weft-net)
 description:
   - Fetches the archives of flannel, flannel's CNI plugin and the standard CNI plugins, for all architectures of the
     cluster, and checks each against its SHA-256. The controller downloads a file once and keeps it.
-  - A SHA-256 comes from O(sha256), else from the lock file. A file that neither knows is checked against what its
-    publisher says, which is told as a warning (first use). The publisher says it in a C(.sha256) beside the file, or,
+  - A SHA-256 comes from O(sha256), else from the lock file. A file that neither has is checked against the
+    publisher's SHA-256, with a warning (first use). The publisher gives it in a C(.sha256) beside the file, or,
     for flannel, which has none, in GitHub's answer about the release (the asset's C(digest)).
   - The lock file keeps every SHA-256 that a file was checked against, and it is enforced from then on.
   - Each archive is read to its end. It must hold its program, and nothing but plain files in its top level.
@@ -25,7 +25,7 @@ attributes:
     description: The lock file is not written. Files are downloaded into the cache, so that a dry run checks them.
     support: full
   diff_mode:
-    description: The lock file as it is and as it will be.
+    description: The lock file before and after.
     support: full
 options:
   components:
@@ -71,7 +71,7 @@ options:
     description: Where the controller keeps downloaded files; without it, C(weft-podnet) in the user's cache folder.
     type: path
   timeout:
-    description: How long a download may stand still, in seconds.
+    description: How long a download may receive nothing, in seconds.
     type: int
     default: 30
 seealso:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: run_lock
-short_description: Holds a host for one run, or gives it free
+short_description: Holds a host for one run, or releases it
 version_added: 0.2.0
 author: The weft.podnet maintainers (@weft-net)
 description:
@@ -28,8 +28,8 @@ attributes:
 options:
   state:
     description:
-      - V(held), this run holds the host, or the task fails with the name of whoever does.
-      - V(released), this run does not. Lock files that nobody uses any more are removed.
+      - V(held), this run holds the host, or the task fails with the name of the holder.
+      - V(released), this run does not. Unused lock files are removed.
     type: str
     choices: [held, released]
     default: held

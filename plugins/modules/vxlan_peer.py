@@ -17,15 +17,16 @@ description:
   - The kernel state is flanneld's, object for object. The device has its attributes; each peer has a neighbour entry,
     an FDB entry and an onlink route. The route leads through a nexthop object where the kernel has them (Linux 5.3),
     since the cost of plain routes on one device grows with the square of their number.
-  - A device of that name that is not ours, or one that a running flanneld manages, is an error. Ours is one that
+  - A device of that name that is not ours, or one that a running flanneld manages, is an error. A device is ours if it
     carries our mark (its address's or a nexthop object's protocol number 87), or the VNI and the MAC asked for. So a
     device that a stopped flanneld left behind is taken over by giving its address as O(mac).
   - Of the routes to a listed pod CIDR, flanneld's leftover with the same next hop, one made by
     M(weft.podnet.pod_route), and one of another mesh of this module's are taken over without a gap. Any other is an
-    error that shows it. Other people's routes and nexthop objects are never changed.
+    error that shows it. Foreign routes and nexthop objects are never changed.
   - A peer whose pod CIDR would take traffic from the host's own subnets, the default route's gateway, the ssh
     connection the run arrives by, or O(protect), is refused before anything changes, and so is an O(address) that
-    would. If the kernel refuses one object, or the way back is lost all the same, the state from before returns.
+    would. If the kernel refuses one object, or one of these becomes unreachable all the same, the previous state is
+    restored.
   - A node with two IP families calls the module twice, once for each.
 requirements:
   - Linux 4.20 or newer
@@ -44,12 +45,12 @@ options:
     type: str
   vni:
     description:
-      - The VXLAN network identifier. Another one than the device has makes it anew.
+      - The VXLAN network identifier. If it differs from the device's, the device is recreated.
       - Without O(name), at most 9999999, or 9999 over IPv6, since the kernel takes names of 15 characters.
     type: int
     default: 1
   port:
-    description: The UDP port. Another one than the device has makes it anew.
+    description: The UDP port. If it differs from the device's, the device is recreated.
     type: int
     default: 8472
   local:
@@ -104,7 +105,7 @@ options:
     description:
       - Keep batch files for C(ip) and C(bridge) under C(/etc/weft-podnet), and a systemd unit that replays them at
         boot, whenever one of the two links comes up, and when the device is deleted.
-      - Also tells systemd-udevd, systemd-networkd and NetworkManager to leave the device alone.
+      - Also makes systemd-udevd, systemd-networkd and NetworkManager leave the device alone.
       - V(false) removes all of these.
     type: bool
     default: true
@@ -149,7 +150,7 @@ removed:
   type: list
   elements: str
 made:
-  description: Whether the device was not there, or had to be made anew.
+  description: Whether the device was created or recreated.
   returned: success
   type: bool
 device:

@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Real firewalls on real nodes: ufw on worker-1, firewalld on worker-2. Both close the mesh until they are told."""
+"""Real firewalls on real nodes: ufw on worker-1, firewalld on worker-2. Both block the mesh without our rules."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from support.traffic import pinging
 
 pytestmark = pytest.mark.long
 
-# What iptables' nft back end keeps of a chain that once held a rule; it may be somebody else's by now.
+# What iptables' nft back end keeps of a chain that once held a rule; another program may use it by now.
 EMPTY_CHAIN = re.compile(
     r"\S+ \+ (table ip6? (nat|filter) \{|\tchain (POSTROUTING|FORWARD) \{|\t\ttype (nat|filter) hook .*accept;|\t?\}|)"
 )

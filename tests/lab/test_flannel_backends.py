@@ -68,7 +68,7 @@ def test_vxlan_by_its_defaults(cluster: Lab) -> None:
 
 
 def test_both_address_families(lab: Lab, tmp_path: Path) -> None:
-    """With the version that is installed by default, which has no IPv6 address unless it is told, and a newer one."""
+    """With the default version, which has no IPv6 address unless it is given one, and a newer one."""
     lab.variables.update(podnet_backend="flannel", podnet_serial="100%")
     cidrs = ["10.244.0.0/16", "fd00:10:244::/48"]
     flannel.prepare(lab.name, cluster_cidr=",".join(cidrs))

@@ -136,7 +136,7 @@ def test_a_node_by_another_name(world: World) -> None:
 def test_an_api_server_that_is_down(world: World) -> None:
     world.sh("control-plane", "systemctl stop kube-apiserver")
     try:
-        world.refused("control-plane:6443", "nobody answers there", ADMIN)
+        world.refused("control-plane:6443", "nothing answers there", ADMIN)
     finally:
         world.sh("control-plane", "systemctl start kube-apiserver")
         world.plane.wait_ready()

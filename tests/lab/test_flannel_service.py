@@ -241,8 +241,8 @@ def test_what_somebody_else_made(node: Node) -> None:
     node.write("/etc/systemd/system/flanneld.service", "[Service]\nExecStart=/bin/true\n")
     result = node.call(check=True)
     assert result["failed"]
-    assert "/etc/systemd/system/flanneld.service: was written by somebody else; set adopt: true" in result["msg"]
-    assert "/usr/local/bin/flanneld: was put there by somebody else" in result["msg"]
+    assert "/etc/systemd/system/flanneld.service: was not written by this collection; set adopt: true" in result["msg"]
+    assert "/usr/local/bin/flanneld: was not installed by this collection" in result["msg"]
     left_alone = node.call(state="absent")
     assert not left_alone["changed"]
     result = node.call(adopt=True)

@@ -99,7 +99,7 @@ def test_what_a_worker_returns_decides_nothing_beyond_it(
 
     made = lab.play("site", "-v", inventory=inventory)
     assert "Traceback" not in made.output
-    # The collection's own modules bring no facts; the first one of others does, and the next task sees them.
+    # The collection's own modules return no facts; the first other module does, and the next task sees them.
     assert made.code == 0 or "its facts hold" in " ".join(made.output.split()), made.output
     for text in (lab.sh("control-plane", f"sed -n 2p {PKI}/ca.key").strip(), secret.read_text()):
         holds = f"find / -xdev -type f -newer /root/facts.json -exec grep -lF -e {shlex.quote(text)} {{}} + || true"

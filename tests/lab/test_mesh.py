@@ -78,9 +78,9 @@ def test_what_somebody_broke_is_named_and_repaired(lab: Lab) -> None:
     # The boot unit takes the change for a link that came up and replays its batch: let that pass.
     assert until(lambda: "active" in (now := lab.sh("worker-1", shown).split()) and now != before, 60)
     lab.exec("worker-1", "ip", "route", "del", "10.244.1.0/24")
-    mended = lab.play("site", "--diff", podnet_verify=False)
-    assert "+10.244.1.0/24 via 10.244.1.0 dev flannel.1 onlink" in mended.output, mended.output
-    assert "1400" in mended.output and mended.changed["worker-2"] == 0
+    repaired = lab.play("site", "--diff", podnet_verify=False)
+    assert "+10.244.1.0/24 via 10.244.1.0 dev flannel.1 onlink" in repaired.output, repaired.output
+    assert "1400" in repaired.output and repaired.changed["worker-2"] == 0
     assert set(lab.play("site", podnet_verify=False).changed.values()) == {0}
 
 

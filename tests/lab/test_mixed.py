@@ -69,8 +69,8 @@ def test_a_node_without_a_daemon_and_one_that_flanneld_runs(lab: Lab) -> None:
         again = lab.play("site", "--diff", inventory=inventory, podnet_verify=False, **variables)
         assert again.code == 0 and set(again.changed.values()) == {0}, again.output
 
-    # Another VTEP on flanneld's side (it takes the old one over from the annotation, where there is one): the next run
-    # of ours learns it from the API.
+    # Another VTEP on flanneld's side (it takes the old one over from the annotation, where there is one): our next run
+    # learns it from the API.
     before = mac("worker-2")
     lab.sh("worker-2", "systemctl stop flanneld && ip link delete flannel.1")
     plane.kubectl("annotate", "node", "worker-2", f"{FLANNEL}backend-data-")

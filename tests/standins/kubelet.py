@@ -49,7 +49,7 @@ class Refused(Exception):
 
 
 class Api(NamedTuple):
-    """The API server as the kubeconfig names it. Files are read anew for each request: certificates rotate."""
+    """The API server as the kubeconfig names it. Files are read again for each request: certificates rotate."""
 
     server: str
     ca: str

@@ -150,7 +150,7 @@ class Publisher:
 
     ``url`` is the base: <url>/<owner>/<repo>/releases/download/<tag>/<file> and GitHub's REST answer at
     <url>/repos/<owner>/<repo>/releases/tags/<tag>. ``requests`` counts by path. ``digests`` (file name: sha256:...)
-    publishes another digest than the file's; the files are read anew for every request.
+    publishes another digest than the file's; the files are read again for every request.
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run a module of the collection as Ansible runs it on a host: a process of its own, arguments as JSON, result as JSON.
 
-It skips what costs 200 ms a task and tests nothing of ours: the controller, AnsiballZ and the connection. The start of
+It skips what costs 200 ms a task and tests none of our code: the controller, AnsiballZ and the connection. The start of
 Python and the import of Ansible's own code cost as much again, so one process that has done both forks for each call.
 Modules that are started to be killed, or with an environment of their own, start from nothing.
 """

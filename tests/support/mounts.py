@@ -81,7 +81,7 @@ class Mounts:
         return run_module(name, args, check=check, netns=netns, within=self.pid)
 
     def refuse(self, verb: str, yes: bool = True) -> None:
-        """Let systemctl fail whenever it is told this."""
+        """Let systemctl fail whenever it gets this command."""
         file = self.units / f"refuse-{verb}"
         if yes:
             file.touch()

@@ -17,18 +17,18 @@ from .change import Plan, Wish, plan
 
 
 class ChangeError(PodnetError):
-    """The host does not hold what was written; the text is for the user."""
+    """The host does not have what was written; the text is for the user."""
 
 
 def read_back(wish: Wish) -> None:
-    """Does the host hold what was wished? Raises ChangeError, OSError, NetlinkError."""
+    """Check that the host has the wanted configuration. Raises ChangeError, OSError, NetlinkError."""
     again = plan(wish, cni_host.observe(wish.conf_dir, wish.name, wish.config))
     if again.text is not None or again.remove_own or again.others:
         raise ChangeError(f"{wish.path} is not as it was left a moment ago: something else writes to {wish.conf_dir}")
 
 
 def apply(wish: Wish, plan_: Plan) -> str | None:
-    """Do it; the path of the copy of our own file, where one was asked for.
+    """Apply the plan. Returns the path of our own file's copy, where one was asked for.
 
     Raises OSError, NetlinkError, IptablesError.
     """
@@ -41,7 +41,7 @@ def apply(wish: Wish, plan_: Plan) -> str | None:
         if plan_.text is not None:
             own = plan_.attributes
             staged.write(wish.path, plan_.text, own.mode, own.uid, own.gid)
-        # Ours is in place before the others go: at no moment is the directory without a configuration.
+        # Our file is in place before the others are removed, so the directory always has a configuration.
         for name in plan_.others:
             if wish.backup or name in plan_.set_aside:
                 _backup(staged, directory / name)
@@ -52,10 +52,10 @@ def apply(wish: Wish, plan_: Plan) -> str | None:
         elif plan_.remove_own and not wish.leftovers:
             staged.remove(wish.path)
         if wish.present:
-            # A bridge that is in the way: before a pod can meet it.
+            # Delete a bridge that is in the way before a pod can use it.
             cni_leftovers.remove(plan_.leftovers)
         staged.commit()
-    # After it: a pod that starts in between gets no such rules any more.
+    # Afterwards, so that a pod that starts in between gets no such rules any more.
     cni_leftovers.release(plan_.leftovers)
     if not wish.present:
         cni_leftovers.remove(plan_.leftovers)

@@ -162,7 +162,7 @@ class Network(NamedTuple):
 
 
 def network(config: Mapping[str, Any]) -> Network:
-    """The network that a configuration describes. Odd values are left out, never raised for."""
+    """The network that a configuration describes. Invalid values are left out and raise no error."""
     bridge: str | None = None
     ipam: Any = {}
     kind: Any = None

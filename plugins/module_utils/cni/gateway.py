@@ -22,7 +22,7 @@ FLANNEL_KEYS = ("FLANNEL_SUBNET", "FLANNEL_IPV6_SUBNET")
 
 
 def expected(config: Mapping[str, Any], read: Callable[[str], str | None]) -> list[Interface]:
-    """The bridge's addresses by this configuration; empty where it has none, or where they can't be told beforehand.
+    """The bridge's addresses by this configuration; empty where it has none, or where they can't be known beforehand.
 
     ``read`` returns a file's text, None for none.
     """
@@ -33,7 +33,7 @@ def expected(config: Mapping[str, Any], read: Callable[[str], str | None]) -> li
         if kind == "flannel" and cni.get(plugin, "ipam") is None:
             delegate = cni.get(plugin, "delegate", {})
             path = cni.get(plugin, "subnetFile") or SUBNET_FILE
-            # What is to be removed may be as odd as somebody wrote it.
+            # A configuration that is to be removed may hold any value.
             if not isinstance(delegate, Mapping) or not isinstance(path, str) or not path.isprintable():
                 return []
             bridge = cni.get(delegate, "type", "bridge") == "bridge" and cni.get(delegate, "ipam") is None

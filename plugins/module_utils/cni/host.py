@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host really has of CNI: configuration files, leases, bridge ports, plugin binaries. Reads only."""
+"""The CNI state of a host: configuration files, leases, bridge ports, plugin binaries. Reads only."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Attributes(NamedTuple):
 
 
 class Live(NamedTuple):
-    """What speaks for pods of a network: addresses leased (or results cached) and the ports of its bridge.
+    """Evidence of pods of a network: addresses leased (or results cached) and the ports of its bridge.
 
     ``bridge`` is None where the host has no such device; ``kept_in`` names the directory of the leases. Leases that
     are certain to have no pod are ``stale``; ``containers`` are those of all others.
@@ -67,7 +67,7 @@ class Host(NamedTuple):
 
 
 def leaving_path(conf_dir: str, name: str) -> Path:
-    """Where a configuration stands while its leftovers go: no runtime reads it there, and the next run finds it."""
+    """Where a configuration is kept while its leftovers are removed: no runtime reads it, and the next run finds it."""
     return Path(conf_dir) / f".{name}.leaving"
 
 
@@ -125,7 +125,7 @@ def networks_of(texts: Mapping[str, str | None]) -> dict[str, cni.Network]:
 
 
 def pods(network: cni.Network, root: str = STATE_ROOT) -> Live:
-    """What speaks for live pods of a network. Raises OSError, NetlinkError."""
+    """Evidence of live pods of a network. Raises OSError, NetlinkError."""
     bridge = cni_bridge.find(network.bridge) if network.bridge else None
     directory = state_dir(network)
     if directory is None:
@@ -144,7 +144,7 @@ def state_dir(network: cni.Network) -> Path | None:
     """host-local's directory of this network; None with another ipam or where the name can't be a directory's."""
     if network.data_dir is None or not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", network.name):
         return None
-    # A file that somebody else wrote may hold anything: no path of bytes that no path can have.
+    # A foreign file may hold anything, also bytes that are not valid in a path.
     usable = network.data_dir.startswith("/") and network.data_dir.isprintable()
     return Path(network.data_dir) / network.name if usable else None
 

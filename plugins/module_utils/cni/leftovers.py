@@ -23,9 +23,9 @@ STATE_FILES = re.compile(r"last_reserved_ip\..+|lock")
 
 
 class Leftovers(NamedTuple):
-    """``files`` go first, then the ``directories`` that are empty by then.
+    """``files`` are removed first, then the ``directories`` that are empty by then.
 
-    ``leases`` and ``rules`` are those of single pods, which go while the network itself may stay.
+    ``leases`` and ``rules`` are those of single pods; they are removed even if the network itself stays.
     """
 
     bridge: str | None
@@ -36,7 +36,7 @@ class Leftovers(NamedTuple):
     rules: tuple[pod_rules.PodRules, ...] = ()
 
     def names(self) -> list[str]:
-        """What goes, in words: device and paths."""
+        """What is removed, in words: device and paths."""
         pods = [*(lease.path for lease in self.leases), *map(str, self.rules)]
         return ([f"device {self.bridge}"] if self.bridge else []) + [*self.files, *self.directories, *pods]
 

@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""CNI plugins where the runtime looks for them: links of ours into a folder of the distribution's or of a release."""
+"""CNI plugins where the runtime looks for them: our links into a folder of the distribution or of a release."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEPT_RELEASES = 2
 
 
 class Links(NamedTuple):
-    """What differs: links to make or to turn (name -> target), links to remove, and files of others that stay."""
+    """What differs: links to make or to change (name -> target), links to remove, and foreign files, which stay."""
 
     make: dict[str, str]
     remove: dict[str, str]
@@ -39,7 +39,7 @@ def unpack(archive: str, sha256: str) -> Path:
 
 
 def plan(bin_dir: Path, source: Path | None) -> Links:
-    """Compare the links in ``bin_dir`` with the plugins in ``source``; None wants all links of ours gone."""
+    """Compare the links in ``bin_dir`` with the plugins in ``source``; None removes all of our links."""
     wanted = {} if source is None else {item.name: str(item) for item in _executables(source)}
     links = Links({}, {}, [])
     present = {item.name: item for item in bin_dir.iterdir()} if bin_dir.is_dir() else {}

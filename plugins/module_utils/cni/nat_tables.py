@@ -16,7 +16,7 @@ CHAINS = ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING")
 
 
 def remove_empty() -> None:
-    """Remove those in which nothing is left. What can't be told, or removed, stays."""
+    """Remove those that are empty. A table that can't be read or removed stays."""
     nft = tools.find("nft")
     if nft is None:
         return
@@ -28,7 +28,7 @@ def remove_empty() -> None:
 
 
 def is_empty(listed: bytes) -> bool:
-    """Does nft's JSON of one table show nothing but chains of iptables' own that let everything pass?"""
+    """Does nft's JSON of one table show only iptables' own chains, empty and with the policy accept?"""
     try:
         entries: list[dict[str, Any]] = json.loads(listed)["nftables"]
         kinds = {kind for entry in entries for kind in entry if kind != "metainfo"}

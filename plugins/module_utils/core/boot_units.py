@@ -1,10 +1,10 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The units that bring our routes and meshes back, by name.
+"""The units that restore our routes and meshes, by name.
 
-pod_route and vxlan_peer keep them; flannel_service lets a mesh's rest while flanneld takes its device, and lets all of
-them do their work again where flanneld fails.
+pod_route and vxlan_peer manage them. flannel_service stops a mesh's unit while flanneld uses its device, and restarts
+all of them if flanneld fails.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ def has_mesh(device: str) -> bool:
 
 
 def rest(run: Run, devices: Iterable[str]) -> None:
-    """Let the meshes' units answer no event until they replay or the host boots. Raises PersistError."""
+    """Stop the meshes' units until they replay or the host boots. Raises PersistError."""
     for device in devices:
         systemctl(run, "stop", of_mesh(device))
 
 
 def resting(run: Run, devices: Iterable[str]) -> list[str]:
-    """Those of these meshes whose unit was stopped: their devices are somebody else's by now, or gone."""
+    """Those of these meshes whose unit was stopped: flanneld uses their devices by now, or they are gone."""
     return [device for device in devices if run(["systemctl", "is-active", "--quiet", of_mesh(device)])[0] != 0]
 
 
 def replay(run: Run, devices: Iterable[str]) -> None:
-    """Let the units add what is missing of these meshes, and of all routes. Raises PersistError."""
+    """Restart the units, which add what is missing of these meshes and of all routes. Raises PersistError."""
     routes = sorted(path.name for path in Path(UNIT_DIR).glob(of_routes("*")))
     for unit in [*routes, *map(of_mesh, devices)]:
         systemctl(run, "restart", "--no-block", unit)

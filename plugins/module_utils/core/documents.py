@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""JSON and paths that others wrote: what is odd about them is a ValueError or a line for the user, no traceback."""
+"""JSON and paths from other programs: anything odd in them is a ValueError or a line for the user, no traceback."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Files on a host: read within bounds, replaced whole or not at all, several of them prepared and committed together.
 
-Whatever lies at a path is no reason to hang or to fill the memory: only regular files are read, and none beyond a
-limit. Every failure is a FileError, an OSError whose text names the path, what was found and what to do.
+Whatever is at a path, reading must not hang or fill the memory: only regular files are read, up to a limit. Every
+failure is a FileError, an OSError whose text names the path, what was found and what to do.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 # Configurations, keys and units are far smaller. Batch files of a mesh take 250 bytes for each peer.
-# Added to the name of a file whose place was taken: it stays, and is put back in the end.
+# Added to the name of a foreign file that was replaced: it is kept, and restored in the end.
 ORIGINAL = ".podnet-orig"
 LIMIT = 4 << 20
 BATCH_LIMIT = 64 << 20
@@ -155,7 +155,7 @@ def _read(name: str, descriptor: int, limit: int) -> bytes:
     _require_regular(name, status)
     blocks: list[bytes] = []
     size = 0
-    # Files of /proc say that they are empty, so the size alone tells nothing.
+    # Files of /proc report the size 0, so the size alone is not enough.
     while size <= limit and status.st_size <= limit:
         block = os.read(descriptor, 1 << 20)
         if not block:
@@ -195,7 +195,7 @@ def write_atomic(
 
 
 def turn_link(path: str | Path, target: str | Path) -> None:
-    """Make a symbolic link, or turn it in one step: who looks meanwhile finds the old target or the new one.
+    """Create a symbolic link, or change it in one step: a reader sees the old target or the new one.
 
     Raises FileError.
     """
@@ -220,7 +220,7 @@ def sweep(path: str | Path) -> None:
     """Remove the temporary files for ``path`` that killed processes left; never one that a running process holds.
 
     A process locks each of its temporary files (the kernel drops the lock with the process), and checks after the lock
-    that the file is still there. So whoever gets the lock may remove the file.
+    that the file is still there. So a process that gets the lock may remove the file.
     """
     target = Path(path)
     form = re.compile(rf"[.]{re.escape(target.name)}[.][a-z0-9_]{{8}}[.]tmp")
@@ -247,7 +247,7 @@ def _sweep(path: Path) -> None:
 
 
 class _Step(NamedTuple):
-    """One change: ``fresh`` is renamed to ``path`` (None: the path goes); ``kept`` is a second name of what was there.
+    """One change: ``fresh`` is renamed to ``path`` (None: remove it); ``kept`` is a second name of what was there.
 
     ``moved``: ``fresh`` is a file with a life of its own, which a restoration gives back.
     """
@@ -261,9 +261,9 @@ class _Step(NamedTuple):
 class Staged:
     """Changes of several files that are prepared as a whole, then committed, and can be taken back.
 
-    Preparation does all that can fail for want of space or permission: the new contents stand on the disk, with owner
-    and mode, under temporary names beside their targets. A commit is renames only. As a context manager it discards
-    what is left in the end, and restores what was committed if the body raises.
+    Preparation does everything that can fail for lack of space or permission: it writes the new contents to the disk,
+    with owner and mode, under temporary names beside their targets. A commit only renames. As a context manager it
+    discards what is left in the end, and restores what was committed if the body raises.
     """
 
     def __init__(self, restorable: bool = True) -> None:
@@ -286,8 +286,8 @@ class Staged:
     def write(self, path: str | Path, content: str | bytes, mode: int = 0o644, uid: int = -1, gid: int = -1) -> None:
         """Prepare a file's replacement. Folders on the way are made (0755). Raises FileError.
 
-        The temporary file stands in the same directory: containerd's watcher of /etc/cni/net.d reacts to a rename
-        within the directory and to nothing that arrives from elsewhere. Its name ends in ``.tmp``, so no runtime reads
+        The temporary file is in the same directory: containerd's watcher of /etc/cni/net.d reacts to a rename within
+        the directory but not to a file that is moved there. Its name ends in ``.tmp``, so no runtime reads
         it, and it is 0600 until its final owner and mode are set.
         """
         data = _encoded(content) if isinstance(content, str) else content
@@ -345,7 +345,9 @@ class Staged:
                 failure = explained(error, step.path)
                 lost = self.restore()
                 if lost:
-                    failure.strerror = f"{failure.strerror}; and from before could not be restored: {'; '.join(lost)}"
+                    failure.strerror = (
+                        f"{failure.strerror}; and these previous files could not be restored: {'; '.join(lost)}"
+                    )
                 raise failure from error
             self._done += 1
 
@@ -366,7 +368,7 @@ class Staged:
         return lost
 
     def discard(self) -> None:
-        """Forget what was not committed, and the way back. Folders that were made for nothing go too."""
+        """Discard what was not committed, and the backups. Folders that were made in vain are removed too."""
         for step in self._steps:
             for name in (None if step.moved else step.fresh, step.kept):
                 if name is not None:
@@ -411,9 +413,9 @@ class Staged:
                 return fresh, descriptor
 
     def _claim(self, descriptor: int, name: str) -> bool:
-        """Lock a temporary file; False where somebody swept it before it was locked."""
+        """Lock a temporary file; False where another process removed it before it was locked."""
         self._descriptors.append(descriptor)
-        # A file system without locks: nobody gets this one to sweep it either.
+        # A file system without locks: no other process can lock and remove this file either.
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return os.path.lexists(name) and os.path.samestat(os.lstat(name), os.fstat(descriptor))

@@ -84,8 +84,8 @@ def transaction(table: str, chain: str, jump: str, observed: Sequence[str], want
     """Input for ``restore`` that turns our part of a table into ``wanted`` ([]: nothing).
 
     Our part is one chain and the ``jump`` to it. Both are lists of lines: ":CHAIN -", "-A JUMP", and the chain's rules.
-    A chain that is declared is emptied by it; rules of others that lead to our chain go with it, because they would
-    keep it from being removed.
+    Declaring a chain empties it. Foreign rules that jump to our chain are removed with it, because iptables does not
+    remove a chain that is in use.
     """
     references = [line for line in observed if line.startswith("-A ") and not line.startswith(f"-A {chain} ")]
     kept = [f"-A {jump}"] if wanted and f"-A {jump}" in references else []

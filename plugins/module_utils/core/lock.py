@@ -27,8 +27,8 @@ class LockError(PodnetError):
 def hold(name: str, timeout: float = 60.0) -> Iterator[None]:
     """Hold /run/weft-podnet/NAME.lock while the body runs, waiting up to ``timeout`` seconds. Raises LockError.
 
-    The kernel drops the lock with the process; the file of a killed run is taken by the next one. Whoever holds the
-    lock removes its file in the end: a process that waits for it sees that it is gone, and takes a new one.
+    The kernel drops the lock with the process, and the next run takes the file of a killed one. The holder removes the
+    lock's file in the end: a process that waits for it notices that and creates a new one.
     """
     path = Path(RUN_DIR) / f"{name}.lock"
     deadline = time.monotonic() + timeout
@@ -64,7 +64,7 @@ def _locked(path: Path) -> int | None:
 
 
 def _opened(path: Path) -> int:
-    """The lock file, made where there is none. Whatever else lies at its path is neither waited for nor followed.
+    """The lock file, made where there is none. Anything else at its path is neither waited for nor followed.
 
     Raises LockError, and FileNotFoundError where the folder is removed at this moment.
     """

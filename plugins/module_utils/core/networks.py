@@ -177,7 +177,7 @@ def read_mac(value: Any) -> bytes:
 
 
 def is_mac(value: str) -> bool:
-    """Is it written as one? Where tens of thousands are read."""
+    """Is it written as a MAC? A fast check for lists of tens of thousands."""
     return _MAC.fullmatch(value) is not None
 
 

@@ -1,10 +1,10 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one way out of a module: whatever a result quotes of a host, the controller can read and a terminal can show.
+"""The output of every module: makes all that a result quotes from a host readable for controller and terminal.
 
 Names, links, journal lines and files hold any bytes. Ansible refuses a whole result for one byte that is no UTF-8, and
-control characters would reach the terminal of whoever runs the playbook.
+control characters would reach the user's terminal.
 """
 
 from __future__ import annotations

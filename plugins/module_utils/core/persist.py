@@ -1,10 +1,10 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What brings our kernel state back after a reboot: files of ours and systemd units of ours, kept as one bundle.
+"""What restores our kernel state after a reboot: our files and systemd units, kept as one bundle.
 
-A bundle is compared with the host like everything else here: observe, tell the difference, apply it. systemd is asked
-through ``systemctl`` (its D-Bus interface has no binding in the standard library); nothing of ours stays resident.
+A bundle is compared with the host like everything else here: observe, compute the difference, apply it. systemd is
+called through ``systemctl`` (the standard library has no D-Bus binding). None of our processes stays resident.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .problems import PodnetError
 STATE_DIR = "/etc/weft-podnet"
 UNIT_DIR = "/etc/systemd/system"
 
-# What `systemctl is-active` says of a unit that does its work, or is between two rounds of it.
+# What `systemctl is-active` prints for a unit that works, or is between two rounds.
 RUNNING = ("active", "activating", "deactivating", "reloading")
 
 # AnsibleModule.run_command's shape: (argv) -> (return code, standard output, standard error)
@@ -97,7 +97,7 @@ def _units(bundle: Bundle, run: Run, present: bool, before: dict[str, str], afte
 
 
 def difference(bundle: Bundle, run: Run, present: bool = True) -> Difference:
-    """What stands between the host and the bundle (or its absence). Reads only."""
+    """The difference between the host and the bundle (or its absence). Reads only."""
     before: dict[str, str] = {}
     after: dict[str, str] = {}
     for path, text in bundle.files.items():
@@ -187,7 +187,7 @@ class Staged:
         try:
             for unit in self._stop:
                 systemctl(self._run, "disable", "--quiet", "--now", unit)
-                # One that has failed would stay in systemd's list, "not found", and the system degraded.
+                # A failed unit would stay in systemd's list as "not found", and the system would stay degraded.
                 self._run(["systemctl", "reset-failed", unit])
             self._files.commit()
             if any(path.startswith(UNIT_DIR) for path in self._paths):
@@ -199,7 +199,7 @@ class Staged:
             raise PersistError(f"{error}; {self.restore()}") from error
 
     def restore(self) -> str:
-        """Bring back the files and units from before a commit; says how that went."""
+        """Restore the files and units of before the commit; says how that went."""
         if not self._begun:
             return "no file is changed"
         self._begun = False
@@ -219,8 +219,8 @@ class Staged:
             except PersistError as error:
                 lost.append(str(error))
         if lost:
-            return f"not everything from before could be restored: {'; '.join(lost)}"
-        return "the files and units from before are back"
+            return f"not all previous files and units could be restored: {'; '.join(lost)}"
+        return "the previous files and units are restored"
 
 
 def apply(bundle: Bundle, run: Run, changes: Difference, wait: bool = True) -> None:

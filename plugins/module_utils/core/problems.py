@@ -1,25 +1,25 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Problems a user can mend, collected so that all of them are told at once."""
+"""Problems that a user can fix, collected so that all of them are reported together."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-# As far as anybody reads on: one mistake in a template spoils ten thousand items.
+# Nobody reads more: one mistake in a template can break ten thousand items.
 MOST_PROBLEMS = 100
 MOST_WORDS = 3
 
 
 class PodnetError(Exception):
-    """The family of errors whose text is for the user; everything else that escapes a module is a fault of ours."""
+    """The base of errors whose text is for the user; any other exception that leaves a module is a bug."""
 
 
 class Refused(PodnetError):
-    """What is asked can't be done; ``problems`` are lines for the user. The state from before stands.
+    """The request can't be carried out; ``problems`` are lines for the user. The previous state is unchanged.
 
-    A long list is cut short; ``end`` stays behind it in any case.
+    A long list is cut short; ``end`` always follows it.
     """
 
     def __init__(self, problems: Sequence[str], end: Sequence[str] = ()) -> None:

@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Observed + desired -> plan -> diff. Pure: knows no kernel, no file, and nothing else of this collection.
+"""Observed + desired -> plan -> diff. Pure: it depends on no kernel, no file and nothing else of this collection.
 
 Objects are any hashable key with any comparable value: a route's key is what the kernel identifies it by, its value the
 rest. The same plan serves check mode (rendered), apply (executed) and roll-back (inverted).
@@ -47,9 +47,9 @@ def plan(
 ) -> Plan:
     """Compare two states.
 
-    ``owned(key, value)`` tells whether an observed object is ours. Ours and different is replaced; ours and named in
-    ``absent``, or not desired while ``purge``, is removed; foreign and in the way of a desired one is a conflict;
-    any other foreign object is left out of the plan altogether.
+    ``owned(key, value)`` returns whether an observed object is ours. If ours differs, it is replaced. If ours is named
+    in ``absent``, or not desired while ``purge``, it is removed. A foreign one with the key of a desired one is a
+    conflict; all other foreign objects are left out of the plan.
     """
     result = Plan({}, {}, {}, {})
     for key, wanted in desired.items():

@@ -1,18 +1,18 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one way through a module that keeps something on a host as described.
+"""The common code of the modules that manage something on a host.
 
 A concern (routes, the mesh, the CNI configuration, ...) is a Resource: its options, its lock, and ``converge``, which
 observes the host, plans, refuses with all problems at once, and applies and reads back unless it runs in check mode.
 This file has the rest, written once: root and the session's surroundings, the lock of the run and of the concern, error
 reporting, warnings, and several concerns in one process.
 
-The laws of a Resource:
+The rules of a Resource:
 
 - Check mode returns what a run would return, changes nothing, and takes no lock.
 - A second run returns ``changed: false``.
-- Whatever fails, the state from before is there again, or the error says what is not.
+- If anything fails, the previous state is restored, or the error says what is not.
 - Every failure carries ``problems``, one line each.
 """
 

@@ -1,11 +1,11 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One run at a time on a host, from its look to its end: two controllers must not leave hosts half and half.
+"""One run at a time on a host, from its first look to its end: two controllers must not mix their changes.
 
 A lease in a file, since a run is many processes with pauses in between: who holds the host, since when, until when.
 Each module of the holder extends it. A playbook names its run in the environment variable ``RUN``; a module without it,
-called ad hoc, belongs to no run. What one module does is guarded by `lock.hold`, as ever.
+called ad hoc, belongs to no run. `lock.hold` still guards what one module does.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def live(lease: Lease | None, now: float) -> bool:
 
 
 def begin(module: AnsibleModule, changes: bool, **result: Any) -> None:
-    """Refuse what is not the holder's to do, by fail_json. `tools.begin` calls this for every module on a host.
+    """Refuse, by fail_json, what only the holder may do. `tools.begin` calls this for every module on a host.
 
     ``changes``: whether the module, outside of check mode, changes what a run decides.
     """
@@ -100,7 +100,7 @@ def begin(module: AnsibleModule, changes: bool, **result: Any) -> None:
 
 
 def take(mine: Run) -> str:
-    """Make this run the holder. Returns what stands against that. Raises LockError."""
+    """Make this run the holder. Returns the reason where it can't be. Raises LockError."""
     with _opened(create=True) as descriptor:
         if descriptor is None:
             return ""  # It is made where there is none.
@@ -113,7 +113,7 @@ def take(mine: Run) -> str:
 
 
 def check(mine: Run | None) -> str:
-    """May ``mine``, or a module that belongs to no run, change this host? Returns what stands against that."""
+    """May ``mine``, or a module that belongs to no run, change this host? Returns the reason where not."""
     with _opened(create=False) as descriptor:
         if descriptor is None:
             return ""
@@ -127,7 +127,7 @@ def check(mine: Run | None) -> str:
 
 
 def release(mine: Run) -> bool:
-    """Give the host free, and remove what nobody uses of our folder in /run. Returns whether this run held it."""
+    """Release the host, and remove what is unused in our folder in /run. Returns whether this run held it."""
     held = False
     with _opened(create=False) as descriptor:
         if descriptor is not None:
@@ -141,7 +141,7 @@ def release(mine: Run) -> bool:
 
 
 def holder() -> Lease | None:
-    """Whoever holds the host now. Raises LockError."""
+    """The lease of the host's present holder. Raises LockError."""
     with _opened(create=False) as descriptor:
         found = _read(descriptor) if descriptor is not None else None
     return found if live(found, time.time()) else None
@@ -211,7 +211,7 @@ def _opened(create: bool) -> Iterator[int | None]:
             raise lock.LockError(f"{path}: {error.strerror}; expected a file; remove what is there") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever released it may have removed it between the two calls.
+            # The run that released it may have removed it between the two calls.
             if path.lstat().st_ino == os.fstat(descriptor).st_ino:
                 break
         except (BlockingIOError, FileNotFoundError):

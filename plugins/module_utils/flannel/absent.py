@@ -1,9 +1,9 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""flannel_service, `absent`: what the unit brought along goes, and what flanneld left; the unit itself goes last.
+"""flannel_service, `absent`: removes what came with the unit and what flanneld left, and the unit itself last.
 
-So a run that was killed half-way is completed by the next one.
+So the next run completes one that was killed half-way.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ RELEASES = "/opt/weft-podnet/"
 
 
 def absent(options: Mapping[str, Any], check_mode: bool, run: Run, find: FindCommand) -> dict[str, Any]:
-    """The module's result. Raises Refused; a later run goes on from there."""
+    """The module's result. Raises Refused; a later run continues from there."""
     service = flannel_ready.service(run)
     found_unit = persist.unit_text(UNIT_PATH)
     if found_unit is not None and not flannel_unit.is_ours(found_unit):
-        return _result([], True, [f"{UNIT_PATH} was written by somebody else; it and its flanneld stay as they are"])
+        return _result(
+            [], True, [f"{UNIT_PATH} was not written by this collection; it and its flanneld stay as they are"]
+        )
     record = flannel_unit.record(found_unit)
     former = flannel_state.read_former()
     paths = [record.net_conf_path] if record else []
@@ -55,10 +57,10 @@ def absent(options: Mapping[str, Any], check_mode: bool, run: Run, find: FindCom
             flannel_change.forget_folders(*paths, subnet_file)
             flannel_state.drop_former()
         except (OSError, PersistError, LeftoverError) as error:
-            raise Refused([str(error), "the rest of it stays until then: mend this and run again"]) from error
+            raise Refused([str(error), "fix this and run again; the rest stays until then"]) from error
     kept = flannel_state.UNIT_ORIGINAL
     if diff and Path(kept).exists():
-        warnings.append(f"{kept} holds the unit from before; put it back by hand if it is wanted")
+        warnings.append(f"{kept} holds the original unit; restore it by hand if it is wanted")
     return _result(diff, bool(flannel_leftovers.others()), warnings)
 
 
@@ -86,7 +88,7 @@ def _left(
 
 
 def _of_the_mesh(item: Leftover) -> bool:
-    """The device of vxlan_peer bears the same name; where its unit stands, the device has been taken over."""
+    """vxlan_peer's device has the same name; where its unit exists, vxlan_peer has taken the device over."""
     kind, _space, name = item.text.partition(" ")
     return kind == "device" and boot_units.has_mesh(name)
 

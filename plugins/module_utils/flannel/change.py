@@ -22,7 +22,7 @@ from .ready import NotReady, Service
 from .state import State
 from .unit import UNIT, UNIT_PATH
 
-# The way back waits no longer than this, whatever the way forth was allowed.
+# Going back waits no longer than this, whatever ready_timeout is.
 BACK_SECONDS = 30
 FAILURES = (OSError, PersistError, LeftoverError, NotReady)
 
@@ -46,7 +46,7 @@ class Plan(NamedTuple):
 
 
 def present(options: Mapping[str, Any], check_mode: bool, run: Run, find: FindCommand) -> dict[str, Any]:
-    """The module's result. Raises Refused, after having put back what was there."""
+    """The module's result. Raises Refused after restoring the former state."""
     service = flannel_ready.service(run)
     plan = _plan(options, service, check_mode, run, find)
     if plan.diff and not check_mode:
@@ -83,7 +83,7 @@ def _plan(options: Mapping[str, Any], service: Service, check_mode: bool, run: R
     ]
     if service.started and not options["backend_change"]:
         problems += [
-            f"net_conf: Backend: {change} while flanneld runs; pods lose their way to other nodes until all workers "
+            f"net_conf: Backend: {change} while flanneld runs; pods can't reach other nodes until all workers "
             "have changed. To accept that, set backend_change: true (podnet_flannel_backend_change in the playbooks)"
             for change in flannel_unit.disagreements(old.conf(former_path), conf)
         ]
@@ -188,7 +188,7 @@ def _remove_outdated(plan: Plan, run: Run, find: FindCommand) -> None:
     stubborn = left()
     if stubborn:
         names = ", ".join(item.text for item in stubborn)
-        raise LeftoverError(f"of flanneld's former settings there is still: {names}; something makes it again")
+        raise LeftoverError(f"of flanneld's former settings there is still: {names}; another program creates it again")
 
 
 def _text(error: BaseException) -> str:
@@ -205,11 +205,11 @@ def _put(state: State, run: Run) -> None:
 
 
 def start(run: Run, stale: list[str]) -> None:
-    """Restart flanneld in systemd's own time; devices it would not change go while it is down."""
+    """Queue flanneld's restart; devices that it would not change are deleted while it is down."""
     if stale:
         systemctl(run, "stop", UNIT)
         flannel_leftovers.delete_devices(run, stale)
-    # Where it has failed before: the counter of its restarts begins anew.
+    # If it has failed before, this resets systemd's restart counter.
     run(["systemctl", "reset-failed", UNIT])
     systemctl(run, "restart", "--no-block", UNIT)
 
@@ -219,7 +219,7 @@ def _left(plan: Plan, options: Mapping[str, Any], run: Run, find: FindCommand) -
 
 
 def _back(plan: Plan, former: State, before: Service, options: Mapping[str, Any], run: Run, find: FindCommand) -> str:
-    """Put the former state back; the text says how that went. ``before``: the service as the plan found it."""
+    """Restore the former state; the text says how that went. ``before``: the service as the plan found it."""
     path = options["net_conf_path"]
     try:
         service = flannel_ready.service(run)
@@ -233,7 +233,7 @@ def _back(plan: Plan, former: State, before: Service, options: Mapping[str, Any]
             new = [item for item in _left(plan, options, run, find) if item.text not in former.leftovers]
             flannel_leftovers.remove(run, new)
             forget_folders(path, options["subnet_file"])
-            # What flanneld made in a mesh's place goes first: the units add, and replace nothing.
+            # First remove what flanneld made in a mesh's place: the units only add, and replace nothing.
             meshes = boot_units.resting(run, plan.meshes)
             flannel_leftovers.delete_devices(run, meshes)
             boot_units.replay(run, meshes)
@@ -243,16 +243,16 @@ def _back(plan: Plan, former: State, before: Service, options: Mapping[str, Any]
         kept = service.started and (service.invocation, service.digest) == (before.invocation, former.digest)
         if kept or (former.files, former.links) == (plan.wanted.files, plan.wanted.links):
             flannel_state.drop_former()
-            return "the configuration is the one from before"
+            return "the configuration is unchanged"
         conf = former.conf(_conf_path(former, path))
         start(run, flannel_unit.stale_devices(plan.conf, conf))
         flannel_state.drop_former()
         if conf is not None:
             flannel_ready.wait(run, conf, options["subnet_file"], service, BACK_SECONDS)
     except NotReady as error:
-        return f"the former files and links are back, but with them, too: {error}"
+        return f"the former files and links are restored, but flanneld fails with them, too: {error}"
     except FAILURES as error:
-        return f"the former state could not be put back: {_text(error)}; run again once that is mended"
+        return f"the former state could not be restored: {_text(error)}; fix this and run again"
     return "the former state is back, and flanneld runs with it"
 
 

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What flanneld leaves in the kernel and in /run when it stops: devices, routes, chains, tables, subnet.env.
 
-flanneld's own clean-up does not get rid of its chains: a chain can't go while a jump leads to it. Here both jumps are
-unhooked first.
+flanneld's own clean-up does not remove its chains: a chain can't be removed while a jump leads to it. Here both jumps
+are removed first.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FindCommand = Callable[[str], "str | None"]
 
 
 class Leftover(NamedTuple):
-    """One thing, as told to the user, and the commands that remove it; ``path``: a file instead."""
+    """One thing, as shown to the user, and the commands that remove it; ``path``: a file instead."""
 
     text: str
     commands: list[list[str]]
@@ -102,7 +102,7 @@ def of_other_settings(
 ) -> list[Leftover]:
     """What a flanneld of the settings ``old`` made, and one of ``new`` neither makes nor removes. Reads only.
 
-    A route to one node's pods wins over the network's, so pods' traffic would go past a new backend's device, with
+    A route to one node's pods wins over the network's, so pods' traffic would bypass a new backend's device, with
     wireguard unencrypted. And flanneld can't remove its own chains, since jumps lead to them.
     """
     found = []
@@ -112,7 +112,7 @@ def of_other_settings(
 
 
 def remove(run: Run, leftovers: Iterable[Leftover]) -> None:
-    """Remove them. What has gone by itself meanwhile is no error. Raises LeftoverError, after having tried all."""
+    """Remove them. One that is gone already is no error. Raises LeftoverError, after having tried all."""
     failed = []
     for leftover in leftovers:
         for command in leftover.commands:
@@ -193,7 +193,7 @@ def _variants(run: Run, find: FindCommand, command: str) -> list[tuple[str, list
 
 
 def _chains(binary: str, only: str, saved: str) -> list[Leftover]:
-    """flanneld's chains in the output of a ``-save``, each with the jumps to it from elsewhere, which go first."""
+    """flanneld's chains in the output of a ``-save``, each with the jumps to it from elsewhere, to remove first."""
     table = only
     jumps: dict[tuple[str, str], list[list[str]]] = {}
     chains: list[tuple[str, str]] = []

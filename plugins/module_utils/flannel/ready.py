@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Is flanneld at work, and if not, why: systemd's view, subnet.env, its device, and its journal."""
+"""Is flanneld ready, and if not, why: systemd's view, subnet.env, its device, and its journal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROPERTIES = "ActiveState,SubState,UnitFileState,LoadState,FragmentPath,MainPID,
 POLL = 0.2
 JOURNAL_LINES = 15
 IFF_UP = 1
-# What flanneld says when it can't work, and what to do about it. The first that fits a line is told.
+# What flanneld logs when it can't work, and what to do about it. The first pattern that matches a line is reported.
 MEANINGS = (
     (r'nodes? "([^"]+)" not found', "node_name: the API server has no Node {0}; it must be the Node's name exactly"),
     (r"is forbidden: User", "RBAC: the ClusterRole and ClusterRoleBinding system:flannel are missing or too narrow"),
@@ -72,7 +72,7 @@ class Service(NamedTuple):
 
 
 class NotReady(Exception):
-    """flanneld does not come to work; the text says what was waited for."""
+    """flanneld does not become ready; the text says what was waited for."""
 
 
 def service(run: Run) -> Service:
@@ -176,7 +176,7 @@ def journal(run: Run, since: float) -> list[str]:
 
 
 def last_lines(lines: list[str]) -> list[str]:
-    """The most telling lines: klog's I lines give way to others, and of equal messages the last one stays."""
+    """The most important lines: klog's I lines only if there are no others, and the last one of equal messages."""
     kept: dict[str, str] = {}
     for line in lines:
         # klog: severity, date, time, thread, place] text

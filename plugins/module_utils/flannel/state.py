@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is kept of flanneld on a host: files, links, the service. Observed, wished for, told apart, put in place."""
+"""flanneld's files, links and service on a host: observed, compared with what is wanted, and written."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .ready import Service
 from .unit import UNIT, UNIT_PATH
 
 # In place of a link's target: a file or folder that is no link.
-FILE = "(a file of somebody else's)"
+FILE = "(a foreign file)"
 ORIGINAL = files.ORIGINAL
 UNIT_ORIGINAL = f"{UNIT_PATH}{ORIGINAL}"
-# The state from before a change that is under way. A killed run leaves it for the next one to go back to.
+# The state before a change that is under way. A killed run leaves it, and the next one can restore it.
 FORMER = f"{STATE_DIR}/flannel-former.json"
 
 ADOPT = "set adopt: true (podnet_flannel_adopt in the playbooks)"
@@ -67,19 +67,19 @@ def nothing(state: State) -> State:
 
 
 def adoption_problems(state: State, wanted: State, service: Service, adopt: bool) -> list[str]:
-    """What stands in the way and is not ours, a line each."""
+    """Foreign objects that are in the way, a line each."""
     found = []
     if service.load == "masked":
         return [f"{UNIT}: is masked on this host; allow it by: systemctl unmask {UNIT}"]
     if not adopt:
         if state.unit is not None and not flannel_unit.is_ours(state.unit):
             found.append(
-                f"{UNIT_PATH}: was written by somebody else; {ADOPT} to keep it as {UNIT_ORIGINAL} "
-                "and put ours in its place, or remove it"
+                f"{UNIT_PATH}: was not written by this collection; {ADOPT} to keep it as {UNIT_ORIGINAL} "
+                "and replace it, or remove it"
             )
         elif service.fragment and service.fragment != UNIT_PATH:
             found.append(
-                f"{service.fragment}: another package brings a {UNIT}; {ADOPT} to put ours before it, "
+                f"{service.fragment}: another package installs a {UNIT}; {ADOPT} to override it with ours, "
                 "or remove the package"
             )
     for destination, target in state.links.items():
@@ -90,7 +90,8 @@ def adoption_problems(state: State, wanted: State, service: Service, adopt: bool
             found.append(f"{destination}: is a folder, expected a file, a link or nothing")
         elif not adopt:
             found.append(
-                f"{destination}: was put there by somebody else; {ADOPT} to keep it as {original}, or move it away"
+                f"{destination}: was not installed by this collection; {ADOPT} to keep it as {original}, "
+                "or move it away"
             )
         elif os.path.lexists(original) and not Path(original).samefile(destination):
             found.append(f"{original}: is there already, so {destination} can't be kept; move one of them away")
@@ -98,7 +99,7 @@ def adoption_problems(state: State, wanted: State, service: Service, adopt: bool
 
 
 def write(wanted: State) -> bool:
-    """Put files and links in place; the unit comes last, or goes last. True where the unit changed. Raises OSError."""
+    """Write or remove files and links, the unit last. True where the unit changed. Raises OSError."""
     for destination, target in wanted.links.items():
         _link(Path(destination), target)
     for path, text in wanted.files.items():
@@ -148,10 +149,13 @@ def keep_former(state: State) -> None:
 
 
 def read_former() -> State | None:
-    """What an earlier run, killed half-way, has remembered."""
+    """The state that an earlier run, killed half-way, has recorded."""
     try:
-        return State(**documents.from_json(files.read_text(FORMER) or ""))
-    except (ValueError, TypeError):
+        state = State(**documents.from_json(files.read_text(FORMER) or ""))
+        # Version 0.1.0 wrote another text in parentheses for FILE.
+        links = {path: FILE if target and target.startswith("(") else target for path, target in state.links.items()}
+        return state._replace(links=links)
+    except (ValueError, TypeError, AttributeError):
         return None
 
 

@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""flanneld.service as text: options, net-conf.json, the unit, and the digest that tells when it must restart. Pure."""
+"""flanneld.service as text: options, net-conf.json, the unit, and the digest that shows when it must restart. Pure."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ INTERFACE = re.compile(r"[A-Za-z0-9_.:@-]{1,45}")
 
 
 class Record(NamedTuple):
-    """What a unit of ours brought along. ``links``: destination -> source."""
+    """What was installed together with our unit. ``links``: destination -> source."""
 
     net_conf_path: str
     subnet_file: str
@@ -136,7 +136,7 @@ def _is_address(text: str | None) -> bool:
 
 
 def net_conf(options: Mapping[str, Any], nftables: bool) -> dict[str, Any]:
-    """net-conf.json as flanneld is to read it. ``nftables``: what "auto" comes to on this host."""
+    """net-conf.json as flanneld is to read it. ``nftables``: what "auto" means on this host."""
     conf = {key: value for key, value in options["net_conf"].items() if key not in ("EnableNFTables", "Backend")}
     chosen = nftables if options["nftables"] == "auto" else options["nftables"] == "true"
     conf["EnableNFTables"] = options["net_conf"].get("EnableNFTables", chosen)
@@ -183,7 +183,7 @@ def devices(conf: Mapping[str, Any] | None) -> list[str]:
 def stale_devices(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[str]:
     """Devices to delete between two configurations: flanneld keeps one that is there, with its former MTU and flags.
 
-    Without a former configuration there are none: what stands there is somebody else's.
+    Without a former configuration there are none: any device that exists is foreign.
     """
     if old is None or new is None:
         return []
@@ -254,7 +254,7 @@ def is_ours(unit: str | None) -> bool:
 
 
 def record(unit: str | None) -> Record | None:
-    """What a unit of ours brought along; None for any other."""
+    """What was installed together with our unit; None for any other unit."""
     if not is_ours(unit):
         return None
     values: dict[str, list[str]] = {"NetConf": [], "SubnetFile": [], "Link": []}
@@ -266,7 +266,7 @@ def record(unit: str | None) -> Record | None:
 
 
 def flags(options: Mapping[str, Any]) -> list[str]:
-    """flanneld's command line, without what stands at its default."""
+    """flanneld's command line, without options that have their default value."""
     words = [
         "--kube-subnet-mgr",
         f"--kube-api-url={options['api_url']}",

@@ -23,7 +23,7 @@ FLUSHING = {
     "nftables": ("nftables.service",),
     "iptables": ("iptables.service", "ip6tables.service", "netfilter-persistent.service"),
 }
-# Firewalls that come up at boot too; ours waits for them, so that none of them empties what it has just loaded.
+# Firewalls that also start at boot; our unit starts after them, so that none of them flushes the rules it loaded.
 FIREWALLS = ("firewalld.service", "ufw.service")
 MODULE = "pod_masquerade"
 

@@ -1,10 +1,10 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The masquerade rules on a host: which tools it has, what stands in the kernel, and how it is changed.
+"""The masquerade rules on a host: which tools it has, which rules the kernel has, and how they are changed.
 
-Everything of ours stands in four places: one nftables table and one iptables-legacy chain (with the jump to it) per
-address family. Each is a list of lines, empty where there is nothing, so one comparison serves all of them. Reading
+Our rules are in four places: one nftables table and one iptables-legacy chain (with the jump to it) per address
+family. Each is a list of lines, empty where there is nothing, so one comparison serves all of them. Reading
 creates nothing: iptables-legacy makes a table when it is asked for one, so only tables that exist are asked for.
 """
 
@@ -28,7 +28,7 @@ REFERENCE = re.compile(rf"^-A (?!{masquerade.CHAIN} ).*-[jg] {masquerade.CHAIN}(
 
 # AnsibleModule.run_command: (argv, data=standard input) -> (return code, standard output, standard error)
 Run = Callable[..., tuple[int, str, str]]
-# (backend, IP version) -> the lines of ours that stand there
+# (backend, IP version) -> our lines there
 State = dict[tuple[str, int], list[str]]
 
 
@@ -83,7 +83,7 @@ def _find_legacy(run: Run, find: Callable[[str], str | None], command: str) -> L
 
 
 def observe(run: Run, tools: Tools) -> State:
-    """What stands of ours, in all four places. Raises MasqueradeError."""
+    """Our rules in all four places. Raises MasqueradeError."""
     state: State = {}
     present = _lines(run, [tools.nft, "list", "tables"]) if tools.nft else []
     for version, family in masquerade.NFT_FAMILY.items():
@@ -122,7 +122,7 @@ def _own_legacy(saved: list[str]) -> list[str]:
 
 
 def choose_backend(run: Run, tools: Tools, asked: str, state: State, policy: masquerade.Policy) -> str:
-    """The backend to use. "auto" keeps the one that holds our rules already, so a later run does not swing over.
+    """The backend to use. "auto" keeps the one that already has our rules, so a later run does not switch.
 
     Else it is iptables where the host has rules of iptables-legacy, and nftables otherwise. Raises MasqueradeError.
     """
@@ -199,7 +199,7 @@ def check(run: Run, tools: Tools, observed: State, wanted: State) -> None:
 
 
 def apply(run: Run, tools: Tools, backend: str | None, observed: State, wanted: State) -> None:
-    """Make ``wanted`` true, the chosen backend first: pods keep their way out while the other's rules go.
+    """Apply ``wanted``, the chosen backend first: pods keep their way out while the other's rules are removed.
 
     Each backend's change is one transaction per command; iptables' are tried for both families before the first is
     committed. Raises MasqueradeError.

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which packets of pods are masqueraded, and that policy as nftables and iptables text. Pure: no host is asked.
 
-The policy is one ordered list of rules per address family: destinations that are spared return, then sources that are
-pods of this node are masqueraded. Rules are plain prefixes, one a line, so both backends say the same thing, nft and
-iptables print them back as they were written, and a diff shows the very rule that is missing.
+The policy is one ordered list of rules per address family: excluded destinations return, then sources that are pods of
+this node are masqueraded. Rules are plain prefixes, one a line, so both backends have the same rules, nft and iptables
+print them as they were written, and a diff shows exactly the rule that is missing.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def policy(params: Mapping[str, Any]) -> Policy:
 
 
 def _networks(option: str, values: Sequence[str], problems: list[str]) -> dict[int, Network]:
-    """The networks by their place in the list; what is none of them is left out and told in ``problems``."""
+    """The networks by their place in the list; invalid ones are left out and added to ``problems``."""
     found: dict[int, Network] = {}
     # What is excluded lies beyond the pod network and may be any address, single ones too.
     read = _excluded if option == "exclude" else networks.read_pod_cidr
@@ -164,7 +164,7 @@ def iptables_chain(rules: Sequence[Rule]) -> list[str]:
 
 
 def iptables_state(rules: Sequence[Rule]) -> list[str]:
-    """Our chain and the jump to it: all that stands of ours in the nat table."""
+    """Our chain and the jump to it: all that we keep in the nat table."""
     chain, *lines = iptables_chain(rules)
     return [chain, f"-A {JUMP}", *lines]
 

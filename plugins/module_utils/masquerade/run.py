@@ -19,14 +19,14 @@ from .host import MasqueradeError, Run, State, Tools
 def converge(
     policy: masquerade.Policy, asked: str, keep: bool, check_mode: bool, run: Run, find: Callable[[str], str | None]
 ) -> dict[str, Any]:
-    """Bring the host to ``policy`` (empty: nothing of ours) and return the module's result.
+    """Bring the host to ``policy`` (empty: remove our rules) and return the module's result.
 
     ``asked`` is the option backend, ``keep`` whether the boot files are looked after. Raises MasqueradeError,
     persist.PersistError and lock.LockError, with texts for the user.
     """
     if keep and not find("systemctl"):
         raise MasqueradeError("persist: the command systemctl not found; set persist: false on a host without systemd")
-    # A lock file is a trace too, and check mode leaves none.
+    # Check mode creates no lock file.
     with contextlib.nullcontext() if check_mode else lock.hold("masquerade"):
         tools = host.find_tools(run, find)
         observed = host.observe(run, tools)
@@ -68,16 +68,16 @@ def _boot(policy: masquerade.Policy, backend: str | None, tools: Tools) -> tuple
 
 
 def _back(run: Run, tools: Tools, before: State) -> str:
-    """Bring the rules from before back, whatever there is now; says how that went."""
+    """Restore the previous rules, whatever there is now; says how that went."""
     try:
         now = host.observe(run, tools)
         if not host.differing(now, before):
-            return "the rules are those from before"
+            return "the previous rules are in place"
         backend = "iptables" if any(before["iptables", version] for version in masquerade.NFT_FAMILY) else "nftables"
         host.apply(run, tools, backend, now, before)
     except MasqueradeError as error:
-        return f"the rules from before could not be restored: {error}; run again once that is corrected"
-    return "the rules from before are back"
+        return f"the previous rules could not be restored: {error}; fix this and run again"
+    return "the previous rules are restored"
 
 
 def _read_back(observed: State, wanted: State) -> None:

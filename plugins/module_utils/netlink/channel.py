@@ -89,7 +89,7 @@ class Channel:
                 interrupted = True
             if not interrupted:
                 return found
-            # Whoever is changing the table gets a moment to finish.
+            # Give the program that changes the table a moment to finish.
             time.sleep(0.005 * attempt)
         raise NetlinkError(errno.EINTR, "the kernel's tables changed during every attempt to read them; try again")
 

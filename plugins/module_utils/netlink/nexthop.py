@@ -52,7 +52,7 @@ def dump(channel: Channel) -> dict[int, Nexthop] | None:
 def put(family: int, protocol: int, entries: Iterable[tuple[int, bytes, int, bool]], flags: int) -> list[Request]:
     """Make these: (id, packed gateway, interface, onlink).
 
-    ``flags``: REPLACE, or EXCL, with which an id that a stranger has taken meanwhile is a refusal.
+    ``flags``: REPLACE, or EXCL, which refuses an id that another program has taken meanwhile.
     """
     size = 4 if family == socket.AF_INET else 16
     pack, kind, flags, length = _PUT[size].pack, wire.NEWNEXTHOP, wire.CREATE | flags, size + 4

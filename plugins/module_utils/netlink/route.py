@@ -53,7 +53,7 @@ class Key(NamedTuple):
 
 
 class Value(NamedTuple):
-    """Where a route leads: packed gateway (b"" for none), interface index, and what marks it as somebody's.
+    """Where a route leads: packed gateway (b"" for none), interface index, and what shows whose it is.
 
     ``nhid`` is the nexthop object it goes through, 0 for a plain route; the kernel then shows the object's gateway and
     interface as the route's.
@@ -97,7 +97,7 @@ def dump(channel: Channel, family: int, table: int = 0, protocol: int = 0) -> li
     try:
         answers = channel.dump(wire.GETROUTE, body)
     except NetlinkError as error:
-        # A table nobody has used yet does not exist.
+        # A table that was never used does not exist.
         if error.code == errno.ENOENT:
             return []
         raise
@@ -204,7 +204,7 @@ def replace(key_: Key, value: Value) -> Request:
 
 
 def delete(key_: Key, value: Value) -> Request:
-    """Protocol, scope, gateway and interface all go along, so nothing but the very route that was seen can match."""
+    """Sends protocol, scope, gateway and interface too, so that only the route that was observed can match."""
     return (wire.DELROUTE, 0, _body(key_, value))
 
 

@@ -215,7 +215,7 @@ def _address(family: int, index: int, address: bytes, protocol: bytes) -> bytes:
 def require() -> tuple[Any, Any]:
     """pyroute2's socket class and its exception, imported only where needed: that takes 100 ms. Raises PyrouteMissing.
 
-    Before a device is taken away to be made anew, this tells whether it can be.
+    Called before a device is deleted and recreated, to check that it can be.
     """
     try:
         from pyroute2 import IPRoute

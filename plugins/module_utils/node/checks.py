@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host must have before its pod network can be set up. Reads only; every lack is told at once."""
+"""What a host must have before its pod network can be set up. Reads only; all problems are reported together."""
 
 from __future__ import annotations
 
@@ -104,10 +104,10 @@ def addresses(wanted: Sequence[str]) -> list[str]:
 
 
 def routes_away(pod_subnets: Sequence[str]) -> list[str]:
-    """Problems with routes of others that lead a node's own pods' addresses elsewhere. Raises NetlinkError.
+    """Problems with foreign routes that lead the addresses of a node's own pods elsewhere. Raises NetlinkError.
 
-    Ours are removed by the run; one that somebody else made, or that flanneld left when its Node had another pod CIDR,
-    would keep packets from the pods, and nothing else here ever looks at it.
+    The run removes our own. One that another program made, or that flanneld left when its Node had another pod CIDR,
+    would divert packets from the pods, and nothing else here checks for it.
     """
     own: list[Any] = [ipaddress.ip_network(subnet) for subnet in pod_subnets]
     problems = []
@@ -182,7 +182,7 @@ def runtime(socket: str) -> list[str]:
 
 
 def flanneld() -> list[str]:
-    """Problems with a flanneld of ours on a host that is to have another backend."""
+    """Problems with our flanneld on a host that is to have another backend."""
     unit = Path(persist.UNIT_DIR, "flanneld.service")
     if "Written by weft.podnet" not in (persist.unit_text(unit) or ""):
         return []
@@ -266,7 +266,7 @@ def _newer_plugins(path: Path, source: str, bin_dir: str) -> str:
 
 
 def _offered(run: persist.Run, package: str) -> str:
-    """The version that apt would install, "" where that can't be told."""
+    """The version that apt would install, "" where it is unknown."""
     apt = tools.find("apt-cache")
     code, out, _err = run([apt, "policy", package]) if apt else (1, "", "")
     match = re.search(r"^\s*Candidate:\s*(?:\d+:)?(\d[\w.]*)", out, re.MULTILINE)

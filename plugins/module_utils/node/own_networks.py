@@ -83,7 +83,7 @@ def _named(conf_dir: str) -> Mapping[str, bool]:
     try:
         files = cni_host.read(conf_dir)
     except OSError:
-        # cni_config's rehearsal says what is wrong with the folder.
+        # cni_config in check mode reports what is wrong with the folder.
         return found
     for name, network in cni_host.networks_of(files).items():
         if network.bridge:

@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Modules and sysctls of a node's kernel: what the running one has, what the next boot is told, and what differs."""
+"""Modules and sysctls of a node's kernel: the running values, the files for the next boot, and what differs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODULES_FILE = "/etc/modules-load.d/weft-podnet.conf"
 # systemd-sysctl reads the files by name; the last one to set a key wins. This one comes after 99-sysctl.conf, which
 # is a link to /etc/sysctl.conf.
 SYSCTL_FILE = "/etc/sysctl.d/99-weft-podnet.conf"
-# Where it was before; removed with the first change.
+# The file's former path; removed with the first change.
 FORMER_FILE = "/etc/sysctl.d/90-weft-podnet.conf"
 HEADER = "# Written by weft.podnet (node_kernel); changes are overwritten.\n"
 NAME = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
@@ -75,7 +75,7 @@ def problems(modules: Iterable[str], sysctls: Mapping[str, object], links: Itera
 
 
 def path_of(name: str, root: str = "/proc/sys") -> Path:
-    """Where a sysctl is found. Dots part the name, unless slashes do (an interface's name may hold a dot)."""
+    """Where a sysctl is found. Dots separate its parts, unless slashes do (an interface's name may hold a dot)."""
     return Path(root, name if "/" in name else name.replace(".", "/"))
 
 
@@ -84,7 +84,7 @@ def plan(
 ) -> Change:
     """Reads only. ``names`` are links that network managers must leave alone.
 
-    Without ``present`` the files are to go; the running kernel stays. Raises OSError."""
+    Without ``present`` the files are to be removed; the running kernel keeps its values. Raises OSError."""
     wanted = {name: _text(value) for name, value in sysctls.items()}
     texts = {
         MODULES_FILE: "".join([HEADER, *(f"{name}\n" for name in modules)]),
@@ -115,7 +115,7 @@ def _read(name: str) -> str | None:
 def apply(change: Change, modules: Iterable[str], run: persist.Run) -> None:
     """The files first, so that a run that is killed leaves a host that is right after its next boot.
 
-    Where the kernel refuses, files and values are those from before. Raises Refused, PersistError.
+    If the kernel refuses, the previous files and values are restored. Raises Refused, PersistError.
     """
     undo: dict[str, str] = {}
     loaded: list[str] = []
@@ -135,7 +135,7 @@ def apply(change: Change, modules: Iterable[str], run: persist.Run) -> None:
     files.remove(FORMER_FILE)
     if set(change.kept.after) & {unmanaged.NETWORK_FILE, unmanaged.MANAGER_FILE}:
         for service in unmanaged.SERVICES:
-            # Where one does not run, systemctl says so, and there is nobody to inform.
+            # If one does not run, systemctl fails, and nothing needs to reload.
             run(["systemctl", "reload", service])
 
 
@@ -165,7 +165,7 @@ def _set(name: str, value: str) -> None:
 
 
 def _back(undo: Mapping[str, str], loaded: Iterable[str], run: persist.Run) -> list[str]:
-    """Set the values from before and unload what was loaded for them; returns what could not be, a line each."""
+    """Restore the previous values and unload the new modules; returns what failed, a line each."""
     lost = []
     for name, value in undo.items():
         try:

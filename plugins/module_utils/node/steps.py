@@ -35,7 +35,7 @@ MODULES = {
     "vxlan_leftovers": "vxlan.leftovers",
     "vxlan_peer": "vxlan.resource",
 }
-# Where one of these refuses, the others would only say so again in other words.
+# If one of these refuses, the others would only report the same problem again.
 FIRST = "node_preflight"
 
 

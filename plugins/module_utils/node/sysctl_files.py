@@ -28,7 +28,7 @@ class Assignment(NamedTuple):
 
 
 def key(name: str) -> str:
-    """A sysctl's name as its path under /proc/sys: the first separator tells which of the two parts the name."""
+    """A sysctl's name as its path under /proc/sys: the first separator decides which of the two separates its parts."""
     name = name.strip()
     first = re.search(r"[./]", name)
     path = name if first is None or first[0] == "/" else name.translate(str.maketrans("./", "/."))
@@ -79,7 +79,7 @@ def overridden(wanted: Mapping[str, str], own: str, root: str = "/") -> list[Ass
 
 
 def problem(found: Assignment, wanted: str) -> str:
-    """What to tell the user."""
+    """The warning for the user."""
     return (
         f"{found.key.replace('/', '.')}: the next boot sets it to {found.value}, since {found.path} (line "
         f"{found.line}) is read last, and pods need {wanted}; remove that line or set it to {wanted}"

@@ -70,7 +70,7 @@ def earlier(names: Iterable[str], root: str = "/") -> list[str]:
 
 
 def _matches(path: Path, name: str) -> bool:
-    """Does this file's [Match] section fit a link of that name, as far as names and types tell?"""
+    """Does this file's [Match] section fit a link of that name, as far as names and types show?"""
     try:
         text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     except OSError:

@@ -21,7 +21,7 @@ try:
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 except ImportError:
-    # pki_keys.require_library tells the user.
+    # pki_keys.require_library reports it to the user.
     pass
 else:
     # PKCS #9's extensionRequest: what it carries is read as extensions.
@@ -129,7 +129,7 @@ def fingerprint(certificate: Certificate) -> str:
 
 
 def facts(certificate: Certificate | None) -> dict[str, str]:
-    """What a result tells about a certificate; all empty for none."""
+    """What a result shows of a certificate; all empty for none."""
     if certificate is None:
         return dict.fromkeys(("subject", "issuer", "serial", "not_before", "not_after", "fingerprint"), "")
     valid = validity(certificate)

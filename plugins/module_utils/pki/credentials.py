@@ -111,7 +111,7 @@ def converge(call: Call) -> dict[str, Any]:
     path = Path(call.params["path"])
     found = pki_files.read(path)
     before = None if found is None else found.decode(errors="replace")
-    names = kubeconfig.strangers(before or "")
+    names = kubeconfig.foreign_names(before or "")
     if names:
         raise Refused([f"{path}: holds entries of other names ({', '.join(names)}); give a file of flanneld's own"])
     diff = {"before_header": str(path), "after_header": str(path), "before": "", "after": ""}
@@ -129,7 +129,7 @@ def converge(call: Call) -> dict[str, Any]:
         if write:
             pki_files.write(path, kubeconfig.render(config), attributes)
         for repair in repairs:
-            pki_files.mend(repair)
+            pki_files.repair(repair)
     another = ", another one" if before is not None and kubeconfig.key_differs(before, config) else ""
     diff["after"] = kubeconfig.describe(config, another) if write else diff["before"]
     diff["before"] += pki_job.text(f"{repair.path}: {repair.found}" for repair in repairs)

@@ -55,7 +55,7 @@ class Attributes(NamedTuple):
 
 
 class Repair(NamedTuple):
-    """A file whose mode or owner is another than it should be."""
+    """A file with a wrong mode or owner."""
 
     path: Path
     found: Attributes
@@ -106,7 +106,7 @@ def needed(option: str, path: Path, what: str) -> pki_ca.Source:
 
 
 def observe(paths: Paths) -> pki_plan.Found:
-    """What lies at the pair's places. An unreadable key or certificate is a finding. Raises Refused for a directory."""
+    """The files of the pair. An unreadable key or certificate is a finding. Raises Refused for a directory."""
     key_pem, certificate_pem, pending_pem = read(paths.key), read(paths.certificate), read(paths.pending)
     found = pki_plan.Found(pending_file=pending_pem is not None)
     if key_pem is not None:
@@ -140,10 +140,10 @@ def repairs(wanted: Iterable[tuple[Path, Attributes]]) -> list[Repair]:
     return result
 
 
-def mend(repair: Repair) -> None:
+def repair(item: Repair) -> None:
     """Set owner and mode, in this order, since a new owner must not get more than the mode gives."""
-    os.chown(repair.path, repair.wanted.uid, repair.wanted.gid)
-    repair.path.chmod(repair.wanted.mode)
+    os.chown(item.path, item.wanted.uid, item.wanted.gid)
+    item.path.chmod(item.wanted.mode)
 
 
 def write(path: Path, text: str, attributes: Attributes, like: Path | None = None) -> None:
@@ -157,7 +157,9 @@ def write(path: Path, text: str, attributes: Attributes, like: Path | None = Non
             staged.write(path, text, own.mode, own.uid, own.gid)
             staged.commit()
     except OSError as error:
-        raise Refused([f"{path}: can't be written: {error.strerror}; the file from before, if any, stands"]) from error
+        raise Refused(
+            [f"{path}: can't be written: {error.strerror}; the previous file, if any, is unchanged"]
+        ) from error
 
 
 def write_pending(paths: Paths, key_pem: str, attributes: Attributes) -> None:
@@ -176,7 +178,7 @@ def write_certificate(paths: Paths, pem: str, attributes: Attributes, with_pendi
                 staged.move(paths.pending, paths.key)
             staged.commit()
     except OSError as error:
-        told = f"{error.filename}: can't be written: {error.strerror}; key and certificate are those from before"
+        told = f"{error.filename}: can't be written: {error.strerror}; the previous key and certificate are in place"
         raise Refused([told]) from error
 
 

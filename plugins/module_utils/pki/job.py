@@ -50,7 +50,7 @@ class Job(NamedTuple):
         return pki_files.needed("ca_certificate_path", self.ca_certificate, "the cluster's CA certificate")
 
     def kept_files(self, plan: pki_plan.Plan) -> list[tuple[Path, pki_files.Attributes]]:
-        """Of our files those that a plan does not write anew."""
+        """Those of our files that a plan does not rewrite."""
         key, certificate = self.files()
         return ([] if plan.new_key else [key]) + ([] if plan.reasons else [certificate])
 

@@ -156,6 +156,6 @@ def verifies(public: Any, signature: bytes, data: bytes, digest: Any) -> bool:
         else:
             return False
     except (InvalidSignature, UnsupportedAlgorithm, TypeError, AttributeError):
-        # The last two: a certificate signed without a hash, held against a key that needs one.
+        # The last two: a certificate signed without a hash, checked with a key that needs one.
         return False
     return True

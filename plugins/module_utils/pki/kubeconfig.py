@@ -113,8 +113,8 @@ def same(text: str, config: Kubeconfig) -> bool:
     return {key: value for key, value in data.items() if key != "preferences" or value} == document(config)
 
 
-def strangers(text: str) -> list[str]:
-    """Names in a kubeconfig that no file of ours has: whoever points us at admin.conf must not lose it."""
+def foreign_names(text: str) -> list[str]:
+    """Names in a kubeconfig that our files never have: a user who gives the path of admin.conf must not lose it."""
     names = set(_NAMES.findall(text))
     data = parse(text) or {}
     for collection in ("clusters", "users", "contexts"):

@@ -45,7 +45,7 @@ class Plan(NamedTuple):
     """What to do.
 
     ``finish``: a killed run left the certificate's key pending, it only has to be moved. ``reasons`` for a new
-    certificate, none where the old one stays; then ``new_key`` tells whether the key is new too. ``drop_pending``: a
+    certificate, none where the old one stays; then ``new_key`` shows whether the key is new too. ``drop_pending``: a
     pending key that nothing waits for. ``notes``: what a user should know although nothing can be done about it here.
     """
 
@@ -108,7 +108,7 @@ def certificate_reasons(
 def fitness(
     certificate: Certificate, key: Any, authorities: list[Certificate], identity: pki_certs.Identity
 ) -> list[str]:
-    """What is wrong with a certificate, its dates aside. ``key`` None: it is not held against a key."""
+    """What is wrong with a certificate, its dates aside. ``key`` None: it is not compared with a key."""
     reasons = []
     if key is not None and not pki_keys.same(key, certificate.public_key()):
         reasons.append("the certificate does not belong to the private key")

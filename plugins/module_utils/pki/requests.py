@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Signing requests of others, checked: who gets what is the caller's decision. Pure.
+"""Checks the workers' signing requests; the caller decides who gets what. Pure.
 
 A request proves that its sender has a key, and says nothing else that counts: names, organizations, usages and validity
 come from the list that the controller makes. One that asks for anything else is refused.
@@ -34,7 +34,7 @@ def check(
     """Those that may be signed, and every problem of every request.
 
     Each has ``name``, ``csr`` (PEM) and ``organizations``, the ones that this name is to have. ``authorities`` are the
-    CA's certificates: their key is nobody else's.
+    CA's certificates: no worker may have their key.
     """
     checked: list[Request] = []
     problems: list[str] = []
@@ -59,7 +59,7 @@ def check(
         if shape in of_authorities:
             problems.append(
                 f"requests: the request of {name!r} is for the CA's own key, which must be on no worker; "
-                "remove the key there, so that it makes its own, and find out how it got there: whoever has it can sign"
+                "remove the key there, so that it makes its own, and find out how it got there: it can sign anything"
             )
         holder = holders.setdefault(shape, name)
         if holder != name:

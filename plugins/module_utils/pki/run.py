@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def run(state: str, job: Job) -> dict[str, Any]:
-    """The module's result, with ``warnings`` to be told. Raises Refused."""
+    """The module's result, with ``warnings`` for the user. Raises Refused."""
     states: dict[str, Callable[[Job, datetime], dict[str, Any]]] = {
         "present": present,
         "requested": requested,
@@ -93,7 +93,7 @@ def requested(job: Job, now: datetime) -> dict[str, Any]:
         if not plan.new_key:
             key = found.pending if plan.finish else found.key
         else:
-            # In check mode a new key lives as long as this process: its request can be signed in a rehearsal.
+            # In check mode a new key lives as long as this process: its request can be signed in the same dry run.
             key = pki_keys.generate(job.wanted.key) if make else found.pending
         if make and not job.check_mode:
             pki_files.write_pending(job.paths, pki_keys.to_pem(key), job.key_attributes)
@@ -103,7 +103,7 @@ def requested(job: Job, now: datetime) -> dict[str, Any]:
 
 
 def signed(job: Job, now: datetime) -> dict[str, Any]:
-    """Certificates for the requests of others. Nothing is written on this host."""
+    """Certificates for the workers' requests. Nothing is written on this host."""
     authority: pki_ca.Authority | None = None
     known: list[Certificate] = []
     with contextlib.suppress(Refused):
@@ -142,10 +142,10 @@ def installed(job: Job, now: datetime) -> dict[str, Any]:
     problems += pki_plan.date_problems(certificate, now)
     for_key = found.key is not None and pki_keys.same(found.key, certificate.public_key())
     for_pending = found.pending is not None and pki_keys.same(found.pending, certificate.public_key())
-    # A rehearsal's request was of a key that is gone.
+    # The request of a dry run was for a key that is gone.
     waits = found.pending is not None and pki_keys.spec_of(found.pending) == job.wanted.key
-    rehearsed = job.check_mode and not waits
-    if not (for_key or for_pending or rehearsed):
+    dry_run = job.check_mode and not waits
+    if not (for_key or for_pending or dry_run):
         problems.append(
             f"the certificate belongs neither to {job.paths.key} nor to {job.paths.pending}; "
             "run state=requested on this host and have its request signed"
@@ -233,7 +233,7 @@ def _housekeeping(job: Job, change: pki_job.Change) -> None:
     if change.plan.drop_pending:
         files.remove(job.paths.pending)
     for repair in change.repairs:
-        pki_files.mend(repair)
+        pki_files.repair(repair)
 
 
 def _read_back(job: Job, authorities: list[Certificate], now: datetime) -> None:

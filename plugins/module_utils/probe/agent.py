@@ -1,10 +1,10 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The process inside a probe pod: an HTTP server that says whom it sees, and a client that tries what it is told.
+"""The process inside a probe pod: an HTTP server that reports its client's address, and a client that tries targets.
 
-The file is copied into the pod and run there by the host's Python, so it uses the standard library only and nothing of
-the collection. ``ask`` is the host's side of the unix socket.
+The file is copied into the pod and run there by the host's Python, so it uses the standard library only and imports
+nothing from the collection. ``ask`` is the host's side of the unix socket.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def control(path: str) -> None:
 
 
 def ask(path: str, request: dict[str, Any], timeout: float) -> dict[str, Any]:
-    """Send ``request`` to the agent that serves ``path``; its answer. Raises OSError (nobody there), ValueError."""
+    """Send ``request`` to the agent that serves ``path``; its answer. Raises OSError (no agent there), ValueError."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout)
         connection.connect(path)

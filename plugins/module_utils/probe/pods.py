@@ -102,10 +102,10 @@ def preflight(socket: str) -> None:
 
 
 def ctr(socket: str, *arguments: str, inherit: int | None = None) -> str:
-    """Run ctr in our namespace, with a descriptor of ours if given; its output. Raises ProbeError with what it says."""
+    """Run ctr in our namespace and return its output; it inherits a descriptor if given. Raises ProbeError."""
     command = ["ctr", "--address", socket, "--namespace", NAMESPACE, *arguments]
     try:
-        # A session of its own: a lost ssh connection must not stop ctr between making a pod and telling of it.
+        # A session of its own: a lost ssh connection must not stop ctr between making a pod and reporting it.
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=CTR_TIMEOUT, check=False,
             stdin=subprocess.DEVNULL, start_new_session=True, pass_fds=() if inherit is None else (inherit,),
@@ -158,7 +158,7 @@ def _agent_source() -> str:
 
 
 def make(socket: str, count: int, port: int) -> list[dict[str, Any]]:
-    """Make ``count`` pods, as ``describe`` tells of them. Raises ProbeError; what stands by then is left standing."""
+    """Make ``count`` pods; returns them as ``describe`` does. Raises ProbeError; pods made by then are not removed."""
     mounts = build_rootfs()
     return [describe(start(socket, number, port, mounts)) for number in range(1, count + 1)]
 
@@ -212,7 +212,7 @@ def _make_netns(pod: Pod) -> Path:
 
 
 def ours() -> list[Pod]:
-    """The pods that stand on this host, by number."""
+    """The pods that exist on this host, by number."""
     found = []
     for path in HOME.glob("p*/identity"):
         found.append(Pod(path.parent.name.split("-")[0], files.read_text(path) or ""))
@@ -266,7 +266,7 @@ def touch_run(run: str) -> None:
 
 
 def current_run() -> tuple[str, float]:
-    """The run whose pods stand here and the seconds since it was last heard of; ("", 0) for none."""
+    """The run whose pods exist here and the seconds since it was last heard of; ("", 0) for none."""
     with contextlib.suppress(OSError):
         return files.read_text(RUN_FILE) or "", max(0.0, time.time() - RUN_FILE.stat().st_mtime)
     return "", 0.0

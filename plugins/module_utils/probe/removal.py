@@ -27,7 +27,7 @@ RUNTIME_FOLDERS = (
 
 
 def remains(socket: str) -> list[str]:
-    """What stands on this host of any verification, as names for the user."""
+    """What exists on this host of any verification, as names for the user."""
     found = [f"folder {HOME}"] if HOME.exists() else []
     found += [f"CNI result {path}" for path, _entry in probe_cni.cached(CNI_PREFIX)]
     if tools.find("ctr") and Path(socket).is_socket():
@@ -108,7 +108,7 @@ def _remove_containers(socket: str) -> None:
         ctr(socket, "container", "delete", *containers)
     ctr(socket, "namespaces", "remove", NAMESPACE)
     for folder in map(Path, RUNTIME_FOLDERS):
-        # Only empty folders go; the parent is runc's own, which makes it again when it needs it.
+        # Only empty folders are removed; the parent is runc's, which creates it again when needed.
         with contextlib.suppress(OSError):
             (folder / NAMESPACE).rmdir()
             if folder.name == "runc":

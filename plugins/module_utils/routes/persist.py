@@ -5,7 +5,7 @@
 
 The kernel drops a link's routes when the link goes down, and everything at a reboot. The unit waits, in iproute2's own
 ``ip monitor``, for one of the links to come up or to get an address, then ends; systemd starts it again, and each start
-replays the batch. So nothing of ours is resident, and hosts under networkd, NetworkManager or ifupdown are alike.
+replays the batch. So none of our processes is resident, and hosts under networkd, NetworkManager or ifupdown are alike.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=exec
-# Ends at the first link that comes up or gets an address; systemd then starts it anew.
+# Ends at the first link that comes up or gets an address; systemd then starts it again.
 ExecStart=/bin/bash -c 'exec grep -q -m1 -E "{pattern}" < <(exec ip -o monitor link address)'
 # The monitor listens before anything is replayed, so that no event falls in between.
 ExecStartPost=-/bin/sleep 0.2
-# "add" never replaces: what is there, ours or a stranger's, stays, and is reported as "File exists".
+# "add" never replaces: a route that exists, ours or a foreign one, stays and is reported as "File exists".
 {commands}
-# Where systemd is not told that the monitor has ended (cgroup v1 in containers), it waits no longer than this.
+# Where systemd does not notice that the monitor has ended (cgroup v1 in containers), it waits no longer than this.
 TimeoutStopSec=1s
 Restart=always
 RestartSec=100ms
@@ -51,7 +51,7 @@ def replay_unit(
     module: str, description: str, devices: Iterable[str], commands: Iterable[str], deleted: Iterable[str] = ()
 ) -> str:
     """A unit's text: it runs ``commands`` at boot, whenever one of ``devices`` comes up or gets an address, and when
-    one of ``deleted`` goes."""
+    one of ``deleted`` is deleted."""
 
     def any_of(names: Iterable[str]) -> str:
         return "|".join(sorted({name.replace(".", "[.]") for name in names}))
@@ -108,7 +108,7 @@ class Kept(NamedTuple):
 
 
 def plan(change: Change, wanted: Wanted, keep: bool, run: persist.Run, ip: str) -> Kept:
-    """What is to stand on disk after this change. A list that does not purge joins what earlier lists left there.
+    """What is to be on disk after this change. A list that does not purge joins what earlier lists left there.
 
     Raises PersistError where routes are to be kept and systemd does not run here.
     """

@@ -15,9 +15,9 @@ from ..core.problems import Refused
 from ..netlink import route as kernel
 from ..netlink.route import TABLES
 
-# 'W' for weft: none of the numbers in iproute2's rt_protos, so our routes are told apart from everybody else's.
+# 'W' for weft: no number in iproute2's rt_protos, so it identifies our routes.
 PROTOCOL = 87
-# 0 to 4 mean the kernel, the boot and the administrator by hand: nothing that a list may claim as its own.
+# 0 to 4 mean the kernel, the boot and the administrator: a list must not claim these as its own.
 FIRST_FREE_PROTOCOL = 5
 KEYS = ("dst", "via", "dev", "table", "metric")
 
@@ -77,7 +77,7 @@ def check(options: Mapping[str, Any]) -> Wanted:
     present = options.get("state", "present") != "absent"
     purge = bool(options.get("purge"))
     if purge and not present:
-        problems.append("purge: goes with state present only; to remove every route of ours, give routes: [] and purge")
+        problems.append("purge: needs state present; to remove all of the list's routes, give routes: [] and purge")
     protocol = networks.integer(options.get("protocol", PROTOCOL), FIRST_FREE_PROTOCOL, 255, "protocol", problems)
     protect = networks.networks(options.get("protect") or [], "protect", problems)
     if problems:
@@ -97,7 +97,7 @@ def parse(routes: Sequence[Any]) -> tuple[list[Spec], list[str]]:
             # As the kernel files them: no metric and the default one are the same.
             key = kernel.key(spec.dst, spec.table, spec.metric)
             if key in seen:
-                mine.append(f"{spec.label}: stands twice, first as routes[{seen[key]}]; one route per destination")
+                mine.append(f"{spec.label}: is listed twice, first as routes[{seen[key]}]; one route per destination")
             seen.setdefault(key, index)
             specs.append(spec)
         problems += mine

@@ -97,7 +97,7 @@ def decide(channel: Channel, host: Host, wanted: Wanted) -> Change:
 
 
 def _by_key(routes: Iterable[tuple[route.Key, route.Value]], protocol: int) -> Routes:
-    """Routes by key; where a stranger's shares a key with ours (IPv4 "append"), ours is what the plan is about."""
+    """Routes by key; where a foreign route has the same key as ours (IPv4 "append"), the plan uses ours."""
     found: Routes = {}
     for key, value in routes:
         if key not in found or value.protocol == protocol:
@@ -170,7 +170,7 @@ def apply(channel: Channel, change: Change, protocol: int) -> None:
     """Carry the plan out; on a refusal or a lost way back the observed state returns. Raises Refused."""
     plan = change.plan
     before = way_back.ways(channel, change.host.protected)
-    # Nothing is without a route for a moment: new ones come before old ones go.
+    # New routes are added before old ones are removed, so no destination is ever without a route.
     steps = [(key, route.replace(key, new)) for key, (_old, new) in plan.replace.items()]
     steps += [(key, route.add(key, value)) for key, value in plan.add.items()]
     steps += [(key, route.delete(key, value)) for key, value in plan.remove.items()]
@@ -212,7 +212,7 @@ def roll_back(change: Change, protocol: int) -> str:
             requests += [route.add(key, value) for key, value in back.add.items()]
             refused = channel.apply(requests)
     except NetlinkError as error:
-        return f"the routes from before could not be restored: {error}; run again when this is mended"
+        return f"the previous routes could not be restored: {error}; fix this and run again"
     if refused:
-        return f"{len(refused)} of the routes from before could not be restored; run again when this is mended"
-    return "the routes from before are back; nothing is half-applied"
+        return f"{len(refused)} of the previous routes could not be restored; fix this and run again"
+    return "the previous routes are restored; nothing is half-applied"

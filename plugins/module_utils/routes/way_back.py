@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Never cut the branch: what of this host's network a route of ours must leave alone."""
+"""The parts of this host's network that our routes must not touch, so that a run does not cut off its own host."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..core.problems import capped
 from ..netlink import link, route
 from ..netlink.channel import Channel, NetlinkError
 
-# As many lost ways as anybody reads on.
+# How many lost ways to report at most.
 MOST_LOST = 10
 
 

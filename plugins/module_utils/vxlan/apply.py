@@ -46,7 +46,7 @@ def apply(channel: Channel, change: vxlan_host.Change, wanted: Wanted, objects: 
         except NetlinkError as error:
             if error.code != errno.ENOBUFS:
                 raise
-            # Answers were lost: what the kernel took of it is read anew, the rest goes out one by one.
+            # Answers were lost: read again what the kernel took of it, and send the rest one by one.
             with Channel() as fresh:
                 now = vxlan_host.observe(fresh, wanted, objects)
                 problems = _lead(fresh, now.state, change.target, wanted, 1)
@@ -66,7 +66,7 @@ def undo(change: vxlan_host.Change, wanted: Wanted) -> str:
 
 
 def _lost(change: vxlan_host.Change, wanted: Wanted, before: way_back.Ways) -> list[str]:
-    """The protected addresses that this run has made to be reached otherwise. A device made anew has a new number."""
+    """The protected addresses to which this run has changed the way. A recreated device has a new number."""
     old = change.host.found.number if change.host.found else 0
     with Channel() as channel:
         found = vxlan_link.read(channel, wanted.name)
@@ -94,13 +94,13 @@ def _roll_back(change: vxlan_host.Change, wanted: Wanted, objects: bool) -> str:
         with Channel() as channel:
             now = vxlan_host.observe(channel, wanted, objects)
             if now.found is not None and now.found.device is None:
-                return "the mesh from before could not be restored: its device's name is taken; run again"
+                return "the previous mesh could not be restored: its device's name is taken; run again"
             problems = _lead(channel, now.state, change.host.state, wanted, CHUNK)
     except (NetlinkError, vxlan_link.PyrouteMissing) as error:
-        return f"the mesh from before could not be restored: {error}; run again when this is mended"
+        return f"the previous mesh could not be restored: {error}; fix this and run again"
     if problems:
-        return f"{len(problems)} objects from before could not be restored; run again when this is mended"
-    return "the mesh from before is back; nothing is half-applied"
+        return f"{len(problems)} of the previous objects could not be restored; fix this and run again"
+    return "the previous mesh is restored; nothing is half-applied"
 
 
 def _lead(
@@ -115,13 +115,13 @@ def _lead(
 
     ``known``: the plan between the two, where it has been made already.
 
-    New objects come before old ones go, so no peer is without its path for a moment.
+    New objects are added before old ones are removed, so no peer is ever without its path.
     """
-    anew = bool(vxlan_mesh.must_be_made_anew(now.device, target.device))
+    recreate = bool(vxlan_mesh.must_be_recreated(now.device, target.device))
     base = now
     if target.device not in (None, now.device):
         vxlan_link.require()
-    if now.device is not None and (anew or target.device is None):
+    if now.device is not None and (recreate or target.device is None):
         _delete_device(channel, now, wanted)
         base = vxlan_mesh.unbound(now)
     elif now.device is not None and target.device is not None and now.device.mac != target.device.mac:
@@ -197,7 +197,7 @@ def _steps(changes: vxlan_mesh.Changes, family: int, index: int) -> Iterator[Ste
             yield name, {key: new for key, (_old, new) in plan.replace.items()}, kinds[name].replace
         if plan.add:
             yield name, plan.add, kinds[name].add
-    # Routes go before the objects they lead through; a nexthop object takes what still uses it along.
+    # Routes are removed before the objects they lead through: removing a nexthop object removes the routes that use it.
     for name in ("routes", "nexthops", "neigh", "fdb", "addresses"):
         objects = getattr(changes, name).remove
         if objects:

@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A VXLAN mesh on a host: observe the kernel, check what only the host can tell, decide on a plan."""
+"""A VXLAN mesh on a host: observe the kernel, check what only the host knows, decide on a plan."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def observe(channel: Channel, wanted: Wanted, objects: bool = True) -> Host:
 
 
 def of_device(wanted: Wanted, found: vxlan_link.Found | None) -> Wanted:
-    """A request to remove a device needs no address to tell the family: the device tells."""
+    """A request to remove a device needs no address for the family: the device has one."""
     if wanted.present or found is None or found.device is None or not found.device.local:
         return wanted
     return wanted._replace(version=4 if len(found.device.local) == 4 else 6)
@@ -136,7 +136,7 @@ def decide(channel: Channel, host: Host, wanted: Wanted) -> Change:
     hops = state.nexthops if host.objects is not None else None
     target = vxlan_mesh.desired(wanted, device, ra, hops, host.objects or (), direct, PROTOCOL)
     changes = vxlan_mesh.plan(state, target, wanted.purge)
-    if vxlan_mesh.must_be_made_anew(state.device, device) and host.found is not None:
+    if vxlan_mesh.must_be_recreated(state.device, device) and host.found is not None:
         problems += _would_go_along(host, host.found.number, wanted)
     if problems:
         raise Refused(problems)
@@ -146,7 +146,7 @@ def decide(channel: Channel, host: Host, wanted: Wanted) -> Change:
 
 
 def _flannelds(wanted: Wanted) -> list[vxlan_flanneld.Daemon]:
-    """The running flannelds that manage the device of this VNI, as far as can be told."""
+    """The running flannelds that manage the device of this VNI, as far as their configuration shows."""
     return [daemon for daemon in vxlan_flanneld.running() if daemon.vni in (None, wanted.vni)]
 
 
@@ -303,9 +303,9 @@ def _direct(channel: Channel, wanted: Wanted, problems: list[str]) -> dict[bytes
 
 
 def _would_go_along(host: Host, index: int, wanted: Wanted) -> list[str]:
-    """Strangers' routes that a device which is made anew would take with it."""
+    """Foreign routes that would be lost when the device is recreated."""
     return [
-        f"{wanted.name}: must be made anew, and a route that is not ours would go with it: "
+        f"{wanted.name}: must be recreated, which would remove a foreign route: "
         f"{route.line(key, value, host.names)}; remove it first"
         for key, value in host.routes
         if value.oif == index and value.protocol != wire.PROTO_KERNEL

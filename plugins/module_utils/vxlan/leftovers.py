@@ -20,7 +20,7 @@ FLANNELD = Path(boot_units.UNIT_DIR) / "flanneld.service"
 def unwanted(vni: int, keep: list[str]) -> list[str]:
     """Devices of meshes on this host, and those of this VNI's names unless flanneld runs here.
 
-    flanneld's device has the name of ours. Where flanneld is set up, only our unit tells that the device is still ours.
+    flanneld's device has the same name as ours. Where flanneld is set up, only our unit shows that the device is ours.
     """
     named = [] if FLANNELD.exists() else [networks.device_name(vni, version) for version in (4, 6)]
     return [name for name in dict.fromkeys([*boot_units.meshes(), *named]) if name not in keep]

@@ -26,15 +26,15 @@ RouteKey = tuple[bytes, int, int]
 RouteValue = tuple[int, bytes, int, bool, int]
 # (packed gateway, interface, onlink)
 Hop = tuple[bytes, int, bool]
-# Stands for the mesh's own device where others have an interface's index: the device may be yet to be made.
+# In place of an interface's index: the mesh's own device, which may not exist yet.
 TUNNEL = 0
 
-# Numbers of nexthop objects: a mark of ours, ten bits of the device's name that keep meshes apart, and the pod CIDR's
+# Numbers of nexthop objects: our mark, ten bits of the device's name that keep meshes apart, and the pod CIDR's
 # own number among those of its length, so that neighbours in the list are neighbours in the kernel's tree. iproute2 and
 # routing daemons count from 1.
 _MARK, _TAG_BITS, _PLACES = 0x5 << 28, 10, 1 << 18
 PROTO_BOOT = 3
-# A diff longer than this helps nobody.
+# A longer diff would not be read.
 MOST_LINES = 1000
 
 
@@ -118,13 +118,13 @@ def desired(
 
 
 def unbound(state: State) -> State:
-    """What is left of a state when its device goes: routes and nexthop objects on other devices."""
+    """What is left of a state when its device is deleted: routes and nexthop objects on other devices."""
     hops = {number: hop for number, hop in state.nexthops.items() if hop[1] != TUNNEL}
     routes = {key: value for key, value in state.routes.items() if value[2] != TUNNEL}
     return State(None, None, {}, hops, routes, {}, {})
 
 
-def must_be_made_anew(old: Device, new: Device) -> list[str]:
+def must_be_recreated(old: Device, new: Device) -> list[str]:
     """The attributes that differ and can't be changed on an existing device."""
     if old is None or new is None:
         return []
@@ -132,8 +132,8 @@ def must_be_made_anew(old: Device, new: Device) -> list[str]:
 
 
 def is_made(old: Device, new: Device) -> bool:
-    """Is there to be a device that is not there yet, or not as it must be from its beginning?"""
-    return new is not None and (old is None or bool(must_be_made_anew(old, new)))
+    """Must the device be created or recreated?"""
+    return new is not None and (old is None or bool(must_be_recreated(old, new)))
 
 
 def plan(observed: State, target: State, purge: bool) -> Changes:
@@ -152,7 +152,7 @@ def plan(observed: State, target: State, purge: bool) -> Changes:
 
 
 def _ours(_key: Hashable, _value: Any) -> bool:
-    """What is in a state is ours; strangers' objects never get in."""
+    """What is in a state is ours; foreign objects are never part of it."""
     return True
 
 
@@ -263,11 +263,11 @@ def diff(observed: State, target: State, changes: Changes, text: Text) -> dict[s
     after: list[str] = []
     old = text.link(observed.device) if observed.device else {}
     new = text.link(target.device) if target.device else {}
-    anew = must_be_made_anew(observed.device, target.device)
+    recreated = must_be_recreated(observed.device, target.device)
     before += [line for name, line in old.items() if new.get(name) != line]
     after += [line for name, line in new.items() if old.get(name) != line]
-    if anew:
-        after.append(f"link {text.device} is made anew: {', '.join(anew)} can't be changed in place")
+    if recreated:
+        after.append(f"link {text.device} is recreated: {', '.join(recreated)} can't be changed in place")
     if observed.accept_ra != target.accept_ra:
         before += [f"accept_ra {observed.accept_ra}"] if observed.accept_ra is not None else []
         after += [f"accept_ra {target.accept_ra}"] if target.accept_ra is not None else []

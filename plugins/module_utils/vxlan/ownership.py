@@ -39,7 +39,7 @@ def routes_of(
 
     A route is the mesh's when it goes through one of its nexthop objects. Of the plain ones, those with our protocol
     number on our device are. Three more that lead where a listed peer is are taken over without a gap: flanneld's
-    leftover with the very same next hop, one that pod_route made, and one of a mesh of ours with another VNI.
+    leftover with the very same next hop, one that pod_route made, and one of another of our meshes, with another VNI.
     """
     listed = {(peer.dst, peer.length) for peer in wanted.peers}
     ours: dict[vxlan_mesh.RouteKey, vxlan_mesh.RouteValue] = {}
@@ -77,7 +77,7 @@ def is_ours(
     """Does this VXLAN device carry our mark? ``addresses``: the protocol numbers of its addresses; ``hops``: all
     nexthop objects; ``routes``: the mesh's.
 
-    Kernels before 5.18 keep no protocol number with an address; there an object of ours on the device tells as much.
+    Kernels before 5.18 keep no protocol number with an address; there one of our objects on the device is the mark.
     A device with the very MAC and VNI that are asked for is taken over.
     """
     device = found.device

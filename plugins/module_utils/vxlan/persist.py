@@ -1,10 +1,10 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A VXLAN mesh that outlives a reboot and link flaps, and a device that others keep their hands off: files and a unit.
+"""Files and a unit that keep a VXLAN mesh across reboots and link flaps, and other programs off its device.
 
-Batch files for iproute2's ``ip`` and ``bridge`` hold the mesh as it was made; pod_route's way of replaying them serves
-here too. Nothing of ours is resident.
+Batch files for iproute2's ``ip`` and ``bridge`` hold the mesh as it was made; they are replayed as pod_route's are.
+None of our processes is resident.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class Kept(NamedTuple):
     def around(self, run: persist.Run, change: Change, undo: Callable[[], str]) -> Iterator[None]:
         """Bring the files up to date around the kernel's change, the body. Raises PersistError.
 
-        All are prepared first. Others are told to keep off before the device is made, and while it changes the unit
-        rests: it would answer by replaying what stood there before. If the body fails, or the files after it, then
-        ``undo`` the kernel's change (which says how that went); files and units are as they were.
+        All are prepared first. The files that keep other programs off are written before the device is made. While
+        the device changes, the unit is stopped, since it would replay the previous state. If the body or the files
+        after it fail, ``undo`` reverts the kernel's change and says how that went; files and units are as before.
         """
         data, hands_off, unit = self.bundles
         name = boot_units.of_mesh(self.device)
@@ -120,7 +120,7 @@ def batch_path(device: str, tool: str) -> str:
 
 
 def plan(change: Change, wanted: Wanted, keep: bool, tools: Tools) -> Kept:
-    """What is to stand on disk after this change. Raises PersistError where systemd does not run here."""
+    """What is to be on disk after this change. Raises PersistError where systemd does not run here."""
     present = keep and wanted.present
     if present and not persist.systemd_runs():
         raise persist.PersistError("persist: systemd does not run on this host; set persist: false")
@@ -150,11 +150,11 @@ def plan(change: Change, wanted: Wanted, keep: bool, tools: Tools) -> Kept:
 
 
 def hands_off_files(device: str) -> dict[str, str]:
-    """What tells udev, networkd and NetworkManager to leave a device alone: path -> text."""
+    """Files that make udev, networkd and NetworkManager leave a device alone: path -> text."""
     stem = f"10-weft-podnet-{device}"
     found = {
         f"{NETWORKD_DIR}/{stem}.link": (
-            f"{HEADER}# A VTEP's MAC stands in its peers' tables: udev must not choose another one.\n"
+            f"{HEADER}# The peers' tables hold this VTEP's MAC: udev must not choose another one.\n"
             f"[Match]\nOriginalName={device}\n\n[Link]\nMACAddressPolicy=none\n"
         ),
         f"{NETWORKD_DIR}/{stem}.network": f"{HEADER}[Match]\nName={device}\n\n[Link]\nUnmanaged=yes\n",
@@ -166,7 +166,7 @@ def hands_off_files(device: str) -> dict[str, str]:
 
 
 def ip_lines(state: State, device: str, names: dict[int, str]) -> Iterator[str]:
-    """The mesh as commands of ``ip -batch``. Nothing of anybody's is replaced but neighbours on our own device."""
+    """The mesh as commands of ``ip -batch``. It replaces nothing but neighbours on our own device."""
     link = state.device
     if link is None:
         return

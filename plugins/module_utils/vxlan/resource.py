@@ -25,7 +25,7 @@ def converge(call: Call) -> dict[str, Any]:
     # Nothing here makes reference cycles, and looking for them among 100,000 objects takes a third of the time.
     gc.disable()
     wanted = check(call.params, platform.node())
-    # A dry run writes nothing, so it waits for nobody.
+    # A dry run writes nothing, so it does not wait.
     with contextlib.nullcontext() if call.check_mode else lock.hold(f"vxlan-{wanted.name}"):
         return _converge(call, wanted)
 

@@ -37,11 +37,11 @@ _MEANINGS = (
     (
         r"Name or service not known|name resolution|getaddrinfo|NameResolution",
         "the server's name can't be resolved there",
-        "mend /etc/hosts or DNS on the control plane",
+        "fix /etc/hosts or DNS on the control plane",
     ),
     (
         r"Connection refused|Connection reset|RemoteDisconnected|Connection aborted",
-        "nobody answers there",
+        "nothing answers there",
         "start kube-apiserver (crictl ps -a, journalctl -u kubelet), or correct `server:` in the kubeconfig",
     ),
     (
@@ -87,9 +87,9 @@ def explain(message: str, kubeconfig: str, host: str) -> str:
     address = _ADDRESS.search(message)
     server = f" (server {address.group(1)}:{address.group(2)})" if address else ""
     where = f"Kubernetes API by {kubeconfig} on {host}{server}"
-    for pattern, meaning, mend in _MEANINGS:
+    for pattern, meaning, remedy in _MEANINGS:
         if re.search(pattern, message):
-            return f"{where}: {meaning}{f' ({said})' if said else ''}; {mend}"
+            return f"{where}: {meaning}{f' ({said})' if said else ''}; {remedy}"
     # A traceback's last line says most.
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return f"{where}: {said or (lines[-1] if lines else 'no reason given')}"

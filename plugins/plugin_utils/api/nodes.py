@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Kubernetes API's Nodes held against the plan: does every worker have one, and pod CIDRs of its own? Pure."""
+"""Compares the Kubernetes API's Nodes with the plan: does every worker have one, with its own pod CIDRs? Pure."""
 
 from __future__ import annotations
 
@@ -101,10 +101,10 @@ def check(plan: Mapping[str, Any], api: Mapping[str, Mapping[str, Any]]) -> Find
             }
         )
     problems += _overlaps(api)
-    strangers = [name for name, entry in api.items() if name not in names and not run_by_flanneld(entry)]
-    if strangers:
+    unknown = [name for name, entry in api.items() if name not in names and not run_by_flanneld(entry)]
+    if unknown:
         warnings.append(
-            f"the Nodes {listed(strangers)} are no workers of this inventory and no flanneld runs there: "
+            f"the Nodes {listed(unknown)} are no workers of this inventory and no flanneld runs there: "
             "their pods stay cut off from those of the workers"
         )
     return Findings(nodes, problems, warnings)
@@ -116,7 +116,7 @@ def run_by_flanneld(entry: Mapping[str, Any]) -> bool:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names as far as anybody reads on."""
+    """The first names, and how many more there are."""
     ordered = sorted(names)
     more = len(ordered) - MOST_NAMES
     return ", ".join(ordered[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
@@ -125,7 +125,7 @@ def listed(names: Iterable[str]) -> str:
 def _absent(
     absent: Sequence[Mapping[str, Any]], names: set[str], api: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[str]:
-    """Workers without a Node, with the Node that is theirs under another name where one can be told."""
+    """Workers without a Node, with the Node that is theirs under another name where one is found."""
     free = {name: entry for name, entry in api.items() if name not in names}
     known = f"the API knows {listed(api)}" if api else "the API knows no Node at all"
     for node in absent:
@@ -237,9 +237,9 @@ REASONS = (
 
 def reason(message: str) -> str:
     """Why a Node is not Ready, from its kubelet's own message; the message itself where it is none we know."""
-    # CSINode stands beside any other message for a moment after registration, so it counts only alone.
+    # For a moment after registration, CSINode appears besides any other message, so it counts only alone.
     first, *others = REASONS
     for text, meaning in (*others, first):
         if text in message:
             return meaning
-    return message or "nobody has said why; look at kubectl describe node"
+    return message or "no reason given; see kubectl describe node"

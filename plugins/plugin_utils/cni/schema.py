@@ -25,7 +25,7 @@ DEEPEST = 40
 BOOLEANS = ("true", "false", "yes", "no")
 TYPE_NAMES = {"object": "a dictionary", "array": "a list", "string": "a string", "integer": "a whole number"}
 TYPE_NAMES.update({"boolean": "true or false", "number": "a number", "null": "null"})
-# Of several errors about one value only the first of these is told: the rest follow from it.
+# Of several errors about one value only the first of these is reported: the rest follow from it.
 SCALAR = ("type", "const", "enum", "pattern", "format", "minLength", "maxLength", "minimum", "maximum")
 
 

@@ -33,6 +33,6 @@ def converted(args: Mapping[str, Any], spec: Mapping[str, Any], lists: str = "")
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            # What is no list is told by the check.
+            # The check reports a value that is not a list.
             value = args[lists]
     return {**result.validated_parameters, lists: value}

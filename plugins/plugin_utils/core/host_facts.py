@@ -1,11 +1,11 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Facts that take the place of what the inventory says. Pure.
+"""Facts that override the inventory. Pure.
 
 Ansible puts what a module returns as ``ansible_facts`` above role defaults and a host's inventory variables,
-``inventory_hostname`` included. Modules of this collection return none; those of others do, and a compromised host adds
-its own to any. So every task of this collection looks at them first.
+``inventory_hostname`` included. Modules of this collection return none, but others do, and a compromised host can add
+facts to any result. So every task of this collection checks them first.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def environment(takes: bool = False) -> dict[str, str]:
 
 
 def _user() -> str:
-    # Who became root is told by sudo.
+    # sudo records who became root.
     try:
         return os.environ.get("SUDO_USER") or getpass.getuser()
     except (KeyError, OSError):
@@ -42,7 +42,7 @@ def _user() -> str:
 
 
 def _machine() -> str:
-    """This controller, and where it is a container, the container; empty where that can't be told."""
+    """This controller, and where it is a container, the container; empty where that is unknown."""
     try:
         return f"{_text('/etc/machine-id') or socket.gethostname()}/{Path('/proc/self/ns/pid').readlink()}"
     except OSError:

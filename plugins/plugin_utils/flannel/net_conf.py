@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Validate flannel's net-conf.json against schemas/net-conf.json and the rules that no schema can say. Controller only.
 
-flanneld ignores what it does not know, so a slip of the pen there is a network that differs from what was written.
+flanneld ignores unknown keys, so with a typo the network differs from what was written.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LEAST_IPV6_MTU = 1280
 # A device's name holds 15 bytes, its VNI included.
 MOST_VNI = {"flannel.": 9_999_999, "flannel-v6.": 9_999}
 PSK_PATH = "$.Backend.PSK"
-# A preshared key is a secret: what is wrong with it is told without showing it.
+# A preshared key is a secret: the message about a wrong one does not show it.
 PSK_PROBLEM = Problem(PSK_PATH, "is no WireGuard key; expected 32 bytes in base64, as `wg genpsk` prints them")
 
 
@@ -77,7 +77,7 @@ def _validator() -> Any:
 
 
 def _structure(config: Any, problems: list[Problem]) -> Any:
-    """The configuration with the keys that decide which others are valid in their right case; wrong ones are told."""
+    """The configuration with the keys that decide which others are valid in correct case; adds problems for others."""
     if not isinstance(config, dict):
         return config
     config = cni_schema._recased(config, ("Backend",), (), problems)

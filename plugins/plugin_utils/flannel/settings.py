@@ -11,7 +11,7 @@ from typing import Any
 
 
 def organization(node_name: str) -> str:
-    """The group in a worker's own certificate: all workers are one user, and the audit log can tell them apart."""
+    """The group in a worker's own certificate: all workers are one user, and the audit log shows which one it was."""
     return f"podnet:node:{node_name}"
 
 

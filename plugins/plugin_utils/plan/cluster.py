@@ -46,7 +46,7 @@ class Node(NamedTuple):
     node_name: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON's view. A VTEP MAC (everybody can derive it) and the Node's name only where the inventory gives them."""
+        """JSON's view. A VTEP MAC (which can be derived) and the Node's name only where the inventory gives them."""
         found = {
             "name": self.name,
             "node_ips": [str(ip) for ip in self.node_ips],
@@ -62,9 +62,9 @@ def plan(
 ) -> list[Node]:
     """Every worker with its underlay addresses and pod subnets, in the order of the inventory.
 
-    ``lock`` maps worker names to the subnets they were given before: what a worker has it keeps, whoever else comes or
-    goes. ``reserved`` names those of the lock that left the inventory and still have their subnets: nobody is allotted
-    any part of these. Raises Refused with every problem at once.
+    ``lock`` maps worker names to the subnets they were given before: a worker keeps its subnet when others join or
+    leave. ``reserved`` names those of the lock that left the inventory and still have their subnets: no other worker
+    is allotted any part of these. Raises Refused with every problem at once.
     """
     problems: list[str] = []
     cidrs = _cidrs(settings, problems)

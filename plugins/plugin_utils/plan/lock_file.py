@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""podnet.lock.yml, beside the inventory: what was decided once and must not move by itself.
+"""podnet.lock.yml, beside the inventory: what was decided once and must not change by itself.
 
 ::
 
@@ -44,14 +44,14 @@ HIDDEN = ".podnet.lock.yml"
 SECTIONS = ("inventory", "pod_subnets", "workers", "artifacts")
 HEAD = """\
 # Written by weft.podnet. Keep it with the inventory, in version control.
-# pod_subnets: which pod subnet each worker was given. A worker keeps its subnet whoever else comes or goes.
+# pod_subnets: which pod subnet each worker was given. A worker keeps its subnet when others join or leave.
 # workers: where each is reached. One that leaves the inventory keeps its place and its subnet here until it is reset.
 # One that is new was not made known to all others yet.
 # inventory: whose lock file this is.
 # artifacts: the SHA-256 of every release file that was ever installed. A file that differs is refused.
 ---
 """
-MEND = "mend it, or restore it from version control"
+REPAIR = "fix it, or restore it from version control"
 
 
 class LockFile(NamedTuple):
@@ -64,7 +64,7 @@ class LockFile(NamedTuple):
         """The file as it is written; nothing where there is nothing to keep."""
         if not any(content for name, content in self.sections.items() if name != "inventory"):
             return ""
-        # A file without workers is one of an older version, where pod_subnets alone tells who they are.
+        # A file without workers is one of an older version, where only pod_subnets lists them.
         none_left = "workers" in self.sections and bool(self.sections.get("pod_subnets"))
         known = [name for name in SECTIONS if self.sections.get(name) or (name == "workers" and none_left)]
         others = [name for name in self.sections if name not in SECTIONS]
@@ -122,7 +122,7 @@ class LockFile(NamedTuple):
 
 
 def _section(name: str, content: Any) -> str:
-    # A worker's values stand in one line, everything else in a line of its own.
+    # A worker's values are on one line, everything else on a line of its own.
     flow = None if name in ("inventory", "pod_subnets", "workers") else False
     return str(yaml.dump({name: content}, Dumper=AnsibleDumper, default_flow_style=flow, width=120))
 
@@ -157,11 +157,11 @@ def locate(
     locks = {file: read(file) for source in paths for file in _candidates(source) if file.exists()}
     owned: list[Path] = []
     unowned: list[Path] = []
-    strangers: list[Path] = []
+    others: list[Path] = []
     for file, lock in locks.items():
         owners = lock.owners(file.parent)
         fits = owners is not None and (_within(owners, paths) or _within(paths, owners))
-        (owned if fits else unowned if owners is None else strangers).append(file)
+        (owned if fits else unowned if owners is None else others).append(file)
     mine = owned or unowned
     if len(mine) > 1:
         listed = ", ".join(map(str, mine))
@@ -170,14 +170,14 @@ def locate(
         )
     if mine:
         return Place(mine[0], paths, [])
-    for file in strangers:
+    for file in others:
         _refuse_same_machines(file, locks[file], paths, workers)
     fresh = next((file for source in paths for file in _candidates(source) if file not in locks), None)
     if fresh is None:
-        raise Refused([f"{variable}: {strangers[0]} and its like are other inventories'; say where to keep this one's"])
+        raise Refused([f"{variable}: {others[0]} and its like are other inventories'; say where to keep this one's"])
     notes = [
         f"{fresh}: a new lock file, since {file} belongs to {', '.join(locks[file].sections['inventory'])}"
-        for file in strangers
+        for file in others
     ]
     return Place(fresh, paths, notes)
 
@@ -285,15 +285,15 @@ def read(file: Path) -> LockFile:
         content = yaml.safe_load(text)
     except (OSError, yaml.YAMLError) as error:
         reason = f"can't be read: {error.strerror}" if isinstance(error, OSError) else f"is no YAML: {error}"
-        raise Refused([f"{networks.shown(str(file))[1:-1]}: {reason}; {MEND}"]) from error
+        raise Refused([f"{networks.shown(str(file))[1:-1]}: {reason}; {REPAIR}"]) from error
     except (ValueError, RecursionError) as error:
         # A NUL in its path or text that is no UTF-8; brackets without end.
         reason = "is nested too deeply" if isinstance(error, RecursionError) else f"can't be read: {error}"
-        raise Refused([f"{networks.shown(str(file))[1:-1]}: {reason}; {MEND}"]) from error
+        raise Refused([f"{networks.shown(str(file))[1:-1]}: {reason}; {REPAIR}"]) from error
     if content is None:
         content = {}
     if not isinstance(content, dict):
-        raise Refused([f"{file}: is a {type(content).__name__}, expected pod_subnets and artifacts; {MEND}"])
+        raise Refused([f"{file}: is a {type(content).__name__}, expected pod_subnets and artifacts; {REPAIR}"])
     problems = [
         *_owner_problems(content.get("inventory")),
         *_subnet_problems(content.get("pod_subnets")),
@@ -301,7 +301,7 @@ def read(file: Path) -> LockFile:
         *_artifact_problems(content.get("artifacts")),
     ]
     if problems:
-        raise Refused([f"{file}: {problem}; {MEND}" for problem in problems])
+        raise Refused([f"{file}: {problem}; {REPAIR}" for problem in problems])
     subnets = {
         str(name): [str(subnet) for subnet in entry] for name, entry in (content.get("pod_subnets") or {}).items()
     }
@@ -372,7 +372,8 @@ def _artifact_problems(section: Any, keys: tuple[str, ...] = ("artifacts",)) -> 
 def hold(file: Path, timeout: float = 60.0) -> Iterator[None]:
     """One writer at a time: the file's folder is locked while the body runs, so nothing is left beside the inventory.
 
-    A file system that can't lock a folder (NFS) goes without: the file is still read and written whole. Raises Refused.
+    On a file system that can't lock a folder (NFS) there is no lock: the file is still read and written whole. Raises
+    Refused.
     """
     folder = next((parent for parent in file.absolute().parents if parent.is_dir()), Path("/"))
     try:

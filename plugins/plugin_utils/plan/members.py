@@ -23,9 +23,9 @@ def left(lock: LockFile, names: Iterable[str]) -> list[str]:
 def recorded(
     lock: LockFile, nodes: Sequence[Mapping[str, Any]], hosts: Mapping[str, Mapping[str, Any]], settings: Settings
 ) -> LockFile:
-    """The lock file with the workers of this plan, their subnets where they are ours to allot, and those that left.
+    """The lock file with the workers of this plan, their subnets where the collection allots them, and those that left.
 
-    Where workers are told of each other by us, one that joins or moves is ``new`` until all others know it.
+    Where this collection configures the workers' routes, one that joins or moves is ``new`` until all others know it.
     """
     allots, routed = settings.allots, settings.backend in ("routes", "vxlan")
     gone = left(lock, hosts)
@@ -130,7 +130,7 @@ def told(lock: LockFile, names: Sequence[str]) -> list[str]:
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     return [
         f"{some}{more} left the inventory and still have what site.yml set up; their pod subnets stay reserved. To "
-        f"remove it: reset.yml -e podnet_reset_left={','.join(names[:10])}. Where the machine is gone, take it out "
+        f"remove it: reset.yml -e podnet_reset_left={','.join(names[:10])}. If the machine is gone, take it out "
         "of workers in the lock file"
     ]
 

@@ -142,7 +142,7 @@ def _judge(
     results: Sequence[Mapping[str, Any]],
     owner: Mapping[str, tuple[Node, Mapping[str, Any]]],
 ) -> None:
-    """Hold what one pod met at another against the three rules. A pod with several addresses must pass by each."""
+    """Check one pod's requests to another against the three rules. A pod with several addresses must pass by each."""
     if not results:
         pair.unreached = "it was not tried"
     for result in results:
@@ -152,8 +152,8 @@ def _judge(
             continue
         pair.milliseconds = max(pair.milliseconds or 0.0, float(result["ms"]))
         if result["identity"] != peer["id"]:
-            node, stranger = owner.get(result["identity"], (None, {}))
-            who = f"{node.name}'s pod {stranger['name']}" if node else "a pod of no node verified here"
+            node, other = owner.get(result["identity"], (None, {}))
+            who = f"{node.name}'s pod {other['name']}" if node else "a pod of no node verified here"
             pair.broken.append(
                 f"{pair.source}: a request to {address} ({pair.target}'s pod {pair.to_pod}) was answered by {who}: "
                 "the address is used twice"

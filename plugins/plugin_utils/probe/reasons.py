@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Why pods of two nodes do not reach each other, told from what both hosts say about their routing."""
+"""Why pods of two nodes do not reach each other, derived from both hosts' routing."""
 
 from __future__ import annotations
 

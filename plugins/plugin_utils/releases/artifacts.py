@@ -130,7 +130,7 @@ def _artifact(component: str, version: str, architecture: str) -> Artifact:
 def digests(given: Mapping[str, object]) -> dict[str, str]:
     """A user's own SHA-256 by file name, in lower case and without an algorithm's prefix. Raises Refused.
 
-    A name that no release has is refused: a misspelt one would have no effect, and nobody would notice.
+    A name that no release has is refused: a misspelt one would have no effect, and the user would not notice.
     """
     found = {str(name): str(value).lower().removeprefix("sha256:") for name, value in given.items()}
     problems = []

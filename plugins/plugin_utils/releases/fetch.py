@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Release files brought to the controller and checked, each against a SHA-256 that somebody vouches for.
+"""Release files brought to the controller and checked, each against a SHA-256 from a trusted source.
 
 A digest comes from the user, else from the lock file, else from the publisher: the ``.sha256`` published beside the
 archive, or the ``digest`` that GitHub gives for it. Nothing is ever trusted because it arrived.
@@ -190,7 +190,7 @@ def _in_folder(artifact: Artifact, digest: Digest, source: Source) -> Fetched:
 
 
 def _in_cache(artifact: Artifact, digest: Digest, source: Source, tell: Tell) -> Fetched:
-    """A cached file is checked again; one that differs is downloaded anew. The name holds the digest."""
+    """A cached file is checked again; one that differs is downloaded again. The name holds the digest."""
     path = source.cache / f"{digest.sha256[:12]}-{artifact.name}"
     try:
         if not (path.is_file() and files.sha256_of(path) == digest.sha256):
@@ -290,6 +290,6 @@ def _said(error: HTTPError) -> str:
 
 
 def _shown(url: str) -> str:
-    """The address without a password that stands in it."""
+    """The address without the password that it may contain."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -43,7 +43,7 @@ def kernel(host: Namespace) -> list[str]:
     texts = [host.ip("route", "show", "table", "all"), host.ip("-6", "route"), host.ip("nexthop")]
     texts += [host.ip("-d", "-o", "link", "show", "type", "vxlan"), host.ip("neigh", "show", "nud", "permanent")]
     texts += [host.run("nft", "list", "ruleset"), host.bridge("fdb", "show")]
-    # A device made anew has a number anew.
+    # A recreated device has a new number.
     return sorted(line.partition(": ")[2] or line for text in texts for line in text.splitlines())
 
 

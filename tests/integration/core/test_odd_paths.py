@@ -86,7 +86,7 @@ def test_a_backup_keeps_line_ends(conf: Path) -> None:
 
 @pytest.mark.parametrize("odd", ["fifo", "device", "huge"])
 def test_something_odd_among_the_configurations(conf: Path, odd: str) -> None:
-    """Of others: named, since the runtime stumbles over it. Ours: replaced."""
+    """A foreign file is named, since the runtime fails on it. Ours is replaced."""
     make, _found = ODD[odd]
     make(conf / "05-odd.conf")
     result = cni(conf, config=config(conf))

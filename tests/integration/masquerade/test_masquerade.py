@@ -109,7 +109,7 @@ def handles(node: Namespace) -> list[str]:
 
 
 def plant(node: Namespace) -> None:
-    """Rules of others, in nftables and in both of iptables' tables, with the names that are common."""
+    """Foreign rules, in nftables and in both of iptables' tables, with the names that are common."""
     node.run("nft", "add table inet theirs; add chain inet theirs post { type nat hook postrouting priority srcnat; }")
     node.run("nft", "add rule inet theirs post ip saddr 10.88.0.0/16 masquerade")
     for tool, source in (("iptables-legacy", "172.17.0.0/16"), ("ip6tables-legacy", "fd17::/64")):

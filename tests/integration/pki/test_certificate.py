@@ -54,7 +54,7 @@ def test_made_once_then_left_alone_then_removed(host: Host, kind: tuple[str, int
     assert not host.run(state="absent")["changed"]
 
 
-def test_renewed_when_near_its_end_and_the_cas_successor_signs_anew(host: Host, authority: Path) -> None:
+def test_renewed_when_near_its_end_and_the_cas_successor_signs_again(host: Host, authority: Path) -> None:
     host.run(days=20, renew_before=5)
     old = host.listing()
     dry = host.run(check=True)
@@ -207,8 +207,8 @@ def test_only_what_belongs_here_is_installed(host: Host, authority: Path) -> Non
     own: dict[str, Any] = {"organizations": ["podnet:node:w1"]}
     host.run(state="requested", **own)
     before = host.listing()
-    stranger = Host(host.folder.parent.parent / "w2", authority)
-    asked = stranger.run(state="requested", organizations=["podnet:node:w2"])
+    second = Host(host.folder.parent.parent / "w2", authority)
+    asked = second.run(state="requested", organizations=["podnet:node:w2"])
     other: dict[str, Any] = {
         "ca_certificate_path": str(authority / "other.crt"),
         "ca_private_key_path": str(authority / "other.key"),

@@ -168,7 +168,7 @@ def test_an_encrypted_ca_key_needs_its_passphrase(host: Host, tmp_path: Path) ->
     assert not host.folder.exists()
     assert "open sesame" not in json.dumps(host.run(**ca, ca_passphrase="open sesame"))
     host.proven(ca=tmp_path / "ca.crt")
-    # A pair that is good needs no CA key; that its key can't be opened is told in time.
+    # A good pair needs no CA key; that the CA's key can't be opened is reported in time.
     unopened = host.run(**ca)
     assert not unopened["failed"] and "is encrypted" in unopened["warnings"][0]
     assert host.run(**{**ca, "ca_private_key_path": str(tmp_path / "none")})["warnings"] == []

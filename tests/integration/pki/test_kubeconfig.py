@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""flannel_kubeconfig on a host's files: kubectl reads it, means the same by it, and no byte of the key is told."""
+"""flannel_kubeconfig on a host's files: kubectl reads it with the same meaning, and no output shows the key."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def test_bad_arguments_are_told_at_once(host: Host) -> None:
         "'a/b'",
         "usr/bin/flanneld",
         "/usr/../etc/x",
-        "goes to /y",
+        "is installed as /y",
     ]
     assert len(result["problems"]) == len(pieces), result["problems"]
     assert all(piece in line for piece, line in zip(pieces, result["problems"]))

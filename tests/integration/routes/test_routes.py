@@ -137,7 +137,7 @@ def test_ten_thousand_routes_in_one_call(host: Namespace) -> None:
         ([{"dst": "10.244.1.5/24", "via": "172.16.0.4"}], {}, "did you mean 10.244.1.0/24?"),
         ([{"dst": "10.244.1.0/24", "via": "fd00::4"}], {}, "is IPv6 but dst 10.244.1.0/24 is IPv4"),
         ([{"dst": "10.244.1.0/24"}], {}, "neither via nor dev"),
-        ([TWO[0], TWO[0]], {}, "stands twice, first as routes[0]"),
+        ([TWO[0], TWO[0]], {}, "is listed twice, first as routes[0]"),
         (TWO, {"protocol": 3}, "protocol: expected a whole number from 5 to 255, found 3"),
         (TWO, {"protect": ["10.0.0.1/8"]}, "protect[0]: 10.0.0.1/8 has host bits set; did you mean 10.0.0.0/8?"),
         ([{"dst": "10.244.1.0/24", "via": "172.16.0.4", "table": "local"}], {}, "the local table is the kernel's own"),
@@ -182,7 +182,7 @@ def test_what_the_kernel_refuses_leaves_nothing_half_applied(host: Namespace) ->
     before = everything(host)
     result = route(host, purge=True)
     assert result["failed"] and "routes[1] 10.244.2.0/24: the kernel refuses: File exists" in result["msg"]
-    assert "the routes from before are back" in result["msg"]
+    assert "the previous routes are restored" in result["msg"]
     assert everything(host) == before
 
 

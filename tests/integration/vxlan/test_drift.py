@@ -109,11 +109,11 @@ def test_a_deleted_device_and_one_that_was_down_come_back_whole(host: Namespace)
 
 
 @pytest.mark.parametrize(("option", "value"), [("vni", 77), ("port", 4789)])
-def test_what_cannot_change_makes_the_device_anew(host: Namespace, option: str, value: int) -> None:
+def test_what_cannot_change_recreates_the_device(host: Namespace, option: str, value: int) -> None:
     changed: dict[str, Any] = {option: value}
     mesh(host, name="mesh0")
     before, after = before_and_after(mesh(host, name="mesh0", **changed))
-    assert len(before) == 1 and after[-1] == f"link mesh0 is made anew: {option} can't be changed in place"
+    assert len(before) == 1 and after[-1] == f"link mesh0 is recreated: {option} can't be changed in place"
     found = kernel(host, "mesh0")
     assert len(found["neigh"]) == len(found["fdb"]) == 1 and any("dev mesh0" in line for line in found["route"])
     assert any(f"{'id' if option == 'vni' else 'dstport'} {value} " in line for line in found["link"])

@@ -52,7 +52,7 @@ def test_a_peer_that_the_kernel_refuses_is_named_and_nothing_is_half_applied(hos
     assert result["failed"]
     assert result["msg"].splitlines() == [
         "peers[17] worker-18: the kernel refuses: File exists",
-        "the mesh from before is back; nothing is half-applied",
+        "the previous mesh is restored; nothing is half-applied",
     ]
     assert kernel(host) == before
     host.ip("route", "del", "blackhole", "10.128.18.0/24")
@@ -65,22 +65,23 @@ def test_a_refusal_while_the_device_is_made_leaves_no_device(host: Namespace) ->
     assert mesh(host, some(5))["failed"] and kernel(host) == before
 
 
-def test_a_refusal_while_the_device_is_made_anew_brings_the_old_one_back(host: Namespace) -> None:
+def test_a_refusal_while_the_device_is_recreated_brings_the_old_one_back(host: Namespace) -> None:
     mesh(host, some(5))
     host.ip("route", "add", "blackhole", "10.128.9.0/24")
     before = kernel(host)
     result = mesh(host, some(9), name="flannel.1", vni=7, port=4789)
-    assert result["failed"] and "the mesh from before is back" in result["msg"]
+    assert result["failed"] and "the previous mesh is restored" in result["msg"]
     assert kernel(host) == before and not mesh(host, some(5))["changed"]
 
 
-def test_strangers_routes_forbid_making_the_device_anew(host: Namespace) -> None:
+def test_foreign_routes_forbid_recreating_the_device(host: Namespace) -> None:
     mesh(host)
     host.ip("route", "add", "10.250.0.0/24", "dev", "flannel.1")
     before = kernel(host)
     result = mesh(host, name="flannel.1", vni=7)
     assert (
-        result["failed"] and "a route that is not ours would go with it: 10.250.0.0/24 dev flannel.1" in result["msg"]
+        result["failed"]
+        and "must be recreated, which would remove a foreign route: 10.250.0.0/24 dev flannel.1" in result["msg"]
     )
     assert kernel(host) == before
 
@@ -116,7 +117,7 @@ def test_answers_that_overrun_the_buffer_are_no_mystery(host: Namespace, monkeyp
         host.call(lambda: converge(wanted(peers)))
     assert lost == [errno.ENOBUFS]
     assert refused.value.problems[0] == "peers[100] worker-101: the kernel refuses: File exists"
-    assert "the mesh from before is back" in refused.value.problems[-1]
+    assert "the previous mesh is restored" in refused.value.problems[-1]
     assert kernel(host) == before
 
 

@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Random observed and desired meshes in a real namespace: apply reaches the one, once, and strangers' objects stay."""
+"""Random observed and desired meshes in a real namespace: one apply reaches the desired one, foreign objects stay."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from support.vxlan import BASE, kernel, underlay_host
 @pytest.fixture(scope="module")
 def host() -> Iterator[Namespace]:
     with underlay_host() as node:
-        # Strangers: a route and a nexthop object elsewhere, a second VXLAN device with entries of its own.
+        # Foreign objects: a route and a nexthop object elsewhere, a second VXLAN device with entries of its own.
         node.ip("nexthop", "add", "id", "1342177285", "via", "172.31.0.12", "dev", "eth0")
         node.ip("route", "add", "10.250.0.0/24", "nhid", "1342177285")
         node.ip("route", "add", "10.251.0.0/24", "via", "172.31.0.12")
@@ -110,7 +110,7 @@ def everything(host: Namespace, vni: int) -> set[str]:
     return host.call(there)
 
 
-def strangers(host: Namespace) -> dict[str, list[str]]:
+def foreign_objects(host: Namespace) -> dict[str, list[str]]:
     found = kernel(host, "other")
     ours = ("10.200.", "mesh0")
     return {
@@ -122,7 +122,7 @@ def strangers(host: Namespace) -> dict[str, list[str]]:
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(first=REQUEST, harm=HARM, second=REQUEST)
 def test_any_two_meshes(host: Namespace, first: Any, harm: list[str], second: Any) -> None:
-    before = strangers(host)
+    before = foreign_objects(host)
     run(host, first)
     for command in harm:
         tool, *words = command.split()
@@ -136,7 +136,7 @@ def test_any_two_meshes(host: Namespace, first: Any, harm: list[str], second: An
     change, diff = run(host, second)
     assert dry == diff, "check mode's diff is what apply does"
     has = everything(host, vni)
-    said = {line for line in diff["after"] if "is made anew" not in line}
+    said = {line for line in diff["after"] if "is recreated" not in line}
     if first[1]["vni"] == vni:
         assert has - had == said - had and had - has == set(diff["before"]) - has
     again, shown = run(host, second, dry=True)
@@ -146,4 +146,4 @@ def test_any_two_meshes(host: Namespace, first: Any, harm: list[str], second: An
     found = kernel(host, "mesh0")
     assert len(found["neigh"]) == len(found["fdb"]) == len(peers) - near
     assert sum(line.startswith("10.200.") for line in found["route"]) == len(peers)
-    assert strangers(host) == before
+    assert foreign_objects(host) == before

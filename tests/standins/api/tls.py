@@ -46,8 +46,8 @@ class Identity:
         context.load_cert_chain(certificate, key)
         context.load_verify_locations(client_ca)
         context.verify_mode = ssl.CERT_OPTIONAL
-        # kube-apiserver asks for a certificate and judges it later, so that a stranger gets "401 Unauthorized" and not
-        # a broken handshake. Python's ssl can't ask without judging; the pointer behind the object's header can.
+        # kube-apiserver asks for a certificate and checks it later, so that an unknown client gets "401 Unauthorized"
+        # and not a broken handshake. Python's ssl can't do that; the pointer behind the object's header can.
         pointer = ctypes.c_void_p.from_address(id(context) + object.__basicsize__)
         _openssl.SSL_CTX_set_verify(pointer, ssl.CERT_OPTIONAL, ctypes.cast(_note, ctypes.c_void_p))
         return context

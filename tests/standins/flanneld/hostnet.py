@@ -22,7 +22,7 @@ Addresses = dict[int, str]
 
 @dataclass(frozen=True)
 class Underlay:
-    """``addresses`` are the interface's, "" for one that was not found; ``publics`` what the other nodes are told."""
+    """``addresses`` are the interface's, "" for one that was not found; ``publics`` what the other nodes see."""
 
     name: str
     mtu: int

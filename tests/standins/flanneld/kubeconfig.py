@@ -16,7 +16,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Access:
-    """A certificate or key is data in PEM, or the path of a file that is read anew for every connection."""
+    """A certificate or key is data in PEM, or the path of a file that is read again for every connection."""
 
     server: str
     ca: bytes | None = None

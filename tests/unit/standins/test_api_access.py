@@ -95,8 +95,8 @@ def test_who_is_it(server: Server) -> None:
     assert nobody("GET", "/metrics").message == 'forbidden: User "system:anonymous" cannot get path "/metrics"'
     assert nobody("GET", "/apis").code == 403
     assert server.client("anyone")("GET", "/apis").code == 200
-    for stranger in (server.client("admin", "system:masters", by=Authority()), server.client("admin", days=-1)):
-        refused = stranger("GET", NODES)
+    for unknown in (server.client("admin", "system:masters", by=Authority()), server.client("admin", days=-1)):
+        refused = unknown("GET", NODES)
         assert (refused.code, refused.message, refused.body["reason"]) == (401, "Unauthorized", "Unauthorized")
     assert admin("GET", NODES, **{"Impersonate-User": "system:flannel"}).code == 403
     assert server.client("other")("GET", NODES, **{"Impersonate-User": "admin"}).code == 403

@@ -4,7 +4,7 @@
 """host-local's leases: one file for each address, named by it, which names the container that has it.
 
 A pod that is lost without being taken off its network (a reboot, a killed runtime) keeps its lease for ever, until the
-range has no address left. A lease is stale only where nothing speaks for its pod: see ``stale``.
+range has no address left. A lease is stale only where nothing indicates that its pod lives: see ``stale``.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 
 A plugin removes them when the runtime takes the pod off the network with the configuration that made them. Where that
 has changed meanwhile (ipMasq turned off, portmap taken out), or the pod was lost, they stay for ever, and translate for
-whoever gets the pod's address next. Each carries the network's name and the pod's container in its comment.
+the next pod with that address. Each carries the network's name and the pod's container in its comment.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def bundle(places: Sequence[tuple[chains.Place, Sequence[str]]], nft: str) -> Bu
     commands: list[str] = []
     for place, rules in places:
         if isinstance(place.where, chains.NftChain):
-            # Whoever makes the chain may come later, or no more.
+            # The program that makes the chain may start later, or be gone.
             listed = f"{nft} list chain {place.where} 2>/dev/null"
             commands.append(
                 f'/bin/sh -c \'{listed} | grep -q "policy drop" || exit 0; '

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The places on a host that forwarded packets must pass, which of them drop by policy, and our rules in them.
 
-Each place has a say of its own: a packet that one chain accepts is still dropped by another. So the rules go into every
-chain that drops: FORWARD of either variant of iptables (in our own chain, as flanneld has FLANNEL-FWD), and base
+The places decide independently: a packet that one chain accepts may still be dropped by another. So every chain that
+drops gets the rules: FORWARD of either variant of iptables (in our own chain, as flanneld has FLANNEL-FWD), and base
 chains that nftables has at that hook (there one by one, known by their comment).
 """
 
@@ -91,7 +91,7 @@ def _nft_places() -> list[Place]:
         if chain.get("hook") != "forward" or chain.get("type") != "filter" or chain["family"] not in NFT_FAMILIES:
             continue
         where = NftChain(chain["family"], chain["table"], chain["name"])
-        # These names go into commands and units.
+        # These names become part of commands and units.
         if SIMPLE.fullmatch(where.table) and SIMPLE.fullmatch(where.name):
             places.append(Place(where, chain.get("policy") == "drop", *_nft_rules(str(nft), where)))
     return places

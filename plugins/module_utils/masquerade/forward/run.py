@@ -35,7 +35,7 @@ def read(params: dict[str, Any]) -> list[networks.Network]:
 
 
 def converge(wanted: Sequence[networks.Network], keep: bool, check_mode: bool, run: persist.Run) -> dict[str, Any]:
-    """Accept forwarded packets of these networks (none: nothing of ours) and return the module's result.
+    """Accept forwarded packets of these networks (none: remove our rules) and return the module's result.
 
     Raises ForwardError, IptablesError, persist.PersistError and lock.LockError, with texts for the user.
     """
@@ -75,15 +75,15 @@ def converge(wanted: Sequence[networks.Network], keep: bool, check_mode: bool, r
 
 
 def _back(before: Sequence[chains.Place]) -> str:
-    """Bring the rules from before back, whatever there is now; says how that went."""
+    """Restore the previous rules, whatever there is now; says how that went."""
     try:
         now = {place.label: place for place in chains.observe()}
         for place in before:
             if place.label in now and now[place.label].held != place.held:
                 chains.apply(now[place.label], place.held)
     except (chains.ForwardError, iptables.IptablesError) as error:
-        return f"the rules from before could not be restored: {error}; run again once that is corrected"
-    return "the rules are those from before"
+        return f"the previous rules could not be restored: {error}; fix this and run again"
+    return "the previous rules are in place"
 
 
 def _read_back(wanted: Sequence[networks.Network]) -> None:

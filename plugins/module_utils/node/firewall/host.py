@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""ufw and firewalld on a host: what of ours stands there, and how it is changed without touching anything else."""
+"""ufw and firewalld on a host: our rules in them, and how to change these without touching anything else."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FirewallError(PodnetError):
 
 
 class Change(NamedTuple):
-    """What one firewall needs: ``before`` and ``after`` are texts of ours by place, ``apply`` leads to the latter.
+    """What one firewall needs: ``before`` and ``after`` are our texts by place, ``apply`` leads to the latter.
 
     ``warning`` says what keeps the change from taking effect by itself.
     """
@@ -56,9 +56,9 @@ def _run(run: Run, *argv: str) -> str:
 
 
 def ufw(run: Run, find: Find, asked: Wanted) -> Change | None:
-    """ufw's change; None where it does not run (what is ours goes all the same when nothing is asked for).
+    """ufw's change; None where it does not run (our rules are removed all the same when nothing is asked for).
 
-    Raises FirewallError, and Refused where a rule of others is in the way.
+    Raises FirewallError, and Refused where a foreign rule is in the way.
     """
     command = find("ufw")
     if not command:
@@ -90,9 +90,9 @@ def ufw(run: Run, find: Find, asked: Wanted) -> Change | None:
 
 
 class _Firewalld:
-    """firewalld's permanent side is files of ours; its running side follows by commands, or by a reload.
+    """firewalld's permanent configuration is our files; commands or a reload update its running configuration.
 
-    The reload is for a policy that is to come or to go: no command does that at run time.
+    The reload is for a policy that is added or removed: no command does that at run time.
     """
 
     def __init__(self, run: Run, command: str, asked: Wanted) -> None:
@@ -109,7 +109,7 @@ class _Firewalld:
         if code == 2:
             raise FirewallError(
                 f"this firewalld has no policies ({(err or out).strip().splitlines()[-1]}); update it to 0.9 or later, "
-                "or set podnet_manage_firewall: false and see to the firewall yourself"
+                "or set podnet_manage_firewall: false and manage the firewall yourself"
             )
         if code not in (0, NOT_RUNNING):
             raise FirewallError(f"{self.command} --list-all-policies: {(err or out).strip()}")
@@ -130,7 +130,7 @@ class _Firewalld:
         return self.running is not None and self.running.keys() != self.wanted.keys()
 
     def at_stake(self) -> list[str]:
-        """What of others a reload would change, a line each."""
+        """Foreign settings that a reload would change, a line each."""
         lines = []
         if re.search(r"^\s*FirewallBackend\s*=\s*iptables\s*$", files.read_text(FIREWALLD_CONF) or "", re.MULTILINE):
             lines.append("FirewallBackend=iptables: every program's iptables rules (removed)")
@@ -165,7 +165,7 @@ class _Firewalld:
 
     def _reload(self) -> None:
         try:
-            # firewalld would come back from a broken file, whosever it is, with less than it had.
+            # With a broken file, ours or another, firewalld would lose settings on reload.
             _run(self.run, self.command, "--check-config")
             _run(self.run, self.command, "--reload")
         except FirewallError:
@@ -185,8 +185,8 @@ class _Firewalld:
             for name, rules in before.items():
                 self._lead(name, (self.running or {}).get(name, []), rules)
         except FirewallError as error:
-            return f"the rules from before could not be restored: {error}"
-        return "the rules from before are back"
+            return f"the previous rules could not be restored: {error}"
+        return "the previous rules are restored"
 
     def _set(self, name: str, option: str, rules: list[str]) -> None:
         if rules:
@@ -209,7 +209,7 @@ def _write(before: Mapping[str, str | None], after: Mapping[str, str | None]) ->
 
 
 def firewalld(run: Run, find: Find, asked: Wanted) -> Change | None:
-    """firewalld's change; None where it does not run (what is ours goes all the same when nothing is asked for)."""
+    """firewalld's change; None where it does not run (our rules are removed all the same when nothing is asked for)."""
     command = find("firewall-cmd")
     if not command:
         return None
@@ -222,9 +222,9 @@ def firewalld(run: Run, find: Find, asked: Wanted) -> Change | None:
     if stake:
         shown = "; ".join(stake[:10]) + (f"; and {len(stake) - 10} more" if len(stake) > 10 else "")
         warning = (
-            f"{POLICY_DIR}/weft-podnet-*.xml take effect with firewalld's next reload, which is left to you since it "
-            f"changes more than ours: {shown}. `firewall-cmd --runtime-to-permanent` keeps what stands at run time "
-            "only. Then run `firewall-cmd --reload`, and this again"
+            f"{POLICY_DIR}/weft-podnet-*.xml take effect with firewalld's next reload, which is left to you because it "
+            f"also changes other settings: {shown}. `firewall-cmd --runtime-to-permanent` keeps settings that exist at "
+            "run time only. Then run `firewall-cmd --reload` and this playbook again"
         )
     reload = host.needs_reload() and not stake
     return host.change(lambda: host.apply(reload, warning), warning)
@@ -240,7 +240,7 @@ def converge(run: Run, find: Find, asked: Wanted, check_mode: bool) -> dict[str,
 
     Raises Refused, FirewallError and lock.LockError, with texts for the user.
     """
-    # A lock file is a trace too, and check mode leaves none.
+    # Check mode creates no lock file.
     with contextlib.nullcontext() if check_mode else lock.hold("firewall"):
         changes = observe(run, find, asked)
         due = [change for change in changes if change.changed]

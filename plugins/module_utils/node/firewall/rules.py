@@ -36,7 +36,7 @@ UFW_ACTION = re.compile(r"^(?P<route>route )?(?P<action>allow|deny|reject|limit)
 
 
 class Wanted(NamedTuple):
-    """UDP ``ports`` open to ``sources`` (none: to anybody), and forwarding from and to ``pods``; all sorted."""
+    """UDP ``ports`` open to ``sources`` (none: to every address), and forwarding from and to ``pods``; all sorted."""
 
     ports: list[int]
     sources: list[Network]
@@ -110,7 +110,7 @@ def ufw_rules(asked: Wanted) -> list[str]:
 
 
 class UfwPlan(NamedTuple):
-    """Rules of ours: ``before``, and what to ``add`` and ``remove``."""
+    """Our rules: ``before``, and what to ``add`` and ``remove``."""
 
     before: list[str]
     add: list[str]
@@ -118,7 +118,7 @@ class UfwPlan(NamedTuple):
 
 
 def ufw_plan(added: str, rules: Sequence[str]) -> UfwPlan:
-    """``added``: what ``ufw show added`` prints. Raises Refused where a rule of others forbids just what is wanted.
+    """``added``: what ``ufw show added`` prints. Raises Refused where a foreign rule denies exactly what is wanted.
 
     To ufw, a rule of the same match with another comment or action is the same rule, which it would overwrite.
     """
@@ -137,7 +137,7 @@ def ufw_plan(added: str, rules: Sequence[str]) -> UfwPlan:
         raise Refused(
             [
                 f"ufw has the rule `{rule}`, which forbids what pods need; remove it with `ufw delete {rule}`, "
-                "or set podnet_manage_firewall: false and see to the firewall yourself"
+                "or set podnet_manage_firewall: false and manage the firewall yourself"
                 for rule in denied
             ]
         )

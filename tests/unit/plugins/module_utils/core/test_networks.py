@@ -214,7 +214,7 @@ def test_a_route_listed_with_the_kernels_own_metric_and_without_one_is_listed_tw
     for first, second in ((None, 1024), (0, 1024), (None, 0)):
         twice = {"routes": [{**one, "metric": first}, {**one, "metric": second}]}
         lines = refused(functools.partial(route_spec.check, twice))
-        assert "stands twice, first as routes[0]" in lines[0]
+        assert "is listed twice, first as routes[0]" in lines[0]
     assert route_spec.check({"routes": [{**one, "metric": 1}, {**one, "metric": 2}]})
 
 

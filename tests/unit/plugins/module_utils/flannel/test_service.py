@@ -333,3 +333,13 @@ def test_nftables_follows_kube_proxy(tables: str, expected: bool) -> None:
 
     assert flannel_leftovers.nft_of_kube_proxy(run, lambda name: name) is expected
     assert flannel_leftovers.nft_of_kube_proxy(run, lambda _name: None) is False
+
+
+def test_the_former_state_of_a_killed_run_of_an_older_version_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flannel_state, "FORMER", str(tmp_path / "former.json"))
+    links = {"/a": "(text of an older version)", "/b": "/opt/b", "/c": None}
+    flannel_state.keep_former(flannel_state.State({}, links, False, False, "", []))
+    former = flannel_state.read_former()
+    assert former is not None and former.links == {**links, "/a": flannel_state.FILE}

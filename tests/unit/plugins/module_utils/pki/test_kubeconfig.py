@@ -87,8 +87,8 @@ def test_a_strangers_names_are_seen_in_every_form() -> None:
     document = kubeconfig.document(EMBEDDED)
     document["users"][0]["name"] = "kubernetes-admin"
     for text in (yaml.safe_dump(document), json.dumps(document), json.dumps(document, indent=2)):
-        assert kubeconfig.strangers(text) == ["kubernetes-admin"]
-    assert kubeconfig.strangers(kubeconfig.render(EMBEDDED)) == kubeconfig.strangers("") == []
+        assert kubeconfig.foreign_names(text) == ["kubernetes-admin"]
+    assert kubeconfig.foreign_names(kubeconfig.render(EMBEDDED)) == kubeconfig.foreign_names("") == []
 
 
 def test_no_description_shows_a_key_or_a_token() -> None:
@@ -117,7 +117,7 @@ def test_another_key_is_noticed() -> None:
 )
 def test_no_file_is_a_traceback(text: str) -> None:
     kubeconfig.describe_text(text)
-    kubeconfig.strangers(text)
+    kubeconfig.foreign_names(text)
     kubeconfig.key_differs(text, EMBEDDED)
     assert not kubeconfig.same(text, EMBEDDED)
 

@@ -38,7 +38,7 @@ def wanted(drawn: dict[int, tuple[int, int]]) -> vxlan_spec.Wanted:
 
 @st.composite
 def states(draw: st.DrawFn) -> vxlan_mesh.State:
-    """Something that may be found: a mesh of ours from which parts are missing and to which parts were added."""
+    """Something that may be found: one of our meshes from which parts are missing and to which parts were added."""
     whole = target(draw(PEERS), {}, set(), draw(st.sets(NUMBERS)))
     parts = {kind: {k: v for k, v in getattr(whole, kind).items() if draw(st.integers(0, 4))} for kind in KINDS}
     if draw(st.booleans()):
@@ -88,7 +88,7 @@ def test_the_plan_leads_there_once_and_says_so(
     assert again == goal, "a peer keeps its nexthop object"
     diff = vxlan_mesh.diff(observed, goal, changes, vxlan_mesh.Text("flannel.1", NAMES))
     had, has = shown(observed), shown(goal)
-    said = {line for line in diff["after"].splitlines() if "made anew" not in line}
+    said = {line for line in diff["after"].splitlines() if "is recreated" not in line}
     assert has - had <= said <= has and had - has <= set(diff["before"].splitlines()) <= had
 
 
@@ -117,10 +117,10 @@ def test_a_long_diff_is_capped() -> None:
     assert len(lines) == vxlan_mesh.MOST_LINES + 1 and "... and 2000 more" in lines
 
 
-def test_a_device_is_made_anew_only_for_what_cannot_change() -> None:
-    anew = {"vni": 2, "port": 4789, "underlay": 3, "extra": (("gbp", 1),)}
-    for name, value in anew.items():
+def test_a_device_is_recreated_only_for_what_cannot_change() -> None:
+    recreated = {"vni": 2, "port": 4789, "underlay": 3, "extra": (("gbp", 1),)}
+    for name, value in recreated.items():
         other = vxlan_link.Device(**{**DEVICE._asdict(), name: value})
-        assert vxlan_mesh.must_be_made_anew(DEVICE, other) == [name]
+        assert vxlan_mesh.must_be_recreated(DEVICE, other) == [name]
     changed = DEVICE._replace(mtu=1, mac=b"\2" * 6, local=b"\1" * 4, learning=True, txqueuelen=5, up=False)
-    assert not vxlan_mesh.must_be_made_anew(DEVICE, changed)
+    assert not vxlan_mesh.must_be_recreated(DEVICE, changed)

@@ -169,7 +169,7 @@ def test_long_lists_of_names_are_cut() -> None:
         ),
         ("container runtime is down", "containerd does not answer"),
         ("something new", "something new"),
-        ("", "nobody has said why"),
+        ("", "no reason given"),
     ],
 )
 def test_why_a_node_is_not_ready(message: str, expected: str) -> None:
@@ -195,7 +195,7 @@ def test_a_node_that_has_never_reported_and_one_without_network() -> None:
     waiting["status"]["conditions"].append({"type": "NetworkUnavailable", "status": "True"})
     api = api_nodes.summary([silent, waiting])
     lines = api_nodes.not_ready(api)
-    assert "w0: NotReady: nobody has said why" in lines[0] and "w1: NetworkUnavailable" in lines[1]
+    assert "w0: NotReady: no reason given" in lines[0] and "w1: NetworkUnavailable" in lines[1]
     assert api_nodes.not_ready(api, ["w1", "gone"]) == lines[1:]
 
 
@@ -277,7 +277,7 @@ def test_a_flanneld_without_a_pod_cidr_is_refused() -> None:
         (
             "HTTPSConnectionPool(host='cp', port=6443): Max retries exceeded (Caused by NewConnectionError("
             "'<x>: Failed to establish a new connection: [Errno 111] Connection refused'))",
-            "(server cp:6443): nobody answers there; start kube-apiserver",
+            "(server cp:6443): nothing answers there; start kube-apiserver",
         ),
         (
             "Max retries exceeded (Caused by SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] "

@@ -227,7 +227,7 @@ def test_every_schema_has_a_valid_example() -> None:
 
 
 def test_each_broken_configuration_names_the_problem_once() -> None:
-    """A value that is wrong in one way is told in one line."""
+    """A value that is wrong in one way is reported in one line."""
     for config, line in [
         (one(isGatway=True), "$.isGatway: unknown key 'isGatway'; did you mean 'isGateway'?"),
         (one(runtimeConfig={}), "$.runtimeConfig: is reserved: the runtime generates it for every call; remove it"),

@@ -53,7 +53,7 @@ def test_facts_stay_behind(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_host_whose_facts_replace_the_inventory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Modules of others return facts, too: whatever this collection does next for that host is refused."""
+    """Foreign modules return facts, too: whatever this collection does next for that host is refused."""
     for name in [*MODULES, *sorted(ELSEWHERE)]:
         module = importlib.import_module(f"ansible_collections.weft.podnet.plugins.action.{name}")
         loader, task = DataLoader(), Task()

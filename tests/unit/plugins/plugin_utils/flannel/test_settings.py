@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The flannel backend's part of the plan: what flanneld is told, who asks for a certificate, what is refused."""
+"""The flannel backend's part of the plan: flanneld's configuration, who asks for a certificate, what is refused."""
 
 from __future__ import annotations
 

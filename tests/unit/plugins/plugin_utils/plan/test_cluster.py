@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The inventory as a whole: every worker has a subnet of its own, keeps it, and bad values are told all at once."""
+"""The inventory as a whole: every worker has a subnet of its own, keeps it, and bad values are reported together."""
 
 from __future__ import annotations
 

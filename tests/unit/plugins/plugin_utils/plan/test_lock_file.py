@@ -95,7 +95,7 @@ def test_a_mangled_file_is_explained(path: Path, text: str, pieces: list[str]) -
     path.write_text(text)
     found = problems(path)
     assert len(found) == len(pieces), found
-    assert all(str(path) in line and piece in line and lock_file.MEND in line for piece, line in zip(pieces, found))
+    assert all(str(path) in line and piece in line and lock_file.REPAIR in line for piece, line in zip(pieces, found))
     assert path.read_text() == text
 
 
