@@ -53,7 +53,7 @@ def check(options: dict[str, Any]) -> dict[str, str]:
         if not re.fullmatch(r"(/[^/]+)+", destination) or {".", ".."} & set(destination.split("/")):
             problems.append(f"binaries: {member}: {destination!r}: expected an absolute path of a file")
         if destination in destinations:
-            problems.append(f"binaries: {member}: {destinations[destination]} goes to {destination} as well")
+            problems.append(f"binaries: {member}: {destinations[destination]} is installed as {destination} as well")
         destinations[destination] = str(member)
     if options["state"] == "present" and not destinations:
         problems.append("binaries: is empty; expected paths by the names of files in the archive")
