@@ -13,7 +13,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
-import functools
 import importlib
 import io
 import json
@@ -53,7 +52,7 @@ def run_module(
     """
     if env is None:
         request = {"args": _request(args, check, diff), "root": root, "within": within}
-        answer = _server().ask({"name": name, "netns": str(netns or ""), **request}, timeout)
+        answer = _ask({"name": name, "netns": str(netns or ""), **request}, timeout)
         return _result(answer["out"], answer["err"], answer["code"])
     process = start_module(name, args, check, netns, diff, env, root, within)
     try:
@@ -133,14 +132,22 @@ class _Server:
         self.process.stdin.flush()
         if not select.select([self.process.stdout], [], [], timeout)[0]:
             self.process.kill()
-            _server.cache_clear()
             raise subprocess.TimeoutExpired(request["name"], timeout)
         return dict(json.loads(self.process.stdout.readline()))
 
 
-@functools.cache
-def _server() -> _Server:
-    return _Server()
+# Those that wait for a call: tests run modules in several threads at once.
+_idle: list[_Server] = []
+
+
+def _ask(request: dict[str, Any], timeout: float) -> dict[str, Any]:
+    try:
+        server = _idle.pop()
+    except IndexError:
+        server = _Server()
+    answer = server.ask(request, timeout)
+    _idle.append(server)
+    return answer
 
 
 def _serve() -> None:
