@@ -47,7 +47,7 @@ def conf(lab: Lab, node: str, name: str) -> Any:
 @contextmanager
 def gateway_server(lab: Lab, folder: Path) -> Iterator[dict[str, Any]]:
     """An HTTP server outside of the cluster, at the underlay's gateway, that reports the client it sees."""
-    agent = CHECKOUT / "plugins" / "module_utils" / "probe_agent.py"
+    agent = CHECKOUT / "plugins" / "module_utils" / "probe" / "agent.py"
     command = [str(CHECKOUT / "lab" / "lab"), "exec", "--name", lab.name, "underlay", "--"]
     server = subprocess.Popen([*command, "/usr/bin/python3", str(agent), str(folder), "8080", "gateway"])
     try:
