@@ -96,7 +96,7 @@ def podnet_matrix(
     nodes: Sequence[Mapping[str, Any]] = (),
     scope: str = "cluster",
 ) -> dict[str, Any]:
-    """See plugin_utils/matrix.py. Raises AnsibleFilterError."""
+    """See plugin_utils/probe/matrix.py. Raises AnsibleFilterError."""
     try:
         return matrix.matrix(hosts, started, probed, nodes, scope)
     except (ValueError, KeyError, TypeError) as error:

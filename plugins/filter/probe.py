@@ -14,7 +14,7 @@ from ansible_collections.weft.podnet.plugins.plugin_utils.probe import targets a
 def probe_targets(
     hosts: Sequence[str], started: Sequence[Any], port: int, nodes: Sequence[Mapping[str, Any]] = ()
 ) -> list[dict[str, Any]]:
-    """See plugin_utils/probe_targets.py."""
+    """See plugin_utils/probe/targets.py."""
     return _probe_targets.targets(hosts, started, port, nodes)
 
 
