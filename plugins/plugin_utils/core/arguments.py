@@ -23,7 +23,11 @@ def converted(args: Mapping[str, Any], spec: Mapping[str, Any], lists: str = "")
     """
     given = {key: value for key, value in args.items() if key != lists}
     framework = {key: rule for key, rule in spec.items() if key != lists}
-    result = ArgumentSpecValidator(framework).validate(given)
+    try:
+        result = ArgumentSpecValidator(framework).validate(given)
+    except (ArithmeticError, ValueError) as error:
+        # The framework does not expect .inf and .nan where a whole number belongs.
+        raise Refused([f"an option that expects a whole number has another value: {error}"]) from error
     if result.error_messages:
         raise Refused(result.error_messages)
     if not lists:

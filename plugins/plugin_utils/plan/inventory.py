@@ -89,7 +89,8 @@ def check_host(name: str, variables: Mapping[str, Any]) -> list[str]:
     """What is wrong with one worker's podnet_* variables, a line each, all at once."""
     mine = {key: value for key, value in variables.items() if key.startswith("podnet_") and key not in OWN_FACTS}
     found = [line for error in _validator().iter_errors(mine) for line in _plain(error)]
-    return [f"{name}: {line}" for line in [*found, *_unprintable(mine)]]
+    # Keys of a mapping are quoted as they are, and may hold a line break too.
+    return [f"{name}: {line}".replace("\n", "\\n") for line in [*found, *_unprintable(mine)]]
 
 
 def _unprintable(variables: Mapping[str, Any]) -> list[str]:

@@ -360,3 +360,14 @@ def test_no_inventory_makes_a_traceback(variables: dict[str, Any], cidrs: list[A
             )
         except Refused as refusal:
             assert refusal.problems
+
+
+def test_a_line_break_in_a_key_stays_in_its_line() -> None:
+    problems = inventory.check_host("w", {"podnet_artifacts_sha256": {"\n": None}})
+    assert problems and all("\n" not in line for line in problems)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_what_is_no_number_is_refused(value: float) -> None:
+    with pytest.raises(Refused):
+        arguments.converted({"routes": [], "protocol": value}, route_spec.ARGUMENTS, "routes")
