@@ -9,8 +9,6 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
-
 from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
 from ansible_collections.weft.podnet.plugins.module_utils.node import steps as host_steps
 from ansible_collections.weft.podnet.plugins.plugin_utils.core.host_action import HostAction
@@ -21,12 +19,15 @@ ACTIONS = "ansible_collections.weft.podnet.plugins.action"
 def checked(number: int, step: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
     """The step with the arguments that its module gets. Raises Refused with everything that is wrong."""
     if not isinstance(step, dict) or not isinstance(step.get("args", {}), dict):
-        raise Refused([f"steps[{number}]: found {step!r}, expected a dictionary with module and args"])
+        # Not what was found: the options may hold a key.
+        raise Refused([f"steps[{number}]: expected a dictionary with module and args, both as written in the examples"])
     module = step.get("module")
-    if module not in host_steps.MODULES:
+    if not isinstance(module, str) or module not in host_steps.MODULES:
         known = ", ".join(sorted(host_steps.MODULES))
         raise Refused([f"steps[{number}].module: found {module!r}, expected one of {known}"])
     args = step.get("args", {})
+    if step.get("mesh_mtu") and (module != "cni_config" or not isinstance(args.get("config"), dict)):
+        raise Refused([f"steps[{number}].mesh_mtu: goes with the module cni_config and its config only"])
     if module in host_steps.INTERNAL:
         return step
     action = importlib.import_module(f"{ACTIONS}.{module}").ActionModule
@@ -40,7 +41,7 @@ class ActionModule(HostAction):
     def arguments(args: dict[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
         given = args.get("steps")
         if not isinstance(given, list):
-            raise AnsibleActionFail(f"steps: found {type(given).__name__}, expected a list of dictionaries")
+            raise Refused([f"steps: found {type(given).__name__}, expected a list of dictionaries"])
         problems: list[str] = []
         steps = []
         for number, step in enumerate(given):
@@ -50,5 +51,10 @@ class ActionModule(HostAction):
                 problems += refused.problems
         if problems:
             raise Refused(problems)
-        secret = next((step["args"].pop("psk") for step in steps if "psk" in step.get("args", {})), None)
-        return {**args, "steps": steps, **({"psk": secret} if secret else {})}
+        # A key inside the list would appear in output; as an option of its own, Ansible hides it.
+        secrets = [step["args"]["psk"] for step in steps if "psk" in step.get("args", {})]
+        bare = [
+            {**step, "args": {key: value for key, value in step.get("args", {}).items() if key != "psk"}}
+            for step in steps
+        ]
+        return {**args, "steps": bare, **({"psk": secrets[0]} if secrets else {})}

@@ -23,6 +23,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
 from . import lock, tools
 from .output import Module
 from .problems import PodnetError, Refused
@@ -72,6 +74,28 @@ class Resource:
         for warning in result.pop("warnings", []):
             call.warn(warning)
         return result
+
+
+def options(spec: Mapping[str, Any], given: Mapping[str, Any], **rules: Any) -> dict[str, Any]:
+    """The options with their types and defaults by ``spec``. Raises Refused with everything that is wrong."""
+    try:
+        checked = ArgumentSpecValidator(dict(spec), **rules).validate(dict(given))
+    except (ArithmeticError, ValueError) as error:
+        # The framework does not expect .inf and .nan where a whole number belongs.
+        raise Refused([f"an option that expects a whole number has another value: {error}"]) from error
+    if checked.error_messages:
+        raise Refused(checked.error_messages)
+    return dict(checked.validated_parameters)
+
+
+class Step:
+    """A call of one concern in the process of another call, with options of its own."""
+
+    def __init__(self, outer: Call, params: dict[str, Any]) -> None:
+        self.params = params
+        self.check_mode = outer.check_mode
+        self.run_command = outer.run_command
+        self.warn = outer.warn
 
 
 def main(resource: Resource) -> None:

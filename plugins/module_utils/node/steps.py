@@ -11,12 +11,10 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-
 from ..core import files
 from ..core.output import Module
 from ..core.problems import PodnetError, Refused
-from ..core.resource import Resource
+from ..core.resource import Resource, Step, options
 
 # Steps that are no modules.
 INTERNAL = ("vxlan_leftovers",)
@@ -67,16 +65,6 @@ def _packed() -> None:
     from .firewall import resource as firewall  # noqa: F401
 
 
-class Step:
-    """One call of a concern among others; see core/resource.py's Call."""
-
-    def __init__(self, module: Module, params: dict[str, Any]) -> None:
-        self.params = params
-        self.check_mode = module.check_mode
-        self.run_command = module.run_command
-        self.warn = module.warn
-
-
 def run(module: Module) -> dict[str, Any]:
     """The result of all steps. In check mode all problems are found; a real run ends with the first.
 
@@ -116,10 +104,10 @@ def _one(module: Module, step: dict[str, Any], results: list[dict[str, Any]]) ->
     given = dict(step["args"] or {})
     if step["module"] == "flannel_service" and module.params["psk"]:
         given["psk"] = module.params["psk"]
-    checked = ArgumentSpecValidator(dict(concern.arguments), **concern.rules).validate(given)
-    if checked.error_messages:
-        raise Refused([f"{step['module']}: {line}" for line in checked.error_messages])
-    call = Step(module, dict(checked.validated_parameters))
+    try:
+        call = Step(module, options(concern.arguments, given, **concern.rules))
+    except Refused as refused:
+        raise Refused([f"{step['module']}: {line}" for line in refused.problems]) from refused
     if step["mesh_mtu"]:
         _narrow(call.params["config"], [each["device"]["mtu"] for each in results if each.get("device")])
     try:

@@ -8,10 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-
 from ..core import boot_units, networks
-from ..core.resource import Call, Resource
+from ..core.resource import Call, Resource, Step, options
 from . import resource as vxlan
 
 FLANNELD = Path(boot_units.UNIT_DIR) / "flanneld.service"
@@ -26,19 +24,14 @@ def unwanted(vni: int, keep: list[str]) -> list[str]:
     return [name for name in dict.fromkeys([*boot_units.meshes(), *named]) if name not in keep]
 
 
-class _Removal:
-    def __init__(self, call: Call, name: str) -> None:
-        given = {"name": name, "vni": name.rpartition(".")[2], "state": "absent"}
-        self.params = dict(ArgumentSpecValidator(dict(vxlan.ARGUMENTS)).validate(given).validated_parameters)
-        self.check_mode = call.check_mode
-        self.run_command = call.run_command
-        self.warn = call.warn
+def _removal(call: Call, name: str) -> Step:
+    return Step(call, options(vxlan.ARGUMENTS, {"name": name, "vni": name.rpartition(".")[2], "state": "absent"}))
 
 
 def converge(call: Call) -> dict[str, Any]:
     """Remove them, one after the other."""
     names = unwanted(call.params["vni"], call.params["keep"])
-    results = [vxlan.RESOURCE.result(_Removal(call, name)) for name in names]
+    results = [vxlan.RESOURCE.result(_removal(call, name)) for name in names]
     return {
         "changed": any(result["changed"] for result in results),
         "diff": [entry for result in results for entry in result["diff"]],

@@ -9,9 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-
-from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
+from ansible_collections.weft.podnet.plugins.module_utils.core.resource import options
 
 
 def converted(args: Mapping[str, Any], spec: Mapping[str, Any], lists: str = "") -> dict[str, Any]:
@@ -23,15 +21,9 @@ def converted(args: Mapping[str, Any], spec: Mapping[str, Any], lists: str = "")
     """
     given = {key: value for key, value in args.items() if key != lists}
     framework = {key: rule for key, rule in spec.items() if key != lists}
-    try:
-        result = ArgumentSpecValidator(framework).validate(given)
-    except (ArithmeticError, ValueError) as error:
-        # The framework does not expect .inf and .nan where a whole number belongs.
-        raise Refused([f"an option that expects a whole number has another value: {error}"]) from error
-    if result.error_messages:
-        raise Refused(result.error_messages)
+    result = options(framework, given)
     if not lists:
-        return dict(result.validated_parameters)
+        return result
     value = args.get(lists)
     if isinstance(value, str):
         try:
@@ -39,4 +31,4 @@ def converted(args: Mapping[str, Any], spec: Mapping[str, Any], lists: str = "")
         except (ValueError, RecursionError):
             # The check reports a value that is not a list.
             value = args[lists]
-    return {**result.validated_parameters, lists: value}
+    return {**result, lists: value}

@@ -115,9 +115,12 @@ def test_steps_of_packages_that_are_missing_wait_in_a_look(host: Namespace) -> N
     "given, words",
     [
         ([{"module": "shell"}], "steps[0].module: found 'shell', expected one of cni_config, "),
-        (["pod_route"], "steps[0]: found 'pod_route', expected a dictionary with module and args"),
+        (["pod_route"], "steps[0]: expected a dictionary with module and args"),
         ([{"module": "pod_route", "args": {"routes": [{"dst": "nonsense"}]}}], "nonsense"),
         ([{"module": "pod_route", "args": {"routs": []}}], "routs"),
+        ([{"module": ["pod_route"]}], "steps[0].module: found ['pod_route']"),
+        ([{"module": "pod_route", "args": {"routes": []}, "mesh_mtu": True}], "steps[0].mesh_mtu: goes with"),
+        ([{"module": "pod_route", "args": {"routes": [], "protocol": float("inf")}}], "expects a whole number"),
         ([{"module": "cni_config", "args": {"name": "a.conf", "config": {"type": "bridge"}}}], "a.conf"),
     ],
 )

@@ -12,6 +12,8 @@ import ast
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+from ansible_collections.weft.podnet.plugins.module_utils.node import steps
+
 PLUGINS = Path(__file__).resolve().parents[3] / "plugins"
 HERE = "ansible_collections.weft.podnet.plugins."
 MOST_ARROWS = 30
@@ -63,3 +65,9 @@ def test_host_code_knows_nothing_of_the_controllers() -> None:
 
 def test_every_file_is_in_a_package() -> None:
     assert not [path for room in ("module_utils", "plugin_utils") for path in (PLUGINS / room).glob("*.py")]
+
+
+def test_every_step_is_shipped_to_hosts() -> None:
+    """Ansible packs what is imported by name; what node/steps.py loads by MODULES alone would be missing on a host."""
+    named = imported(PLUGINS / "module_utils/node/steps.py")
+    assert not [f"module_utils.{place}" for place in steps.MODULES.values() if f"module_utils.{place}" not in named]
