@@ -41,7 +41,7 @@ options:
   scope:
     description:
       - V(cluster) when every pair of pods must pass.
-      - V(node) when only pods on the same node must; the others are tried and reported all the same.
+      - V(node) when only pods on the same node must; the others are tried and reported too.
     type: str
     choices: [cluster, node]
     default: cluster

@@ -15,7 +15,7 @@ description:
   - Removes flannel's annotations from a Node, and the condition C(NetworkUnavailable) where flanneld wrote it.
     Otherwise other nodes treat a worker that was reset as a peer.
   - If the Node does not exist, nothing is done. If the API can't be asked, or kubectl is missing, a warning says what
-    stays; the host has been reset all the same.
+    stays; the reset of the host itself is complete.
 requirements:
   - the collection kubernetes.core on the controller
   - the Python package C(kubernetes) and kubectl on the host it runs on

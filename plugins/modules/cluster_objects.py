@@ -14,7 +14,7 @@ author: The weft.podnet maintainers (@weft-net)
 description:
   - Hands all objects to M(kubernetes.core.k8s) in one call, on the host it runs on.
   - Refusals of the server and failures on the way to it become one line each, with what to do; the other objects are
-    written all the same.
+    written anyway.
 requirements:
   - the collection kubernetes.core on the controller
   - the Python package C(kubernetes) on the host it runs on

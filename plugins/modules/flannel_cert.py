@@ -119,7 +119,7 @@ options:
   requests:
     description:
       - What to sign with O(state=signed). The common name of all of them has to be O(common_name).
-      - An empty list signs nothing, and checks the CA and its key all the same.
+      - An empty list signs nothing, but still checks the CA and its key.
     type: list
     elements: dict
     suboptions:

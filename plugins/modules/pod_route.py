@@ -17,7 +17,7 @@ description:
     to the same destination is an error that shows it.
   - A route that would take traffic from the host's own subnets, the default route, the ssh connection the run arrives
     by, or O(protect), is refused before anything changes. If the kernel refuses one route of the list, or one
-    of these becomes unreachable all the same, the previous routes are restored.
+    of these becomes unreachable anyway, the previous routes are restored.
   - With O(persist), the routes are restored after a reboot and after a link went down and up.
 requirements:
   - Linux 4.20 or newer, iproute2 and systemd on the host where O(persist=true)
@@ -77,7 +77,7 @@ options:
   persist:
     description:
       - Keep an iproute2 batch file under C(/etc/weft-podnet) and a systemd unit that replays it at boot and whenever
-        one of the links comes up.
+        one of the links is set up.
       - V(false) removes both.
     type: bool
     default: true

@@ -25,7 +25,7 @@ description:
     error that shows it. Foreign routes and nexthop objects are never changed.
   - A peer whose pod CIDR would take traffic from the host's own subnets, the default route's gateway, the ssh
     connection the run arrives by, or O(protect), is refused before anything changes, and so is an O(address) that
-    would. If the kernel refuses one object, or one of these becomes unreachable all the same, the previous state is
+    would. If the kernel refuses one object, or one of these becomes unreachable anyway, the previous state is
     restored.
   - A node with two IP families calls the module twice, once for each.
 requirements:
@@ -104,7 +104,7 @@ options:
   persist:
     description:
       - Keep batch files for C(ip) and C(bridge) under C(/etc/weft-podnet), and a systemd unit that replays them at
-        boot, whenever one of the two links comes up, and when the device is deleted.
+        boot, whenever one of the two links is set up, and when the device is deleted.
       - Also makes systemd-udevd, systemd-networkd and NetworkManager leave the device alone.
       - V(false) removes all of these.
     type: bool

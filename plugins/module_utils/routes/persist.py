@@ -4,7 +4,7 @@
 """Routes that outlive a reboot and a link flap: an iproute2 batch file and one systemd unit that replays it.
 
 The kernel drops a link's routes when the link goes down, and everything at a reboot. The unit waits, in iproute2's own
-``ip monitor``, for one of the links to come up or to get an address, then ends; systemd starts it again, and each start
+``ip monitor``, for one of the links to be set up or to get an address, then ends; systemd starts it again, and each start
 replays the batch. So none of our processes is resident, and hosts under networkd, NetworkManager or ifupdown are alike.
 """
 
@@ -29,7 +29,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=exec
-# Ends at the first link that comes up or gets an address; systemd then starts it again.
+# Ends at the first link that is set up or gets an address; systemd then starts it again.
 ExecStart=/bin/bash -c 'exec grep -q -m1 -E "{pattern}" < <(exec ip -o monitor link address)'
 # The monitor listens before anything is replayed, so that no event falls in between.
 ExecStartPost=-/bin/sleep 0.2
@@ -50,7 +50,7 @@ WantedBy=multi-user.target
 def replay_unit(
     module: str, description: str, devices: Iterable[str], commands: Iterable[str], deleted: Iterable[str] = ()
 ) -> str:
-    """A unit's text: it runs ``commands`` at boot, whenever one of ``devices`` comes up or gets an address, and when
+    """A unit's text: it runs ``commands`` at boot, whenever one of ``devices`` is set up or gets an address, and when
     one of ``deleted`` is deleted."""
 
     def any_of(names: Iterable[str]) -> str:

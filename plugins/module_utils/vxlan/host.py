@@ -113,7 +113,7 @@ def accept_ra(device: str) -> str | None:
 def decide(channel: Channel, host: Host, wanted: Wanted) -> Change:
     """The plan for this request. Raises Refused with every problem at once, and NetlinkError."""
     if not wanted.present and not host.marked and _flannelds(wanted):
-        # flanneld has taken the device over. What is left of the mesh elsewhere is ours all the same.
+        # flanneld has taken the device over. What is left of the mesh elsewhere is still ours.
         host = host._replace(found=None, state=vxlan_mesh.unbound(host.state))
     problems = _device_problems(host, wanted)
     state = host.state

@@ -59,7 +59,7 @@ def _lease(path: Path, address: str) -> Lease | None:
     except FileNotFoundError:
         return None
     except OSError:
-        # What can't be read takes the address all the same, and is never stale.
+        # A lease that can't be read still takes its address, and is never stale.
         return Lease(str(path), address, "", math.inf)
     lines = (text or "").split()
     return Lease(str(path), address, lines[0] if lines else "", changed)

@@ -56,7 +56,7 @@ def _run(run: Run, *argv: str) -> str:
 
 
 def ufw(run: Run, find: Find, asked: Wanted) -> Change | None:
-    """ufw's change; None where it does not run (our rules are removed all the same when nothing is asked for).
+    """ufw's change; None where it does not run unless rules of an earlier run must be removed.
 
     Raises FirewallError, and Refused where a foreign rule is in the way.
     """
@@ -209,7 +209,7 @@ def _write(before: Mapping[str, str | None], after: Mapping[str, str | None]) ->
 
 
 def firewalld(run: Run, find: Find, asked: Wanted) -> Change | None:
-    """firewalld's change; None where it does not run (our rules are removed all the same when nothing is asked for)."""
+    """firewalld's change; None where it does not run unless rules of an earlier run must be removed."""
     command = find("firewall-cmd")
     if not command:
         return None
