@@ -192,7 +192,7 @@ def wait_ready(lab: Lab, node: Node, after_boot: int = 0) -> None:
                 return
         time.sleep(0.1)
     log = lab.folder(node) / "console.log"
-    raise LabError(f"{node.name} does not become ready ({state(lab, node)}); the end of its console: {_tail(log)} ({log})")
+    raise LabError(f"{node.name} is not ready ({state(lab, node)}); the end of its console: {_tail(log)} ({log})")
 
 
 def _containerd_answers(lab: Lab, node: Node) -> bool:

@@ -4,8 +4,9 @@
 """Routes that outlive a reboot and a link flap: an iproute2 batch file and one systemd unit that replays it.
 
 The kernel drops a link's routes when the link goes down, and everything at a reboot. The unit waits, in iproute2's own
-``ip monitor``, for one of the links to be set up or to get an address, then ends; systemd starts it again, and each start
-replays the batch. So none of our processes is resident, and hosts under networkd, NetworkManager or ifupdown are alike.
+``ip monitor``, for one of the links to be set up or to get an address, then ends; systemd starts it again, and each
+start replays the batch. So none of our processes is resident, and hosts under networkd,
+NetworkManager or ifupdown are alike.
 """
 
 from __future__ import annotations
