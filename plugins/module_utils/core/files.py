@@ -21,13 +21,14 @@ import re
 import secrets
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-# Configurations, keys and units are far smaller. Batch files of a mesh take 250 bytes for each peer.
 # Added to the name of a foreign file that was replaced: it is kept, and restored in the end.
 ORIGINAL = ".podnet-orig"
+# Configurations, keys and units are far smaller. Batch files of a mesh take 250 bytes for each peer.
 LIMIT = 4 << 20
 BATCH_LIMIT = 64 << 20
 
@@ -56,6 +57,7 @@ REASONS = {
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 # Links have no lock; one that is older than this belongs to no running process.
 LINK_AGE = 60.0
+Fresh = TypeVar("Fresh")
 
 
 class FileError(OSError):
@@ -292,8 +294,7 @@ class Staged:
         """
         data = _encoded(content) if isinstance(content, str) else content
         try:
-            kept = self._prepare(path)
-            fresh, descriptor = self._create(path)
+            kept, (fresh, descriptor) = self._place(path, lambda: self._create(path))
             self._steps.append(_Step(str(path), fresh, kept))
             rest = memoryview(data)
             while rest:
@@ -308,9 +309,7 @@ class Staged:
     def link(self, path: str | Path, target: str | Path) -> None:
         """Prepare a symbolic link in the place of a link, a file or nothing. Raises FileError."""
         try:
-            kept = self._prepare(path)
-            fresh = _temporary(path)
-            Path(fresh).symlink_to(target)
+            kept, fresh = self._place(path, lambda: _linked(_temporary(path), target))
             self._steps.append(_Step(str(path), fresh, kept))
         except OSError as error:
             raise explained(error, path) from error
@@ -382,6 +381,16 @@ class Staged:
                 Path(folder).rmdir()
         self._steps, self._descriptors, self._folders, self._done = [], [], [], 0
 
+    def _place(self, path: str | Path, create: Callable[[], Fresh]) -> tuple[str | None, Fresh]:
+        """Prepare the place, and create the replacement in it.
+
+        Another process may remove a folder that it emptied, just before the replacement fills it again.
+        """
+        for _attempt in range(100):
+            with contextlib.suppress(FileNotFoundError):
+                return self._prepare(path), create()
+        return self._prepare(path), create()
+
     def _prepare(self, path: str | Path) -> str | None:
         """Is this a place to change? The second name of what is there, where it must be possible to bring it back."""
         self._make_folders(Path(path).parent)
@@ -429,11 +438,19 @@ class Staged:
             self._folders.append(str(folder))
             folder.chmod(0o755)
         except FileExistsError as error:
-            if not folder.is_dir():
-                text = f"found {kind(os.lstat(folder).st_mode)}, expected a folder; move it away"
+            found = os.lstat(folder).st_mode
+            if not folder.is_dir() and not stat.S_ISDIR(found):
+                text = f"found {kind(found)}, expected a folder; move it away"
                 raise FileError(errno.ENOTDIR, text, str(folder)) from error
+        except FileNotFoundError:
+            raise
         except OSError as error:
             raise explained(error, folder) from error
+
+
+def _linked(name: str, target: str | Path) -> str:
+    Path(name).symlink_to(target)
+    return name
 
 
 def _temporary(path: str | Path) -> str:
@@ -474,8 +491,7 @@ def sha256_of(path: str | Path) -> str:
 
 
 def forget_empty(*folders: Path) -> None:
-    """Remove folders that hold nothing, the innermost first; a file system's own root stays."""
-    for folder in folders:
-        if not folder.is_dir() or folder.is_mount() or any(folder.iterdir()):
-            return
-        folder.rmdir()
+    """Remove folders that hold nothing, the innermost first; one that another process fills meanwhile stays."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()

@@ -10,7 +10,7 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from . import files
@@ -50,37 +50,45 @@ def hold(name: str, timeout: float = 60.0) -> Iterator[None]:
 
 def _locked(path: Path) -> int | None:
     """The lock file, locked; None where another process holds it, or removed it meanwhile."""
-    descriptor = None
+    descriptor = opened(path)
+    if descriptor is None:
+        return None
     try:
-        descriptor = _opened(path)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(descriptor), path.lstat()):
             return descriptor
     except (BlockingIOError, FileNotFoundError):
         pass
-    if descriptor is not None:
-        os.close(descriptor)
+    os.close(descriptor)
     return None
 
 
-def _opened(path: Path) -> int:
-    """The lock file, made where there is none. Anything else at its path is neither waited for nor followed.
+def opened(path: Path, create: bool = True) -> int | None:
+    """The open file of a lock, made where there is none. Anything else at its path is neither waited for nor followed.
 
-    Raises LockError, and FileNotFoundError where the folder is removed at this moment.
+    None where there is none, or where another process removes it, or its folder, at this moment. Raises LockError.
     """
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_CREAT if create else 0)
     try:
-        if not path.parent.is_dir() and os.path.lexists(path.parent):
-            raise LockError(f"{path.parent}: found {_kind(path.parent)}, expected a folder; remove it and run again")
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
-            raise LockError(f"{path}: found {_kind(path)}, expected a lock file; remove it and run again")
-        flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        return os.open(path, flags, 0o600)
+        if create:
+            with contextlib.suppress(FileExistsError):
+                path.parent.mkdir(mode=0o755)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            # A file of another kind may block or act when it is opened, so it is looked at first.
+            with contextlib.suppress(FileNotFoundError):
+                _require(os.lstat(path).st_mode, stat.S_ISREG, path, "a lock file")
+            return os.open(path.name, flags, 0o600, dir_fd=folder)
+        finally:
+            os.close(folder)
     except FileNotFoundError:
-        raise
+        return None
     except OSError as error:
+        with contextlib.suppress(FileNotFoundError):
+            _require(os.lstat(path.parent).st_mode, stat.S_ISDIR, path.parent, "a folder")
         raise LockError(str(files.explained(error, error.filename or path))) from error
 
 
-def _kind(path: Path) -> str:
-    return files.kind(path.lstat().st_mode)
+def _require(mode: int, is_right: Callable[[int], bool], path: Path, expected: str) -> None:
+    if not is_right(mode):
+        raise LockError(f"{path}: found {files.kind(mode)}, expected {expected}; remove it and run again")

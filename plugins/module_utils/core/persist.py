@@ -9,7 +9,6 @@ called through ``systemctl`` (the standard library has no D-Bus binding). None o
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -137,9 +136,7 @@ class Staged:
         if kind is not None:
             self.restore()
         self._files.discard()
-        if Path(STATE_DIR).is_dir() and not any(Path(STATE_DIR).iterdir()):
-            with contextlib.suppress(OSError):
-                Path(STATE_DIR).rmdir()
+        files.forget_empty(Path(STATE_DIR))
 
     def put(self, bundle: Bundle, changes: Difference, wait: bool = True) -> None:
         """Prepare the files that differ, and the (re)start of the units concerned. Raises PersistError.

@@ -195,20 +195,14 @@ def _path() -> Path:
 def _opened(create: bool) -> Iterator[int | None]:
     """The lease's file, locked for a moment; None where there is none. Raises LockError."""
     path = _path()
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_CREAT if create else 0)
     deadline = time.monotonic() + 10
     while True:
-        try:
-            if create:
-                path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            descriptor = os.open(path, flags, 0o600)
-        except FileNotFoundError:
+        descriptor = lock.opened(path, create)
+        if descriptor is None:
             if not create:
                 yield None
                 return
             continue
-        except OSError as error:
-            raise lock.LockError(f"{path}: {error.strerror}; expected a file; remove what is there") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The run that released it may have removed it between the two calls.

@@ -264,5 +264,5 @@ def _conf_path(state: State, path: str) -> str:
 def forget_folders(*paths: str) -> None:
     """Remove the folders named flannel that held these files, where nothing is left in them."""
     for folder in {Path(path).parent for path in paths if path}:
-        if folder.name == "flannel" and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+        if folder.name == "flannel":
+            files.forget_empty(folder)

@@ -161,8 +161,7 @@ def read_former() -> State | None:
 
 def drop_former() -> None:
     files.remove(FORMER)
-    if Path(STATE_DIR).is_dir() and not any(Path(STATE_DIR).iterdir()):
-        Path(STATE_DIR).rmdir()
+    files.forget_empty(Path(STATE_DIR))
 
 
 def diff(old: State, new: State, stale: Iterable[str], restart: bool) -> list[dict[str, str]]:

@@ -118,7 +118,7 @@ def test_what_is_no_file_is_refused(folder: Path, kind: str) -> None:
         with pytest.raises(lock.LockError, match="run.lock"):
             run_lock.take(ONE)
     else:
-        with pytest.raises(lock.LockError, match="expected a file"):
+        with pytest.raises(lock.LockError, match="expected a lock file"):
             run_lock.take(ONE)
     assert not (folder / "elsewhere").exists()
 
