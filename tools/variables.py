@@ -124,7 +124,7 @@ def option(name: str, rule: Mapping[str, Any]) -> dict[str, Any]:
         found["default"] = rule["default"]
     if rule.get("x-secret"):
         found["no_log"] = True
-    if name in TABLE["x-given"]:
+    if name in TABLE["x-given"] and "x-unset" not in rule:
         found["required"] = True
     return found
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.weft.podnet.plugins.module_utils.core import networks
-from ansible_collections.weft.podnet.plugins.plugin_utils.api import flannel as api_flannel
-from ansible_collections.weft.podnet.plugins.plugin_utils.cni import schema as cni_schema
-from ansible_collections.weft.podnet.plugins.plugin_utils.plan import cluster as _cluster
+from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
+from ansible_collections.weft.podnet.plugins.plugin_utils.api import nodes as api_nodes
+from ansible_collections.weft.podnet.plugins.plugin_utils.node import steps as node_steps
+from ansible_collections.weft.podnet.plugins.plugin_utils.node import underlay
 from ansible_collections.weft.podnet.plugins.plugin_utils.plan import inventory, plan_file
 
 # What is as long as the cluster has nodes stays in the plan's file.
@@ -40,21 +40,43 @@ def plan(sources: Sequence[str] | str, needed: bool = True) -> dict[str, Any]:
 
 
 def nodes(cluster: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """All nodes of a plan; none of an empty one."""
-    return [dict(entry) for entry in plan_file.nodes(cluster)] if cluster else []
+    """All nodes of a plan; none of an empty one. See node."""
+    return [_complete(entry) for entry in plan_file.nodes(cluster)] if cluster else []
 
 
 def node(cluster: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """This node's entry of the plan: name, node_ips, pod_subnets, and ``settings``, its own variables with defaults."""
+    """This node's entry of the plan: name, node_name (in the Kubernetes API), node_ips, pod_subnets, and ``settings``.
+
+    The settings are its own variables with defaults.
+    """
     for entry in plan_file.nodes(cluster):
         if entry["name"] == name:
-            return {**entry, "settings": {**inventory.worker_defaults(), **entry.get("settings", {})}}
+            return _complete(entry)
     raise AnsibleFilterError(f"{name} is not among the workers of the plan; is it in the workers' group?")
 
 
-def routes(cluster: Mapping[str, Any], name: str) -> list[dict[str, str]]:
-    """The routes of a node to all others' pods; none where the backend is another."""
-    return [] if cluster["backend"] != "routes" else _cluster.routes(plan_file.nodes(cluster), name)
+def _complete(entry: Mapping[str, Any]) -> dict[str, Any]:
+    settings = {**inventory.worker_defaults(), **entry.get("settings", {})}
+    return {**entry, "node_name": api_nodes.node_name(entry), "settings": settings}
+
+
+def steps(cluster: Mapping[str, Any], name: str, part: str, given: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The steps of node_steps for one part of a run on a node; see plugin_utils/node/steps.py.
+
+    ``given`` is what they depend on beside the plan: {artifacts, arch, flannel_backend, ca_certificate, force, dry}.
+    """
+    worker = node_steps.Worker(
+        cluster, node(cluster, name), plan_file.nodes(cluster), plan_file.peers(cluster), **_known(given)
+    )
+    try:
+        return node_steps.part(worker, part)
+    except Refused as refused:
+        raise AnsibleFilterError(str(refused)) from refused
+
+
+def _known(given: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("artifacts", "arch", "flannel_backend", "ca_certificate", "force", "dry")
+    return {name: given[name] for name in names if name in given}
 
 
 def client_routes(cluster: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -62,77 +84,31 @@ def client_routes(cluster: Mapping[str, Any]) -> list[dict[str, str]]:
 
     Such a host sends with its underlay address, which workers answer without a route of their own.
     """
-    return _cluster.routes(plan_file.nodes(cluster), "") if cluster.get("clients") else []
+    return underlay.routes(plan_file.nodes(cluster), "") if cluster.get("clients") else []
 
 
-def mesh(cluster: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    """The VXLAN devices of a node, one per address family, with their peers; none where the backend is another.
+def rollout(cluster: Mapping[str, Any]) -> dict[str, Any]:
+    """How workers change, as keywords of a play: {serial, ends_at_failure}.
 
-    Nodes that flanneld runs are peers as well, where the plan knows some.
+    With flannel, as many at a time as podnet_serial says, and one that fails ends the run; routes and meshes are each
+    worker's own affair. All at once, too, where flannel's backend changes: pods of workers that differ do not reach
+    each other.
     """
-    if cluster["backend"] != "vxlan":
-        return []
-    devices = api_flannel.join(_cluster.mesh(plan_file.nodes(cluster), name), plan_file.peers(cluster))
-    vni = cluster["vxlan"]["vni"]
-    return [{"name": networks.device_name(vni, 6 if ":" in each["local"] else 4), **each} for each in devices]
-
-
-def bridge_config(
-    cluster: Mapping[str, Any], name: str, bridge: str = "cni0", chained: Sequence[Mapping[str, Any]] = ()
-) -> dict[str, Any]:
-    """The CNI configuration of a node's bridge: a list of plugins, or one plugin where nothing runs after it.
-
-    With the plain bridge backend the plugin masquerades; it would translate pod-to-pod traffic between nodes as well,
-    so every other backend leaves it off and has a rule of its own. What connects nodes also gives pods what flannel's
-    list gives them: a pod reaches itself through its service (hairpinMode), and has host ports (portmap).
-    ``chained`` are more plugins, which run last.
-    """
-    plain = cluster["backend"] == "bridge"
-    subnets = node(cluster, name)["pod_subnets"]
-    ipam: dict[str, Any] = {"type": "host-local"}
-    if len(subnets) == 1:
-        ipam["subnet"] = subnets[0]
-    else:
-        ipam["ranges"] = [[{"subnet": subnet}] for subnet in subnets]
-    ipam["routes"] = [{"dst": "::/0" if ":" in subnet else "0.0.0.0/0"} for subnet in subnets]
-    plugin = {
-        "type": "bridge",
-        "bridge": bridge,
-        "isGateway": True,
-        **({} if plain else {"hairpinMode": True}),
-        "ipMasq": plain,
-        "ipam": ipam,
-    }
-    after = [] if plain else [{"type": "portmap", "capabilities": {"portMappings": True}}]
-    after += [dict(each) for each in chained]
-    # Leases, results and rules are kept by the network's name: with another one, live pods would lose theirs.
-    network = {"cniVersion": "1.0.0", "name": "bridge"}
-    return {**network, "plugins": [plugin, *after]} if after else {**network, **plugin}
-
-
-def mesh_steps(
-    devices: Sequence[Mapping[str, Any]], options: Mapping[str, Any], peers: bool = True
-) -> list[dict[str, Any]]:
-    """The steps of node_steps that keep a mesh's devices; without ``peers``, nothing sends into them yet."""
-    alone = {} if peers else {"peers": [], "purge": False}
-    return [{"module": "vxlan_peer", "args": {**options, **device, **alone}} for device in devices]
-
-
-def unknown_plugins(plugins: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The types of CNI plugins that are none of the reference ones: no schema knows them, and no role installs them."""
-    return sorted({str(plugin.get("type")) for plugin in plugins} - cni_schema.plugin_types())
+    rolls = cluster.get("backend") == "flannel"
+    if not rolls or cluster["settings"]["podnet_flannel_backend_change"]:
+        return {"serial": "100%", "ends_at_failure": rolls}
+    return {"serial": cluster["settings"]["podnet_serial"], "ends_at_failure": True}
 
 
 class FilterModule:
+    """weft.podnet's filters for the plan."""
+
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
             "plan": plan,
             "nodes": nodes,
             "node": node,
-            "routes": routes,
+            "steps": steps,
             "client_routes": client_routes,
-            "mesh": mesh,
-            "mesh_steps": mesh_steps,
-            "bridge_config": bridge_config,
-            "unknown_plugins": unknown_plugins,
+            "rollout": rollout,
         }

@@ -26,8 +26,21 @@ LOOKS = ("syntax", "listhosts", "listtasks", "listtags")
 _found: list[str] = []
 
 
-def workers_group(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any] | None = None) -> str:
-    """The name of the workers' group; an error that names the groups there are where none fits."""
+def workers(
+    groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any] | None = None, differing: bool = False
+) -> str | list[str]:
+    """The name of the workers' group; or, of them, those that the look found to differ, in the inventory's order.
+
+    An error names the groups there are where none fits.
+    """
+    group = _group(groups, hostvars)
+    if not differing:
+        return group
+    found = set(groups.get(DIFFERING, ()))
+    return [name for name in groups.get(group, ()) if name in found]
+
+
+def _group(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any] | None) -> str:
     if _found:
         return _found[0]
     try:
@@ -41,14 +54,8 @@ def workers_group(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, An
         raise AnsibleFilterError(str(refused)) from refused
 
 
-def differing_workers(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any] | None = None) -> list[str]:
-    """The workers that the look found to differ from the plan, in the inventory's order."""
-    differing = set(groups.get(DIFFERING, ()))
-    return [name for name in groups.get(workers_group(groups, hostvars), ()) if name in differing]
-
-
 class FilterModule:
-    """weft.podnet's filters for ``hosts`` of plays."""
+    """weft.podnet's filter for ``hosts`` of plays."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"workers_group": workers_group, "differing_workers": differing_workers}
+        return {"workers": workers}

@@ -101,9 +101,13 @@ in_use:
   returned: success
   type: str
 needs_archive:
-  description: The release is not on the host; give its archive. Nothing was done.
+  description: The release is not on the host, and neither is its archive. Nothing was done.
   returned: success
   type: bool
+archive:
+  description: The archive that was given, empty for none.
+  returned: success
+  type: str
 """
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run

@@ -9,6 +9,7 @@ goes on after the name of the item; the functions that take ``where`` and ``prob
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 import reprlib
@@ -247,6 +248,13 @@ def read_integer(value: Any, low: int, high: int) -> int:
 def device_name(vni: int, version: int) -> str:
     """flannel's name for the device of a VNI and an IP version (4 or 6)."""
     return f"flannel.{vni}" if version == 4 else f"flannel-v6.{vni}"
+
+
+def vtep_mac(node: str, vni: int) -> str:
+    """A node's VTEP MAC in this VNI: the same on every run and every machine, locally administered, unicast."""
+    digest = bytearray(hashlib.sha256(f"weft.podnet vtep {vni} {node}".encode()).digest()[:6])
+    digest[0] = (digest[0] & 0xFE) | 0x02
+    return digest.hex(":")
 
 
 def named_vni(vni: int, version: int) -> str:

@@ -22,6 +22,8 @@ INTERNAL = ("vxlan_leftovers",)
 MODULES = {
     "cni_config": "cni.resource",
     "cni_plugins": "cni.plugins",
+    "flannel_cert": "pki.resource",
+    "flannel_kubeconfig": "pki.credentials",
     "flannel_service": "flannel.resource",
     "node_firewall": "node.firewall.resource",
     "node_kernel": "node.kernel",
@@ -54,6 +56,8 @@ def _packed() -> None:
     from ..flannel import resource as flannel  # noqa: F401
     from ..masquerade import resource as masquerade  # noqa: F401
     from ..masquerade.forward import resource as forward  # noqa: F401
+    from ..pki import credentials  # noqa: F401
+    from ..pki import resource as pki  # noqa: F401
     from ..releases import resource as releases  # noqa: F401
     from ..routes import resource as routes  # noqa: F401
     from ..vxlan import leftovers as vxlan_leftovers  # noqa: F401

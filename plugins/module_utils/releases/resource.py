@@ -74,15 +74,17 @@ def present(call: Call, store: Path, binaries: dict[str, str]) -> dict[str, Any]
     folder = store / f"{call.params['version']}-{call.params['sha256'][:12]}"
     in_use = used(store, binaries)
     before = folder.is_dir()
+    archive = call.params["archive"]
     there = bring(call, folder, binaries)
     if there and not call.check_mode:
         forget(store, {folder.name, in_use})
     return {
-        "changed": there and not before,
-        "release": str(folder) if there or before else "",
+        "changed": not before and archive is not None,
+        "release": str(folder) if there else "",
         "in_use": str(store / in_use) if in_use else "",
         "needs_archive": not there,
-        "diff": {"before": f"{folder}\n" if before else "", "after": f"{folder}\n" if there else ""},
+        "archive": archive or "",
+        "diff": {"before": f"{folder}\n" if before else "", "after": f"{folder}\n" if there or archive else ""},
     }
 
 
@@ -97,12 +99,12 @@ def bring(call: Call, folder: Path, binaries: dict[str, str]) -> bool:
     archive, sha256 = call.params["archive"], call.params["sha256"]
     if folder.is_dir():
         release_archive.check_unpacked(folder, binaries.values())
-    elif archive is None:
+    elif archive is None or call.check_mode and not Path(archive).exists():
         return False
-    elif not call.check_mode:
-        release_archive.unpack(archive, sha256, folder, binaries.values())
-    elif Path(archive).exists():
+    elif call.check_mode:
         release_archive.check_archive(archive, binaries.values(), sha256)
+    else:
+        release_archive.unpack(archive, sha256, folder, binaries.values())
     return True
 
 
@@ -131,6 +133,7 @@ def absent(call: Call, store: Path) -> dict[str, Any]:
         "release": "",
         "in_use": "",
         "needs_archive": False,
+        "archive": "",
         "diff": {"before": "".join(f"{path}\n" for path in found), "after": ""},
     }
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import bisect
 import difflib
-import hashlib
 import ipaddress
 import socket
 from collections.abc import Hashable, Mapping, Sequence
@@ -42,13 +41,6 @@ class Peer(NamedTuple):
         return f"peers[{self.position}] {self.name}"
 
 
-def vtep_mac(node: str, vni: int) -> str:
-    """A node's VTEP MAC in this VNI: the same on every run and every machine, locally administered, unicast."""
-    digest = bytearray(hashlib.sha256(f"weft.podnet vtep {vni} {node}".encode()).digest()[:6])
-    digest[0] = (digest[0] & 0xFE) | 0x02
-    return digest.hex(":")
-
-
 def read_mac(value: Any) -> tuple[bytes, str]:
     """(packed, "") or (b"", what is wrong)."""
     try:
@@ -75,7 +67,7 @@ def read(peers: Sequence[Any], version: int, vni: int, problems: list[str]) -> l
             base, _slash, prefix = peer["pod_cidr"].partition("/")
             dst, length = inet_pton(family, base), lengths[prefix]
             public = inet_pton(family, peer["public_ip"])
-            packed = from_hex((vtep_mac(name, vni) if mac is None else mac).replace(":", ""))
+            packed = from_hex((networks.vtep_mac(name, vni) if mac is None else mac).replace(":", ""))
             good = (
                 not from_bytes(dst, "big") & hosts[length]
                 and len(packed) == 6

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from ..core import networks
 from ..core.networks import Address, Network, device_name, shown
 from ..core.problems import Refused
-from .peers import KEYS, Peer, clashes, read, read_mac, vtep_mac
+from .peers import KEYS, Peer, clashes, read, read_mac
 
 _PACKED = "zlib:"
 OVERHEAD = networks.VXLAN_OVERHEAD
@@ -179,7 +179,7 @@ def _own_mac(options: Mapping[str, Any], node: Any, vni: int, problems: list[str
     value = options.get("mac")
     if value is None and networks.collect(networks.read_node_name, node, "node", problems) is None:
         return b""
-    mac, problem = read_mac(vtep_mac(node, vni) if value is None else value)
+    mac, problem = read_mac(networks.vtep_mac(node, vni) if value is None else value)
     if problem:
         problems.append(f"mac: {problem}")
     return mac

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.weft.podnet.plugins.module_utils.core import documents, networks
-from ansible_collections.weft.podnet.plugins.module_utils.vxlan.peers import read_mac, vtep_mac
 
 from .nodes import FLANNEL, FLANNEL_IS_UP, node_name, run_by_flanneld
 
@@ -26,7 +25,7 @@ def wanted(node: Mapping[str, Any], vni: int) -> dict[str, str]:
     """The annotations (without prefix) that make flannelds take this node of the plan for one of theirs."""
     found = {"kube-subnet-manager": "true", "backend-type": "vxlan"}
     data = json.dumps(
-        {"VNI": vni, "VtepMAC": node.get("vtep_mac") or vtep_mac(node["name"], vni)}, separators=(",", ":")
+        {"VNI": vni, "VtepMAC": node.get("vtep_mac") or networks.vtep_mac(node["name"], vni)}, separators=(",", ":")
     )
     ips = {":" in ip: ip for ip in node["node_ips"]}
     for subnet in node["pod_subnets"]:
@@ -79,14 +78,6 @@ def peers(
     return found, problems
 
 
-def join(devices: Iterable[Mapping[str, Any]], others: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
-    """A mesh's devices (cluster.mesh) with these peers added, each to the device of its family."""
-    more: dict[bool, list[dict[str, str]]] = {False: [], True: []}
-    for peer in others:
-        more[":" in peer["pod_cidr"]].append(dict(peer))
-    return [{**device, "peers": [*device["peers"], *more[":" in device["address"]]]} for device in devices]
-
-
 def _peer(name: str, entry: Mapping[str, Any], vni: int, found: list[dict[str, str]], problems: list[str]) -> None:
     annotations = entry["annotations"]
     where = f"the Node {name}, which flanneld runs"
@@ -130,5 +121,8 @@ def _data(value: Any, key: str, vni: int) -> list[str]:
     if data.get("VNI") != vni:
         its = networks.shown(data.get("VNI"))
         lines.append(f"{start}: its VNI is {its}, podnet_vxlan_vni is {vni}; give both the same")
-    problem = read_mac(data.get("VtepMAC"))[1]
-    return [*lines, f"{start}: VtepMAC: {problem}"] if problem else lines
+    try:
+        networks.read_mac(data.get("VtepMAC"))
+    except networks.Unfit as unfit:
+        lines.append(f"{start}: VtepMAC: {unfit}")
+    return lines

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
@@ -158,3 +158,30 @@ def is_web_address(text: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+# Where archives and what is unpacked from them are on a node.
+HOME = "/opt/weft-podnet"
+
+
+def folder(artifact: Mapping[str, Any]) -> str:
+    """Where release_install unpacks a file that release_artifacts returned."""
+    return f"{HOME}/{artifact['component']}/{artifact['version']}-{artifact['sha256'][:12]}"
+
+
+def remote(artifact: Mapping[str, Any]) -> str:
+    """Where the node finds the archive before it is unpacked."""
+    return f"{HOME}/{artifact['name']}"
+
+
+def of(artifacts: Sequence[Mapping[str, Any]], machine: str, *components: str) -> list[Mapping[str, Any]]:
+    """The file of each component for a machine, whose architecture may be named as the kernel names it.
+
+    Raises Refused.
+    """
+    wanted_name = OTHER_NAMES.get(machine, machine)
+    found = [item for item in artifacts if item["component"] in components and item["architecture"] == wanted_name]
+    lacking = set(components) - {item["component"] for item in found}
+    if lacking:
+        raise Refused([f"no release file of {', '.join(sorted(lacking))} was fetched for the machine {machine!r}"])
+    return found

@@ -18,6 +18,10 @@ from ansible_collections.weft.podnet.plugins.plugin_utils.plan import inventory
 
 ROOT = Path(__file__).resolve().parents[3]
 ROLES = sorted(role.name for role in (ROOT / "roles").iterdir())
+STEPS = (ROOT / "plugins" / "plugin_utils" / "node" / "steps.py").read_text()
+# What the steps of node_steps read of the plan, for the roles that run them.
+SETTINGS = {f"podnet_{name}" for name in re.findall(r'setting\("(\w+)"\)', STEPS)}
+STEPPED = {"node", "flannel", "flannel_certificates"}
 RULES = inventory.schema()["properties"]
 GIVEN = inventory.schema()["x-given"]
 
@@ -38,7 +42,12 @@ def test_a_role_is_said_to_read_what_it_reads(role: str) -> None:
         for name, rule in {**RULES, **GIVEN}.items()
         if role in {entry.partition("/")[0] for entry in rule.get("x-roles", [])}
     }
-    assert said == named & (RULES.keys() | GIVEN.keys())
+    assert named & (RULES.keys() | GIVEN.keys()) <= said
+    assert said <= named | (SETTINGS if role in STEPPED else set())
+
+
+def test_what_the_steps_read_is_said() -> None:
+    assert {name for name in SETTINGS if not set(RULES[name].get("x-roles", [])) & STEPPED} == set()
 
 
 def test_the_roles_of_the_table_have_their_entry_points() -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.weft.podnet.plugins.module_utils.vxlan.peers import vtep_mac
+from ansible_collections.weft.podnet.plugins.module_utils.core.networks import vtep_mac
 from ansible_collections.weft.podnet.plugins.plugin_utils.api import failure as api_failure
 from ansible_collections.weft.podnet.plugins.plugin_utils.api import flannel as api_flannel
 from ansible_collections.weft.podnet.plugins.plugin_utils.api import nodes as api_nodes
-from ansible_collections.weft.podnet.plugins.plugin_utils.plan import cluster
+from ansible_collections.weft.podnet.plugins.plugin_utils.node import underlay
 
 MAC = "02:00:00:00:00:09"
 CNI = (
@@ -246,7 +246,7 @@ def test_nodes_run_by_flanneld_become_peers_of_the_mesh() -> None:
         {"name": "w0", "node_ips": ["172.16.0.3"], "pod_subnets": ["10.244.0.0/24"]},
         {"name": "w1", "node_ips": ["172.16.0.4"], "pod_subnets": ["10.244.1.0/24"]},
     ]
-    (device,) = api_flannel.join(cluster.mesh(ours, "w0"), found)
+    (device,) = underlay.mesh(ours, "w0", found)
     assert [peer["name"] for peer in device["peers"]] == ["w1", "far"]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.weft.podnet.plugins.filter import cluster as plan_filters
 from ansible_collections.weft.podnet.plugins.filter import flannel as filters
 from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
 from ansible_collections.weft.podnet.plugins.module_utils.node import checks as preflight
@@ -55,8 +56,7 @@ def test_flanneld_gets_an_address_of_each_family(
     """flanneld before v0.27.4 has no IPv6 address where only --iface=<IPv4> is given."""
     pods = {"4": "10.244.0.0/16", "6": "fd00:10::/48"}
     nodes = {"4": "172.16.0.3", "6": "fd00::3"}
-    node = {"node_ips": [nodes[family] for family in ips]}
-    found = filters.flanneld_underlay({"pod_cidrs": [pods[family] for family in cidrs]}, node, iface)
+    found = flannel.underlay([pods[family] for family in cidrs], [nodes[family] for family in ips], iface)
     assert (found["iface"], found["public_ip"]) == expected
 
 
@@ -105,16 +105,13 @@ def test_what_a_worker_asks_for_says_the_plan() -> None:
     ]
 
 
-def test_all_change_at_once_where_they_must_be_alike() -> None:
-    """The cut between workers that differ is as short as can be."""
-    assert filters.batches(PLAN) == 3
-    assert filters.batches({**PLAN, "settings": {**PLAN["settings"], "podnet_flannel_backend_change": True}}) == "100%"
-
-
-def test_batches() -> None:
-    assert filters.batches(PLAN) == 3
-    assert filters.batches({**PLAN, "backend": "vxlan"}) == "100%"
-    assert filters.batches({}) == "100%"
+def test_how_workers_change() -> None:
+    assert plan_filters.rollout(PLAN) == {"serial": 3, "ends_at_failure": True}
+    # Pods of workers that differ do not reach each other: that must last as briefly as it can.
+    change = {**PLAN, "settings": {**PLAN["settings"], "podnet_flannel_backend_change": True}}
+    assert plan_filters.rollout(change) == {"serial": "100%", "ends_at_failure": True}
+    assert plan_filters.rollout({**PLAN, "backend": "vxlan"}) == {"serial": "100%", "ends_at_failure": False}
+    assert plan_filters.rollout({}) == {"serial": "100%", "ends_at_failure": False}
 
 
 def test_a_secret_is_never_shown() -> None:
@@ -127,31 +124,6 @@ def test_a_secret_is_never_shown() -> None:
     assert len(differ) == 1 and "secret" not in differ[0], differ
     values["podnet_flannel_backend"] = {"Type": "wireguard", "PSK": "12345"}
     assert inventory.kept(values) == {"podnet_flannel_backend": {"Type": "wireguard"}}
-
-
-ARTIFACTS = [
-    {"component": "flannel", "version": "v1", "architecture": "amd64", "sha256": "ab" * 32, "room": 70, "path": "/a"},
-    {
-        "component": "cni_plugins",
-        "version": "v2",
-        "architecture": "arm64",
-        "sha256": "cd" * 32,
-        "room": 9,
-        "path": "/b",
-    },
-]
-
-
-def test_the_room_that_releases_need() -> None:
-    assert filters.release_room(ARTIFACTS, "amd64") == [
-        {"folder": "/opt/weft-podnet/flannel/v1-abababababab", "bytes": 70}
-    ]
-    assert filters.release_room(ARTIFACTS, "s390x") == []
-
-
-@pytest.mark.parametrize("name", ["arm64", "aarch64"])
-def test_the_file_for_a_machine(name: str) -> None:
-    assert filters.release_file(ARTIFACTS, "cni_plugins", name)["path"] == "/b"
 
 
 def test_room_is_looked_for_on_each_file_system(tmp_path: Path) -> None:

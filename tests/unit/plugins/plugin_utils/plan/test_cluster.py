@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
+from ansible_collections.weft.podnet.plugins.plugin_utils.node import underlay
 from ansible_collections.weft.podnet.plugins.plugin_utils.plan import cluster, inventory
 
 DUAL = cluster.Settings("routes", ["10.244.0.0/16", "fd00:10:244::/56"], {4: 24, 6: 64})
@@ -77,7 +78,7 @@ def test_allotted_subnets_never_overlap(given_: list[tuple[int, int]], size: int
 def test_dual_stack_routes_go_by_the_address_of_their_family() -> None:
     entries = [cluster.Worker(f"w{n}", [f"fd00::{n + 3}", f"172.16.0.{n + 3}"], []) for n in range(2)]
     nodes = [node.as_dict() for node in cluster.plan(DUAL, entries, {})]
-    assert cluster.routes(nodes, "w0") == [
+    assert underlay.routes(nodes, "w0") == [
         {"dst": "10.244.1.0/24", "via": "172.16.0.4"},
         {"dst": "fd00:10:244:1::/64", "via": "fd00::4"},
     ]

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.weft.podnet.plugins.filter.firewall import overlay_ports
 from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
 from ansible_collections.weft.podnet.plugins.module_utils.node.firewall import rules as firewall
 
@@ -84,22 +83,6 @@ def test_a_thousand_nodes_open_to_their_own_networks_only() -> None:
     assert len(found) <= firewall.MOST_SOURCES + 1
     assert ipaddress.ip_network("fd00::1") in found
     assert sum(net.num_addresses for net in found if net.version == 4) <= 1024
-
-
-@pytest.mark.parametrize(
-    ("backend", "flannel_backend", "ports"),
-    [
-        ("vxlan", {"Type": "vxlan", "Port": 1}, [4789]),
-        ("flannel", {"Type": "vxlan"}, [8472]),
-        ("flannel", {"Type": "vxlan", "Port": 4790}, [4790]),
-        ("flannel", {"Type": "wireguard"}, [51820]),
-        ("flannel", {"Type": "host-gw"}, []),
-        ("routes", {"Type": "vxlan"}, []),
-    ],
-)
-def test_ports_of_the_overlay(backend: str, flannel_backend: dict[str, Any], ports: list[int]) -> None:
-    cluster = {"backend": backend, "pod_cidrs": ["10.244.0.0/16"], "vxlan": {"port": 4789}}
-    assert overlay_ports(cluster, flannel_backend) == ports
 
 
 # --- ufw ----------------------------------------------------------------------------------------------------------
