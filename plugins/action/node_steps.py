@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""node_steps on the controller: every step is checked as its own module's arguments are, before the host is touched."""
+"""node_steps on the controller: every step's options are checked, before the host is touched."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
+from ansible_collections.weft.podnet.plugins.module_utils.core.resource import options
 from ansible_collections.weft.podnet.plugins.module_utils.node import steps as host_steps
 from ansible_collections.weft.podnet.plugins.plugin_utils.core.host_action import HostAction
 
@@ -29,6 +30,11 @@ def checked(number: int, step: Any, variables: Mapping[str, Any]) -> dict[str, A
     if step.get("mesh_mtu") and (module != "cni_config" or not isinstance(args.get("config"), dict)):
         raise Refused([f"steps[{number}].mesh_mtu: goes with the module cni_config and its config only"])
     if module in host_steps.INTERNAL:
+        concern = host_steps.resource(module)
+        try:
+            options(concern.arguments, args, **concern.rules)
+        except Refused as refused:
+            raise Refused([f"steps[{number}]: {module}: {line}" for line in refused.problems]) from refused
         return step
     action = importlib.import_module(f"{ACTIONS}.{module}").ActionModule
     return {**step, "args": action.arguments(args, variables)}

@@ -156,7 +156,7 @@ attributes:
     description: Files, links, the service, devices and what flanneld leaves, before and after.
     support: full
 seealso:
-  - module: weft.podnet.release_install
+  - module: weft.podnet.node_steps
   - module: weft.podnet.cni_config
 """
 

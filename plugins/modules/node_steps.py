@@ -11,8 +11,9 @@ short_description: Several of the collection's modules on a host, in one process
 version_added: 0.1.0
 author: The weft.podnet maintainers (@weft-net)
 description:
-  - Runs steps one after the other, each of them one of the collection's modules with its own options. Each execution
-    of a module takes about half a second, whatever it does, and a node's network has ten concerns.
+  - Runs steps one after the other, each for one concern of a node's network. Each execution of a module takes about
+    half a second, whatever it does, and a node's network has ten concerns.
+  - The filter P(weft.podnet.steps#filter) returns the steps that a worker needs.
   - Every step's options are checked on the controller first. In check mode all steps are planned and all problems are
     reported together. Otherwise the first step that fails ends the run; the steps before it stay applied, and each step
     by itself is applied whole or not at all.
@@ -25,14 +26,20 @@ options:
     suboptions:
       module:
         description:
-          - The module, by its short name.
-          - V(vxlan_leftovers) is no module. It removes the meshes that M(weft.podnet.vxlan_peer) keeps on this host.
-            Its C(args) are C(vni) and C(keep), the names of devices that stay.
+          - The concern. V(cni_config), V(flannel_cert), V(flannel_kubeconfig), V(flannel_service), V(pod_masquerade),
+            V(pod_route) and V(vxlan_peer) are modules as well, with the same options.
+          - V(node_preflight) reports what the host lacks and changes nothing. V(node_kernel) keeps kernel modules and
+            sysctls, and keeps network managers off pods' interfaces. V(node_firewall) allows pods' traffic in ufw or
+            firewalld, V(pod_forward) where the FORWARD chain drops. V(cni_plugins) links CNI plugins into the runtime's
+            folder, V(release_install) unpacks a release beside the ones before. V(vxlan_leftovers) removes the meshes
+            that V(vxlan_peer) keeps on this host, but for some.
         type: str
         required: true
         choices:
           - cni_config
           - cni_plugins
+          - flannel_cert
+          - flannel_kubeconfig
           - flannel_service
           - node_firewall
           - node_kernel
@@ -44,7 +51,7 @@ options:
           - vxlan_leftovers
           - vxlan_peer
       args:
-        description: The module's options.
+        description: The step's options.
         type: dict
         default: {}
       mesh_mtu:
@@ -70,6 +77,8 @@ seealso:
   - module: weft.podnet.pod_route
   - module: weft.podnet.vxlan_peer
   - module: weft.podnet.cni_config
+  - plugin: weft.podnet.steps
+    plugin_type: filter
 """
 
 EXAMPLES = r"""
@@ -98,7 +107,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 results:
-  description: What each step returned, with C(module), the step's module, and without its C(diff).
+  description: What each step returned, with C(module), the step's name, and without its C(diff).
   returned: success
   type: list
   elements: dict

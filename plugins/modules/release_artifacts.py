@@ -75,7 +75,7 @@ options:
     type: int
     default: 30
 seealso:
-  - module: weft.podnet.release_install
+  - module: weft.podnet.node_steps
 """
 
 EXAMPLES = r"""

@@ -46,7 +46,7 @@ def site(lab: Lab, *words: str) -> tuple[int, dict[str, int], str]:
 
 
 def module(lab: Lab, hosts: str, args: dict[str, Any], *words: str) -> Play:
-    tasks = [{"weft.podnet.node_firewall": args}]
+    tasks = [{"weft.podnet.node_steps": {"steps": [{"module": "node_firewall", "args": args}]}}]
     playbook: Path = lab.folder / "module.yml"
     playbook.write_text(yaml.safe_dump([{"hosts": hosts, "gather_facts": False, "tasks": tasks}]))
     return lab.run(playbook, *words)
@@ -72,7 +72,10 @@ def test_pods_pass_firewalls_that_were_told_and_only_those(lab: Lab) -> None:
     assert proof.code == 0 and "2 of 2 promised pairs pass" in proof.output, proof.output
 
     # ufw makes the node drop what it forwards, so the run also lets pods through there.
-    assert lab.module("workers", "pod_forward", {"state": "absent"}).code == 0
+    assert (
+        lab.module("workers", "node_steps", {"steps": [{"module": "pod_forward", "args": {"state": "absent"}}]}).code
+        == 0
+    )
     gone = module(lab, "workers", {"state": "absent"})
     assert gone.code == 0 and gone.changed == BOTH, gone.output
     assert rules(lab) == before
@@ -120,7 +123,10 @@ def test_what_others_have_set_stays(lab: Lab) -> None:
         shown = lab.sh(node, command)
         assert "172.16.0.9" in shown and "fd00" not in shown, shown
     # ufw makes the node drop what it forwards, so the run also lets pods through there.
-    assert lab.module("workers", "pod_forward", {"state": "absent"}).code == 0
+    assert (
+        lab.module("workers", "node_steps", {"steps": [{"module": "pod_forward", "args": {"state": "absent"}}]}).code
+        == 0
+    )
     gone = module(lab, "workers", {"state": "absent"})
     assert gone.code == 0, gone.output
     assert banned in lab.sh("worker-2", "firewall-cmd --list-rich-rules")

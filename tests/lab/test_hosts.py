@@ -43,7 +43,9 @@ def test_networkd_restarts_under_live_pods_and_a_file_turns_forwarding_off(route
 
     # A file that comes first is named; a restart would take the pods' links.
     lab.sh("worker-1", "mv /etc/systemd/network/20-all.network /etc/systemd/network/00-all.network")
-    again = lab.module("worker-1", "node_kernel", {"unmanaged": ["cni0"]}, "--check")
+    again = lab.module(
+        "worker-1", "node_steps", {"steps": [{"module": "node_kernel", "args": {"unmanaged": ["cni0"]}}]}, "--check"
+    )
     assert again.code == 0 and "00-all.network: systemd-networkd uses this file for veth0123abcd" in again.text
     lab.sh("worker-1", "rm /etc/systemd/network/00-all.network /etc/sysctl.d/99-zz.conf")
     assert lab.module("worker-1", "pod_probe", {"state": "absent"}).code == 0

@@ -63,6 +63,11 @@ class Namespace:
             assert time.monotonic() < deadline, f"{self.name}: {dev} does not settle: {found}"
             time.sleep(0.02)
 
+    def settle_meshes(self) -> None:
+        """``settle`` for every VXLAN device that is up: one that was recreated a moment ago is still examined."""
+        for link in self.ip_json("link", "show", "up", "type", "vxlan"):
+            self.settle(link["ifname"])
+
     def bridge(self, *words: str) -> str:
         return command("bridge", "-n", self.name, *words)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +31,8 @@ def hold(name: str, timeout: float = 60.0) -> Iterator[None]:
     The kernel drops the lock with the process, and the next run takes the file of a killed one. The holder removes the
     lock's file in the end: a process that waits for it notices that and creates a new one.
     """
-    path = Path(RUN_DIR) / f"{name}.lock"
+    # The name may come from an option that is checked only under the lock.
+    path = Path(RUN_DIR) / f"{re.sub('[^-.0-9A-Za-z]', '_', name)[:200]}.lock"
     deadline = time.monotonic() + timeout
     while True:
         descriptor = _locked(path)

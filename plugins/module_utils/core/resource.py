@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from . import lock, tools
+from . import documents, lock, tools
 from .output import Module
 from .problems import PodnetError, Refused
 
@@ -85,6 +85,7 @@ def options(spec: Mapping[str, Any], given: Mapping[str, Any], **rules: Any) -> 
         raise Refused([f"an option that expects a whole number has another value: {error}"]) from error
     if checked.error_messages:
         raise Refused(checked.error_messages)
+    documents.check_paths(checked.validated_parameters, spec)
     return dict(checked.validated_parameters)
 
 

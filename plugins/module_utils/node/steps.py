@@ -16,8 +16,16 @@ from ..core.output import Module
 from ..core.problems import PodnetError, Refused
 from ..core.resource import Resource, Step, options
 
-# Steps that are no modules.
-INTERNAL = ("vxlan_leftovers",)
+# Steps that are no modules: nobody but a run of all concerns needs them.
+INTERNAL = (
+    "cni_plugins",
+    "node_firewall",
+    "node_kernel",
+    "node_preflight",
+    "pod_forward",
+    "release_install",
+    "vxlan_leftovers",
+)
 # What a step can be, and the file in module_utils that has it.
 MODULES = {
     "cni_config": "cni.resource",

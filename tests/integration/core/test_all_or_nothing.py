@@ -40,6 +40,7 @@ def node(tmp_path: Path) -> Iterator[tuple[Mounts, Namespace]]:
 
 def kernel(host: Namespace) -> list[str]:
     """All that the three modules make, without what passes by itself."""
+    host.settle_meshes()
     texts = [host.ip("route", "show", "table", "all"), host.ip("-6", "route"), host.ip("nexthop")]
     texts += [host.ip("-d", "-o", "link", "show", "type", "vxlan"), host.ip("neigh", "show", "nud", "permanent")]
     texts += [host.run("nft", "list", "ruleset"), host.bridge("fdb", "show")]

@@ -17,18 +17,12 @@ from support.netns import Namespace
 # Arguments with which each module that runs on a host gets as far as the host.
 HOST_MODULES: dict[str, dict[str, Any]] = {
     "cni_config": {"name": "10-x.conf", "state": "absent"},
-    "cni_plugins": {"state": "absent"},
     "flannel_cert": {"state": "absent"},
     "flannel_kubeconfig": {"state": "absent"},
     "flannel_service": {"state": "absent"},
-    "node_firewall": {"state": "absent"},
-    "node_kernel": {"state": "absent"},
-    "node_preflight": {},
-    "pod_forward": {"state": "absent"},
     "pod_masquerade": {"state": "absent"},
     "pod_probe": {"state": "absent"},
     "pod_route": {"routes": []},
-    "release_install": {"name": "x", "state": "absent"},
     "node_steps": {"steps": []},
     "run_lock": {"state": "released"},
     "vxlan_peer": {"state": "absent"},

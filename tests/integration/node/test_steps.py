@@ -49,6 +49,7 @@ def steps(host: Namespace, *given: dict[str, Any], check: bool = False) -> dict[
 
 
 def kernel(host: Namespace) -> str:
+    host.settle_meshes()
     return host.ip("route", "show", "table", "all") + host.ip("-o", "link", "show", "type", "vxlan")
 
 
