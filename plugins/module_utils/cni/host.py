@@ -183,8 +183,8 @@ def plugin_problems(kinds: Iterable[str], bin_dir: str, version: str) -> list[st
     problems = []
     if missing:
         problems.append(
-            f"CNI plugins missing in {bin_dir}: {', '.join(missing)}. Install them with the role "
-            "weft.podnet.cni_plugins or the package containernetworking-plugins (flannel: its release), or set bin_dir"
+            f"CNI plugins missing in {bin_dir}: {', '.join(missing)}. Install "
+            "the package containernetworking-plugins (flannel: its release), or set bin_dir"
         )
     for kind in kinds:
         if kind not in missing:
