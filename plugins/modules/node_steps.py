@@ -106,6 +106,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+concerns:
+  description: What was changed, a word for each concern.
+  returned: success
+  type: list
+  elements: str
+  sample: [routes, cni]
 results:
   description: What each step returned, with C(module), the step's name, and without its C(diff).
   returned: success

@@ -56,6 +56,12 @@ def resource(module: str) -> Resource:
     return found
 
 
+def concern(module: str) -> str:
+    """What a step is about, in one word: routes, vxlan, cni, kernel ..."""
+    name = MODULES[module].removesuffix(".resource").rpartition(".")[2]
+    return {"credentials": "pki", "leftovers": "vxlan"}.get(name, name)
+
+
 def _packed() -> None:
     """Never called. Ansible ships the files that are imported anywhere in the code."""
     # pylint: disable=unused-import
@@ -97,7 +103,8 @@ def run(module: Module) -> dict[str, Any]:
         if problems and (step["module"] == FIRST or not module.check_mode):
             break
     diff = [entry for result in results for entry in _entries(result.pop("diff", None))]
-    outcome = {"changed": any(result["changed"] for result in results), "results": results, "diff": diff}
+    concerns = list(dict.fromkeys(concern(result["module"]) for result in results if result["changed"]))
+    outcome = {"changed": bool(concerns), "concerns": concerns, "results": results, "diff": diff}
     if problems:
         raise Failed(problems, outcome)
     return outcome

@@ -98,12 +98,19 @@ def test_a_dry_run_on_untouched_nodes_lists_all_and_changes_nothing(routed: Lab)
         '"type": "loopback"',
     ):
         assert said in dry.output, said
+    drifted = lab.play("site", "--check", podnet_drift="report")
+    assert drifted.code != 0 and "worker-1 differs from the plan: kernel, plugins, routes" in drifted.text
+    assert "worker-2: would change kernel, plugins, routes" in drifted.text
+    assert not unlike(before, lab.snapshots())
 
 
 def test_routes_from_nothing_and_what_they_survive(routed: Lab, tmp_path: Path) -> None:
     lab = routed
     first = lab.play("site")
     assert first.code == 0, first.output
+    assert "worker-1: changed kernel, plugins, routes" in first.text
+    as_planned = lab.play("site", "--check", podnet_drift="report")
+    assert as_planned.code == 0 and "2 workers: nothing to change" in as_planned.text
     assert "12 of 12 promised pairs pass" in first.output
     again = lab.play("site", "--diff")
     assert again.code == 0 and set(again.changed.values()) == {0}, again.output
