@@ -31,13 +31,14 @@ options:
           - V(node_preflight) reports what the host lacks and changes nothing. V(node_kernel) keeps kernel modules and
             sysctls, and keeps network managers off pods' interfaces. V(node_firewall) allows pods' traffic in ufw or
             firewalld, V(pod_forward) where the FORWARD chain drops. V(cni_plugins) links CNI plugins into the runtime's
-            folder, V(release_install) unpacks a release beside the ones before. V(vxlan_leftovers) removes the meshes
-            that V(vxlan_peer) keeps on this host, but for some.
+            folder, V(release_install) unpacks a release beside the ones before. V(flannel_absent) removes the backend
+            flannel. V(vxlan_leftovers) removes the meshes that V(vxlan_peer) keeps on this host, but for some.
         type: str
         required: true
         choices:
           - cni_config
           - cni_plugins
+          - flannel_absent
           - flannel_cert
           - flannel_kubeconfig
           - flannel_service

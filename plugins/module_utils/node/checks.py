@@ -181,17 +181,6 @@ def runtime(socket: str) -> list[str]:
     return problems
 
 
-def flanneld() -> list[str]:
-    """Problems with our flanneld on a host that is to have another backend."""
-    unit = Path(persist.UNIT_DIR, "flanneld.service")
-    if "Written by weft.podnet" not in (persist.unit_text(unit) or ""):
-        return []
-    return [
-        f"podnet_backend: flannel runs here ({unit}), and its device and rules are in the way of another backend; "
-        "run reset.yml first, then site.yml"
-    ]
-
-
 # What else is written: batch files of ten thousand peers, units, configurations.
 LITTLE = 8 << 20
 SMALL_FOLDERS = (f"{persist.STATE_DIR}/new", "/var/lib/cni/new")

@@ -33,7 +33,6 @@ def examine(call: Call) -> tuple[list[str], list[str]]:
     used = options["used_plugins"]
     problems += preflight.plugin_versions(call.run_command, options["bin_dir"], used, source, version)
     problems += preflight.runtime(options["runtime_socket"]) if options["runtime_socket"] else []
-    problems += [] if options["flannel"] else preflight.flanneld()
     problems += preflight.room(options["room"])
     missing = preflight.missing_commands(options["commands"])
     if options["masquerade"] != "none":
@@ -91,7 +90,6 @@ RESOURCE = Resource(
         "kernel_modules": {"type": "list", "elements": "str", "default": []},
         "masquerade": {"type": "str", "choices": ["auto", "nftables", "iptables", "none"], "default": "none"},
         "runtime_socket": {"type": "path"},
-        "flannel": {"type": "bool", "default": True},
         "manage_packages": {"type": "bool", "default": True},
         "room": {
             "type": "list",

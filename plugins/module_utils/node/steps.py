@@ -19,6 +19,7 @@ from ..core.resource import Resource, Step, options
 # Steps that are no modules: nobody but a run of all concerns needs them.
 INTERNAL = (
     "cni_plugins",
+    "flannel_absent",
     "node_firewall",
     "node_kernel",
     "node_preflight",
@@ -30,6 +31,7 @@ INTERNAL = (
 MODULES = {
     "cni_config": "cni.resource",
     "cni_plugins": "cni.plugins",
+    "flannel_absent": "node.flannel_absent",
     "flannel_cert": "pki.resource",
     "flannel_kubeconfig": "pki.credentials",
     "flannel_service": "flannel.resource",
@@ -45,6 +47,8 @@ MODULES = {
 }
 # If one of these refuses, the others would only report the same problem again.
 FIRST = "node_preflight"
+# Where this one changes something, a dry run can't plan what comes after it: flanneld's device and routes are there.
+CLEARS = "flannel_absent"
 
 
 def resource(module: str) -> Resource:
@@ -59,7 +63,7 @@ def resource(module: str) -> Resource:
 def concern(module: str) -> str:
     """What a step is about, in one word: routes, vxlan, cni, kernel ..."""
     name = MODULES[module].removesuffix(".resource").rpartition(".")[2]
-    return {"credentials": "pki", "leftovers": "vxlan"}.get(name, name)
+    return {"credentials": "pki", "leftovers": "vxlan", "flannel_absent": "flannel"}.get(name, name)
 
 
 def _packed() -> None:
@@ -77,6 +81,7 @@ def _packed() -> None:
     from ..vxlan import leftovers as vxlan_leftovers  # noqa: F401
     from ..vxlan import resource as vxlan  # noqa: F401
     from . import (
+        flannel_absent,  # noqa: F401
         kernel,  # noqa: F401
         preflight,  # noqa: F401
     )
@@ -91,6 +96,8 @@ def run(module: Module) -> dict[str, Any]:
     results: list[dict[str, Any]] = []
     problems: list[str] = []
     for step in module.params["steps"]:
+        if module.check_mode and results and results[-1]["module"] == CLEARS and results[-1]["changed"]:
+            break
         awaited = {name for each in results for name in each.get("packages", [])}
         if module.check_mode and awaited & set(step["packages"]):
             continue

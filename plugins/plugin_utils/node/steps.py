@@ -106,6 +106,9 @@ def _last(worker: Worker) -> list[Step]:
     steps = [*_mesh(worker), _routes(worker)]
     if worker.kind == "flannel":
         steps += [*_bridge_absent(worker), _flannel_config(worker)]
+    else:
+        # flanneld's device has the mesh's name, and its routes are the others' routes: it goes before they come.
+        steps.insert(0, _flannel_absent(worker))
     steps += [_leftovers(worker), _masquerade(worker), _forward(worker)]
     return steps if worker.kind == "flannel" else [*steps, *_bridge(worker)]
 
@@ -161,7 +164,6 @@ def _preflight(worker: Worker) -> Step:
         kernel_modules={"vxlan": ["vxlan"], "flannel": FLANNEL_MODULES.get(flannel_type, [])}.get(worker.kind, []),
         masquerade=worker.setting("masquerade_backend") if worker.masquerades else "none",
         runtime_socket=worker.setting("verify_containerd_socket") if worker.setting("verify") else None,
-        flannel=worker.kind == "flannel",
         manage_packages=worker.setting("manage_packages"),
         plugins=used if source == "none" else worker.unknown_plugins,
         used_plugins=used,
@@ -432,6 +434,11 @@ def bridge_config(worker: Worker) -> dict[str, Any]:
     # Leases, results and rules are kept by the network's name: with another one, live pods would lose theirs.
     network = {**NETWORK, "name": "bridge"}
     return {**network, "plugins": [plugin, *after]} if after else {**network, **plugin}
+
+
+def _flannel_absent(worker: Worker) -> Step:
+    """Refused while pods run, which would lose their addresses."""
+    return _step("flannel_absent", cni=_cni(worker, FLANNEL_FILE, _flannel_list(worker), **_absent(worker))["args"])
 
 
 def _flannel_config(worker: Worker) -> Step:

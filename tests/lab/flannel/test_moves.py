@@ -12,13 +12,13 @@ import pytest
 from standins.control_plane import ControlPlane
 from support import flannel
 from support.flannel import WORKERS
-from support.lab import Lab, until
+from support.lab import Lab, unlike, until
 
 pytestmark = pytest.mark.long
 
 
-@pytest.mark.parametrize("backend", ["bridge", "vxlan"])
-def test_moved_from_another_backend(lab: Lab, plane: ControlPlane, backend: str) -> None:
+@pytest.mark.parametrize("backend", ["bridge", "routes", "vxlan"])
+def test_moved_from_another_backend_and_back(lab: Lab, plane: ControlPlane, backend: str) -> None:
     """One variable and one run; nothing of the former backend stays in the way."""
     # Pod subnets of its own, so that cni0's address is another one under flannel.
     hosts = {
@@ -34,11 +34,30 @@ def test_moved_from_another_backend(lab: Lab, plane: ControlPlane, backend: str)
         assert "10.244.7." not in lab.exec(node, "ip", "route") and "10.244.8." not in lab.exec(node, "ip", "route")
         assert lab.sh(node, "ls /etc/systemd/system | grep weft-podnet || true") == ""
         assert lab.sh(node, "ls /var/lib/cni/networks").split() == ["cbr0"]
-    if backend != "vxlan":
-        return
     assert set(lab.play("site", podnet_verify=False).changed.values()) == {0}
+
+    before = lab.snapshots()
+    dry = lab.play("site", "--check", "--diff", podnet_backend=backend)
+    assert dry.code == 0 and "-device flannel.1" in dry.output and "worker-2: would change flannel" in dry.text, (
+        dry.output
+    )
+    assert not unlike(before, lab.snapshots())
     back = lab.play("site", podnet_backend=backend)
-    assert back.code != 0 and "reset.yml" in back.output, back.output
+    assert back.code == 0 and "promised pairs pass" in back.output, back.output
+    for node in WORKERS:
+        assert "10-bridge" in lab.exec(node, "ls", "/etc/cni/net.d") and "flannel" not in lab.exec(
+            node, "ls", "/etc/cni/net.d"
+        )
+        assert (
+            lab.sh(node, "ls -d /run/flannel /etc/flannel /etc/systemd/system/flanneld.service 2>/dev/null || true")
+            == ""
+        )
+        assert "FLANNEL" not in lab.sh(node, "iptables-save; ip6tables-save; nft list ruleset")
+        assert "weft-podnet" in lab.sh(node, "ls /etc/systemd/system /etc/sysctl.d")
+        assert not lab.sh(node, "systemctl --failed --plain --no-legend")
+    again = lab.play("site", podnet_backend=backend, podnet_verify=False)
+    assert again.code == 0 and set(again.changed.values()) == {0}, again.output
+    assert lab.play("site", podnet_verify=False).code == 0
 
 
 def test_a_move_that_fails_brings_the_mesh_back(lab: Lab, plane: ControlPlane, tmp_path: Path) -> None:

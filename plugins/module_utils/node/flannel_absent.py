@@ -1,0 +1,45 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The flannel backend makes room for another one: its pods' configuration goes, then flanneld and all that it left.
+
+Only what flannel_service has set up. A killed run leaves its unit until last, so the next run continues.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..cni import resource as cni
+from ..core import persist
+from ..core.resource import Call, Resource, Step, options
+from ..flannel import resource as flannel
+from ..flannel import state as flannel_state
+from ..flannel import unit as flannel_unit
+
+
+def is_there() -> bool:
+    """Has flannel_service set up flanneld on this host, or begun to?"""
+    ours = flannel_unit.is_ours(persist.unit_text(flannel_unit.UNIT_PATH))
+    return ours or Path(flannel_state.FORMER).exists()
+
+
+def converge(call: Call) -> dict[str, Any]:
+    """``cni`` are cni_config's options for the configuration that pods had with flannel."""
+    if not is_there():
+        return {"changed": False, "diff": []}
+    results = []
+    parts: list[tuple[Resource, dict[str, Any]]] = [(cni.RESOURCE, call.params["cni"]), (flannel.RESOURCE, {})]
+    for resource, given in parts:
+        arguments = options(resource.arguments, {**given, "state": "absent"}, **resource.rules)
+        results.append(resource.result(Step(call, arguments)))
+    entries = [entry for result in results for entry in _listed(result["diff"])]
+    return {"changed": any(result["changed"] for result in results), "diff": entries}
+
+
+def _listed(diff: Any) -> list[dict[str, Any]]:
+    return diff if isinstance(diff, list) else [diff]
+
+
+RESOURCE = Resource({"cni": {"type": "dict", "required": True}}, converge)
