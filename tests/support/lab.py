@@ -21,6 +21,8 @@ import yaml
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
+# ssh gives up a connection after ten seconds, which a busy machine may need for the handshake alone.
+PATIENT = {"ANSIBLE_TIMEOUT": "120"}
 
 # What a host is made of, as far as this collection could have a hand in it. File contents by checksum.
 SNAPSHOT = r"""
@@ -141,7 +143,13 @@ class Lab:
         done = subprocess.run(
             [str(BIN / command), "--inventory", str(inventory or self.inventory), *words],
             cwd=CHECKOUT,
-            env={**os.environ, "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", **environment},
+            env={
+                **os.environ,
+                "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
+                "ANSIBLE_NOCOLOR": "1",
+                **PATIENT,
+                **environment,
+            },
             capture_output=True,
             text=True,
             timeout=1500,
