@@ -6,16 +6,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import NamedTuple
 
 from ..core import files
-from ..releases import archive as release_archive
 
-# Unpacked releases, one folder each, named by the archive's checksum.
-RELEASES = Path("/opt/weft-podnet/cni-plugins")
-KEPT_RELEASES = 2
+# Where release_install unpacks their releases.
+RELEASES = "/opt/weft-podnet/cni_plugins"
 
 
 class Links(NamedTuple):
@@ -24,18 +21,6 @@ class Links(NamedTuple):
     make: dict[str, str]
     remove: dict[str, str]
     foreign: list[str]
-
-
-def release_folder(sha256: str) -> Path:
-    return RELEASES / sha256[:16]
-
-
-def unpack(archive: str, sha256: str) -> Path:
-    """Unpack a checked release next to the others, whole or not at all. Raises Refused."""
-    folder = release_folder(sha256)
-    if not folder.is_dir():
-        release_archive.unpack(archive, sha256, folder)
-    return folder
 
 
 def plan(bin_dir: Path, source: Path | None) -> Links:
@@ -91,22 +76,3 @@ def apply(bin_dir: Path, links: Links) -> None:
 def forget_folder(bin_dir: Path) -> None:
     """Remove the folder that ``apply`` makes (/opt/cni/bin, and /opt/cni above it) where nothing is left in it."""
     files.forget_empty(bin_dir, bin_dir.parent)
-
-
-def forget_releases(bin_dir: Path, all_of_them: bool = False) -> None:
-    """Drop unpacked releases but the newest few (kept for going back) and any still linked to."""
-    if all_of_them:
-        # Archives that the role brought here.
-        for archive in RELEASES.parent.glob("*.tgz"):
-            archive.unlink()
-    if not RELEASES.is_dir():
-        files.forget_empty(RELEASES.parent)
-        return
-    linked = (
-        {str(item.readlink().parent) for item in bin_dir.iterdir() if item.is_symlink()} if bin_dir.is_dir() else set()
-    )
-    folders = sorted(RELEASES.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
-    for folder in folders[0 if all_of_them else KEPT_RELEASES :]:
-        if str(folder) not in linked:
-            shutil.rmtree(folder)
-    files.forget_empty(RELEASES, RELEASES.parent)

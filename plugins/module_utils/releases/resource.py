@@ -31,7 +31,6 @@ ARGUMENTS: dict[str, Any] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "base_dir": {"type": "path", "default": "/opt/weft-podnet"},
 }
-RESERVED = "cni-plugins"
 KEPT_RELEASES = 2
 RELEASE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*-[0-9a-f]{12}")
 
@@ -39,8 +38,8 @@ RELEASE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*-[0-9a-f]{12}")
 def check(options: dict[str, Any]) -> dict[str, str]:
     """The binaries, as members by destination. Raises Refused with all problems of the arguments."""
     problems = []
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", options["name"]) or options["name"] == RESERVED:
-        problems.append(f"name: {options['name']!r}: expected small letters, digits, - and _, and not {RESERVED}")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", options["name"]):
+        problems.append(f"name: {options['name']!r}: expected small letters, digits, - and _")
     if options["version"] is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", options["version"]):
         problems.append(f"version: {options['version']!r}: expected one such as v1.2.3")
     if options["sha256"] is not None and not re.fullmatch(r"[0-9a-f]{64}", options["sha256"]):
@@ -78,6 +77,9 @@ def present(call: Call, store: Path, binaries: dict[str, str]) -> dict[str, Any]
     there = bring(call, folder, binaries)
     if there and not call.check_mode:
         forget(store, {folder.name, in_use})
+        if archive and Path(archive).parent == store.parent:
+            # It was brought for this, and a killed run left it.
+            Path(archive).unlink(missing_ok=True)
     return {
         "changed": not before and archive is not None,
         "release": str(folder) if there else "",
@@ -122,11 +124,19 @@ def forget(store: Path, wanted: set[str]) -> None:
 
 
 def absent(call: Call, store: Path) -> dict[str, Any]:
-    """Remove the folder with all its releases, and the one above where nothing else is in it. Raises OSError."""
+    """Remove the folder with all its releases, archives that a killed run left beside it, and the folder above.
+
+    The folder above stays where something else is in it. Raises OSError.
+    """
     found = sorted(str(item) for item in store.iterdir()) if store.is_dir() else []
-    there = store.is_dir()
+    archives = [path for pattern in ("*.tgz", "*.tar.gz") for path in sorted(store.parent.glob(pattern))]
+    found += map(str, archives)
+    there = store.is_dir() or bool(archives)
     if there and not call.check_mode:
-        shutil.rmtree(store)
+        for archive in archives:
+            archive.unlink()
+        if store.is_dir():
+            shutil.rmtree(store)
         files.forget_empty(store.parent)
     return {
         "changed": there,

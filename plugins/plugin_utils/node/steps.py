@@ -129,6 +129,7 @@ def _everything_absent(worker: Worker) -> list[Step]:
         _step("vxlan_leftovers", vni=worker.cluster["vxlan"]["vni"]),
         _step("pod_route", routes=[], purge=True),
         _step("cni_plugins", bin_dir=worker.setting("cni_bin_dir"), state="absent"),
+        _step("release_install", name="cni_plugins", state="absent"),
         _step("node_firewall", state="absent"),
         _step("node_kernel", state="absent"),
     ]
@@ -168,7 +169,10 @@ def _preflight(worker: Worker) -> Step:
         plugins=used if source == "none" else worker.unknown_plugins,
         used_plugins=used,
         plugins_source=source,
-        room=[{"folder": releases.folder(item), "bytes": item["room"]} for item in _flannel_files(worker)],
+        room=[
+            {"folder": releases.folder(item), "bytes": item["room"]}
+            for item in [*_flannel_files(worker), *_plugin_files(worker)]
+        ],
     )
 
 
@@ -214,9 +218,8 @@ def _plugins(worker: Worker) -> list[Step]:
         return []
     if source == "distribution":
         return [_step("cni_plugins", bin_dir=bin_dir)]
-    file = releases.of(worker.artifacts, worker.arch, "cni_plugins")[0]
-    archive = releases.remote(file)
-    return [_step("cni_plugins", bin_dir=bin_dir, archive=archive, sha256=file["sha256"], room=file["room"])]
+    file = _plugin_files(worker)[0]
+    return [_release(worker, file), _step("cni_plugins", bin_dir=bin_dir, source=releases.folder(file))]
 
 
 def _mesh(worker: Worker) -> list[Step]:
@@ -316,28 +319,38 @@ def _flannel(worker: Worker) -> list[Step]:
 
 
 def _releases(worker: Worker) -> list[Step]:
-    return [
-        _step(
-            "release_install",
-            name=item["component"],
-            version=item["version"],
-            sha256=item["sha256"],
-            archive=releases.remote(item),
-            binaries={program: path for path, program in _programs(worker, item).items()},
-        )
-        for item in _flannel_files(worker)
-    ]
+    return [_release(worker, item) for item in _flannel_files(worker)]
+
+
+def _release(worker: Worker, item: Mapping[str, Any]) -> Step:
+    return _step(
+        "release_install",
+        name=item["component"],
+        version=item["version"],
+        sha256=item["sha256"],
+        archive=releases.remote(item),
+        binaries={program: path for path, program in _programs(worker, item).items()},
+    )
 
 
 def _flannel_files(worker: Worker) -> list[Mapping[str, Any]]:
     return releases.of(worker.artifacts, worker.arch, "flannel", "flannel_cni") if worker.kind == "flannel" else []
 
 
+def _plugin_files(worker: Worker) -> list[Mapping[str, Any]]:
+    """The release of the reference CNI plugins, where they come from one."""
+    given = worker.setting("cni_plugins_source") == "release"
+    return releases.of(worker.artifacts, worker.arch, "cni_plugins") if given else []
+
+
 def _programs(worker: Worker, item: Mapping[str, Any]) -> dict[str, str]:
     """The programs of a release on the node: their path, and their file in the archive."""
     if item["component"] == "flannel":
         return {"/usr/local/bin/flanneld": "flanneld"}
-    return {f"{worker.setting('cni_bin_dir')}/flannel": f"flannel-{item['architecture']}"}
+    bin_dir = worker.setting("cni_bin_dir")
+    if item["component"] == "flannel_cni":
+        return {f"{bin_dir}/flannel": f"flannel-{item['architecture']}"}
+    return {f"{bin_dir}/{name}": name for name in releases.COMPONENTS["cni_plugins"].members}
 
 
 def _flanneld(worker: Worker) -> Step:

@@ -103,7 +103,6 @@ def test_bad_arguments_are_told_at_once(host: Host) -> None:
     ]
     assert len(result["problems"]) == len(pieces), result["problems"]
     assert all(piece in line for piece, line in zip(pieces, result["problems"]))
-    assert "name: 'cni-plugins'" in host.run(name="cni-plugins", version="v1", sha256="0" * 64)["msg"]
     assert "binaries" in host.run(version="v1", sha256="0" * 64, binaries={})["msg"]
 
 

@@ -140,9 +140,13 @@ def test_release_files_are_those_of_the_nodes_architecture() -> None:
     look = part(plan("flannel", {"podnet_cni_plugins_source": "release"}), "look")
     folder = f"v1.0.0-{SHA[:12]}"
     assert args(look, "node_preflight")["room"] == [
-        {"folder": f"/opt/weft-podnet/{name}/{folder}", "bytes": 70} for name in ("flannel", "flannel_cni")
+        {"folder": f"/opt/weft-podnet/{name}/{folder}", "bytes": 70}
+        for name in ("flannel", "flannel_cni", "cni_plugins")
     ]
-    assert args(look, "cni_plugins")["archive"] == "/opt/weft-podnet/cni_plugins-arm64.tgz"
+    assert args(look, "cni_plugins")["source"] == f"/opt/weft-podnet/cni_plugins/{folder}"
+    unpacked = [step["args"]["archive"] for step in look if step["module"] == "release_install"]
+    names = ("cni_plugins", "flannel", "flannel_cni")
+    assert unpacked == [f"/opt/weft-podnet/{name}-arm64.tgz" for name in names]
     assert args(look, "flannel_service")["binaries"] == {
         "/usr/local/bin/flanneld": f"/opt/weft-podnet/flannel/{folder}/flanneld",
         "/opt/cni/bin/flannel": f"/opt/weft-podnet/flannel_cni/{folder}/flannel-arm64",
