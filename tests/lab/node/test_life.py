@@ -218,11 +218,15 @@ def test_plugins_from_a_published_release(lab: Lab, tmp_path: Path) -> None:
     assert released.code == 0 and "12 of 12 promised pairs pass" in released.output, released.output
     assert archive.name in (lab.folder / "podnet.lock.yml").read_text()
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    assert f"/{digest[:16]}/bridge" in lab.exec("worker-1", "readlink", "/opt/cni/bin/bridge")
+    folder = f"/opt/weft-podnet/cni_plugins/v0.0.1-{digest[:12]}"
+    assert lab.exec("worker-1", "readlink", "/opt/cni/bin/bridge").strip() == f"{folder}/bridge"
+    assert lab.exec("worker-1", "ls", "/opt/weft-podnet").split() == ["cni_plugins"]
     assert set(lab.play("site", podnet_verify=False).changed.values()) == {0}
     archive.write_bytes(b"another")
     refused = lab.play("site", podnet_verify=False)
     assert refused.code != 0 and "podnet.lock.yml" in refused.output
+    assert lab.play("reset").code == 0
+    assert lab.sh("worker-1", "ls -d /opt/weft-podnet /opt/cni/bin/bridge 2>/dev/null || true") == ""
 
 
 @pytest.mark.long
