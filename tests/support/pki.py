@@ -74,7 +74,7 @@ def issue(
     return pki_certs.make(key.public_key(), identity, valid, ca.certificate, ca.key)
 
 
-PAIR = pki_plan.Found(key=KEYS[RSA], certificate=issue())
+PAIR = pki_plan.Observed(key=KEYS[RSA], certificate=issue())
 
 
 def openssl(*arguments: str, stdin: str = "") -> str:

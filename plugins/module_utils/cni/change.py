@@ -30,7 +30,7 @@ def file_mode(value: Any) -> int | None:
     return mode if 0o400 <= mode <= 0o777 and mode & 0o400 else None
 
 
-class Wish(NamedTuple):
+class Spec(NamedTuple):
     """The module's arguments, checked. ``config`` is None where only a removal is asked for; -1 leaves an id alone.
 
     ``replaces`` are names of files that go once this one is there; ``foreign``: what becomes of foreign files that the
@@ -87,7 +87,7 @@ class Plan(NamedTuple):
         return bool(self.diff)
 
 
-def plan(wish: Wish, host: cni_host.Host, root: str = cni_host.STATE_ROOT) -> Plan:
+def plan(wish: Spec, host: cni_host.Observed, root: str = cni_host.STATE_ROOT) -> Plan:
     """What to do. Raises OSError (the directories of leases are read for ``leftovers``)."""
     before = host.files.get(wish.name)
     exists = wish.name in host.files
@@ -123,13 +123,13 @@ def plan(wish: Wish, host: cni_host.Host, root: str = cni_host.STATE_ROOT) -> Pl
     )
 
 
-def _attributes(wish: Wish, own: cni_host.Attributes | None) -> cni_host.Attributes:
+def _attributes(wish: Spec, own: cni_host.Attributes | None) -> cni_host.Attributes:
     uid = wish.uid if wish.uid >= 0 else own.uid if own else os.geteuid()
     gid = wish.gid if wish.gid >= 0 else own.gid if own else os.getegid()
     return cni_host.Attributes(wish.mode, uid, gid)
 
 
-def _text(wish: Wish, before: str | None, exists: bool, attributes_differ: bool) -> str | None:
+def _text(wish: Spec, before: str | None, exists: bool, attributes_differ: bool) -> str | None:
     """The text to write, None where the file is right as it is; one that only looks different keeps its look."""
     if not wish.present or wish.config is None:
         return None
@@ -142,7 +142,7 @@ def _text(wish: Wish, before: str | None, exists: bool, attributes_differ: bool)
     return cni.render(wish.config)
 
 
-def _unwanted(wish: Wish, host: cni_host.Host) -> tuple[str, ...]:
+def _unwanted(wish: Spec, host: cni_host.Observed) -> tuple[str, ...]:
     replaced = [name for name in host.files if name in wish.replaces]
     if wish.exclusive is None:
         return tuple(replaced)
@@ -154,7 +154,7 @@ def _unwanted(wish: Wish, host: cni_host.Host) -> tuple[str, ...]:
     )
 
 
-def _in_front(wish: Wish, host: cni_host.Host) -> tuple[str, ...]:
+def _in_front(wish: Spec, host: cni_host.Observed) -> tuple[str, ...]:
     """Foreign files that the runtime considers before this one."""
     if not wish.present or wish.is_loopback:
         return ()
@@ -162,7 +162,7 @@ def _in_front(wish: Wish, host: cni_host.Host) -> tuple[str, ...]:
     return tuple(name for name in order[: order.index(wish.name)] if name not in wish.replaces)
 
 
-def _after(wish: Wish, host: cni_host.Host, text: str | None, others: tuple[str, ...]) -> dict[str, str | None]:
+def _after(wish: Spec, host: cni_host.Observed, text: str | None, others: tuple[str, ...]) -> dict[str, str | None]:
     """The directory's files once the plan is applied."""
     after = {name: each for name, each in host.files.items() if name not in others and name != wish.name}
     if wish.present:
@@ -170,7 +170,7 @@ def _after(wish: Wish, host: cni_host.Host, text: str | None, others: tuple[str,
     return after
 
 
-def _config(wish: Wish, host: cni_host.Host) -> dict[str, Any] | None:
+def _config(wish: Spec, host: cni_host.Observed) -> dict[str, Any] | None:
     """The configuration that a task is about: the one to write, or that of the file to remove."""
     here = [name for name in wish.names if name in host.files]
     if wish.present or (not here and host.leaving is None):
@@ -182,7 +182,7 @@ def _config(wish: Wish, host: cni_host.Host) -> dict[str, Any] | None:
         return wish.config
 
 
-def _affected(wish: Wish, host: cni_host.Host, after: Mapping[str, str | None]) -> tuple[list[str], list[str]]:
+def _affected(wish: Spec, host: cni_host.Observed, after: Mapping[str, str | None]) -> tuple[list[str], list[str]]:
     """Networks that lose their configuration: (a text for each with live pods, a text for each with leaked leases)."""
     networks = cni_host.networks_of(host.files)
     remaining = cni_host.networks_of(after)
@@ -218,7 +218,7 @@ def _live_text(name: str, network: cni.Network, found: cni_host.Live, what: str)
     )
 
 
-def _stranded(wish: Wish, host: cni_host.Host) -> list[str]:
+def _stranded(wish: Spec, host: cni_host.Observed) -> list[str]:
     """What live pods would lose although their network stays: plugins set it up when a pod starts, and never later."""
     if not wish.present or wish.config is None:
         return []
@@ -246,13 +246,13 @@ def _stranded(wish: Wish, host: cni_host.Host) -> list[str]:
     return texts
 
 
-def _readable(wish: Wish, host: cni_host.Host) -> list[str]:
+def _readable(wish: Spec, host: cni_host.Observed) -> list[str]:
     """Of the files that are this configuration, those on the host that a runtime could load, in its order."""
     readable = cni_host.networks_of(host.files)
     return [name for name in cni.runtime_order(wish.names) if name in readable]
 
 
-def _unfit_bridge(wish: Wish, host: cni_host.Host) -> tuple[str | None, list[str]]:
+def _unfit_bridge(wish: Spec, host: cni_host.Observed) -> tuple[str | None, list[str]]:
     """A bridge that can't serve the wished configuration: (its name where it can go, a text where pods are on it)."""
     if not wish.present or wish.config is None:
         return None, []
@@ -273,7 +273,7 @@ def _unfit_bridge(wish: Wish, host: cni_host.Host) -> tuple[str | None, list[str
 
 
 def _leftovers(
-    wish: Wish, host: cni_host.Host, after: Mapping[str, str | None], root: str
+    wish: Spec, host: cni_host.Observed, after: Mapping[str, str | None], root: str
 ) -> tuple[cni_leftovers.Leftovers, list[str]]:
     if wish.present:
         return _of_pods(wish, host)
@@ -292,7 +292,7 @@ def _leftovers(
     return found, list(found.warnings)
 
 
-def _of_pods(wish: Wish, host: cni_host.Host) -> tuple[cni_leftovers.Leftovers, list[str]]:
+def _of_pods(wish: Spec, host: cni_host.Observed) -> tuple[cni_leftovers.Leftovers, list[str]]:
     """What plugins keep for pods that are gone, or made for live ones by a configuration that this one replaces."""
     network = cni.network(wish.config or {})
     live = host.live.get(network)
@@ -310,7 +310,7 @@ def _of_pods(wish: Wish, host: cni_host.Host) -> tuple[cni_leftovers.Leftovers, 
     return cni_leftovers.NONE._replace(leases=live.stale, rules=tuple(rules)), notes
 
 
-def _loading(wish: Wish, after: Mapping[str, str | None]) -> list[str]:
+def _loading(wish: Spec, after: Mapping[str, str | None]) -> list[str]:
     """Why the runtime will not load this configuration, and what to do about it; empty where it will."""
     if not wish.present or wish.is_loopback:
         return []
@@ -334,8 +334,8 @@ def _loading(wish: Wish, after: Mapping[str, str | None]) -> list[str]:
 
 
 def _diff(
-    wish: Wish,
-    host: cni_host.Host,
+    wish: Spec,
+    host: cni_host.Observed,
     text: str | None,
     attributes: cni_host.Attributes,
     others: tuple[str, ...],
@@ -364,7 +364,7 @@ def _entry(header: str, before: str, after: str) -> dict[str, str]:
     return {"before_header": header, "after_header": header, "before": before, "after": after}
 
 
-def plugin_problems(wish: Wish, bin_dir: str) -> list[str]:
+def plugin_problems(wish: Spec, bin_dir: str) -> list[str]:
     """What the binaries lack that the wished configuration needs."""
     if not wish.present or wish.config is None:
         return []
@@ -372,7 +372,7 @@ def plugin_problems(wish: Wish, bin_dir: str) -> list[str]:
     return cni_host.plugin_problems(cni.required_plugins(wish.config), bin_dir, version)
 
 
-def report(wish: Wish, host: cni_host.Host, plan_: Plan) -> dict[str, Any]:
+def report(wish: Spec, host: cni_host.Observed, plan_: Plan) -> dict[str, Any]:
     """The module's return values, as they are once the plan is applied."""
     config = _config(wish, host) or {}
     network = cni.network(config)

@@ -49,7 +49,7 @@ class Live(NamedTuple):
     containers: frozenset[str] = frozenset()
 
 
-class Host(NamedTuple):
+class Observed(NamedTuple):
     """``files`` by name, as a runtime would see them (None: unreadable); ``leaving`` is a removal that was cut off;
     ``gateways`` are the addresses that the configuration asked about wants its bridge to have; ``rules`` are what
     plugins keep for pods of its network."""
@@ -61,7 +61,7 @@ class Host(NamedTuple):
     gateways: tuple[Interface, ...] = ()
     rules: tuple[pod_rules.PodRules, ...] = ()
 
-    def without(self, names: Collection[str]) -> Host:
+    def without(self, names: Collection[str]) -> Observed:
         """The same host, as if these files were gone."""
         return self._replace(files={name: text for name, text in self.files.items() if name not in names})
 
@@ -71,7 +71,7 @@ def leaving_path(conf_dir: str, name: str) -> Path:
     return Path(conf_dir) / f".{name}.leaving"
 
 
-def observe(conf_dir: str, name: str, config: Mapping[str, Any] | None, root: str = STATE_ROOT) -> Host:
+def observe(conf_dir: str, name: str, config: Mapping[str, Any] | None, root: str = STATE_ROOT) -> Observed:
     """Everything that a plan needs to know. Raises OSError, NetlinkError."""
     path = Path(conf_dir) / name
     if path.is_dir():
@@ -87,7 +87,7 @@ def observe(conf_dir: str, name: str, config: Mapping[str, Any] | None, root: st
     rules = pod_rules.observe(own.name) if own and own.name and own.ipam else []
     live = {network: pods(network, root) for network in networks}
     gateways = cni_gateway.expected(config, files.read_text) if config is not None else []
-    return Host(found, _attributes(path), leaving, live, tuple(gateways), tuple(rules))
+    return Observed(found, _attributes(path), leaving, live, tuple(gateways), tuple(rules))
 
 
 def read(conf_dir: str) -> dict[str, str | None]:

@@ -37,8 +37,8 @@ ARGUMENTS: dict[str, Any] = {
 }
 
 
-def wish(params: dict[str, Any]) -> tuple[cni_change.Wish, list[str]]:
-    """The arguments as a Wish, and what is wrong with them."""
+def wish(params: dict[str, Any]) -> tuple[cni_change.Spec, list[str]]:
+    """The arguments as a Spec, and what is wrong with them."""
     problems = []
     problem = cni.file_name_problem(params["name"])
     if problem:
@@ -60,7 +60,7 @@ def wish(params: dict[str, Any]) -> tuple[cni_change.Wish, list[str]]:
     keep = ("name", "config", "conf_dir", "exclusive", "backup", "allow_live_pods", "leftovers", "foreign")
     kept = {key: params[key] for key in keep}
     kept["replaces"] = tuple(name for name in params["replaces"] if name != params["name"])
-    return cni_change.Wish(present=params["state"] == "present", mode=mode or 0, uid=uid, gid=gid, **kept), problems
+    return cni_change.Spec(present=params["state"] == "present", mode=mode or 0, uid=uid, gid=gid, **kept), problems
 
 
 def converge(call: Call) -> dict[str, Any]:

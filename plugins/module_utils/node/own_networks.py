@@ -31,7 +31,7 @@ OUR_FILES = ("10-bridge.*", "10-flannel.*")
 _TUNNEL = re.compile(r"flannel(0|[.-].*)")
 
 
-class Host(NamedTuple):
+class Observed(NamedTuple):
     """What was observed: up interfaces with an address, their kinds, and bridges and tunnels that are the pods' own."""
 
     addresses: list[tuple[link.Link, link.Interface]]
@@ -55,7 +55,7 @@ def problems(options: Mapping[str, Any]) -> list[str]:
     return [*_bridge(host, options["bridge"]), *_overlaps(host, subnets, cidrs), *_captured(host, subnets)]
 
 
-def observe(conf_dir: str, bridge: str, protect: Iterable[Network], pods: Sequence[Network]) -> Host:
+def observe(conf_dir: str, bridge: str, protect: Iterable[Network], pods: Sequence[Network]) -> Observed:
     """Raises NetlinkError."""
     with Channel() as channel:
         links = link.links(channel)
@@ -74,7 +74,7 @@ def observe(conf_dir: str, bridge: str, protect: Iterable[Network], pods: Sequen
         for item in way_back.protected([], links, routes, lambda _value: False, protect)
         if not _is_reached_by(item, ours, routes, by_number)
     ]
-    return Host(addresses, found, ours, routes, protected)
+    return Observed(addresses, found, ours, routes, protected)
 
 
 def _named(conf_dir: str) -> Mapping[str, bool]:
@@ -128,7 +128,7 @@ def _is_reached_by(
     return value is not None and value.oif in links and links[value.oif].name in ours
 
 
-def _bridge(host: Host, name: str) -> list[str]:
+def _bridge(host: Observed, name: str) -> list[str]:
     """Is a device of the bridge's name there that the plugin could not take, or should not?"""
     there = host.links.get(name)
     if there is None or name in host.ours:
@@ -143,7 +143,7 @@ def _bridge(host: Host, name: str) -> list[str]:
     ]
 
 
-def _overlaps(host: Host, subnets: Sequence[Network], cidrs: Sequence[Network]) -> list[str]:
+def _overlaps(host: Observed, subnets: Sequence[Network], cidrs: Sequence[Network]) -> list[str]:
     """Own networks that pods' addresses are part of, or the other way round."""
     found: dict[str, None] = {}
     for each, interface in host.addresses:
@@ -163,7 +163,7 @@ def _overlaps(host: Host, subnets: Sequence[Network], cidrs: Sequence[Network]) 
     return list(found)
 
 
-def _captured(host: Host, subnets: Sequence[Network]) -> list[str]:
+def _captured(host: Observed, subnets: Sequence[Network]) -> list[str]:
     """What must stay reachable and would lead to the pods' bridge."""
     existing = [key.network for key, _value in host.routes]
     found = []

@@ -24,7 +24,7 @@ HEADER = "# Written by weft.podnet (node_kernel); changes are overwritten.\n"
 NAME = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 
 
-class Change(NamedTuple):
+class Plan(NamedTuple):
     """``running`` holds (now, wanted) of each sysctl that differs; now is None where its module is yet to be loaded."""
 
     bundle: persist.Bundle
@@ -81,7 +81,7 @@ def path_of(name: str, root: str = "/proc/sys") -> Path:
 
 def plan(
     modules: Iterable[str], sysctls: Mapping[str, object], present: bool, run: persist.Run, names: Sequence[str] = ()
-) -> Change:
+) -> Plan:
     """Reads only. ``names`` are links that network managers must leave alone.
 
     Without ``present`` the files are to be removed; the running kernel keeps its values. Raises OSError."""
@@ -100,7 +100,7 @@ def plan(
     told = {sysctl_files.key(name): value for name, value in wanted.items()}
     warnings = [sysctl_files.problem(found, told[found.key]) for found in overridden]
     warnings += unmanaged.earlier(names) if names else []
-    return Change(bundle, persist.difference(bundle, run, present), running, former, warnings)
+    return Plan(bundle, persist.difference(bundle, run, present), running, former, warnings)
 
 
 def _text(value: object) -> str:
@@ -112,7 +112,7 @@ def _read(name: str) -> str | None:
     return None if found is None else " ".join(found.split())
 
 
-def apply(change: Change, modules: Iterable[str], run: persist.Run) -> None:
+def apply(change: Plan, modules: Iterable[str], run: persist.Run) -> None:
     """The files first, so that a run that is killed leaves a host that is right after its next boot.
 
     If the kernel refuses, the previous files and values are restored. Raises Refused, PersistError.
@@ -178,7 +178,7 @@ def _back(undo: Mapping[str, str], loaded: Iterable[str], run: persist.Run) -> l
     return lost
 
 
-def remove(change: Change, run: persist.Run) -> None:
+def remove(change: Plan, run: persist.Run) -> None:
     """Raises PersistError."""
     persist.remove(change.bundle, run)
     files.remove(FORMER_FILE)

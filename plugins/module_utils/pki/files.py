@@ -105,10 +105,10 @@ def needed(option: str, path: Path, what: str) -> pki_ca.Source:
     return pki_ca.Source(str(path), pem)
 
 
-def observe(paths: Paths) -> pki_plan.Found:
+def observe(paths: Paths) -> pki_plan.Observed:
     """The files of the pair. An unreadable key or certificate is a finding. Raises Refused for a directory."""
     key_pem, certificate_pem, pending_pem = read(paths.key), read(paths.certificate), read(paths.pending)
-    found = pki_plan.Found(pending_file=pending_pem is not None)
+    found = pki_plan.Observed(pending_file=pending_pem is not None)
     if key_pem is not None:
         try:
             found = found._replace(key=pki_keys.load(key_pem))

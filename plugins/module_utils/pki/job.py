@@ -32,7 +32,7 @@ class Job(NamedTuple):
     """The options as the states take them."""
 
     paths: pki_files.Paths
-    wanted: pki_plan.Wanted
+    wanted: pki_plan.Spec
     key_attributes: pki_files.Attributes
     certificate_attributes: pki_files.Attributes
     ca_certificate: Path
@@ -66,7 +66,7 @@ class Change(NamedTuple):
     where it stays; ``pending`` a key that is made and waits.
     """
 
-    found: pki_plan.Found
+    found: pki_plan.Observed
     plan: pki_plan.Plan
     repairs: list[pki_files.Repair]
     certificate: list[str] | None = None
@@ -132,7 +132,7 @@ def check(params: Mapping[str, Any], check_mode: bool) -> Job:
         raise Refused(problems)
     return Job(
         paths=pki_files.Paths(places["private_key_path"], places["certificate_path"]),
-        wanted=pki_plan.Wanted(
+        wanted=pki_plan.Spec(
             identity, key, params["days"], params["renew_before"], params["renew_key"], params["force"]
         ),
         key_attributes=attributes,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 WORTHWHILE = timedelta(hours=1)
 
 
-class Wanted(NamedTuple):
+class Spec(NamedTuple):
     """What the pair should be. ``renew_key``: a renewal makes a new key even where the old one would do."""
 
     identity: pki_certs.Identity
@@ -29,7 +29,7 @@ class Wanted(NamedTuple):
     force: bool = False
 
 
-class Found(NamedTuple):
+class Observed(NamedTuple):
     """What lies on the host. None with an empty problem: there is no such file."""
 
     key: Any = None
@@ -56,7 +56,7 @@ class Plan(NamedTuple):
     notes: list[str]
 
 
-def plan(found: Found, authorities: list[Certificate], wanted: Wanted, now: datetime) -> Plan:
+def plan(found: Observed, authorities: list[Certificate], wanted: Spec, now: datetime) -> Plan:
     """Compare what was found with what is wanted; ``authorities`` are the CAs whose signature counts."""
     finish = is_unfinished(found)
     key, key_problem = (found.pending, "") if finish else (found.key, found.key_problem)
@@ -74,7 +74,7 @@ def plan(found: Found, authorities: list[Certificate], wanted: Wanted, now: date
     )
 
 
-def is_unfinished(found: Found) -> bool:
+def is_unfinished(found: Observed) -> bool:
     """Was a run killed after it placed the certificate and before it placed its key?"""
     if found.certificate is None or found.pending is None:
         return False
@@ -93,7 +93,7 @@ def key_reasons(key: Any, problem: str, wanted: pki_keys.KeySpec, authorities: l
 
 
 def certificate_reasons(
-    found: Found, key: Any, authorities: list[Certificate], wanted: Wanted, now: datetime
+    found: Observed, key: Any, authorities: list[Certificate], wanted: Spec, now: datetime
 ) -> tuple[list[str], list[str]]:
     """Reasons to renew, and notes."""
     certificate = found.certificate
@@ -137,7 +137,7 @@ def date_problems(certificate: Certificate, now: datetime) -> list[str]:
 
 
 def _lifetime_reasons(
-    certificate: Certificate, authorities: list[Certificate], wanted: Wanted, now: datetime
+    certificate: Certificate, authorities: list[Certificate], wanted: Spec, now: datetime
 ) -> tuple[list[str], list[str]]:
     reasons, notes = date_problems(certificate, now), []
     valid = pki_certs.validity(certificate)

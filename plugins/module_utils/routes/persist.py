@@ -18,8 +18,8 @@ from typing import NamedTuple
 from ..core import boot_units, files, persist
 from ..netlink import wire
 from ..netlink.route import FAMILIES, IPV6_METRIC, Key, key
-from .spec import PROTOCOL, Wanted
-from .table import Change
+from .spec import PROTOCOL, Spec
+from .table import Plan
 
 UNIT = """\
 # Written by weft.podnet ({module}); it is replaced by the next run and removed by its reset.
@@ -108,7 +108,7 @@ class Kept(NamedTuple):
             staged.take(self.bundle)
 
 
-def plan(change: Change, wanted: Wanted, keep: bool, run: persist.Run, ip: str) -> Kept:
+def plan(change: Plan, wanted: Spec, keep: bool, run: persist.Run, ip: str) -> Kept:
     """What is to be on disk after this change. A list that does not purge joins what earlier lists left there.
 
     Raises PersistError where routes are to be kept and systemd does not run here.

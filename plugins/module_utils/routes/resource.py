@@ -13,7 +13,7 @@ from ..core.resource import Call, Resource
 from ..netlink.channel import Channel, NetlinkError
 from . import persist as route_persist
 from . import table as pod_routes
-from .spec import ARGUMENTS, Wanted, check
+from .spec import ARGUMENTS, Spec, check
 
 
 def converge(call: Call) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def converge(call: Call) -> dict[str, Any]:
     }
 
 
-def commit(channel: Channel, change: pod_routes.Change, staged: persist.Staged, wanted: Wanted) -> None:
+def commit(channel: Channel, change: pod_routes.Plan, staged: persist.Staged, wanted: Spec) -> None:
     """The kernel has the routes: let the next boot have them too, or take them back. Raises Refused, PersistError."""
     try:
         if change.plan.changed:

@@ -43,7 +43,7 @@ ARGUMENTS: dict[str, Any] = {
 }
 
 
-class Spec(NamedTuple):
+class Route(NamedTuple):
     """One wanted route. ``position`` is its place in the user's list; ``metric`` None is the kernel's default."""
 
     position: int
@@ -58,17 +58,17 @@ class Spec(NamedTuple):
         return f"routes[{self.position}] {self.dst}"
 
 
-class Wanted(NamedTuple):
+class Spec(NamedTuple):
     """A whole request: the routes, whether they are to be there, and what they must leave alone."""
 
-    specs: list[Spec]
+    specs: list[Route]
     present: bool
     purge: bool
     protocol: int
     protect: list[Network]
 
 
-def check(options: Mapping[str, Any]) -> Wanted:
+def check(options: Mapping[str, Any]) -> Spec:
     """Read pod_route's options, on the controller or on the host. Raises Refused with every problem at once."""
     routes = options.get("routes")
     if not isinstance(routes, Sequence) or isinstance(routes, str):
@@ -82,12 +82,12 @@ def check(options: Mapping[str, Any]) -> Wanted:
     protect = networks.networks(options.get("protect") or [], "protect", problems)
     if problems:
         raise Refused(problems)
-    return Wanted(specs, present, purge, protocol, protect)
+    return Spec(specs, present, purge, protocol, protect)
 
 
-def parse(routes: Sequence[Any]) -> tuple[list[Spec], list[str]]:
+def parse(routes: Sequence[Any]) -> tuple[list[Route], list[str]]:
     """Read ``[{dst, via, dev, table, metric}]``; returns (specs, problems). With problems, the specs are incomplete."""
-    specs: list[Spec] = []
+    specs: list[Route] = []
     problems: list[str] = []
     seen: dict[kernel.Key, int] = {}
     for index, route in enumerate(routes):
@@ -104,7 +104,7 @@ def parse(routes: Sequence[Any]) -> tuple[list[Spec], list[str]]:
     return specs, problems
 
 
-def _read(index: int, route: Any, problems: list[str]) -> Spec | None:
+def _read(index: int, route: Any, problems: list[str]) -> Route | None:
     where = f"routes[{index}]"
     if not isinstance(route, Mapping):
         problems.append(f"{where}: expected a mapping with dst and via or dev, found {shown(route)}")
@@ -134,7 +134,7 @@ def _read(index: int, route: Any, problems: list[str]) -> Spec | None:
         problems.append(f"{where}.via: {via} is IPv{via.version} but dst {dst} is IPv{dst.version}")
     if len(problems) > before or dst is None:
         return None
-    return Spec(index, dst, via, dev, table, metric)
+    return Route(index, dst, via, dev, table, metric)
 
 
 def _table(value: Any, where: str, problems: list[str]) -> int:

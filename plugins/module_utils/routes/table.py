@@ -13,12 +13,12 @@ from ..core.problems import Refused, listed
 from ..netlink import link, nexthop, route, wire
 from ..netlink.channel import Channel, NetlinkError
 from . import way_back
-from .spec import PROTOCOL, Spec, Wanted
+from .spec import PROTOCOL, Route, Spec
 
 Routes = dict[route.Key, route.Value]
 
 
-class Host(NamedTuple):
+class Observed(NamedTuple):
     """What was observed: routes (ours and others'), interface names by index, and what must stay reachable.
 
     ``mesh``: the ids of nexthop objects of our own mesh (vxlan_peer); a route through one may be taken over.
@@ -33,17 +33,17 @@ class Host(NamedTuple):
         return value.protocol == protocol or (value.nhid != 0 and value.nhid in self.mesh)
 
 
-class Change(NamedTuple):
+class Plan(NamedTuple):
     desired: Routes
     plan: reconcile.Plan
     labels: dict[route.Key, str]
-    host: Host
+    host: Observed
 
     def line(self, key: route.Key, value: route.Value) -> str:
         return route.line(key, value, self.host.names)
 
 
-def observe(channel: Channel, wanted: Wanted) -> Host:
+def observe(channel: Channel, wanted: Spec) -> Observed:
     """Everything a plan needs, in a handful of dumps. Raises NetlinkError."""
     tables = {(route.FAMILIES[spec.dst.version], spec.table) for spec in wanted.specs}
     tables |= {(family, wire.TABLE_MAIN) for family in route.FAMILIES.values()}
@@ -57,10 +57,10 @@ def observe(channel: Channel, wanted: Wanted) -> Host:
         link.addresses(channel), links, routes, lambda value: value.protocol == wanted.protocol, wanted.protect
     )
     mesh = [number for number, item in (nexthop.dump(channel) or {}).items() if item.protocol == PROTOCOL]
-    return Host(routes, names, protected, frozenset(mesh))
+    return Observed(routes, names, protected, frozenset(mesh))
 
 
-def decide(channel: Channel, host: Host, wanted: Wanted) -> Change:
+def decide(channel: Channel, host: Observed, wanted: Spec) -> Plan:
     """The plan for these specs. Raises Refused with every problem at once, and NetlinkError."""
     protocol = wanted.protocol
     problems: list[str] = []
@@ -93,7 +93,7 @@ def decide(channel: Channel, host: Host, wanted: Wanted) -> Change:
         absent=None if wanted.present else labels,
         purge=wanted.purge,
     )
-    return Change(desired, plan, labels, host)
+    return Plan(desired, plan, labels, host)
 
 
 def _by_key(routes: Iterable[tuple[route.Key, route.Value]], protocol: int) -> Routes:
@@ -105,7 +105,7 @@ def _by_key(routes: Iterable[tuple[route.Key, route.Value]], protocol: int) -> R
     return found
 
 
-def _foreign(host: Host, desired: Routes, labels: Mapping[route.Key, str], protocol: int) -> list[str]:
+def _foreign(host: Observed, desired: Routes, labels: Mapping[route.Key, str], protocol: int) -> list[str]:
     wanted = {(key.family, key.table, key.dst, key.length): key for key in desired}
     problems = []
     for key, value in host.routes:
@@ -121,8 +121,8 @@ def _foreign(host: Host, desired: Routes, labels: Mapping[route.Key, str], proto
 
 def _value(
     channel: Channel,
-    host: Host,
-    spec: Spec,
+    host: Observed,
+    spec: Route,
     protocol: int,
     ways: dict[route.Address, route.Lookup | str],
     problems: list[str],
@@ -147,7 +147,7 @@ def _value(
     return route.Value(spec.via.packed, oif or way.oif, protocol)
 
 
-def _way(channel: Channel, host: Host, via: route.Address) -> route.Lookup | str:
+def _way(channel: Channel, host: Observed, via: route.Address) -> route.Lookup | str:
     """How this host reaches a next hop, or why it can't be one."""
     try:
         way = route.lookup(channel, via)
@@ -166,7 +166,7 @@ def _way(channel: Channel, host: Host, via: route.Address) -> route.Lookup | str
     return way
 
 
-def apply(channel: Channel, change: Change, protocol: int) -> None:
+def apply(channel: Channel, change: Plan, protocol: int) -> None:
     """Carry the plan out; on a refusal or a lost way back the observed state returns. Raises Refused."""
     plan = change.plan
     before = way_back.ways(channel, change.host.protected)
@@ -190,13 +190,13 @@ def apply(channel: Channel, change: Change, protocol: int) -> None:
         raise Refused(problems, [roll_back(change, protocol)])
 
 
-def read_back(channel: Channel, wanted: Wanted) -> None:
+def read_back(channel: Channel, wanted: Spec) -> None:
     """Does the kernel hold what was wanted? Raises Refused."""
     if decide(channel, observe(channel, wanted), wanted).plan.changed:
         raise Refused(["the routes are not as they were left a moment ago: something else on this host changes them"])
 
 
-def roll_back(change: Change, protocol: int) -> str:
+def roll_back(change: Plan, protocol: int) -> str:
     """Return our routes to what was observed, from whatever they are now; says how that went."""
     ours = {key: value for key, value in change.host.routes if value.protocol == protocol}
     ours.update({key: old for key, (old, _new) in change.plan.replace.items()})

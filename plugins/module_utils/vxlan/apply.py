@@ -18,7 +18,7 @@ from ..routes.spec import PROTOCOL
 from . import host as vxlan_host
 from . import mesh as vxlan_mesh
 from .mesh import TUNNEL, State
-from .spec import Wanted
+from .spec import Spec
 
 Objects = Mapping[Any, Any]
 # The kind, its objects, and what makes the requests for them.
@@ -33,7 +33,7 @@ class _Kind(NamedTuple):
     remove: Callable[[Objects], list[Request]]
 
 
-def apply(channel: Channel, change: vxlan_host.Change, wanted: Wanted, objects: bool = True) -> None:
+def apply(channel: Channel, change: vxlan_host.Plan, wanted: Spec, objects: bool = True) -> None:
     """Carry the plan out; on a refusal or a lost way back the observed state returns. Raises Refused."""
     host = change.host
     wanted = vxlan_host.of_device(wanted, host.found)
@@ -60,12 +60,12 @@ def apply(channel: Channel, change: vxlan_host.Change, wanted: Wanted, objects: 
         raise Refused(problems, [_roll_back(change, wanted, objects)])
 
 
-def undo(change: vxlan_host.Change, wanted: Wanted) -> str:
+def undo(change: vxlan_host.Plan, wanted: Spec) -> str:
     """Take an applied change back; says how that went."""
     return _roll_back(change, vxlan_host.of_device(wanted, change.host.found), True)
 
 
-def _lost(change: vxlan_host.Change, wanted: Wanted, before: way_back.Ways) -> list[str]:
+def _lost(change: vxlan_host.Plan, wanted: Spec, before: way_back.Ways) -> list[str]:
     """The protected addresses to which this run has changed the way. A recreated device has a new number."""
     old = change.host.found.number if change.host.found else 0
     with Channel() as channel:
@@ -87,7 +87,7 @@ def _lost(change: vxlan_host.Change, wanted: Wanted, before: way_back.Ways) -> l
     return way_back.lost(before, after, change.host.names, changed, {number for number in (old, new) if number})
 
 
-def _roll_back(change: vxlan_host.Change, wanted: Wanted, objects: bool) -> str:
+def _roll_back(change: vxlan_host.Plan, wanted: Spec, objects: bool) -> str:
     """Return the mesh to what was observed, from whatever it is now; says how that went."""
     try:
         # A socket of its own: the first one may still hold answers to what went wrong.
@@ -107,7 +107,7 @@ def _lead(
     channel: Channel,
     now: State,
     target: State,
-    wanted: Wanted,
+    wanted: Spec,
     chunk: int,
     known: vxlan_mesh.Changes | None = None,
 ) -> list[str]:
@@ -140,7 +140,7 @@ def _lead(
     return []
 
 
-def _delete_device(channel: Channel, now: State, wanted: Wanted) -> None:
+def _delete_device(channel: Channel, now: State, wanted: Spec) -> None:
     found = vxlan_link.read(channel, wanted.name)
     if found is None:
         return
@@ -152,7 +152,7 @@ def _delete_device(channel: Channel, now: State, wanted: Wanted) -> None:
     vxlan_link.delete(channel, found.number)
 
 
-def _bring(channel: Channel, now: State, device: vxlan_link.Device, target: State, wanted: Wanted) -> int:
+def _bring(channel: Channel, now: State, device: vxlan_link.Device, target: State, wanted: Spec) -> int:
     """Make or correct the device; returns its index. It is up only when its address marks it as ours."""
     if now.device is None:
         vxlan_link.make(device)
@@ -267,7 +267,7 @@ def _kinds(family: int, index: int) -> dict[str, _Kind]:
 class _Labels:
     """The user's item that a step is about; made only when something was refused."""
 
-    def __init__(self, wanted: Wanted, now: State, target: State) -> None:
+    def __init__(self, wanted: Spec, now: State, target: State) -> None:
         self._text = vxlan_mesh.Text(wanted.name, {})
         self._states = (target, now)
         self._by_address = {peer.dst: peer for peer in wanted.peers}

@@ -23,10 +23,10 @@ from . import peers as vxlan_peers
 from . import spec as vxlan_spec
 from .ownership import Routes
 from .peers import Peer
-from .spec import Wanted
+from .spec import Spec
 
 
-class Host(NamedTuple):
+class Observed(NamedTuple):
     """What was observed. ``routes`` are the main table's of the mesh's family that are not part of the mesh;
     ``objects`` the ids of all nexthop objects, None where the kernel has none of the kind."""
 
@@ -43,8 +43,8 @@ class Host(NamedTuple):
         return {item.number: item.name for item in self.links}
 
 
-class Change(NamedTuple):
-    host: Host
+class Plan(NamedTuple):
+    host: Observed
     target: vxlan_mesh.State
     changes: vxlan_mesh.Changes
     protected: list[way_back.Protected]
@@ -55,7 +55,7 @@ class Change(NamedTuple):
         return (old.device, old.accept_ra) != (new.device, new.accept_ra) or any(part.changed for part in self.changes)
 
 
-def observe(channel: Channel, wanted: Wanted, objects: bool = True) -> Host:
+def observe(channel: Channel, wanted: Spec, objects: bool = True) -> Observed:
     """Everything a plan needs, in a handful of dumps. ``objects`` False leaves nexthop objects unused.
 
     Raises NetlinkError.
@@ -81,7 +81,7 @@ def observe(channel: Channel, wanted: Wanted, objects: bool = True) -> Host:
             neigh=neigh.dump(channel, family, index),
             fdb=fdb.dump(channel, index),
         )
-    return Host(
+    return Observed(
         found,
         state,
         marked,
@@ -92,7 +92,7 @@ def observe(channel: Channel, wanted: Wanted, objects: bool = True) -> Host:
     )
 
 
-def of_device(wanted: Wanted, found: vxlan_link.Found | None) -> Wanted:
+def of_device(wanted: Spec, found: vxlan_link.Found | None) -> Spec:
     """A request to remove a device needs no address for the family: the device has one."""
     if wanted.present or found is None or found.device is None or not found.device.local:
         return wanted
@@ -110,7 +110,7 @@ def accept_ra(device: str) -> str | None:
         return None
 
 
-def decide(channel: Channel, host: Host, wanted: Wanted) -> Change:
+def decide(channel: Channel, host: Observed, wanted: Spec) -> Plan:
     """The plan for this request. Raises Refused with every problem at once, and NetlinkError."""
     if not wanted.present and not host.marked and _flannelds(wanted):
         # flanneld has taken the device over. What is left of the mesh elsewhere is still ours.
@@ -121,7 +121,7 @@ def decide(channel: Channel, host: Host, wanted: Wanted) -> Change:
         if problems:
             raise Refused(problems)
         target = vxlan_mesh.nothing()
-        return Change(host, target, vxlan_mesh.plan(state, target, True), _protected(host, wanted))
+        return Plan(host, target, vxlan_mesh.plan(state, target, True), _protected(host, wanted))
     device = _device(host, wanted, problems)
     protected = _protected(host, wanted)
     problems += _own_address(host, wanted, protected)
@@ -142,15 +142,15 @@ def decide(channel: Channel, host: Host, wanted: Wanted) -> Change:
         raise Refused(problems)
     if not wanted.purge:
         target = vxlan_mesh.reached(state, target, changes)
-    return Change(host, target, changes, protected)
+    return Plan(host, target, changes, protected)
 
 
-def _flannelds(wanted: Wanted) -> list[vxlan_flanneld.Daemon]:
+def _flannelds(wanted: Spec) -> list[vxlan_flanneld.Daemon]:
     """The running flannelds that manage the device of this VNI, as far as their configuration shows."""
     return [daemon for daemon in vxlan_flanneld.running() if daemon.vni in (None, wanted.vni)]
 
 
-def _device_problems(host: Host, wanted: Wanted) -> list[str]:
+def _device_problems(host: Observed, wanted: Spec) -> list[str]:
     """Is the device of this name, if there is one, ours to change?"""
     problems = []
     for daemon in _flannelds(wanted) if wanted.present else []:
@@ -173,7 +173,7 @@ def _device_problems(host: Host, wanted: Wanted) -> list[str]:
     return problems
 
 
-def _device(host: Host, wanted: Wanted, problems: list[str]) -> vxlan_link.Device | None:
+def _device(host: Observed, wanted: Spec, problems: list[str]) -> vxlan_link.Device | None:
     """The device to have, or None and problems."""
     local = vxlan_mesh.ip(wanted.local)
     own = [(index, item) for index, item in host.addresses if item.ip.packed == wanted.local]
@@ -210,12 +210,12 @@ def _device(host: Host, wanted: Wanted, problems: list[str]) -> vxlan_link.Devic
     )  # fmt: skip
 
 
-def _protected(host: Host, wanted: Wanted) -> list[way_back.Protected]:
+def _protected(host: Observed, wanted: Spec) -> list[way_back.Protected]:
     addresses = [item for item in host.addresses if host.found is None or item[0] != host.found.number]
     return way_back.protected(addresses, host.links, host.routes, lambda _value: False, wanted.protect)
 
 
-def _own_address(host: Host, wanted: Wanted, protected: Iterable[way_back.Protected]) -> list[str]:
+def _own_address(host: Observed, wanted: Spec, protected: Iterable[way_back.Protected]) -> list[str]:
     """The device's own address, for which the kernel answers itself from then on, may be no other host's.
 
     The network of the pods' bridge, or of whatever connects the pods here, begins with the very same address, the first
@@ -235,7 +235,7 @@ def _own_address(host: Host, wanted: Wanted, protected: Iterable[way_back.Protec
     return [f"address: {address.network_address} would capture {what}; choose another pod CIDR for this node"]
 
 
-def _captured(host: Host, wanted: Wanted, protected: Iterable[way_back.Protected]) -> list[str]:
+def _captured(host: Observed, wanted: Spec, protected: Iterable[way_back.Protected]) -> list[str]:
     """Peers whose pod CIDR would take traffic that must not be taken."""
     bits = 32 if wanted.version == 4 else 128
     from_bytes = int.from_bytes
@@ -260,7 +260,7 @@ def _captured(host: Host, wanted: Wanted, protected: Iterable[way_back.Protected
     return problems
 
 
-def _clashes(host: Host, wanted: Wanted) -> list[str]:
+def _clashes(host: Observed, wanted: Spec) -> list[str]:
     peers: dict[tuple[bytes, int], Peer] | None = None
     broadcasts = {
         interface.network.broadcast_address.packed: interface.network
@@ -286,7 +286,7 @@ def _clashes(host: Host, wanted: Wanted) -> list[str]:
     return problems
 
 
-def _direct(channel: Channel, wanted: Wanted, problems: list[str]) -> dict[bytes, int]:
+def _direct(channel: Channel, wanted: Spec, problems: list[str]) -> dict[bytes, int]:
     """Public address -> interface of the peers that this host reaches without a gateway."""
     found = {}
     for peer in wanted.peers:
@@ -302,7 +302,7 @@ def _direct(channel: Channel, wanted: Wanted, problems: list[str]) -> dict[bytes
     return found
 
 
-def _would_go_along(host: Host, index: int, wanted: Wanted) -> list[str]:
+def _would_go_along(host: Observed, index: int, wanted: Spec) -> list[str]:
     """Foreign routes that would be lost when the device is recreated."""
     return [
         f"{wanted.name}: must be recreated, which would remove a foreign route: "

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Optional
 from ..core import reconcile
 from ..netlink import fdb, vxlan_link
 from ..netlink.route import IPV6_METRIC
-from .spec import Wanted
+from .spec import Spec
 
 Device = Optional[vxlan_link.Device]
 # (packed destination, prefix length, metric) -> (nexthop object's id or 0, packed gateway, interface, onlink, protocol)
@@ -74,7 +74,7 @@ def is_id_of(device: str, number: int) -> bool:
 
 
 def desired(
-    wanted: Wanted,
+    wanted: Spec,
     device: vxlan_link.Device,
     accept_ra: str | None,
     observed: Mapping[int, Hop] | None,
@@ -293,7 +293,7 @@ def _capped(lines: list[str], kinds: list[tuple[dict[Any, Any], Callable[[Any, A
     return "".join(f"{line}\n" for line in shown)
 
 
-def affected(wanted: Wanted, observed: State, changes: Changes) -> tuple[list[str], list[str], list[str]]:
+def affected(wanted: Spec, observed: State, changes: Changes) -> tuple[list[str], list[str], list[str]]:
     """(added, changed, removed): peers by name, in the order given; removed ones by pod CIDR, all that is known."""
     if not any(part.changed for part in changes):
         return [], [], []
@@ -313,6 +313,6 @@ def affected(wanted: Wanted, observed: State, changes: Changes) -> tuple[list[st
     return added, changed, [f"{ip(dst)}/{length}" for dst, length in gone]
 
 
-def counts(wanted: Wanted, state: State) -> dict[str, int]:
+def counts(wanted: Spec, state: State) -> dict[str, int]:
     kinds = ("routes", "nexthops", "neigh", "fdb")
     return {"peers": len(wanted.peers), **{name: len(getattr(state, name)) for name in kinds}}

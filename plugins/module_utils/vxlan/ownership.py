@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from ..netlink import nexthop, route, vxlan_link, wire
 from ..routes.spec import PROTOCOL
 from . import mesh as vxlan_mesh
-from .spec import Wanted
+from .spec import Spec
 
 Routes = list[tuple[route.Key, route.Value]]
 
 
-def hops_of(hops: Mapping[int, nexthop.Nexthop], wanted: Wanted, index: int) -> dict[int, vxlan_mesh.Hop]:
+def hops_of(hops: Mapping[int, nexthop.Nexthop], wanted: Spec, index: int) -> dict[int, vxlan_mesh.Hop]:
     """Our nexthop objects of this mesh: on its device, or direct ones elsewhere under one of its numbers."""
     family = wanted.family
     found = {}
@@ -30,7 +30,7 @@ def hops_of(hops: Mapping[int, nexthop.Nexthop], wanted: Wanted, index: int) -> 
 
 def routes_of(
     routes: Routes,
-    wanted: Wanted,
+    wanted: Spec,
     index: int,
     hops: Mapping[int, vxlan_mesh.Hop],
     every: Mapping[int, nexthop.Nexthop],
@@ -69,7 +69,7 @@ def _is_ours(hop: nexthop.Nexthop | None) -> bool:
 
 def is_ours(
     found: vxlan_link.Found,
-    wanted: Wanted,
+    wanted: Spec,
     addresses: Iterable[int],
     hops: Iterable[nexthop.Nexthop],
     routes: Iterable[vxlan_mesh.RouteValue],

@@ -20,9 +20,9 @@ from ..netlink import fdb
 from ..routes.persist import replay_unit
 from ..routes.spec import PROTOCOL
 from . import mesh as vxlan_mesh
-from .host import Change, accept_ra_path
+from .host import Plan, accept_ra_path
 from .mesh import State, ip
-from .spec import Wanted
+from .spec import Spec
 
 NETWORKD_DIR = "/etc/systemd/network"
 NETWORK_MANAGER_DIR = "/etc/NetworkManager"
@@ -54,7 +54,7 @@ class Kept(NamedTuple):
         return batch_path(self.device, "ip") if self.present else ""
 
     @contextlib.contextmanager
-    def around(self, run: persist.Run, change: Change, undo: Callable[[], str]) -> Iterator[None]:
+    def around(self, run: persist.Run, change: Plan, undo: Callable[[], str]) -> Iterator[None]:
         """Bring the files up to date around the kernel's change, the body. Raises PersistError.
 
         All are prepared first. The files that keep other programs off are written before the device is made. While
@@ -119,7 +119,7 @@ def batch_path(device: str, tool: str) -> str:
     return f"{persist.STATE_DIR}/vxlan-{device}.{tool}"
 
 
-def plan(change: Change, wanted: Wanted, keep: bool, tools: Tools) -> Kept:
+def plan(change: Plan, wanted: Spec, keep: bool, tools: Tools) -> Kept:
     """What is to be on disk after this change. Raises PersistError where systemd does not run here."""
     present = keep and wanted.present
     if present and not persist.systemd_runs():

@@ -17,7 +17,7 @@ from . import apply as vxlan_apply
 from . import host as vxlan_host
 from . import mesh as vxlan_mesh
 from . import persist as vxlan_persist
-from .spec import ARGUMENTS, Wanted, check
+from .spec import ARGUMENTS, Spec, check
 
 
 def converge(call: Call) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def converge(call: Call) -> dict[str, Any]:
         return _converge(call, wanted)
 
 
-def _converge(call: Call, wanted: Wanted) -> dict[str, Any]:
+def _converge(call: Call, wanted: Spec) -> dict[str, Any]:
     with Channel() as channel:
         host = vxlan_host.observe(channel, wanted)
         change = vxlan_host.decide(channel, host, wanted)

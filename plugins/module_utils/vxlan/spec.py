@@ -43,7 +43,7 @@ ARGUMENTS: dict[str, Any] = {
 }
 
 
-class Wanted(NamedTuple):
+class Spec(NamedTuple):
     """A whole request. Addresses and MAC are packed; what is None is found on the host."""
 
     present: bool
@@ -66,7 +66,7 @@ class Wanted(NamedTuple):
         return int(socket.AF_INET if self.version == 4 else socket.AF_INET6)
 
 
-def check(options: Mapping[str, Any], node: str) -> Wanted:
+def check(options: Mapping[str, Any], node: str) -> Spec:
     """Read vxlan_peer's options, on the controller or on the host; ``node`` names this host where they don't.
 
     Raises Refused with every problem at once.
@@ -99,7 +99,7 @@ def check(options: Mapping[str, Any], node: str) -> Wanted:
         problems += clashes(peers, version, own)
     if problems:
         raise Refused(problems)
-    return Wanted(
+    return Spec(
         present,
         names[0] or device_name(vni, version),
         vni,

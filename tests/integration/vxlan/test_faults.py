@@ -32,11 +32,11 @@ def host() -> Iterator[Namespace]:
         yield node
 
 
-def wanted(peers: list[dict[str, str]], **args: object) -> vxlan_spec.Wanted:
+def wanted(peers: list[dict[str, str]], **args: object) -> vxlan_spec.Spec:
     return vxlan_spec.check({**BASE, "peers": peers, **args}, "n1")
 
 
-def converge(request: vxlan_spec.Wanted, objects: bool = True) -> vxlan_host.Change:
+def converge(request: vxlan_spec.Spec, objects: bool = True) -> vxlan_host.Plan:
     with Channel() as channel:
         change = vxlan_host.decide(channel, vxlan_host.observe(channel, request, objects), request)
         vxlan_apply.apply(channel, change, request, objects)

@@ -37,7 +37,7 @@ def batches(host: Namespace, options: dict[str, Any], folder: Path) -> list[list
     """This mesh's two files and its setting, as the commands that replay them."""
     wanted = vxlan_spec.check(options, "n1")
 
-    def target() -> tuple[vxlan_host.Change, dict[int, str]]:
+    def target() -> tuple[vxlan_host.Plan, dict[int, str]]:
         with Channel() as channel:
             observed = vxlan_host.observe(channel, wanted)
             return vxlan_host.decide(channel, observed, wanted), observed.names

@@ -15,7 +15,7 @@ from ansible_collections.weft.podnet.plugins.module_utils.core.problems import P
 
 from ...core import files, lock
 from . import rules as firewall
-from .rules import Wanted
+from .rules import Spec
 
 POLICY_DIR = Path("/etc/firewalld/policies")
 FIREWALLD_CONF = "/etc/firewalld/firewalld.conf"
@@ -31,7 +31,7 @@ class FirewallError(PodnetError):
     """A firewall refuses; the text is for the user."""
 
 
-class Change(NamedTuple):
+class Plan(NamedTuple):
     """What one firewall needs: ``before`` and ``after`` are our texts by place, ``apply`` leads to the latter.
 
     ``warning`` says what keeps the change from taking effect by itself.
@@ -55,7 +55,7 @@ def _run(run: Run, *argv: str) -> str:
     return out
 
 
-def ufw(run: Run, find: Find, asked: Wanted) -> Change | None:
+def ufw(run: Run, find: Find, asked: Spec) -> Plan | None:
     """ufw's change; None where it does not run unless rules of an earlier run must be removed.
 
     Raises FirewallError, and Refused where a foreign rule is in the way.
@@ -86,7 +86,7 @@ def ufw(run: Run, find: Find, asked: Wanted) -> Change | None:
             raise
 
     kept = [rule for rule in plan.before if rule not in plan.remove]
-    return Change("ufw", {"ufw": _text(plan.before)}, {"ufw": _text(kept + plan.add)}, apply)
+    return Plan("ufw", {"ufw": _text(plan.before)}, {"ufw": _text(kept + plan.add)}, apply)
 
 
 class _Firewalld:
@@ -95,7 +95,7 @@ class _Firewalld:
     The reload is for a policy that is added or removed: no command does that at run time.
     """
 
-    def __init__(self, run: Run, command: str, asked: Wanted) -> None:
+    def __init__(self, run: Run, command: str, asked: Spec) -> None:
         self.run, self.command = run, command
         policies = firewall.firewalld_policies(asked)
         self.wanted = {name: [rule.rich() for rule in rules] for name, rules in policies.items()}
@@ -117,14 +117,14 @@ class _Firewalld:
             found = firewall.listed(out)
             self.running = {name: firewall.rich_rules(found[name]) for name in POLICIES if name in found}
 
-    def change(self, apply: Callable[[], None], warning: str) -> Change:
+    def change(self, apply: Callable[[], None], warning: str) -> Plan:
         before, after = {}, {}
         for name in POLICIES:
             file, running = f"{POLICY_DIR}/{name}.xml", f"firewalld, policy {name} as it runs"
             before[file], after[file] = self.saved[name] or "", self.texts.get(name, "")
             before[running] = _text((self.running or {}).get(name, []))
             after[running] = _text(self.wanted.get(name, []))
-        return Change("firewalld", before, after, apply, warning)
+        return Plan("firewalld", before, after, apply, warning)
 
     def needs_reload(self) -> bool:
         return self.running is not None and self.running.keys() != self.wanted.keys()
@@ -208,7 +208,7 @@ def _write(before: Mapping[str, str | None], after: Mapping[str, str | None]) ->
         raise FirewallError(str(files.explained(error))) from error
 
 
-def firewalld(run: Run, find: Find, asked: Wanted) -> Change | None:
+def firewalld(run: Run, find: Find, asked: Spec) -> Plan | None:
     """firewalld's change; None where it does not run unless rules of an earlier run must be removed."""
     command = find("firewall-cmd")
     if not command:
@@ -230,12 +230,12 @@ def firewalld(run: Run, find: Find, asked: Wanted) -> Change | None:
     return host.change(lambda: host.apply(reload, warning), warning)
 
 
-def observe(run: Run, find: Find, asked: Wanted) -> list[Change]:
+def observe(run: Run, find: Find, asked: Spec) -> list[Plan]:
     """A Change for each firewall that is concerned; both, where both run: a packet passes both."""
     return [change for change in (firewalld(run, find, asked), ufw(run, find, asked)) if change is not None]
 
 
-def converge(run: Run, find: Find, asked: Wanted, check_mode: bool) -> dict[str, Any]:
+def converge(run: Run, find: Find, asked: Spec, check_mode: bool) -> dict[str, Any]:
     """Bring the firewalls that run to ``asked`` and return the module's result.
 
     Raises Refused, FirewallError and lock.LockError, with texts for the user.
@@ -267,7 +267,7 @@ def converge(run: Run, find: Find, asked: Wanted, check_mode: bool) -> dict[str,
     }
 
 
-def _read_back(changes: list[Change]) -> None:
+def _read_back(changes: list[Plan]) -> None:
     wrong = [change.firewall for change in changes if change.changed]
     if wrong:
         raise FirewallError(

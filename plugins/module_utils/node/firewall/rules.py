@@ -35,7 +35,7 @@ UFW_ADDED = re.compile(r"^ufw (?P<rule>.*?)(?: comment '(?P<comment>.*)')?$")
 UFW_ACTION = re.compile(r"^(?P<route>route )?(?P<action>allow|deny|reject|limit) (?:log(?:-all)? )?(?P<match>.*)$")
 
 
-class Wanted(NamedTuple):
+class Spec(NamedTuple):
     """UDP ``ports`` open to ``sources`` (none: to every address), and forwarding from and to ``pods``; all sorted."""
 
     ports: list[int]
@@ -43,10 +43,10 @@ class Wanted(NamedTuple):
     pods: list[Network]
 
 
-NOTHING = Wanted([], [], [])
+NOTHING = Spec([], [], [])
 
 
-def wanted(options: Mapping[str, Any]) -> Wanted:
+def wanted(options: Mapping[str, Any]) -> Spec:
     """The module's options, read and checked. Raises Refused with every problem at once."""
     if options["state"] == "absent":
         return NOTHING
@@ -59,7 +59,7 @@ def wanted(options: Mapping[str, Any]) -> Wanted:
     pods = _networks(options["pod_cidrs"], "pod_cidrs", problems)
     if problems:
         raise Refused(problems)
-    return Wanted(sorted(set(options["udp_ports"])), few(sources), _sorted(pods))
+    return Spec(sorted(set(options["udp_ports"])), few(sources), _sorted(pods))
 
 
 def _networks(values: Iterable[str], option: str, problems: list[str]) -> list[Network]:
@@ -99,7 +99,7 @@ def _text(network: Network) -> str:
     return str(network.network_address if network.prefixlen == network.max_prefixlen else network)
 
 
-def ufw_rules(asked: Wanted) -> list[str]:
+def ufw_rules(asked: Spec) -> list[str]:
     """The rules as ``ufw show added`` prints them, without their comment."""
     rules = []
     for port in asked.ports:
@@ -190,7 +190,7 @@ class Rule(NamedTuple):
         return "\n".join([*lines, "    <accept/>", "  </rule>", ""])
 
 
-def firewalld_policies(asked: Wanted) -> dict[str, list[Rule]]:
+def firewalld_policies(asked: Spec) -> dict[str, list[Rule]]:
     """The rules by the name of their policy; a policy without rules is not wanted."""
     sources: Sequence[Network | None] = asked.sources or [None]
     nodes = [Rule(source, port=port) for port in asked.ports for source in sources]

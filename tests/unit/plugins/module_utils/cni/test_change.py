@@ -148,18 +148,18 @@ def test_file_mode(value: Any, mode: int | None) -> None:
 # --- the plan -------------------------------------------------------------------------------------------------------
 
 
-def wish(**changes: Any) -> cni_change.Wish:
-    wanted = cni_change.Wish("10-bridge.conf", True, BRIDGE, "/c", None, False, 0o644, 0, 0, False, False)
+def wish(**changes: Any) -> cni_change.Spec:
+    wanted = cni_change.Spec("10-bridge.conf", True, BRIDGE, "/c", None, False, 0o644, 0, 0, False, False)
     return wanted._replace(**changes)
 
 
 def host(
     files: dict[str, Any], leases: tuple[str, ...] = (), bridge: cni_bridge.Bridge | None = None, **more: Any
-) -> cni_host.Host:
+) -> cni_host.Observed:
     texts = {name: cni.render(value) if isinstance(value, dict) else value for name, value in files.items()}
     networks = {*cni_host.networks_of(texts).values(), cni.network(BRIDGE), cni.network(FLANNEL)}
     live = {network: cni_host.Live(leases, bridge, "/leases") for network in networks}
-    return cni_host.Host(texts, cni_host.Attributes(0o644, 0, 0), None, live)._replace(**more)
+    return cni_host.Observed(texts, cni_host.Attributes(0o644, 0, 0), None, live)._replace(**more)
 
 
 HERE = {"10-bridge.conf": BRIDGE}
@@ -190,7 +190,7 @@ def test_other_attributes_keep_the_look() -> None:
         (wish(name="05.conflist", config=FLANNEL), HERE),
     ],
 )
-def test_live_pods_forbid_the_loss_of_their_network(wanted: cni_change.Wish, files: dict[str, Any]) -> None:
+def test_live_pods_forbid_the_loss_of_their_network(wanted: cni_change.Spec, files: dict[str, Any]) -> None:
     plan = cni_change.plan(wanted, host(files, LEASES, BUSY))
     assert len(plan.problems) == 1
     for piece in ("10-bridge.conf", "'bridge'", "10.244.0.2", "cni0 has 2 ports", "allow_live_pods: true", "in use"):

@@ -42,7 +42,7 @@ class Host:
             self.proc("net/bridge/bridge-nf-call-iptables").write_text("0\n")
         return self.code, "", "not found" if self.code else ""
 
-    def plan(self, more: dict[str, Any] | None = None, present: bool = True) -> kernel.Change:
+    def plan(self, more: dict[str, Any] | None = None, present: bool = True) -> kernel.Plan:
         return kernel.plan(["br_netfilter"], {**SYSCTLS, **(more or {})}, present, self.command)
 
 

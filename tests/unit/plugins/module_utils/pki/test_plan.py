@@ -24,11 +24,11 @@ from ansible_collections.weft.podnet.plugins.module_utils.pki.keys import KeySpe
 from support.pki import CA, DAY, FLANNEL, KEYS, NOW, OTHER_KEY, P256, PAIR, RSA, authority, issue, openssl
 
 
-def wanted(**changes: Any) -> pki_plan.Wanted:
-    return pki_plan.Wanted(**{"identity": FLANNEL, "key": RSA, "days": 365, "renew_before": 30, **changes})
+def wanted(**changes: Any) -> pki_plan.Spec:
+    return pki_plan.Spec(**{"identity": FLANNEL, "key": RSA, "days": 365, "renew_before": 30, **changes})
 
 
-def plan(found: pki_plan.Found, now: datetime = NOW, ca: pki_ca.Authority = CA, **changes: Any) -> pki_plan.Plan:
+def plan(found: pki_plan.Observed, now: datetime = NOW, ca: pki_ca.Authority = CA, **changes: Any) -> pki_plan.Plan:
     return pki_plan.plan(found, [ca.certificate], wanted(**changes), now)
 
 
@@ -107,14 +107,14 @@ def unlike(kind: Any, value: Any) -> x509.Certificate:
 
 
 BOTH_PURPOSES = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH])
-RENEWED: dict[str, tuple[pki_plan.Found, str]] = {
-    "nothing there": (pki_plan.Found(), "there is no private key"),
-    "no certificate": (pki_plan.Found(key=KEYS[RSA]), "there is no certificate"),
-    "no key": (pki_plan.Found(certificate=issue()), "there is no private key"),
+RENEWED: dict[str, tuple[pki_plan.Observed, str]] = {
+    "nothing there": (pki_plan.Observed(), "there is no private key"),
+    "no certificate": (pki_plan.Observed(key=KEYS[RSA]), "there is no certificate"),
+    "no key": (pki_plan.Observed(certificate=issue()), "there is no private key"),
     "damaged key": (PAIR._replace(key=None, key_problem="is damaged"), "the private key is damaged"),
     "damaged certificate": (PAIR._replace(certificate=None, certificate_problem="is bad"), "certificate's file is bad"),
     "another's key": (PAIR._replace(key=pki_keys.generate(RSA)), "does not belong to the private key"),
-    "kind of key": (pki_plan.Found(OTHER_KEY, "", issue(OTHER_KEY)), "is ecdsa 256, expected rsa 2048"),
+    "kind of key": (pki_plan.Observed(OTHER_KEY, "", issue(OTHER_KEY)), "is ecdsa 256, expected rsa 2048"),
     "common name": (PAIR._replace(certificate=issue(identity=Identity("x"))), "subject is CN=x, expected"),
     "extra group": (
         PAIR._replace(certificate=issue(identity=Identity("system:flannel", ("system:masters",)))),
@@ -171,7 +171,7 @@ def test_the_cas_end_is_told_and_not_renewed_against_for_ever() -> None:
 
 def test_what_a_killed_run_left_is_completed_or_dropped() -> None:
     new = pki_keys.generate(RSA)
-    torn = pki_plan.Found(key=KEYS[RSA], certificate=issue(new), pending=new, pending_file=True)
+    torn = pki_plan.Observed(key=KEYS[RSA], certificate=issue(new), pending=new, pending_file=True)
     assert plan(torn) == pki_plan.Plan(True, [], False, False, [])
     assert plan(torn._replace(key=None)).finish
     assert plan(PAIR._replace(pending=new, pending_file=True)) == pki_plan.Plan(False, [], False, True, [])

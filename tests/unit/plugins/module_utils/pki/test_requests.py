@@ -235,7 +235,7 @@ def test_the_cas_key_is_no_workers() -> None:
         f"requests: the request of {name!r} is for the CA's own key" for name in ("w1", "w2")
     ]
     found = PAIR._replace(key=CA.key, certificate=issue(CA.key))
-    wanted = pki_plan.Wanted(FLANNEL, P256, 365, 30, renew_key=False, force=False)
+    wanted = pki_plan.Spec(FLANNEL, P256, 365, 30, renew_key=False, force=False)
     plan = pki_plan.plan(found, [CA.certificate], wanted, NOW)
     assert plan.new_key and plan.reasons == ["the private key is the CA's own"]
 

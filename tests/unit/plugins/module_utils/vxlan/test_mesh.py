@@ -23,7 +23,7 @@ NUMBERS = st.integers(1, 9)
 PEERS = st.dictionaries(NUMBERS, st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=9)
 
 
-def wanted(drawn: dict[int, tuple[int, int]]) -> vxlan_spec.Wanted:
+def wanted(drawn: dict[int, tuple[int, int]]) -> vxlan_spec.Spec:
     peers = [
         {
             "name": f"w{number}",

@@ -21,7 +21,7 @@ N2 = {"name": "n2", "pod_cidr": "10.244.1.0/24", "public_ip": "172.31.0.12", "vt
 N3 = {"name": "n3", "pod_cidr": "10.244.2.0/24", "public_ip": "172.31.0.13"}
 
 
-def check(peers: Any, **options: Any) -> vxlan_spec.Wanted:
+def check(peers: Any, **options: Any) -> vxlan_spec.Spec:
     return vxlan_spec.check({**OPTIONS, "peers": peers, **options}, "n1")
 
 
