@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SCHEMA = Path(__file__).resolve().parents[3] / "schemas" / "inventory.json"
 # Made by the plays themselves, not by the user.
-OWN_FACTS = {"podnet_cluster", "podnet_node", "podnet_artifacts", "podnet_ca"}
+OWN_FACTS = {"podnet_cluster", "podnet_node", "podnet_archives", "podnet_artifacts", "podnet_ca"}
 
 
 @functools.cache
