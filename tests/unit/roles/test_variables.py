@@ -36,7 +36,8 @@ def test_everything_generated_is_up_to_date() -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_a_role_is_said_to_read_what_it_reads(role: str) -> None:
     files = [path for part in ("tasks", "vars") for path in (ROOT / "roles" / role / part).glob("*.yml")]
-    named = {name for path in files for name in re.findall(r"\bpodnet_\w+", path.read_text())}
+    # A name with a colon is given to an included role.
+    named = {name for path in files for name in re.findall(r"\bpodnet_\w+\b(?!:)", path.read_text())}
     said = {
         name
         for name, rule in {**RULES, **GIVEN}.items()
