@@ -66,17 +66,12 @@ def steps(cluster: Mapping[str, Any], name: str, part: str, given: Mapping[str, 
     ``given`` is what they depend on beside the plan: {artifacts, arch, flannel_backend, ca_certificate, force, dry}.
     """
     worker = node_steps.Worker(
-        cluster, node(cluster, name), plan_file.nodes(cluster), plan_file.peers(cluster), **_known(given)
+        cluster, node(cluster, name), plan_file.nodes(cluster), plan_file.peers(cluster), **given
     )
     try:
         return node_steps.part(worker, part)
     except Refused as refused:
         raise AnsibleFilterError(str(refused)) from refused
-
-
-def _known(given: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("artifacts", "arch", "flannel_backend", "ca_certificate", "force", "dry")
-    return {name: given[name] for name in names if name in given}
 
 
 def client_routes(cluster: Mapping[str, Any]) -> list[dict[str, str]]:

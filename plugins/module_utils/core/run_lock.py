@@ -198,19 +198,18 @@ def _opened(create: bool) -> Iterator[int | None]:
     deadline = time.monotonic() + 10
     while True:
         descriptor = lock.opened(path, create)
-        if descriptor is None:
-            if not create:
-                yield None
-                return
-            continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The run that released it may have removed it between the two calls.
-            if path.lstat().st_ino == os.fstat(descriptor).st_ino:
-                break
-        except (BlockingIOError, FileNotFoundError):
-            pass
-        os.close(descriptor)
+        if descriptor is None and not create:
+            yield None
+            return
+        if descriptor is not None:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # The run that released it may have removed it between the two calls.
+                if path.lstat().st_ino == os.fstat(descriptor).st_ino:
+                    break
+            except (BlockingIOError, FileNotFoundError):
+                pass
+            os.close(descriptor)
         if time.monotonic() > deadline:
             raise lock.LockError(f"{path}: another process keeps it locked; try again later")
         time.sleep(0.02)

@@ -99,16 +99,15 @@ def _look(worker: Worker) -> list[Step]:
 
 
 def _first(worker: Worker) -> list[Step]:
-    return [_kernel(worker), *_firewall(worker), *_plugins(worker)]
+    # flanneld's device has the mesh's name, and its routes lead to the same pods: it goes before others come.
+    room = [] if worker.kind == "flannel" else [_flannel_absent(worker)]
+    return [_kernel(worker), *_firewall(worker), *_plugins(worker), *room]
 
 
 def _last(worker: Worker) -> list[Step]:
     steps = [*_mesh(worker), _routes(worker)]
     if worker.kind == "flannel":
         steps += [*_bridge_absent(worker), _flannel_config(worker)]
-    else:
-        # flanneld's device has the mesh's name, and its routes are the others' routes: it goes before they come.
-        steps.insert(0, _flannel_absent(worker))
     steps += [_leftovers(worker), _masquerade(worker), _forward(worker)]
     return steps if worker.kind == "flannel" else [*steps, *_bridge(worker)]
 

@@ -67,10 +67,12 @@ def lies(secret: Path) -> dict[str, Any]:
         "podnet_reset_certificates": True,
         "podnet_cluster": {"backend": "routes"},
         "podnet_node": {"name": "worker-2"},
-        "__podnet_artifacts": {"artifacts": [{**loot, "component": "flannel"}]},
-        "__podnet_cni_artifacts": {"artifacts": [{**loot, "component": "cni_plugins"}]},
-        "__podnet_flannel_ca": {"content": ""},
-        "__podnet_flannel_request": {"csr": "of my own", "organizations": ["system:masters"]},
+        "podnet_artifacts": {"artifacts": [{**loot, "component": name} for name in ("flannel", "cni_plugins")]},
+        "podnet_archives": [str(secret)],
+        "podnet_ca": {"content": ""},
+        "__podnet_given": {"flannel_backend": {"Type": "udp"}, "force": True},
+        "__podnet_look": {"results": []},
+        "__podnet_flannel_request": {"results": [{"csr": "of my own", "organizations": ["system:masters"]}]},
         "__podnet_flannel_signed": {"certificates": {}},
     }
 

@@ -94,6 +94,10 @@ def test_one_identity_for_all(lab: Lab, plane: ControlPlane) -> None:
         assert lab.sh(node, "ls /etc/kubernetes/pki").split() == ["ca.crt"]
     rules = json.loads(plane.kubectl("get", "clusterrole", "system:flannel", "--output", "json"))["rules"]
     assert [rule["resources"] for rule in rules] == [["nodes"], ["nodes/status"]]
+    # Nothing of it shows in a look at a worker.
+    lab.sh("worker-2", f"rm {KUBECONFIG}")
+    repaired = lab.play("site", podnet_flannel_identity="shared", podnet_flannel_rbac_minimal=True, podnet_verify=False)
+    assert repaired.code == 0 and lab.sh("worker-2", f"ls {KUBECONFIG}")
     again = lab.play("site", podnet_flannel_identity="shared", podnet_flannel_rbac_minimal=True, podnet_verify=False)
     assert set(again.changed.values()) == {0}, again.output
 

@@ -97,6 +97,13 @@ def test_nodes_are_connected_before_pods_get_their_configuration() -> None:
     assert "flannel_service" not in modules(part(plan("flannel"), "last"))
 
 
+@pytest.mark.parametrize("name", ["look", "devices", "mesh", "last"])
+def test_flannel_makes_room_before_anything_connects_the_nodes(name: str) -> None:
+    found = modules(part(plan("vxlan"), name))
+    assert found.count("flannel_absent") == 1 and found.index("flannel_absent") < found.index("vxlan_peer")
+    assert "flannel_absent" not in modules(part(plan("flannel"), "last"))
+
+
 def test_devices_send_nothing_before_every_node_has_its_end() -> None:
     device = args(part(plan("vxlan"), "devices"), "vxlan_peer")
     mesh = args(part(plan("vxlan"), "mesh"), "vxlan_peer")
