@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from support.lab import BIN, CHECKOUT
+from support import plays
+from support.forks import CHECKOUT
 
 
 def inventory(
@@ -35,15 +34,8 @@ def play(
     """Run a playbook with these inventory sources; its exit code and what it printed."""
     path = playbook if isinstance(playbook, Path) else CHECKOUT / "playbooks" / f"{playbook}.yml"
     given = ["--extra-vars", json.dumps(variables)] if variables else []
-    done = subprocess.run(
-        [str(BIN / "ansible-playbook"), *(f"--inventory={source}" for source in sources), str(path), *given, *words],
-        cwd=cwd,
-        env={**os.environ, "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    output = done.stdout + done.stderr
+    sources_given = [f"--inventory={source}" for source in sources]
+    done = plays.run("ansible-playbook", [*sources_given, str(path), *given, *words], cwd, timeout=300)
+    output = done.out + done.err
     assert "Traceback" not in output, output
-    return done.returncode, output
+    return done.code, output

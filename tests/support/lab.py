@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
-import os
 import re
 import subprocess
 import sys
@@ -19,10 +18,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from support import plays
+from support.forks import CHECKOUT
+
 BIN = Path(sys.executable).parent
-# ssh gives up a connection after ten seconds, which a busy machine may need for the handshake alone.
-PATIENT = {"ANSIBLE_TIMEOUT": "120"}
 
 # What a host is made of, as far as this collection could have a hand in it. File contents by checksum.
 SNAPSHOT = r"""
@@ -140,26 +139,12 @@ class Lab:
         return self._ansible("ansible", [*called, *words], None, ANSIBLE_CALLBACK_RESULT_FORMAT="json")
 
     def _ansible(self, command: str, words: list[str], inventory: Path | None, **environment: str) -> Play:
-        done = subprocess.run(
-            [str(BIN / command), "--inventory", str(inventory or self.inventory), *words],
-            cwd=CHECKOUT,
-            env={
-                **os.environ,
-                "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
-                "ANSIBLE_NOCOLOR": "1",
-                **PATIENT,
-                **environment,
-            },
-            capture_output=True,
-            text=True,
-            timeout=1500,
-            check=False,
-        )
+        done = plays.run(command, ["--inventory", str(inventory or self.inventory), *words], environment=environment)
         recap = {
             match[1]: {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", match[2])}
-            for match in re.finditer(r"^(\S+)\s+: (ok=.*)$", done.stdout, re.MULTILINE)
+            for match in re.finditer(r"^(\S+)\s+: (ok=.*)$", done.out, re.MULTILINE)
         }
-        return Play(done.returncode, done.stdout + done.stderr, recap)
+        return Play(done.code, done.out + done.err, recap)
 
 
 @contextlib.contextmanager

@@ -3,30 +3,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run a module of the collection as Ansible runs it on a host: a process of its own, arguments as JSON, result as JSON.
 
-It skips what costs 200 ms a task and tests none of our code: the controller, AnsiballZ and the connection. The start of
-Python and the import of Ansible's own code cost as much again, so one process that has done both forks for each call.
-Modules that are started to be killed, or with an environment of their own, start from nothing.
+It skips what costs 200 ms a task and tests none of our code: the controller, AnsiballZ and the connection. Modules that
+are started to be killed, or with an environment of their own, start from nothing; others fork from a warm process.
 """
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import ctypes
 import importlib
-import io
 import json
 import os
 import runpy
-import select
-import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from support import forks
+from support.forks import CHECKOUT
+
 CLONE_NEWNET = 0x40000000
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
@@ -55,8 +51,9 @@ def run_module(
         return _only(run_module(module, given, check, netns, diff, env, timeout, root, within))
     if env is None:
         request = {"args": _request(args, check, diff), "root": root, "within": within}
-        answer = _ask({"name": name, "netns": str(netns or ""), **request}, timeout)
-        return _result(answer["out"], answer["err"], answer["code"])
+        whole = {"name": name, "netns": str(netns or ""), **request}
+        answer = _pool.call(whole, {**os.environ, "PYTHONPATH": forks.COLLECTIONS}, timeout)
+        return _result(answer.out, answer.err, answer.code)
     process = start_module(name, args, check, netns, diff, env, root, within)
     try:
         return finish_module(process, timeout)
@@ -85,7 +82,7 @@ def start_module(
         return subprocess.Popen(
             [*enter_mounts, sys.executable, __file__, name, str(netns or ""), "root" if root else ""],
             stdin=stdin,
-            env={**os.environ, "PYTHONPATH": str(CHECKOUT / ".collections"), **(env or {})},
+            env={**os.environ, "PYTHONPATH": forks.PYTHONPATH, **(env or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -132,89 +129,22 @@ def _text(warning: str | dict[str, Any]) -> str:
     return warning if isinstance(warning, str) else str(warning["event"]["msg"])
 
 
-class _Server:
-    """A process that has imported what every module needs, and forks for each call."""
-
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, "--serve"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(CHECKOUT / ".collections")},
-        )
-        atexit.register(self.process.kill)
-
-    def ask(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(json.dumps({**request, "env": dict(os.environ)}) + "\n")
-        self.process.stdin.flush()
-        if not select.select([self.process.stdout], [], [], timeout)[0]:
-            self.process.kill()
-            raise subprocess.TimeoutExpired(request["name"], timeout)
-        return dict(json.loads(self.process.stdout.readline()))
+_pool = forks.Pool(__file__, os.environ)
 
 
-# Those that wait for a call: tests run modules in several threads at once.
-_idle: list[_Server] = []
-
-
-def _ask(request: dict[str, Any], timeout: float) -> dict[str, Any]:
-    try:
-        server = _idle.pop()
-    except IndexError:
-        server = _Server()
-    answer = server.ask(request, timeout)
-    _idle.append(server)
-    return answer
-
-
-def _serve() -> None:
-    """Answer each line of standard input, a request, with a line: {out, err, code}."""
-    del sys.path[0]
+def _prepare() -> None:
     importlib.import_module("ansible.module_utils.basic")
     importlib.import_module("ansible.module_utils.common.arg_spec")
     steps = importlib.import_module("ansible_collections.weft.podnet.plugins.module_utils.node.steps")
     for module in steps.MODULES:
         steps.resource(module)
-    for line in sys.stdin:
-        request = json.loads(line)
-        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-            child = os.fork()
-            if not child:
-                _called(request, out.fileno(), err.fileno())
-            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            out.seek(0)
-            err.seek(0)
-            print(json.dumps({"out": out.read(), "err": err.read(), "code": code}), flush=True)
 
 
-def _called(request: dict[str, Any], out: int, err: int) -> None:
-    """The child's way: a session of its own, as ssh gives it one, then the module."""
-    code = 1
-    try:
-        os.setsid()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        for source, target in ((nothing, 0), (out, 1), (err, 2)):
-            os.dup2(source, target)
-        os.environ.clear()
-        os.environ.update(request["env"], PYTHONPATH=str(CHECKOUT / ".collections"))
-        if request["within"]:
-            enter(f"/proc/{request['within']}/ns/mnt", CLONE_NEWNS)
-        sys.argv = [request["name"]]
-        with contextlib.redirect_stdout(io.TextIOWrapper(os.fdopen(1, "wb", closefd=False), write_through=True)):
-            _run(request["name"], request["netns"], request["root"], json.dumps(request["args"]).encode())
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-    finally:
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
+def _called(request: dict[str, Any]) -> None:
+    if request["within"]:
+        enter(f"/proc/{request['within']}/ns/mnt", CLONE_NEWNS)
+    sys.argv = [request["name"]]
+    _run(request["name"], request["netns"], request["root"], json.dumps(request["args"]).encode())
 
 
 def enter(namespace: str, kind: int = CLONE_NEWNET) -> None:
@@ -248,4 +178,8 @@ def _run(name: str, netns: str, root: bool, request: bytes) -> None:
 
 
 if __name__ == "__main__":
-    _serve() if sys.argv[1:] == ["--serve"] else _main()
+    if sys.argv[1:] == ["--serve"]:
+        _prepare()
+        forks.serve(_called)
+    else:
+        _main()

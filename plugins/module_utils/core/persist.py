@@ -24,6 +24,9 @@ UNIT_DIR = "/etc/systemd/system"
 # What `systemctl is-active` prints for a unit that works, or is between two rounds.
 RUNNING = ("active", "activating", "deactivating", "reloading")
 
+# For `systemctl enable` and `disable`, which by themselves make systemd read all units again: the caller does so once.
+ONE_RELOAD = ("--quiet", "--no-reload")
+
 # AnsibleModule.run_command's shape: (argv) -> (return code, standard output, standard error)
 Run = Callable[[list[str]], tuple[int, str, str]]
 
@@ -183,14 +186,15 @@ class Staged:
         self._begun = True
         try:
             for unit in self._stop:
-                systemctl(self._run, "disable", "--quiet", "--now", unit)
+                systemctl(self._run, "disable", *ONE_RELOAD, "--now", unit)
                 # A failed unit would stay in systemd's list as "not found", and the system would stay degraded.
                 self._run(["systemctl", "reset-failed", unit])
             self._files.commit()
-            if any(path.startswith(UNIT_DIR) for path in self._paths):
+            if self._start:
+                systemctl(self._run, "enable", *ONE_RELOAD, *(unit for unit, _wait in self._start))
+            if self._start or self._stop or any(path.startswith(UNIT_DIR) for path in self._paths):
                 systemctl(self._run, "daemon-reload")
             for unit, wait in self._start:
-                systemctl(self._run, "enable", "--quiet", unit)
                 systemctl(self._run, "restart", *([] if wait else ["--no-block"]), unit)
         except (OSError, PersistError) as error:
             raise PersistError(f"{error}; {self.restore()}") from error
@@ -202,15 +206,15 @@ class Staged:
         self._begun = False
         for unit, (there, _enabled, _active) in self._before.items():
             if not there:
-                self._run(["systemctl", "disable", "--quiet", "--now", unit])
+                self._run(["systemctl", "disable", *ONE_RELOAD, "--now", unit])
                 self._run(["systemctl", "reset-failed", unit])
         lost = self._files.restore()
-        steps = [["daemon-reload"]] if any(path.startswith(UNIT_DIR) for path in self._paths) else []
+        links, states = [], []
         for unit, (there, enabled, active) in self._before.items():
             if there:
-                steps.append(["enable" if enabled else "disable", "--quiet", unit])
-                steps.append(["restart", "--no-block", unit] if active else ["stop", unit])
-        for step in steps:
+                links.append(["enable" if enabled else "disable", *ONE_RELOAD, unit])
+                states.append(["restart", "--no-block", unit] if active else ["stop", unit])
+        for step in [*links, ["daemon-reload"], *states]:
             try:
                 systemctl(self._run, *step)
             except PersistError as error:

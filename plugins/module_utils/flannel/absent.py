@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core import boot_units, persist
-from ..core.persist import PersistError, Run, systemctl
+from ..core.persist import ONE_RELOAD, PersistError, Run, systemctl
 from ..core.problems import Refused
 from . import change as flannel_change
 from . import leftovers as flannel_leftovers
@@ -95,8 +95,8 @@ def _of_the_mesh(item: Leftover) -> bool:
 
 def _remove(wanted: State, left: list[Leftover], loaded: bool, run: Run) -> None:
     if loaded:
-        systemctl(run, "disable", "--quiet", "--now", UNIT)
+        systemctl(run, "disable", *ONE_RELOAD, "--now", UNIT)
         run(["systemctl", "reset-failed", UNIT])
     flannel_leftovers.remove(run, left)
-    if flannel_state.write(wanted):
+    if flannel_state.write(wanted) or loaded:
         systemctl(run, "daemon-reload")

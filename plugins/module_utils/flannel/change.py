@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..core import boot_units, files, persist
-from ..core.persist import PersistError, Run, systemctl
+from ..core.persist import ONE_RELOAD, PersistError, Run, systemctl
 from ..core.problems import Refused
 from . import leftovers as flannel_leftovers
 from . import ready as flannel_ready
@@ -198,10 +198,11 @@ def _text(error: BaseException) -> str:
 
 
 def _put(state: State, run: Run) -> None:
-    if flannel_state.write(state):
-        systemctl(run, "daemon-reload")
+    written = flannel_state.write(state)
     if state.enabled:
-        systemctl(run, "enable", "--quiet", UNIT)
+        systemctl(run, "enable", *ONE_RELOAD, UNIT)
+    if written or state.enabled:
+        systemctl(run, "daemon-reload")
 
 
 def start(run: Run, stale: list[str]) -> None:

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
-from support.modules import CHECKOUT
+from support import plays
 from support.publisher import (
     API,
     CNI,
@@ -188,22 +186,14 @@ def test_as_a_task_of_a_playbook(controller: Controller) -> None:
     (controller.inventory / "play.yml").write_text(yaml.safe_dump([play]))
 
     def playbook(*words: str) -> str:
-        done = subprocess.run(
-            [Path(sys.executable).parent / "ansible-playbook", "-i", inventory, "play.yml", *words],
-            cwd=controller.inventory,
-            env={
-                **os.environ,
-                "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
-                "ANSIBLE_NOCOLOR": "1",
-                "COLUMNS": "500",
-            },
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
+        done = plays.run(
+            "ansible-playbook",
+            ["-i", str(inventory), "play.yml", *words],
+            controller.inventory,
+            environment={"COLUMNS": "500"},
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        assert done.code == 0, done.out + done.err
+        return done.out + done.err
 
     dry = playbook("--check", "--diff")
     assert "changed=1" in dry and f"+      {FLANNEL}: {sha256(GOOD[FLANNEL])}" in dry and not controller.lock.exists()

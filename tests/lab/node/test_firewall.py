@@ -137,3 +137,10 @@ def test_what_others_have_set_stays(lab: Lab) -> None:
     assert module(lab, "worker-2", OPEN).code == 0
     assert "8472" in lab.sh("worker-2", "nft list ruleset")
     assert banned in lab.sh("worker-2", "firewall-cmd --list-rich-rules")
+    # What ufw remembers while it is disabled is removed as well.
+    assert module(lab, "worker-1", OPEN).code == 0
+    lab.sh("worker-1", "ufw disable")
+    assert "8472" in lab.sh("worker-1", "ufw show added")
+    forgotten = module(lab, "worker-1", {"state": "absent"})
+    assert forgotten.code == 0 and forgotten.changed == {"worker-1": 1}, forgotten.output
+    assert "8472" not in lab.sh("worker-1", "ufw show added")

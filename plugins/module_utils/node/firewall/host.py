@@ -21,6 +21,9 @@ POLICY_DIR = Path("/etc/firewalld/policies")
 FIREWALLD_CONF = "/etc/firewalld/firewalld.conf"
 POLICIES = (firewall.NODES_POLICY, firewall.PODS_POLICY)
 NOT_RUNNING = 252
+UFW_RULES = ("/etc/ufw/user.rules", "/etc/ufw/user6.rules")
+BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
+NAME_HAS_OWNER = (*BUS, "NameHasOwner", "s", "org.fedoraproject.FirewallD1")
 
 # AnsibleModule.run_command: (argv) -> (return code, standard output, standard error)
 Run = Callable[..., tuple[int, str, str]]
@@ -55,6 +58,29 @@ def _run(run: Run, *argv: str) -> str:
     return out
 
 
+# ufw and firewall-cmd are Python programs: starting one takes longer than the rest of a look at a host where no firewall
+# runs. So whether they run is asked where they would ask themselves.
+
+
+def _ufw_is_active(run: Run, find: Find, command: str) -> bool:
+    """What ``ufw status`` says, which is whether iptables has this chain."""
+    iptables = find("iptables")
+    code = run([iptables, "--numeric", "--list", "ufw-user-input"])[0] if iptables else None
+    return code == 0 if code in (0, 1) else "Status: active" in _run(run, command, "status")
+
+
+def _ufw_remembers() -> bool:
+    """Whether ufw may have rules with our comment, which its files keep in hexadecimal digits."""
+    texts = [files.read_text(path) for path in UFW_RULES]
+    return None in texts or any(firewall.COMMENT.encode().hex() in str(text) for text in texts)
+
+
+def _firewalld_is_stopped(run: Run, find: Find) -> bool:
+    """Whether nobody on the message bus answers to firewalld's name; False where that cannot be found out."""
+    busctl = find("busctl")
+    return bool(busctl) and run([busctl, "call", *NAME_HAS_OWNER])[:2] == (0, "b false\n")
+
+
 def ufw(run: Run, find: Find, asked: Spec) -> Plan | None:
     """ufw's change; None where it does not run unless rules of an earlier run must be removed.
 
@@ -63,8 +89,8 @@ def ufw(run: Run, find: Find, asked: Spec) -> Plan | None:
     command = find("ufw")
     if not command:
         return None
-    active = "Status: active" in _run(run, command, "status")
-    if not active and asked != firewall.NOTHING:
+    active = _ufw_is_active(run, find, command)
+    if not active and (asked != firewall.NOTHING or not _ufw_remembers()):
         return None
     plan = firewall.ufw_plan(_run(run, command, "show", "added"), firewall.ufw_rules(asked))
     if not active and not plan.before:
@@ -214,7 +240,8 @@ def firewalld(run: Run, find: Find, asked: Spec) -> Plan | None:
     if not command:
         return None
     host = _Firewalld(run, command, asked)
-    host.look()
+    if not _firewalld_is_stopped(run, find):
+        host.look()
     if host.running is None and (host.wanted or not any(host.saved.values())):
         return None
     stake = host.at_stake() if host.needs_reload() else []
