@@ -58,8 +58,8 @@ def _run(run: Run, *argv: str) -> str:
     return out
 
 
-# ufw and firewall-cmd are Python programs: starting one takes longer than the rest of a look at a host where no firewall
-# runs. So whether they run is asked where they would ask themselves.
+# ufw and firewall-cmd are Python programs: starting one takes longer than the rest of a look where no firewall runs. So
+# whether they run is asked where they would ask themselves.
 
 
 def _ufw_is_active(run: Run, find: Find, command: str) -> bool:
