@@ -43,7 +43,7 @@ test: unit integration nodes molecule ## everything that must hold (22 min)
 
 .PHONY: unit
 unit: .venv/ready-dev ## the pure parts (1.5 min)
-	python -m pytest tests/unit
+	python -m pytest tests/unit --numprocesses 2 --dist loadfile
 
 .PHONY: integration
 integration: .venv/ready-dev ## the modules, against the kernel, in network namespaces (3 min)

@@ -192,12 +192,17 @@ class Staged:
             self._files.commit()
             if self._start:
                 systemctl(self._run, "enable", *ONE_RELOAD, *(unit for unit, _wait in self._start))
-            if self._start or self._stop or any(path.startswith(UNIT_DIR) for path in self._paths):
-                systemctl(self._run, "daemon-reload")
+            for step in self._reload():
+                systemctl(self._run, *step)
             for unit, wait in self._start:
                 systemctl(self._run, "restart", *([] if wait else ["--no-block"]), unit)
         except (OSError, PersistError) as error:
             raise PersistError(f"{error}; {self.restore()}") from error
+
+    def _reload(self) -> list[list[str]]:
+        """What makes systemd read its units again, where any of them is concerned."""
+        concerned = self._before or any(path.startswith(UNIT_DIR) for path in self._paths)
+        return [["daemon-reload"]] if concerned else []
 
     def restore(self) -> str:
         """Restore the files and units of before the commit; says how that went."""
@@ -214,7 +219,7 @@ class Staged:
             if there:
                 links.append(["enable" if enabled else "disable", *ONE_RELOAD, unit])
                 states.append(["restart", "--no-block", unit] if active else ["stop", unit])
-        for step in [*links, ["daemon-reload"], *states]:
+        for step in [*links, *self._reload(), *states]:
             try:
                 systemctl(self._run, *step)
             except PersistError as error:
