@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, NoReturn
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 COLLECTIONS = str(CHECKOUT / ".collections")
-PYTHONPATH = f"{COLLECTIONS}:{CHECKOUT / 'tests'}"
+TESTS = str(CHECKOUT / "tests")
 SET_PARENT_DEATH_SIGNAL = 1
 
 
@@ -46,7 +46,7 @@ class Pool:
 
     def __init__(self, program: str, env: Mapping[str, str]) -> None:
         self._program = program
-        self._env = {**env, "PYTHONPATH": PYTHONPATH}
+        self._env = {**env, "PYTHONPATH": f"{COLLECTIONS}:{TESTS}"}
         self._idle: list[subprocess.Popen[str]] = []
 
     def call(self, request: Mapping[str, Any], env: Mapping[str, str], timeout: float) -> Answer:

@@ -76,13 +76,14 @@ def start_module(
     name, args = _module(name, args)
     enter_mounts = ["nsenter", "-t", str(within), "-m", "--"] if within else []
     request = _request(args, check, diff)
+    path = {"PYTHONPATH": forks.COLLECTIONS, **(env or {})}["PYTHONPATH"]
     with tempfile.TemporaryFile("w+") as stdin:
         json.dump(request, stdin)
         stdin.seek(0)
         return subprocess.Popen(
             [*enter_mounts, sys.executable, __file__, name, str(netns or ""), "root" if root else ""],
             stdin=stdin,
-            env={**os.environ, "PYTHONPATH": forks.PYTHONPATH, **(env or {})},
+            env={**os.environ, **(env or {}), "PYTHONPATH": f"{path}:{forks.TESTS}"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
