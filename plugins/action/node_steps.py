@@ -6,14 +6,20 @@
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Mapping
 from typing import Any
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.connection import ConnectionBase
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
 from ansible_collections.weft.podnet.plugins.module_utils.core.resource import options
 from ansible_collections.weft.podnet.plugins.module_utils.node import steps as host_steps
 from ansible_collections.weft.podnet.plugins.plugin_utils.core.host_action import HostAction
 
+# Seconds between two attempts to come back to a host.
+PAUSE = 2
 ACTIONS = "ansible_collections.weft.podnet.plugins.action"
 
 
@@ -64,3 +70,42 @@ class ActionModule(HostAction):
             for step in steps
         ]
         return {**args, "steps": bare, **({"psk": secrets[0]} if secrets else {})}
+
+    def _ask(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """After steps that began with a checkpoint, come back over a new connection and confirm it.
+
+        A host that can't be reached restores the checkpoint by itself.
+        """
+        answer = super()._ask(arguments, task_vars)
+        taken = [
+            step.get("args", {})
+            for step in arguments["steps"]
+            if step["module"] == "checkpoint" and step.get("args", {}).get("state", "taken") == "taken"
+        ]
+        if not taken or self._task.check_mode:
+            return answer
+        confirmed = self._come_back(taken[0], task_vars)
+        if not confirmed.get("failed"):
+            released = [bool(result.get("released")) for result in confirmed["results"]]
+            return {**answer, "released": released == [True]}
+        told = [*answer.get("problems", []), *confirmed.get("problems", [str(confirmed.get("msg"))])]
+        return {**answer, "failed": True, "msg": "\n".join(told), "problems": told}
+
+    def _come_back(self, taken: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """The answer to the confirmation. Raises AnsibleConnectionFailure when the host's own time is over."""
+        timeout = int(taken.get("timeout", 60))
+        until = time.monotonic() + timeout
+        step = {"module": "checkpoint", "args": {"state": "confirmed", "last": bool(taken.get("last"))}}
+        while True:
+            try:
+                # Only ssh keeps a connection that a change could cut.
+                if type(self._connection).reset is not ConnectionBase.reset:
+                    self._connection.reset()
+                return super()._ask({"steps": [step]}, task_vars)
+            except AnsibleConnectionFailure as error:
+                if time.monotonic() > until:
+                    raise AnsibleConnectionFailure(
+                        f"after the change this host can't be reached any more; it restores its checkpoint by itself "
+                        f"within {timeout} seconds of the change: {error}"
+                    ) from error
+                time.sleep(PAUSE)

@@ -33,9 +33,13 @@ options:
             firewalld, V(pod_forward) where the FORWARD chain drops. V(cni_plugins) links CNI plugins into the runtime's
             folder, V(release_install) unpacks a release beside the ones before. V(flannel_absent) removes the backend
             flannel. V(vxlan_leftovers) removes the meshes that V(vxlan_peer) keeps on this host, but for some.
+          - V(checkpoint) as the first step records what the others could change and starts a timer on the host. After
+            the last step the controller comes back over a new connection and stops it. Otherwise the host restores the
+            checkpoint by itself.
         type: str
         required: true
         choices:
+          - checkpoint
           - cni_config
           - cni_plugins
           - flannel_absent
@@ -119,6 +123,10 @@ results:
   type: list
   elements: dict
   sample: [{"module": "pod_route", "changed": false, "added": [], "replaced": [], "removed": []}]
+released:
+  description: With V(checkpoint), whether the run's hold of this host ended with these steps.
+  returned: success
+  type: bool
 problems:
   description: What is wrong, a line each.
   returned: failure

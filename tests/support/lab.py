@@ -30,8 +30,9 @@ ip -6 route show table all | grep -v -e 'table local' -e fe80 -e multicast
 ip -o link | cut -d: -f2 | sed 's/@.*//' | sort
 nft list ruleset | sed 's/counter packets [0-9]* bytes [0-9]*/counter/'
 iptables-legacy-save 2>/dev/null | grep -v '^#' || true
-find /etc/cni /var/lib/cni /opt/cni /opt/weft-podnet /etc/weft-podnet /run/weft-podnet /etc/sysctl.d \
-    /etc/modules-load.d /etc/systemd/system /etc/iproute2 /etc/kubernetes /etc/flannel /run/flannel /usr/local/bin \
+find /etc/cni /var/lib/cni /opt/cni /opt/weft-podnet /etc/weft-podnet /run/weft-podnet* /var/lib/weft-podnet \
+    /etc/sysctl.d /etc/modules-load.d /etc/systemd/system /etc/iproute2 /etc/kubernetes /etc/flannel /run/flannel \
+    /usr/local/bin \
     -printf '%p %y %m %l\n' 2>/dev/null | sort
 find /run/runc /run/containerd/runc /run/containerd/io.containerd.runtime.v2.task \
     /var/lib/containerd/io.containerd.runtime.v2.task -maxdepth 1 -name '*weft*' 2>/dev/null | sort

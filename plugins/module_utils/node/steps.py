@@ -18,6 +18,7 @@ from ..core.resource import Resource, Step, options
 
 # Steps that are no modules: nobody but a run of all concerns needs them.
 INTERNAL = (
+    "checkpoint",
     "cni_plugins",
     "flannel_absent",
     "node_firewall",
@@ -29,6 +30,7 @@ INTERNAL = (
 )
 # What a step can be, and the file in module_utils that has it.
 MODULES = {
+    "checkpoint": "node.checkpoint.resource",
     "cni_config": "cni.resource",
     "cni_plugins": "cni.plugins",
     "flannel_absent": "node.flannel_absent",
@@ -85,6 +87,7 @@ def _packed() -> None:
         kernel,  # noqa: F401
         preflight,  # noqa: F401
     )
+    from .checkpoint import resource as checkpoint  # noqa: F401
     from .firewall import resource as firewall  # noqa: F401
 
 
@@ -93,6 +96,17 @@ def run(module: Module) -> dict[str, Any]:
 
     Raises Failed.
     """
+    try:
+        return _run(module)
+    finally:
+        if not module.check_mode and any(step["module"] == "checkpoint" for step in module.params["steps"]):
+            # Only here, since a look does without.
+            from .checkpoint import watch
+
+            watch.extend()
+
+
+def _run(module: Module) -> dict[str, Any]:
     results: list[dict[str, Any]] = []
     problems: list[str] = []
     for step in module.params["steps"]:

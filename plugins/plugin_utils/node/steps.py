@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from ansible_collections.weft.podnet.plugins.module_utils.core import networks
 
@@ -32,6 +33,8 @@ BRIDGE_FILES = ("10-bridge.conf", "10-bridge.conflist")
 PORTMAP = {"type": "portmap", "capabilities": {"portMappings": True}}
 CRYPTOGRAPHY = ("python3-cryptography",)
 KEY, CERTIFICATE = "/etc/kubernetes/pki/flannel.key", "/etc/kubernetes/pki/flannel.crt"
+# A worker that reaches so many of the others is not cut off.
+MOST_CONTACTS = 50
 LOOPBACK_SERVER = re.compile(r"//(localhost|127[.]|\[::1)")
 # What the kernel must be able to load, br_netfilter apart.
 FLANNEL_MODULES = {"vxlan": ["vxlan"], "wireguard": ["wireguard"], "ipip": ["ipip"], "udp": ["tun"]}
@@ -89,8 +92,35 @@ def part(worker: Worker, name: str) -> list[Step]:
     ``look``: everything, to be planned. ``first``: what connecting the nodes needs. ``devices``: the mesh without
     peers. ``mesh``: the mesh. ``certificate``, ``kubeconfig``, ``releases`` and ``flannel``: what flanneld needs,
     and flanneld. ``last``: everything that stays but flanneld. ``pods_absent`` and ``absent``: the removal.
+    ``rollback``: the way back to an earlier checkpoint.
     """
-    return PARTS[name](worker)
+    steps = PARTS[name](worker)
+    return [_checkpoint(worker, name), *steps] if name in CUTTING and worker.setting("confirm") else steps
+
+
+def _checkpoint(worker: Worker, part: str) -> Step:
+    """What the worker returns to by itself if the run does not come back. After a reset nothing of it stays."""
+    place = [node["name"] for node in worker.nodes].index(worker.node["name"])
+    others = [*worker.nodes[place + 1 :], *worker.nodes[:place]]
+    contacts = [str(ip) for node in others for ip in node["node_ips"]]
+    contacts += [str(peer["public_ip"]) for peer in worker.peers]
+    asks = worker.kind == "flannel" or worker.cluster.get("asks_api")
+    return _step(
+        "checkpoint",
+        timeout=worker.setting("confirm_timeout"),
+        contacts=contacts[:MOST_CONTACTS],
+        api=urlsplit(worker.cluster.get("api_server") or "").netloc if asks else "",
+        vni=worker.cluster["vxlan"]["vni"],
+        sysctls=list(_kernel(worker)["args"]["sysctls"]),
+        conf_dir=worker.setting("cni_conf_dir"),
+        bin_dir=worker.setting("cni_bin_dir"),
+        keep=part != "absent",
+        last=part == "last",
+    )
+
+
+def _rollback(worker: Worker) -> list[Step]:
+    return [_step("checkpoint", state="restored", number=worker.setting("rollback_to"))]
 
 
 def _look(worker: Worker) -> list[Step]:
@@ -131,6 +161,7 @@ def _everything_absent(worker: Worker) -> list[Step]:
         _step("release_install", name="cni_plugins", state="absent"),
         _step("node_firewall", state="absent"),
         _step("node_kernel", state="absent"),
+        *([] if worker.setting("confirm") else [_step("checkpoint", state="absent")]),
     ]
 
 
@@ -480,4 +511,7 @@ PARTS: dict[str, Callable[[Worker], list[Step]]] = {
     "last": lambda worker: [*([] if worker.kind == "flannel" else _first(worker)), *_last(worker)],
     "pods_absent": _pods_absent,
     "absent": _everything_absent,
+    "rollback": _rollback,
 }
+# Parts that could cut a worker off.
+CUTTING = ("first", "devices", "mesh", "flannel", "last", "absent", "rollback")

@@ -85,8 +85,32 @@ def test_the_look_is_what_a_run_does(backend: str) -> None:
     """Whatever order the roles run the parts in, a look leaves nothing out and adds nothing but the preflight."""
     look = part(plan(backend), "look")
     parts = ["first", "certificate", "kubeconfig", "flannel", "last"] if backend == "flannel" else ["last"]
-    assert look[1:] == [step for name in parts for step in part(plan(backend), name)]
+    run = [step for name in parts for step in part(plan(backend), name)]
+    assert look[1:] == [step for step in run if step["module"] != "checkpoint"]
     assert look[0]["module"] == "node_preflight"
+
+
+@pytest.mark.parametrize("name", steps.CUTTING)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_could_cut_a_worker_off_begins_with_a_checkpoint(backend: str, name: str) -> None:
+    found = part(plan(backend), name)
+    taken = found[0]["args"]
+    assert found[0]["module"] == "checkpoint" and taken["contacts"] == ["172.16.0.4"] and taken["timeout"] == 60
+    assert bool(taken["api"]) == (backend == "flannel")
+    # A reset leaves none behind.
+    assert taken["keep"] == (name != "absent")
+    without = part(plan(backend, {"podnet_confirm": False}), name)
+    more = {"absent": [{"module": "checkpoint", "args": {"state": "absent"}}]}.get(name, [])
+    assert without == found[1:] + more
+
+
+def test_a_worker_asks_few_of_many() -> None:
+    cluster = plan("routes")
+    others = [{"name": f"x{n}", "node_ips": [f"10.0.0.{n}"], "pod_subnets": [], "settings": {}} for n in range(90)]
+    cluster["nodes"] = [*others[:80], *cluster["nodes"], *others[80:]]
+    contacts = args(part(cluster, "last"), "checkpoint")["contacts"]
+    assert len(contacts) == steps.MOST_CONTACTS and contacts[:2] == ["172.16.0.4", "10.0.0.80"]
+    assert contacts[11:13] == ["10.0.0.0", "10.0.0.1"]
 
 
 def test_nodes_are_connected_before_pods_get_their_configuration() -> None:

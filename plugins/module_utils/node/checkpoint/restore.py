@@ -1,0 +1,148 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bring a host back to a checkpoint: everything that a run owns; and where that is not enough, all of its network.
+
+What the run owns is removed by the concerns themselves. Then the files are restored, and the units that restore our
+state at boot rebuild it in the kernel. So a restored host is one that has just booted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ...core import files, persist, tools
+from ...core.problems import PodnetError
+from ...core.resource import Resource, Step, options
+from ...flannel import unit as flannel_unit
+from . import contact, network, saved, store
+
+# Long enough for neighbours that must be found again, and for a link that has just been set up.
+PATIENCE = 5.0
+COMMAND_TIMEOUT = 60
+UNITS = ("weft-podnet-*.service", "flanneld.service")
+RELOADS = {
+    "/etc/systemd/network": ["systemctl", "try-reload-or-restart", "systemd-networkd"],
+    "/etc/NetworkManager/": ["systemctl", "try-reload-or-restart", "NetworkManager"],
+    "/etc/firewalld/": ["firewall-cmd", "--reload"],
+    "/etc/ufw/": ["ufw", "reload"],
+}
+FLANNELD = f"{persist.UNIT_DIR}/{flannel_unit.UNIT}"
+
+
+class Host:
+    """The caller of a concern outside of a module."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.params: dict[str, Any] = {}
+        self.check_mode = False
+        self.warn = say
+
+    def run_command(self, args: Any, data: str | None = None, **_kwargs: Any) -> tuple[int, str, str]:
+        words = [word.decode() if isinstance(word, bytes) else str(word) for word in args]
+        try:
+            done = subprocess.run(
+                [tools.find(words[0]) or words[0], *words[1:]],
+                input=data,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=COMMAND_TIMEOUT,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return 1, "", str(error)
+        return done.returncode, done.stdout, done.stderr
+
+
+def units() -> dict[str, bool]:
+    """Our units on this host, and flanneld's: which of them run."""
+    found = [path.name for pattern in UNITS for path in sorted(Path(persist.UNIT_DIR).glob(pattern))]
+    host = Host(lambda _line: None)
+    return {unit: host.run_command(["systemctl", "is-active", unit])[1].strip() in persist.RUNNING for unit in found}
+
+
+def everything(
+    checkpoint: store.Checkpoint, concern: Callable[[str], Resource], say: Callable[[str], None], cut_off: bool = True
+) -> bool:
+    """Restore the checkpoint; True where the host reaches whom it reached before. ``say`` takes a line for each step.
+
+    ``concern`` finds the concern of a step of node_steps. With ``cut_off``, what the run does not own is restored as
+    well where the host is still cut off. Raises nothing: a step that fails is said, and the next one is done.
+    """
+    host = Host(say)
+    _take_away(checkpoint, concern, host)
+    now = saved.observe(checkpoint.state["conf_dir"], checkpoint.state["bin_dir"])
+    differing: list[str] = []
+    with _said(say):
+        differing = saved.restore(checkpoint.files, now)
+        for folder in saved.folders(checkpoint.state["conf_dir"], checkpoint.state["bin_dir"]):
+            if folder not in checkpoint.state["folders"]:
+                files.forget_empty(Path(folder))
+    for path in differing:
+        say(f"file restored: {path}")
+    _restart(checkpoint, differing, host)
+    silent = _silent(checkpoint)
+    if silent and cut_off:
+        say(f"no answer from {', '.join(silent)}: links, routes and packet filters are restored as well")
+        with _said(say):
+            for line in network.restore(checkpoint.state["network"]):
+                say(line)
+        silent = _silent(checkpoint)
+    if silent:
+        say(f"no answer from {', '.join(silent)}")
+    return not silent
+
+
+def _silent(checkpoint: store.Checkpoint) -> list[str]:
+    state = checkpoint.state
+    reached = contact.reached([each for each in state["contacts"] if each != state["api"]], state["api"], PATIENCE)
+    return [each for each in state["contacts"] if each not in reached]
+
+
+def _take_away(checkpoint: store.Checkpoint, concern: Callable[[str], Resource], host: Host) -> None:
+    """What the concerns own, from the pods outward."""
+    unit = files.read_text(FLANNELD)
+    steps: list[tuple[str, dict[str, Any]]] = [
+        ("pod_masquerade", {"state": "absent"}),
+        ("pod_forward", {"state": "absent"}),
+        ("vxlan_leftovers", {"vni": checkpoint.state["vni"]}),
+        ("pod_route", {"routes": [], "purge": True}),
+    ]
+    if FLANNELD not in checkpoint.files and flannel_unit.is_ours(unit):
+        steps.insert(0, ("flannel_service", {"state": "absent"}))
+    for name, given in steps:
+        with _said(host.warn):
+            found = concern(name)
+            if found.result(Step(host, options(found.arguments, given, **found.rules)))["changed"]:
+                host.warn(f"{name}: removed")
+
+
+def _restart(checkpoint: store.Checkpoint, differing: list[str], host: Host) -> None:
+    """What the files say becomes what runs."""
+    for path, value in checkpoint.state["sysctls"].items():
+        with _said(host.warn):
+            if Path(path).exists() and Path(path).read_text(encoding="ascii") != value:
+                Path(path).write_text(value, encoding="ascii")
+                host.warn(f"{path} set to {value.strip()}")
+    running = [unit for unit, active in checkpoint.state["units"].items() if active]
+    commands = [["systemctl", "daemon-reload"], ["systemctl", "reset-failed", "weft-podnet-*"]]
+    # Routes that lead through a mesh need its device.
+    commands += [["systemctl", "restart", unit] for unit in sorted(running, reverse=True)]
+    for start, words in RELOADS.items():
+        if any(path.startswith(start) for path in differing):
+            commands.append(words)
+    for words in commands:
+        host.run_command(words)
+
+
+@contextlib.contextmanager
+def _said(say: Callable[[str], None]) -> Any:
+    try:
+        yield
+    except (PodnetError, OSError) as error:
+        say(str(files.explained(error) if isinstance(error, OSError) else error))
