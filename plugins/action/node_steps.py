@@ -46,6 +46,16 @@ def checked(number: int, step: Any, variables: Mapping[str, Any]) -> dict[str, A
     return {**step, "args": action.arguments(args, variables)}
 
 
+def _released(results: Any) -> bool:
+    """Did the host say that the run's hold of it has ended? What it says may be anything."""
+    return (
+        isinstance(results, list)
+        and len(results) == 1
+        and isinstance(results[0], dict)
+        and results[0].get("released") is True
+    )
+
+
 class ActionModule(HostAction):
     """C(weft.podnet.node_steps)."""
 
@@ -86,8 +96,7 @@ class ActionModule(HostAction):
             return answer
         confirmed = self._come_back(taken[0], task_vars)
         if not confirmed.get("failed"):
-            released = [bool(result.get("released")) for result in confirmed["results"]]
-            return {**answer, "released": released == [True]}
+            return {**answer, "released": _released(confirmed.get("results"))}
         told = [*answer.get("problems", []), *confirmed.get("problems", [str(confirmed.get("msg"))])]
         return {**answer, "failed": True, "msg": "\n".join(told), "problems": told}
 

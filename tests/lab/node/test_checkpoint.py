@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -31,25 +32,25 @@ rm -f /root/was-cut; systemctl reset-failed cut 2>/dev/null; systemd-run --quiet
 CLEAN = "systemctl stop cut 2>/dev/null; rm -f /root/cut.sh /root/was-cut"
 
 
+def differing(before: dict[str, list[str]], after: dict[str, list[str]]) -> list[str]:
+    """What differs, but for the checkpoints themselves."""
+    return [line for line in unlike(before, after) if "/var/lib/weft-podnet" not in line]
+
+
 def cut_off(lab: Lab, how: str, delay: float, **variables: Any) -> Play:
     """A run during which worker-1 is cut off ``delay`` seconds after its checkpoint, which it restores."""
     lab.sh("worker-1", CUT.format(armed=ARMED, delay=delay, cut=CUTS[how]))
-    before = lab.snapshot("worker-1")
+    before = lab.snapshots("worker-1")
     play = lab.play("site", podnet_verify=False, podnet_confirm_timeout=10, **variables)
     was_cut = "was-cut" in lab.sh("worker-1", "ls /root")
     assert was_cut == (play.code != 0), play.output
     if was_cut:
         # The run may have ended before the worker's time was over.
         assert until(lambda: not lab.sh("worker-1", f"ls {ARMED} 2>/dev/null || true"), 120)
-        assert unchanged(before, lab.snapshot("worker-1")) == [], lab.sh(
+        assert differing(before, lab.snapshots("worker-1")) == [], lab.sh(
             "worker-1", "journalctl -u weft-podnet-restore"
         )
     return play
-
-
-def unchanged(before: list[str], after: list[str]) -> list[str]:
-    """What differs, but for the checkpoint itself."""
-    return [line for line in unlike({"": before}, {"": after}) if "/var/lib/weft-podnet" not in line]
 
 
 @pytest.mark.parametrize("how", CUTS)
@@ -65,3 +66,60 @@ def test_a_worker_that_is_cut_off_comes_back_by_itself(lab: Lab, how: str) -> No
     lab.sh("worker-1", CLEAN)
     moved = lab.play("site")
     assert moved.code == 0 and "12 of 12 promised pairs pass" in moved.output, moved.output
+
+
+@pytest.mark.long
+def test_cut_off_at_twenty_moments(lab: Lab) -> None:
+    """Right after the checkpoint, while the steps run, and while the run comes back."""
+    moments = random.Random(20)
+    lab.variables["podnet_backend"] = "vxlan"
+    assert lab.play("site", podnet_verify=False).code == 0
+    cut = 0
+    for number in range(20):
+        lab.variables["podnet_backend"] = ["routes", "vxlan"][number % 2]
+        lost = cut_off(lab, moments.choice(list(CUTS)), round(moments.uniform(0, 3), 2))
+        cut += lost.code != 0
+        lab.sh("worker-1", CLEAN)
+        again = lab.play("site", podnet_verify=False)
+        assert again.code == 0, again.output
+    # Later moments find the run confirmed.
+    assert cut >= 8
+    assert "12 of 12 promised pairs pass" in lab.play("verify").output
+
+
+def test_back_to_an_earlier_checkpoint(lab: Lab) -> None:
+    nothing = lab.snapshots()
+    for backend in ("routes", "vxlan"):
+        lab.variables["podnet_backend"] = backend
+        if backend == "vxlan":
+            routed = lab.snapshots()
+        assert lab.play("site", podnet_verify=False).code == 0
+    meshed = lab.snapshots()
+    none = lab.play("rollback", podnet_rollback_to=3)
+    assert none.code != 0 and "there is no checkpoint 3 on this host; it has 1: 20" in none.text, none.output
+
+    dry = lab.play("rollback", "--check", "--diff")
+    assert dry.code == 0 and dry.changed["worker-1"] == 1, dry.output
+    assert "weft-podnet-routes-87.service" in dry.output and "flannel.1" in dry.output
+    assert differing(meshed, lab.snapshots()) == []
+
+    back = lab.play("rollback")
+    assert back.code == 0, back.output
+    assert differing(routed, lab.snapshots()) == []
+    proof = lab.play("site", podnet_backend="routes")
+    assert "12 of 12 promised pairs pass" in proof.output, proof.output
+    # The rollback was itself a run with a checkpoint: 1 is the mesh, 2 the routes, 3 the beginning.
+    assert lab.play("rollback", podnet_rollback_to=3).code == 0
+    # What the bridge plugin made for the pods of the proof is not ours.
+    left = [line for line in differing(nothing, lab.snapshots()) if "cni0" not in line and "/var/lib/cni" not in line]
+    assert left == []
+
+
+def test_without_confirmation(lab: Lab) -> None:
+    lab.variables.update(podnet_backend="routes", podnet_confirm=False)
+    assert lab.play("site", podnet_verify=False).code == 0
+    assert not lab.sh("worker-1", "ls -d /var/lib/weft-podnet /run/weft-podnet* 2>/dev/null || true")
+    assert lab.play("site", podnet_confirm=True, podnet_backend="vxlan", podnet_verify=False).code == 0
+    assert lab.sh("worker-1", "ls /var/lib/weft-podnet/checkpoints")
+    assert lab.play("reset").code == 0
+    assert not lab.sh("worker-1", "ls -d /var/lib/weft-podnet 2>/dev/null || true")
