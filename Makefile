@@ -57,6 +57,13 @@ nodes: .venv/ready-dev ## the playbooks, on real nodes: their life, and everythi
 nodes-long: .venv/ready-dev ## what takes minutes there: upgrades, moves, handovers, mixed clusters, firewalls, hard worlds (40 min)
 	python -m pytest tests/lab -m long --numprocesses 2 --dist loadfile
 
+SEED ?= 1
+OPS ?= 200
+
+.PHONY: soak
+soak: .venv/ready-dev ## random operations on five workers (hours; SEED=n OPS=n, a minute for each)
+	SEED=$(SEED) OPS=$(OPS) python -m pytest tests/lab/node/test_soak.py --capture=no
+
 .PHONY: molecule
 molecule: .venv/ready-dev ## the roles, in the lab (5 min; SCENARIO=name for one)
 	@printf '%s\n' $(SCENARIO) | xargs -P 2 -I SCENARIO molecule test -s SCENARIO
