@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 from ...core import files
 
-WANTS = "/etc/systemd/system/multi-user.target.wants"
+# Some units start with others than multi-user.target as well.
+WANTS = "/etc/systemd/system/*.wants"
 # What the steps of node_steps write, and the links that systemctl makes for it.
 OWN = (
     "/etc/weft-podnet/*",
@@ -133,6 +134,8 @@ def _shown(path: str, entry: Entry | None, mark: str = "") -> str:
 
 def folders(conf_dir: str, bin_dir: str) -> list[str]:
     """The folders that a run may make, as far as they exist; the innermost first."""
-    named = [*(Path(pattern).parent for pattern in OWN), Path(conf_dir), Path(bin_dir)]
+    parents = [str(Path(pattern).parent) for pattern in OWN]
+    named = [folder for parent in parents for folder in Path("/").glob(parent.lstrip("/"))]
+    named += [Path(conf_dir), Path(bin_dir)]
     known = {str(folder) for path in named for folder in (path, path.parent) if folder.is_dir()}
     return sorted(known, reverse=True)
