@@ -74,28 +74,40 @@ def everything(
     ``concern`` finds the concern of a step of node_steps. With ``cut_off``, what the run does not own is restored as
     well where the host is still cut off. Raises nothing: a step that fails is said, and the next one is done.
     """
-    host = Host(say)
-    _take_away(checkpoint, concern, host)
-    now = saved.observe(checkpoint.state["conf_dir"], checkpoint.state["bin_dir"])
-    differing: list[str] = []
-    with _said(say):
-        differing = saved.restore(checkpoint.files, now)
-        for folder in saved.folders(checkpoint.state["conf_dir"], checkpoint.state["bin_dir"]):
-            if folder not in checkpoint.state["folders"]:
-                files.forget_empty(Path(folder))
-    for path in differing:
-        say(f"file restored: {path}")
-    _restart(checkpoint, differing, host)
+    whole = _own(checkpoint, concern, say)
     silent = _silent(checkpoint)
     if silent and cut_off:
         say(f"no answer from {', '.join(silent)}: links, routes and packet filters are restored as well")
         with _said(say):
             for line in network.restore(checkpoint.state["network"]):
                 say(line)
+        if not whole:
+            # On a host that is cut off, a concern may refuse to touch what looks like the way back.
+            _own(checkpoint, concern, say)
         silent = _silent(checkpoint)
     if silent:
         say(f"no answer from {', '.join(silent)}")
     return not silent
+
+
+def _own(checkpoint: store.Checkpoint, concern: Callable[[str], Resource], say: Callable[[str], None]) -> bool:
+    """Restore what a run owns; False where a step failed."""
+    host = Host(say)
+    whole = _take_away(checkpoint, concern, host)
+    now = saved.observe(checkpoint.state["conf_dir"], checkpoint.state["bin_dir"])
+    differing: list[str] = []
+    try:
+        differing = saved.restore(checkpoint.files, now)
+    except OSError as error:
+        say(str(files.explained(error)))
+        whole = False
+    for folder in saved.folders(checkpoint.state["conf_dir"], checkpoint.state["bin_dir"]):
+        if folder not in checkpoint.state["folders"]:
+            files.forget_empty(Path(folder))
+    for path in differing:
+        say(f"file restored: {path}")
+    _restart(checkpoint, differing, host)
+    return whole
 
 
 def _silent(checkpoint: store.Checkpoint) -> list[str]:
@@ -104,8 +116,9 @@ def _silent(checkpoint: store.Checkpoint) -> list[str]:
     return [each for each in state["contacts"] if each not in reached]
 
 
-def _take_away(checkpoint: store.Checkpoint, concern: Callable[[str], Resource], host: Host) -> None:
-    """What the concerns own, from the pods outward."""
+def _take_away(checkpoint: store.Checkpoint, concern: Callable[[str], Resource], host: Host) -> bool:
+    """Remove what the concerns own, from the pods outward; False where one refuses."""
+    whole = True
     unit = files.read_text(FLANNELD)
     steps: list[tuple[str, dict[str, Any]]] = [
         ("pod_masquerade", {"state": "absent"}),
@@ -116,10 +129,14 @@ def _take_away(checkpoint: store.Checkpoint, concern: Callable[[str], Resource],
     if FLANNELD not in checkpoint.files and flannel_unit.is_ours(unit):
         steps.insert(0, ("flannel_service", {"state": "absent"}))
     for name, given in steps:
-        with _said(host.warn):
+        try:
             found = concern(name)
             if found.result(Step(host, options(found.arguments, given, **found.rules)))["changed"]:
                 host.warn(f"{name}: removed")
+        except (PodnetError, OSError) as error:
+            host.warn(str(files.explained(error) if isinstance(error, OSError) else error))
+            whole = False
+    return whole
 
 
 def _restart(checkpoint: store.Checkpoint, differing: list[str], host: Host) -> None:
