@@ -95,6 +95,9 @@ def _confirmed(call: Call) -> dict[str, Any]:
         store.conclude(path, f"restored at {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}")
     elif not state["keep"]:
         store.forget()
+    elif saved.observe(state["conf_dir"], state["bin_dir"]) == checkpoint.files:
+        # A run that failed before it changed anything must not push out those that one may want to go back to.
+        store.remove(path)
     else:
         store.conclude(path, CONFIRMED)
     watch.disarm(call.run_command)

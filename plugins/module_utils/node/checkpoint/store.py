@@ -86,6 +86,12 @@ def conclude(path: str, text: str) -> None:
     files.write_atomic(f"{path}/outcome", f"{text}\n", 0o600)
 
 
+def remove(path: str) -> None:
+    """Remove one checkpoint, and the folders above it once they are empty."""
+    shutil.rmtree(path, ignore_errors=True)
+    files.forget_empty(Path(FOLDER), Path(ROOT))
+
+
 def forget() -> bool:
     """Remove all checkpoints; False where there are none."""
     there = Path(ROOT).exists()
