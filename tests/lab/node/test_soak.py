@@ -80,10 +80,11 @@ class Cluster:
         self.backend = "vxlan"
         self.mtu = 1500
 
-    def site(self, playbook: str = "site", **variables: Any) -> tuple[int, str, dict[str, int]]:
+    def site(self, *words: str, playbook: str = "site", **variables: Any) -> tuple[int, str, dict[str, int]]:
         chosen = {name: self.everyone[name] for name in self.workers}
         done = self.lab.play(
             playbook,
+            *words,
             inventory=self.lab.inventory_of(chosen),
             podnet_backend=self.backend,
             podnet_verify_pods_per_node=1,
@@ -102,9 +103,9 @@ class Cluster:
         if len(self.workers) < 4:
             return self.add()
         gone = self.one()
-        self.workers.remove(gone)
-        code, output, _changed = self.site("reset", podnet_reset_left=[gone])
+        code, output, _changed = self.site("--limit", gone, playbook="reset")
         assert code == 0, output
+        self.workers.remove(gone)
         return gone
 
     def add(self) -> str:
@@ -154,7 +155,7 @@ class Cluster:
         return f"{node}, towards {self.backend}"
 
     def reset(self) -> str:
-        code, output, _changed = self.site("reset", podnet_allow_live_pods=True)
+        code, output, _changed = self.site(playbook="reset", podnet_allow_live_pods=True)
         assert code == 0, output
         return "everything"
 

@@ -136,4 +136,5 @@ def main(concern: Callable[[str], Resource]) -> None:
 
 def _say(line: str) -> None:
     """Into the unit's journal."""
-    print(files.printable(line), flush=True)
+    sys.stdout.write(f"{files.printable(line)}\n")
+    sys.stdout.flush()
