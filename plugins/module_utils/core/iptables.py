@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +14,6 @@ from .problems import PodnetError
 
 COMMANDS = {4: "iptables", 6: "ip6tables"}
 LEGACY_TABLES = {4: "/proc/thread-self/net/ip_tables_names", 6: "/proc/thread-self/net/ip6_tables_names"}
-TIMEOUT = 30
 
 Find = Callable[[str], "str | None"]
 
@@ -43,7 +41,7 @@ def find(version: int, name: str, find_program: Find = tools.find) -> Variant | 
             continue
         variant = Variant(version, name, *map(str, paths))
         # The plain name belongs to either variant.
-        said = _run([variant.iptables, "--version"])
+        said = tools.call([variant.iptables, "--version"])
         if ("nf_tables" in said.stdout) == (name == "nft"):
             return variant
     return None
@@ -69,13 +67,13 @@ def saved(variant: Variant, table: str) -> list[str]:
                 return []
         except FileNotFoundError:
             return []
-    done = _run([variant.save, "-t", table])
+    done = tools.call([variant.save, "-t", table])
     return done.stdout.splitlines() if done.returncode == 0 else []
 
 
 def restore(variant: Variant, script: str) -> None:
     """Apply ``script`` to what is there (--noflush), all of it or nothing. Raises IptablesError."""
-    done = _run([variant.restore, "-w", "10", "--noflush"], script)
+    done = tools.call([variant.restore, "-w", "10", "--noflush"], script)
     if done.returncode:
         raise IptablesError(f"{variant.restore}: {(done.stderr or done.stdout).strip()}")
 
@@ -106,12 +104,3 @@ def boot_commands(program: str, restore_program: str, table: str, jump: str, pat
         f"{restore_program} -w 10 --noflush {path}",
         f"/bin/sh -c '{call} -C {jump} 2>/dev/null || exec {call} -A {jump}'",
     ]
-
-
-def _run(argv: list[str], text: str | None = None) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            argv, input=text, capture_output=True, encoding="utf-8", errors="replace", timeout=TIMEOUT, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return subprocess.CompletedProcess(argv, 1, "", f"does not run: {error}")

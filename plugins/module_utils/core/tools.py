@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import subprocess
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -25,6 +26,16 @@ SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 def find(name: str) -> str | None:
     """The path of a program on this host, whatever the session's PATH is; None where it is not installed."""
     return shutil.which(name, path=SEARCH_PATH)
+
+
+def call(argv: list[str], text: str | None = None, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+    """Run a program with ``text`` as its input; one that can't be run or does not end in time has failed with 1."""
+    try:
+        return subprocess.run(
+            argv, input=text, capture_output=True, encoding="utf-8", errors="replace", timeout=timeout, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.CompletedProcess(argv, 1, "", f"does not run: {error}")
 
 
 def begin(module: AnsibleModule, changes: bool = True, **result: Any) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...core import iptables, tools
@@ -134,17 +134,5 @@ def _run(*argv: str, text: str | None = None) -> bool:
     return _call(argv, text).returncode == 0
 
 
-def _call(argv: Iterable[str], text: str | None) -> subprocess.CompletedProcess[str]:
-    words = list(argv)
-    try:
-        return subprocess.run(
-            [tools.find(words[0]) or words[0], *words[1:]],
-            input=text,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=TIMEOUT,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return subprocess.CompletedProcess(words, 1, "", str(error))
+def _call(argv: Sequence[str], text: str | None) -> subprocess.CompletedProcess[str]:
+    return tools.call([tools.find(argv[0]) or argv[0], *argv[1:]], text, TIMEOUT)

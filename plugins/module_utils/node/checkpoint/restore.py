@@ -10,7 +10,6 @@ state at boot rebuild it in the kernel. So a restored host is one that has just 
 from __future__ import annotations
 
 import contextlib
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,18 +43,7 @@ class Host:
 
     def run_command(self, args: Any, data: str | None = None, **_kwargs: Any) -> tuple[int, str, str]:
         words = [word.decode() if isinstance(word, bytes) else str(word) for word in args]
-        try:
-            done = subprocess.run(
-                [tools.find(words[0]) or words[0], *words[1:]],
-                input=data,
-                capture_output=True,
-                encoding="utf-8",
-                errors="replace",
-                timeout=COMMAND_TIMEOUT,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return 1, "", str(error)
+        done = tools.call([tools.find(words[0]) or words[0], *words[1:]], data, COMMAND_TIMEOUT)
         return done.returncode, done.stdout, done.stderr
 
 
