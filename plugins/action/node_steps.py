@@ -95,6 +95,7 @@ class ActionModule(HostAction):
         if not taken or self._task.check_mode:
             return answer
         confirmed = self._come_back(taken[0], task_vars)
+        answer["warnings"] = [*answer.get("warnings", []), *confirmed.get("warnings", [])]
         if not confirmed.get("failed"):
             return {**answer, "released": _released(confirmed.get("results"))}
         told = [*answer.get("problems", []), *confirmed.get("problems", [str(confirmed.get("msg"))])]

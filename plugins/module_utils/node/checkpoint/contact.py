@@ -9,12 +9,16 @@ An address counts only if it answered before the change: many networks drop echo
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import select
 import socket
 import struct
 import time
 from collections.abc import Iterable
+
+from ...netlink import route
+from ...netlink.channel import Channel, NetlinkError
 
 # Seconds between two requests to an address that has not answered.
 PAUSE = 0.2
@@ -30,6 +34,20 @@ def reached(addresses: Iterable[str], api: str, patience: float) -> list[str]:
     found = _echoes(list(dict.fromkeys(addresses)), patience)
     if api and _connects(api, patience):
         found.append(api)
+    return found
+
+
+def ways(addresses: Iterable[str]) -> dict[str, str]:
+    """How the kernel sends to each address: "via GATEWAY dev NAME", "dev NAME" or "no route"."""
+    found = {}
+    with Channel() as channel:
+        for address in addresses:
+            try:
+                way = route.lookup(channel, ipaddress.ip_address(address))
+                gateway = f"via {way.via} " if way.via else ""
+                found[address] = f"{gateway}dev {socket.if_indextoname(way.oif)}" if way.oif else "no route"
+            except (NetlinkError, OSError):
+                found[address] = "no route"
     return found
 
 

@@ -33,6 +33,7 @@ def _state(options: Mapping[str, Any]) -> dict[str, Any]:
     """What a checkpoint holds besides files."""
     peer = way_back.ssh_peer()
     asked = [*options["contacts"], *([str(peer)] if peer else [])]
+    contacts = contact.reached(asked, options["api"], FIRST_PATIENCE)
     who = run_lock.parse(os.environ.get(run_lock.RUN, ""))
     sysctls = {str(path_of(name)): path_of(name) for name in options["sysctls"]}
     return {
@@ -47,7 +48,8 @@ def _state(options: Mapping[str, Any]) -> dict[str, Any]:
         "units": restore.units(),
         "sysctls": {name: path.read_text(encoding="ascii") for name, path in sysctls.items() if path.exists()},
         "network": network.observe(),
-        "contacts": contact.reached(asked, options["api"], FIRST_PATIENCE),
+        "contacts": contacts,
+        "ways": contact.ways(each for each in contacts if each != options["api"]),
         "api": options["api"],
     }
 
@@ -86,10 +88,7 @@ def _confirmed(call: Call) -> dict[str, Any]:
         return {"changed": False}
     checkpoint = store.read(path)
     state = checkpoint.state
-    addresses = [each for each in state["contacts"] if each != state["api"]]
-    api = state["api"] if state["api"] in state["contacts"] else ""
-    reached = contact.reached(addresses, api, restore.PATIENCE)
-    silent = [each for each in state["contacts"] if each not in reached]
+    silent = _cut_off(state, call.warn)
     if silent:
         restore.everything(checkpoint, _concern(), call.warn)
         store.conclude(path, f"restored at {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}")
@@ -109,6 +108,27 @@ def _confirmed(call: Call) -> dict[str, Any]:
             ]
         )
     return {"changed": False}
+
+
+def _cut_off(state: Mapping[str, Any], warn: Callable[[str], None]) -> list[str]:
+    """Whom this host no longer reaches for a reason of its own; [] where it is not cut off.
+
+    One that went down meanwhile is no reason to take a change back: the way to it is the same, and all others answer.
+    """
+    # Whoever asks has come back by itself.
+    peer = str(way_back.ssh_peer())
+    asked = [each for each in state["contacts"] if each not in (state["api"], peer)]
+    api = state["api"] if state["api"] in state["contacts"] else ""
+    reached = contact.reached(asked, api, restore.PATIENCE)
+    silent = [each for each in [*asked, *([api] if api else [])] if each not in reached]
+    now = contact.ways(each for each in silent if each != api)
+    turned = [each for each, way in now.items() if way != state["ways"].get(each)]
+    if silent and (reached or len(asked) == 1) and not turned and api not in silent:
+        warn(
+            f"{', '.join(silent)} answered before the change and no longer does; the way there is the same: is it down?"
+        )
+        return []
+    return silent
 
 
 def _restore(call: Call) -> dict[str, Any]:
