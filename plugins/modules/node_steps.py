@@ -33,6 +33,7 @@ options:
             firewalld, V(pod_forward) where the FORWARD chain drops. V(cni_plugins) links CNI plugins into the runtime's
             folder, V(release_install) unpacks a release beside the ones before. V(flannel_absent) removes the backend
             flannel. V(vxlan_leftovers) removes the meshes that V(vxlan_peer) keeps on this host, but for some.
+          - V(foreign) removes what another pod network left.
           - V(checkpoint) as the first step records what the others could change and starts a timer on the host. After
             the last step the controller comes back over a new connection and stops it. Otherwise the host restores the
             checkpoint by itself.
@@ -46,6 +47,7 @@ options:
           - flannel_cert
           - flannel_kubeconfig
           - flannel_service
+          - foreign
           - node_firewall
           - node_kernel
           - node_preflight

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The flannel backend makes room for another one: its pods' configuration goes, then flanneld and all that it left.
 
-Only what flannel_service has set up. A killed run leaves its unit until last, so the next run continues.
+Only what flannel_service has set up: the CNI configuration of a kube-flannel DaemonSet has the same name as ours. A
+killed run leaves the unit until last, so the next run continues.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from ..cni import resource as cni
 from ..core import persist
 from ..core.resource import Call, Resource, Step, options
+from ..flannel import leftovers as flannel_leftovers
 from ..flannel import resource as flannel
 from ..flannel import state as flannel_state
 from ..flannel import unit as flannel_unit
@@ -26,20 +28,29 @@ def is_there() -> bool:
 
 
 def converge(call: Call) -> dict[str, Any]:
-    """``cni`` are cni_config's options for the configuration that pods had with flannel."""
+    """``cni`` are cni_config's options for the configuration that pods had with flannel.
+
+    ``foreign``: does a flanneld of others run or wait here? Then all of it stays. ``clears``: a dry run can't plan what
+    comes after this.
+    """
     if not is_there():
-        return {"changed": False, "diff": []}
+        foreign = persist.unit_text(flannel_unit.UNIT_PATH) is not None or bool(flannel_leftovers.others())
+        return {"changed": False, "diff": [], "foreign": foreign, "clears": False}
     results = []
     parts: list[tuple[Resource, dict[str, Any]]] = [(cni.RESOURCE, call.params["cni"]), (flannel.RESOURCE, {})]
     for resource, given in parts:
         arguments = options(resource.arguments, {**given, "state": "absent"}, **resource.rules)
         results.append(resource.result(Step(call, arguments)))
     entries = [entry for result in results for entry in _listed(result["diff"])]
-    return {"changed": any(result["changed"] for result in results), "diff": entries}
+    changed = any(result["changed"] for result in results)
+    foreign = bool(results[-1]["foreign"])
+    return {"changed": changed, "diff": entries, "foreign": foreign, "clears": changed and call.params["makes_room"]}
 
 
 def _listed(diff: Any) -> list[dict[str, Any]]:
     return diff if isinstance(diff, list) else [diff]
 
 
-RESOURCE = Resource({"cni": {"type": "dict", "required": True}}, converge)
+RESOURCE = Resource(
+    {"cni": {"type": "dict", "required": True}, "makes_room": {"type": "bool", "default": False}}, converge
+)

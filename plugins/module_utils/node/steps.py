@@ -21,6 +21,7 @@ INTERNAL = (
     "checkpoint",
     "cni_plugins",
     "flannel_absent",
+    "foreign",
     "node_firewall",
     "node_kernel",
     "node_preflight",
@@ -37,6 +38,7 @@ MODULES = {
     "flannel_cert": "pki.resource",
     "flannel_kubeconfig": "pki.credentials",
     "flannel_service": "flannel.resource",
+    "foreign": "node.foreign",
     "node_firewall": "node.firewall.resource",
     "node_kernel": "node.kernel",
     "node_preflight": "node.preflight",
@@ -49,8 +51,6 @@ MODULES = {
 }
 # If one of these refuses, the others would only report the same problem again.
 FIRST = "node_preflight"
-# Where this one changes something, a dry run can't plan what comes after it: flanneld's device and routes are there.
-CLEARS = "flannel_absent"
 
 
 def resource(module: str) -> Resource:
@@ -84,6 +84,7 @@ def _packed() -> None:
     from ..vxlan import resource as vxlan  # noqa: F401
     from . import (
         flannel_absent,  # noqa: F401
+        foreign,  # noqa: F401
         kernel,  # noqa: F401
         preflight,  # noqa: F401
     )
@@ -110,7 +111,8 @@ def _run(module: Module) -> dict[str, Any]:
     results: list[dict[str, Any]] = []
     problems: list[str] = []
     for step in module.params["steps"]:
-        if module.check_mode and results and results[-1]["module"] == CLEARS and results[-1]["changed"]:
+        if module.check_mode and results and results[-1].get("clears"):
+            # Another backend's device and routes are in the place of what would be planned.
             break
         awaited = {name for each in results for name in each.get("packages", [])}
         if module.check_mode and awaited & set(step["packages"]):

@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 from typing import Any
 
 from ..core import boot_units, networks
 from ..core.resource import Call, Resource, Step, options
+from ..netlink.channel import Channel
+from . import host as vxlan_host
 from . import resource as vxlan
+from .spec import check
 
 FLANNELD = Path(boot_units.UNIT_DIR) / "flanneld.service"
 
@@ -28,10 +32,21 @@ def _removal(call: Call, name: str) -> Step:
     return Step(call, options(vxlan.ARGUMENTS, {"name": name, "vni": name.rpartition(".")[2], "state": "absent"}))
 
 
+def _is_foreign(removal: Step) -> bool:
+    """Is there a device of that name that we have not made: of a flanneld that does not run any more, say?"""
+    wanted = check(removal.params, platform.node())
+    with Channel() as channel:
+        host = vxlan_host.observe(channel, wanted)
+    return host.found is not None and not host.marked
+
+
 def converge(call: Call) -> dict[str, Any]:
     """Remove them, one after the other."""
-    names = unwanted(call.params["vni"], call.params["keep"])
-    results = [vxlan.RESOURCE.result(_removal(call, name)) for name in names]
+    kept = boot_units.meshes()
+    removals = {name: _removal(call, name) for name in unwanted(call.params["vni"], call.params["keep"])}
+    results = [
+        vxlan.RESOURCE.result(removal) for name, removal in removals.items() if name in kept or not _is_foreign(removal)
+    ]
     return {
         "changed": any(result["changed"] for result in results),
         "diff": [entry for result in results for entry in result["diff"]],

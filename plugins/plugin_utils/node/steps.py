@@ -130,7 +130,7 @@ def _look(worker: Worker) -> list[Step]:
 
 def _first(worker: Worker) -> list[Step]:
     # flanneld's device has the mesh's name, and its routes lead to the same pods: it goes before others come.
-    room = [] if worker.kind == "flannel" else [_flannel_absent(worker)]
+    room = [] if worker.kind == "flannel" else [_flannel_absent(worker, makes_room=True)]
     return [_kernel(worker), *_firewall(worker), *_plugins(worker), *room]
 
 
@@ -143,7 +143,7 @@ def _last(worker: Worker) -> list[Step]:
 
 
 def _pods_absent(worker: Worker) -> list[Step]:
-    return [*_bridge_absent(worker), _cni(worker, FLANNEL_FILE, _flannel_list(worker), **_absent(worker))]
+    return [*_bridge_absent(worker), _flannel_absent(worker)]
 
 
 def _everything_absent(worker: Worker) -> list[Step]:
@@ -151,7 +151,6 @@ def _everything_absent(worker: Worker) -> list[Step]:
     releases_too = ["flannel", "flannel_cni"] if worker.setting("reset_binaries") else []
     return [
         *_pods_absent(worker),
-        _step("flannel_service", state="absent"),
         *[_step("release_install", name=name, state="absent") for name in releases_too],
         _step("pod_masquerade", state="absent"),
         _step("pod_forward", state="absent"),
@@ -161,8 +160,15 @@ def _everything_absent(worker: Worker) -> list[Step]:
         _step("release_install", name="cni_plugins", state="absent"),
         _step("node_firewall", state="absent"),
         _step("node_kernel", state="absent"),
+        *_foreign(worker),
         *([] if worker.setting("confirm") else [_step("checkpoint", state="absent")]),
     ]
+
+
+def _foreign(worker: Worker) -> list[Step]:
+    names = worker.setting("reset_foreign")
+    conf_dir, pod_cidr = worker.setting("cni_conf_dir"), worker.cluster["pod_cidrs"][0]
+    return [_step("foreign", names=names, conf_dir=conf_dir, pod_cidr=pod_cidr)] if names else []
 
 
 def _devices(worker: Worker) -> list[Step]:
@@ -479,9 +485,10 @@ def bridge_config(worker: Worker) -> dict[str, Any]:
     return {**network, "plugins": [plugin, *after]} if after else {**network, **plugin}
 
 
-def _flannel_absent(worker: Worker) -> Step:
+def _flannel_absent(worker: Worker, makes_room: bool = False) -> Step:
     """Refused while pods run, which would lose their addresses."""
-    return _step("flannel_absent", cni=_cni(worker, FLANNEL_FILE, _flannel_list(worker), **_absent(worker))["args"])
+    config = _cni(worker, FLANNEL_FILE, _flannel_list(worker), **_absent(worker))["args"]
+    return _step("flannel_absent", cni=config, makes_room=makes_room)
 
 
 def _flannel_config(worker: Worker) -> Step:

@@ -31,8 +31,9 @@ BACKENDS = ["bridge", "routes", "vxlan"]
 
 # Everything that a node may have of others: at boot, and whenever a link has taken its routes with it.
 FOREIGN = r"""
+set -e
 cat >/usr/local/sbin/foreign <<'END'
-ip link show foreign0 >/dev/null 2>&1 || ip link add foreign0 type dummy
+ip link show foreign0 >/dev/null 2>&1 || ip link add foreign0 address 02:00:00:00:00:99 type bridge
 ip link set foreign0 up
 ip route replace 198.18.0.0/24 dev foreign0
 ip route replace 198.19.0.0/24 via 172.16.0.1
@@ -55,7 +56,7 @@ echo 'net.ipv4.tcp_syncookies = 1' >/etc/sysctl.d/50-foreign.conf
 systemctl enable --quiet foreign; systemctl restart foreign
 """
 SHOWN = r"""
-ip -o link show foreign0 | cut -d: -f2-; ip route show 198.18.0.0/24; ip route show 198.19.0.0/24
+ip -brief link show foreign0; ip route show 198.18.0.0/24 | sed s,linkdown,,; ip route show 198.19.0.0/24
 nft --stateless list table ip foreign; iptables -S INPUT | grep 198.51.100.1
 md5sum /etc/systemd/system/foreign.service /etc/cni/net.d/50-foreign.conf.off /etc/sysctl.d/50-foreign.conf
 """
