@@ -46,6 +46,11 @@ def checked(number: int, step: Any, variables: Mapping[str, Any]) -> dict[str, A
     return {**step, "args": action.arguments(args, variables)}
 
 
+def _list(value: Any) -> list[Any]:
+    """A list out of a host's answer, which may hold anything."""
+    return value if isinstance(value, list) else []
+
+
 def _released(results: Any) -> bool:
     """Did the host say that the run's hold of it has ended? What it says may be anything."""
     return (
@@ -86,20 +91,27 @@ class ActionModule(HostAction):
 
         A host that can't be reached restores the checkpoint by itself.
         """
-        answer = super()._ask(arguments, task_vars)
         taken = [
             step.get("args", {})
             for step in arguments["steps"]
             if step["module"] == "checkpoint" and step.get("args", {}).get("state", "taken") == "taken"
         ]
         if not taken or self._task.check_mode:
-            return answer
-        confirmed = self._come_back(taken[0], task_vars)
-        answer["warnings"] = [*answer.get("warnings", []), *confirmed.get("warnings", [])]
+            return super()._ask(arguments, task_vars)
+        try:
+            answer = super()._ask(arguments, task_vars)
+            confirmed = self._come_back(taken[0], task_vars)
+        except AnsibleConnectionFailure as error:
+            raise AnsibleConnectionFailure(
+                "contact with this host was lost during the change; it restores its checkpoint by itself, within "
+                f"{taken[0].get('timeout', 60)} seconds after its last step: {error}"
+            ) from error
+        answer["warnings"] = [*_list(answer.get("warnings")), *_list(confirmed.get("warnings"))]
         if not confirmed.get("failed"):
             return {**answer, "released": _released(confirmed.get("results"))}
-        told = [*answer.get("problems", []), *confirmed.get("problems", [str(confirmed.get("msg"))])]
-        return {**answer, "failed": True, "msg": "\n".join(told), "problems": told}
+        told = [*_list(answer.get("problems")), *(_list(confirmed.get("problems")) or [confirmed.get("msg")])]
+        lines = [str(line) for line in told]
+        return {**answer, "failed": True, "msg": "\n".join(lines), "problems": lines}
 
     def _come_back(self, taken: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         """The answer to the confirmation. Raises AnsibleConnectionFailure when the host's own time is over."""
@@ -112,10 +124,7 @@ class ActionModule(HostAction):
                 if type(self._connection).reset is not ConnectionBase.reset:
                     self._connection.reset()
                 return super()._ask({"steps": [step]}, task_vars)
-            except AnsibleConnectionFailure as error:
+            except AnsibleConnectionFailure:
                 if time.monotonic() > until:
-                    raise AnsibleConnectionFailure(
-                        f"after the change this host can't be reached any more; it restores its checkpoint by itself "
-                        f"within {timeout} seconds of the change: {error}"
-                    ) from error
+                    raise
                 time.sleep(PAUSE)
