@@ -25,7 +25,7 @@ from support.lab import BIN, CHECKOUT, Lab, fresh
 from support.plays import SETTINGS
 
 SEED = int(os.environ.get("SEED", "1"))
-OPERATIONS = int(os.environ.get("OPS", "4"))
+OPERATIONS = int(os.environ.get("OPS", "2"))
 WORKERS = [f"worker-{number}" for number in range(1, 6)]
 BACKENDS = ["bridge", "routes", "vxlan"]
 
