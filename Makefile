@@ -39,10 +39,10 @@ demo-down: ## take the demo's machines away
 	@lab/lab down --name $(LAB)
 
 .PHONY: test
-test: unit integration nodes molecule ## everything that must hold (22 min)
+test: unit integration nodes molecule ## everything that must hold (18 min)
 
 .PHONY: unit
-unit: .venv/ready-dev ## the pure parts (1.5 min)
+unit: .venv/ready-dev ## the pure parts (1 min)
 	python -m pytest tests/unit --numprocesses 2 --dist loadfile
 
 .PHONY: integration
