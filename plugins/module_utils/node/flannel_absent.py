@@ -30,8 +30,8 @@ def is_there() -> bool:
 def converge(call: Call) -> dict[str, Any]:
     """``cni`` are cni_config's options for the configuration that pods had with flannel.
 
-    ``foreign``: does a flanneld run or wait here that the collection did not set up? Then all of it stays. ``clears``: a dry run can't plan what
-    comes after this.
+    ``foreign``: does a flanneld run or wait here that the collection did not set up? Then all of it stays.
+    ``clears``: a dry run can't plan what comes after this.
     """
     if not is_there():
         foreign = persist.unit_text(flannel_unit.UNIT_PATH) is not None or bool(flannel_leftovers.others())
