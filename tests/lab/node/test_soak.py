@@ -30,7 +30,7 @@ OPERATIONS = int(os.environ.get("OPS", "2"))
 WORKERS = [f"worker-{number}" for number in range(1, 6 if OPERATIONS > 10 else 4)]
 BACKENDS = ["bridge", "routes", "vxlan"]
 
-# Everything that a node may have of others: at boot, and whenever a link has taken its routes with it.
+# Foreign objects that a node may have. A unit creates them at boot; a link that goes down takes routes with it.
 FOREIGN = r"""
 set -e
 cat >/usr/local/sbin/foreign <<'END'

@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What else can cut a host off: links, addresses, routes, rules and packet filters that a run does not own.
+"""What else can cut a host off: links, addresses, routes and packet filters that a run does not own.
 
 They are restored only where the host is still cut off after everything that a run owns has been restored.
 """
@@ -79,7 +79,7 @@ def _routes(version: str) -> list[str]:
 
 
 def _tables() -> dict[str, str]:
-    """ "family name" -> the table's rules."""
+    """The rules of each table, by its family and name."""
     found = {}
     for line in _output("nft", "list", "tables").splitlines():
         _table, _space, name = line.partition(" ")

@@ -18,6 +18,7 @@ from ...core import files, persist, tools
 from ...core.problems import PodnetError
 from ...core.resource import Resource, Step, options
 from ...flannel import unit as flannel_unit
+from .. import flannel_absent
 from . import contact, network, saved, store
 
 # Long enough for neighbours that must be found again, and for a link that has just been set up.
@@ -82,9 +83,9 @@ def _own(checkpoint: store.Checkpoint, concern: Callable[[str], Resource], say: 
     """Restore what a run owns; False where a step failed."""
     host = Host(say)
     whole = _take_away(checkpoint, concern, host)
-    now = saved.observe(checkpoint.state["conf_dir"], checkpoint.state["bin_dir"])
     differing: list[str] = []
     try:
+        now = saved.observe(checkpoint.state["conf_dir"], checkpoint.state["bin_dir"])
         differing = saved.restore(checkpoint.files, now)
     except OSError as error:
         say(str(files.explained(error)))
@@ -107,15 +108,16 @@ def _silent(checkpoint: store.Checkpoint) -> list[str]:
 def _take_away(checkpoint: store.Checkpoint, concern: Callable[[str], Resource], host: Host) -> bool:
     """Remove what the concerns own, from the pods outward; False where one refuses."""
     whole = True
-    unit = files.read_text(FLANNELD)
     steps: list[tuple[str, dict[str, Any]]] = [
         ("pod_masquerade", {"state": "absent"}),
         ("pod_forward", {"state": "absent"}),
         ("vxlan_leftovers", {"vni": checkpoint.state["vni"]}),
         ("pod_route", {"routes": [], "purge": True}),
     ]
-    if FLANNELD not in checkpoint.files and flannel_unit.is_ours(unit):
-        steps.insert(0, ("flannel_service", {"state": "absent"}))
+    with _said(host.warn):
+        # A flanneld that we did not set up stays.
+        if FLANNELD not in checkpoint.files and flannel_absent.is_there():
+            steps.insert(0, ("flannel_service", {"state": "absent"}))
     for name, given in steps:
         try:
             found = concern(name)

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The checkpoints of a host on its disk: one for each run that changed something, and only the last five.
 
-/var/lib/weft-podnet/checkpoints/20261126T235915Z-1234/
+/var/lib/weft-podnet/checkpoints/000007-20261126T235915Z/
     files.tar     the files as they were
     state.json    units, sysctls, the kernel's network, and who answered
     outcome       what became of the run: "confirmed", or why the checkpoint was restored
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import tarfile
 import time
@@ -30,7 +29,7 @@ MOST = 5
 
 
 class Checkpoint(NamedTuple):
-    """``state`` holds what is no file; its keys are those of `take.state`."""
+    """``state`` holds what is no file; see `resource._state`."""
 
     path: str
     files: saved.Saved
@@ -42,8 +41,10 @@ class Checkpoint(NamedTuple):
 
 
 def write(found: saved.Saved, state: dict[str, Any]) -> Checkpoint:
-    """Keep a new checkpoint; those beyond the last five go. Raises FileError."""
-    path = f"{FOLDER}/{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
+    """Keep a new checkpoint; those beyond the last five, and what killed runs left of theirs, go. Raises FileError."""
+    # By number, since a clock may be set back.
+    number = max((int(Path(path).name.partition("-")[0]) for path in paths()), default=0) + 1
+    path = f"{FOLDER}/{number:06d}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
     try:
         for folder in (ROOT, FOLDER, path):
             Path(folder).mkdir(mode=0o700, exist_ok=True)
@@ -52,15 +53,17 @@ def write(found: saved.Saved, state: dict[str, Any]) -> Checkpoint:
     except OSError as error:
         shutil.rmtree(path, ignore_errors=True)
         raise files.explained(error, path) from error
-    for old in paths()[MOST:]:
-        shutil.rmtree(old, ignore_errors=True)
+    kept = paths()[:MOST]
+    for each in Path(FOLDER).iterdir():
+        if str(each) not in kept:
+            shutil.rmtree(each, ignore_errors=True)
     return Checkpoint(path, found, state)
 
 
 def paths() -> list[str]:
     """Folders of whole checkpoints, the newest first."""
     with contextlib.suppress(OSError):
-        found = [path for path in Path(FOLDER).iterdir() if (path / "state.json").exists()]
+        found = [path for path in Path(FOLDER).glob("[0-9]*-*") if (path / "state.json").exists()]
         return [str(path) for path in sorted(found, reverse=True)]
     return []
 
@@ -92,8 +95,6 @@ def remove(path: str) -> None:
     files.forget_empty(Path(FOLDER), Path(ROOT))
 
 
-def forget() -> bool:
-    """Remove all checkpoints; False where there are none."""
-    there = Path(ROOT).exists()
+def forget() -> None:
+    """Remove all checkpoints."""
     shutil.rmtree(ROOT, ignore_errors=True)
-    return there

@@ -48,7 +48,9 @@ def arm(checkpoint: str, timeout: float, run: persist.Run) -> None:
 
     A later call only moves the time. Raises Refused, FileError.
     """
-    armed = bool(pending())
+    there = bool(pending())
+    # A run that was killed in between has left the files without a timer.
+    armed = there and run(["systemctl", "is-active", "--quiet", f"{UNIT}.timer", f"{UNIT}.service"])[0] == 0
     try:
         FOLDER.mkdir(mode=0o700, exist_ok=True)
         files.write_atomic(FOLDER / "timeout", f"{timeout}\n", 0o600)
@@ -60,7 +62,9 @@ def arm(checkpoint: str, timeout: float, run: persist.Run) -> None:
         files.write_atomic(FOLDER / "program.py", PROGRAM.format(path=_code()), 0o600)
         files.write_atomic(FOLDER / "checkpoint", f"{checkpoint}\n", 0o600)
     except OSError as error:
-        shutil.rmtree(FOLDER, ignore_errors=True)
+        # What is armed stays armed.
+        if not there:
+            shutil.rmtree(FOLDER, ignore_errors=True)
         raise files.explained(error, FOLDER) from error
     words = ["systemd-run", "--quiet", "--collect", f"--unit={UNIT}", f"--on-active={timeout:.0f}s"]
     words += ["--timer-property=AccuracySec=100ms", "--description=Restore weft.podnet's checkpoint"]

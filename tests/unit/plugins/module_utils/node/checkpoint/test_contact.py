@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a host is cut off, or somebody else is down."""
+"""Whether a host is cut off, or only one of its peers is down."""
 
 from __future__ import annotations
 

@@ -84,4 +84,18 @@ def test_the_last_five_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (tmp_path / "weft/checkpoints").stat().st_mode & 0o077 == 0
     store.conclude(made[3], "confirmed")
     assert store.outcome(made[3]) == "confirmed" and store.outcome(made[4]) == ""
-    assert store.forget() and not store.forget() and store.paths() == []
+    store.forget()
+    assert store.paths() == []
+
+
+def test_a_clock_set_back_and_a_killed_run_do_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "ROOT", str(tmp_path / "weft"))
+    monkeypatch.setattr(store, "FOLDER", str(tmp_path / "weft/checkpoints"))
+    stamps = (f"20{30 - number}0101T000000Z" for number in range(7))
+    monkeypatch.setattr(store.time, "strftime", lambda *_args: next(stamps))
+    for number in range(6):
+        store.write({}, {"number": number})
+    half = tmp_path / "weft/checkpoints/000099-20300101T000000Z"
+    half.mkdir()
+    newest = store.write({}, {"number": 6}).path
+    assert store.paths()[0] == newest and len(store.paths()) == store.MOST and not half.exists()
