@@ -10,21 +10,9 @@ import os
 from pathlib import Path
 
 from ..core import files
-from ..core.problems import PodnetError
 from . import host as cni_host
 from . import leftovers as cni_leftovers
-from .change import Plan, Spec, plan
-
-
-class ChangeError(PodnetError):
-    """The host does not have what was written; the text is for the user."""
-
-
-def read_back(wish: Spec) -> None:
-    """Check that the host has the wanted configuration. Raises ChangeError, OSError, NetlinkError."""
-    again = plan(wish, cni_host.observe(wish.conf_dir, wish.name, wish.config))
-    if again.text is not None or again.remove_own or again.others:
-        raise ChangeError(f"{wish.path} is not as it was left a moment ago: something else writes to {wish.conf_dir}")
+from .change import Plan, Spec
 
 
 def apply(wish: Spec, plan_: Plan) -> str | None:

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..core.problems import Refused
-from ..core.resource import Call, Resource
+from ..core.resource import Call, Plan, Resource, converging
 from . import links as plugin_links
 
 PACKAGE = "containernetworking-plugins"
@@ -27,30 +29,31 @@ def source(call: Call) -> Path | None:
     raise Refused([f"source: there is no folder {where} on this host; install the package {PACKAGE}"])
 
 
-def converge(call: Call) -> dict[str, Any]:
+def plan(call: Call) -> Plan:
+    """Which links differ. Raises Refused."""
     bin_dir = Path(call.params["bin_dir"])
     present = call.params["state"] == "present"
     folder = source(call) if present else None
     if present and folder is None:
         awaited = call.params["source"] or f"the package {PACKAGE}"
-        return {
-            "changed": True,
-            "source": "",
-            "foreign": [],
-            "diff": {"before": "", "after": f"plugins of {awaited}\n"},
-        }
+        return Plan(True, {"source": "", "foreign": [], "diff": {"before": "", "after": f"plugins of {awaited}\n"}})
     links = plugin_links.plan(bin_dir, folder)
-    changed = bool(links.make or links.remove)
-    if not call.check_mode:
-        if changed:
-            plugin_links.apply(bin_dir, links)
-        if not present:
-            plugin_links.forget_folder(bin_dir)
+
+    @contextlib.contextmanager
+    def applied() -> Iterator[dict[str, Any]]:
+        plugin_links.apply(bin_dir, links)
+        yield {}
+
     before = "".join(f"{name} -> {target}\n" for name, target in sorted(links.remove.items()))
     after = "".join(f"{name} -> {target}\n" for name, target in sorted(links.make.items()))
     header = str(bin_dir)
     diff = {"before_header": header, "after_header": header, "before": before, "after": after}
-    return {"changed": changed, "source": str(folder or ""), "foreign": links.foreign, "diff": diff}
+    return Plan(
+        bool(links.make or links.remove),
+        {"source": str(folder or ""), "foreign": links.foreign, "diff": diff},
+        applied,
+        tidy=None if present else lambda: plugin_links.forget_folder(bin_dir),
+    )
 
 
 RESOURCE = Resource(
@@ -59,5 +62,5 @@ RESOURCE = Resource(
         "source": {"type": "path"},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     },
-    converge,
+    converging(plan),
 )

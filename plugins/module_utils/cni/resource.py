@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..core import files
 from ..core.problems import Refused
-from ..core.resource import Call, Resource
+from ..core.resource import Call, Plan, Resource, converging
 from . import apply as cni_apply
 from . import change as cni_change
 from . import config as cni
@@ -63,31 +65,37 @@ def wish(params: dict[str, Any]) -> tuple[cni_change.Spec, list[str]]:
     return cni_change.Spec(present=params["state"] == "present", mode=mode or 0, uid=uid, gid=gid, **kept), problems
 
 
-def converge(call: Call) -> dict[str, Any]:
+def plan(call: Call) -> Plan:
+    """What is to be written and removed, and what plugins have left. Raises Refused."""
     wanted, problems = wish(call.params)
     if problems:
         raise Refused(problems)
     host = cni_host.observe(wanted.conf_dir, wanted.name, wanted.config).without(call.params["assume_absent"])
-    plan = cni_change.plan(wanted, host)
+    change = cni_change.plan(wanted, host)
     checked = call.params["check_plugins"]
     lacking = cni_change.plugin_problems(wanted, call.params["bin_dir"]) if checked else []
-    problems = plan.problems + ([] if call.check_mode else lacking)
+    problems = change.problems + ([] if call.check_mode else lacking)
     if problems:
         raise Refused(problems)
-    for warning in plan.warnings + lacking:
-        call.warn(warning)
-    result = {"changed": plan.changed, "diff": plan.diff, **cni_change.report(wanted, host, plan)}
-    if plan.changed and not call.check_mode:
-        backup = cni_apply.apply(wanted, plan)
-        if backup:
-            result["backup_file"] = backup
-        cni_apply.read_back(wanted)
-    return result
+
+    @contextlib.contextmanager
+    def applied() -> Iterator[dict[str, Any]]:
+        backup = cni_apply.apply(wanted, change)
+        yield {"backup_file": backup} if backup else {}
+
+    return Plan(
+        change.changed,
+        {"diff": change.diff, **cni_change.report(wanted, host, change)},
+        applied,
+        warnings=change.warnings + lacking,
+        # A pod that ends meanwhile leaves something to remove, too.
+        incomplete=bool(change.text is not None or change.remove_own or change.others),
+    )
 
 
 RESOURCE = Resource(
     ARGUMENTS,
-    converge,
+    converging(plan),
     lock=lambda options: "cni",
     rules={"required_if": [("state", "present", ["config"])]},
     about="name",

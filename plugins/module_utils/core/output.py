@@ -32,6 +32,13 @@ def printable(value: Any) -> Any:
     return value
 
 
+def lines(error: Exception) -> list[str]:
+    """An error whose text is for the user, or a file's, as lines."""
+    if isinstance(error, OSError):
+        return [str(files.explained(error))]
+    return list(getattr(error, "problems", [str(error)]))
+
+
 class Module(AnsibleModule):
     """AnsibleModule with a printable result; every module of the collection is one."""
 
@@ -53,6 +60,6 @@ class Module(AnsibleModule):
 
     def refuse(self, error: Exception, about: str = "", **result: Any) -> None:
         """Fail with an error whose text is for the user, or with a file's; ``about`` is named first."""
-        text = str(files.explained(error) if isinstance(error, OSError) else error)
-        problems = getattr(error, "problems", [text])
+        problems = lines(error)
+        text = "\n".join(problems)
         self.fail_json(f"{about}: {text}" if about else text, problems=problems, **result)

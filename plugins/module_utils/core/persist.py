@@ -229,6 +229,41 @@ class Staged:
         return "the previous files and units are restored"
 
 
+class Kept(NamedTuple):
+    """A bundle for the next boot, what earlier runs may have left beside it, and how the host differs from both."""
+
+    bundle: Bundle
+    obsolete: Bundle
+    to_put: Difference
+    to_take: Difference
+
+    def __bool__(self) -> bool:
+        return bool(self.to_put or self.to_take)
+
+    def prepare(self, staged: Staged) -> None:
+        """Raises PersistError."""
+        if self.to_put:
+            staged.put(self.bundle, self.to_put)
+        if self.to_take:
+            staged.take(self.obsolete)
+
+    def as_diff(self) -> list[dict[str, str]]:
+        """Ansible's ``diff``, one entry per file or unit."""
+        return [*self.to_put.as_diff(), *self.to_take.as_diff()]
+
+
+def kept(bundle: Bundle, everything: Bundle, run: Run, wanted: bool = True) -> Kept:
+    """What of ``everything`` that a concern ever keeps is in ``bundle`` now. Without ``wanted``, nothing is touched.
+
+    Raises PersistError.
+    """
+    if not wanted:
+        return Kept(Bundle({}), Bundle({}), Difference({}, {}), Difference({}, {}))
+    rest = {path: text for path, text in everything.files.items() if path not in bundle.files}
+    obsolete = Bundle(rest, () if bundle.units else everything.units)
+    return Kept(bundle, obsolete, difference(bundle, run), difference(obsolete, run, present=False))
+
+
 def apply(bundle: Bundle, run: Run, changes: Difference, wait: bool = True) -> None:
     """Write the files that differ, then enable and (re)start the units concerned, or change nothing.
 

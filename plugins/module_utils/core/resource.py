@@ -3,14 +3,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The common code of the modules that manage something on a host.
 
-A concern (routes, the mesh, the CNI configuration, ...) is a Resource: its options, its lock, and ``converge``, which
-observes the host, plans, refuses with all problems at once, and applies and reads back unless it runs in check mode.
-This file has the rest, written once: root and the session's surroundings, the lock of the run and of the concern, error
-reporting, warnings, and several concerns in one process.
+A concern (routes, the mesh, the CNI configuration, ...) is a Resource: its options, its lock, and a function that
+observes the host and returns a Plan. This file has the rest, written once: the loop from the plan to the result, root
+and the session's surroundings, the lock of the run and of the concern, error reporting, warnings, and several concerns
+in one process.
 
-The rules of a Resource:
+The rules:
 
+- A plan is made without changing the host, and takes all problems at once: it refuses, or it can be applied.
 - Check mode returns what a run would return, changes nothing, and takes no lock.
+- After a change the concern plans again: if the host is not as wanted, the run fails.
 - A second run returns ``changed: false``.
 - If anything fails, the previous state is restored, or the error says what is not.
 - Every failure carries ``problems``, one line each.
@@ -19,19 +21,20 @@ The rules of a Resource:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from . import documents, lock, tools
-from .output import Module
+from .output import Module, lines
 from .problems import PodnetError, Refused
 
 
 class Call(Protocol):
-    """What ``converge`` gets: a module that was called, or one of several steps in one module's process."""
+    """What a concern gets: a module that was called, or one of several steps in one module's process."""
 
     params: dict[str, Any]
     check_mode: bool
@@ -43,19 +46,85 @@ class Call(Protocol):
         """Show a warning to the user."""
 
 
+@contextlib.contextmanager
+def _nothing() -> Iterator[Mapping[str, Any]]:
+    yield {}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would change on a host, and how.
+
+    ``result`` is the module's result but for ``changed``: ``diff`` and whatever the module documents. ``applied`` makes
+    the change as a context manager: entering it changes the host, and yields what is known of the result only then; if
+    its body raises, it restores the previous state. ``tidy`` follows every run that succeeds, even without a change: it
+    removes what a killed run left. ``incomplete``: what a run leaves incomplete if a plan made right after it says so.
+    It is ``changed`` unless the plan also covers what other programs may add at any moment.
+    """
+
+    changed: bool
+    result: Mapping[str, Any]
+    applied: Callable[[], AbstractContextManager[Mapping[str, Any]]] = _nothing
+    tidy: Callable[[], None] | None = None
+    warnings: Sequence[str] = ()
+    incomplete: bool | None = None
+
+
+def converging(plan: Callable[[Call], Plan]) -> Callable[[Call], dict[str, Any]]:
+    """The loop of every concern that keeps a state: observe and plan, apply unless in check mode, read back."""
+
+    def run(call: Call) -> dict[str, Any]:
+        made = plan(call)
+        result = {"changed": made.changed, **made.result, "warnings": made.warnings}
+        if call.check_mode:
+            return result
+        if made.changed:
+            with made.applied() as known:
+                _read_back(plan(call))
+                result.update(known)
+        if made.tidy:
+            made.tidy()
+        return result
+
+    return run
+
+
+def _read_back(again: Plan) -> None:
+    if not (again.changed if again.incomplete is None else again.incomplete):
+        return
+    diff = again.result["diff"]
+    entries = diff if isinstance(diff, list) else [diff]
+    places = dict.fromkeys(str(entry.get("after_header", "the host")) for entry in entries)
+    raise Refused(
+        [
+            f"{', '.join(places)}: applied, but a moment later the host holds something else (does another program "
+            "change it at the same time? run again)"
+        ]
+    )
+
+
+@contextlib.contextmanager
+def undone(undo: Callable[[], str]) -> Iterator[None]:
+    """If the body fails, ``undo`` restores the previous state and returns how that went, which ends the error."""
+    try:
+        yield
+    except (PodnetError, OSError) as error:
+        raise Refused([], [*lines(error), undo()]) from error
+
+
 @dataclass(frozen=True)
 class Resource:
     """One concern on a host.
 
-    ``converge`` returns the module's result: ``changed``, ``diff`` and whatever the module documents. Raises
-    PodnetError and OSError. ``lock`` names the lock in /run/weft-podnet from the options; without it, ``converge``
-    holds its own or needs none. ``rules`` are AnsibleModule's (required_if and the like). ``about`` is the option that
-    names what failed, where the error does not. Options in ``unsaid`` are not sent back to the controller.
-    ``changes``: does it change what a run decides?
+    ``run`` returns the module's result: ``changed``, ``diff`` and whatever the module documents. It is ``converging``
+    a plan, except where a step does something at each call. Raises PodnetError and OSError. ``lock`` names the lock in
+    /run/weft-podnet from the options; without it, ``run`` holds its own or needs none. ``rules`` are AnsibleModule's
+    (required_if and the like). ``about`` is the option that names what failed, where the error does not. Options in
+    ``unsaid`` are not sent back to the controller. ``changes``: does it change what a run decides?
     """
 
     arguments: Mapping[str, Any]
-    converge: Callable[[Call], dict[str, Any]]
+    run: Callable[[Call], dict[str, Any]]
     lock: Callable[[Mapping[str, Any]], str] | None = None
     rules: Mapping[str, Any] = field(default_factory=dict)
     about: str = ""
@@ -67,10 +136,10 @@ class Resource:
         return str(params[self.about]) if self.about and not isinstance(error, Refused) else ""
 
     def result(self, call: Call) -> dict[str, Any]:
-        """Converge under the lock, which a dry run does not need. Raises PodnetError, OSError."""
+        """Run under the lock, which a dry run does not need. Raises PodnetError, OSError."""
         name = self.lock(call.params) if self.lock and not call.check_mode else ""
         with lock.hold(name) if name else contextlib.nullcontext():
-            result = self.converge(call)
+            result = self.run(call)
         for warning in result.pop("warnings", []):
             call.warn(warning)
         return result

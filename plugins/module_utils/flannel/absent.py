@@ -8,32 +8,35 @@ So the next run completes one that was killed half-way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..core import boot_units, persist
-from ..core.persist import ONE_RELOAD, PersistError, Run, systemctl
-from ..core.problems import Refused
+from ..core.persist import ONE_RELOAD, Run, systemctl
+from ..core.resource import Plan, undone
 from . import change as flannel_change
 from . import leftovers as flannel_leftovers
 from . import ready as flannel_ready
 from . import state as flannel_state
 from . import unit as flannel_unit
-from .leftovers import FindCommand, Leftover, LeftoverError
+from .leftovers import FindCommand, Leftover
 from .state import FILE, ORIGINAL, State
 from .unit import UNIT, UNIT_PATH
 
 RELEASES = "/opt/weft-podnet/"
 
 
-def absent(options: Mapping[str, Any], check_mode: bool, run: Run, find: FindCommand) -> dict[str, Any]:
-    """The module's result. Raises Refused; a later run continues from there."""
+def plan(options: Mapping[str, Any], check_mode: bool, run: Run, find: FindCommand) -> Plan:
+    """What goes; a removal that fails is continued by a later run."""
     service = flannel_ready.service(run)
     found_unit = persist.unit_text(UNIT_PATH)
     if found_unit is not None and not flannel_unit.is_ours(found_unit):
-        return _result(
-            [], True, [f"{UNIT_PATH} was not written by this collection; it and its flanneld stay as they are"]
+        return Plan(
+            False,
+            {"diff": [], "restarted": False, "foreign": True},
+            warnings=[f"{UNIT_PATH} was not written by this collection; it and its flanneld stay as they are"],
         )
     record = flannel_unit.record(found_unit)
     former = flannel_state.read_former()
@@ -50,22 +53,22 @@ def absent(options: Mapping[str, Any], check_mode: bool, run: Run, find: FindCom
     if left:
         before = "".join(f"{item.text}\n" for item in left)
         diff.append(flannel_state.entry("left by flanneld", before, ""))
-    if not check_mode:
-        try:
-            if diff:
-                _remove(wanted, left, old.unit is not None, run)
-            flannel_change.forget_folders(*paths, subnet_file)
-            flannel_state.drop_former()
-        except (OSError, PersistError, LeftoverError) as error:
-            raise Refused([str(error), "fix this and run again; the rest stays until then"]) from error
     kept = flannel_state.UNIT_ORIGINAL
     if diff and Path(kept).exists():
         warnings.append(f"{kept} holds the original unit; restore it by hand if it is wanted")
-    return _result(diff, bool(flannel_leftovers.others()), warnings)
 
+    @contextlib.contextmanager
+    def applied() -> Iterator[dict[str, Any]]:
+        with undone(lambda: "fix this and run again; the rest stays until then"):
+            _remove(wanted, left, old.unit is not None, run)
+            yield {}
 
-def _result(diff: list[dict[str, str]], foreign: bool, warnings: list[str]) -> dict[str, Any]:
-    return {"changed": bool(diff), "diff": diff, "restarted": False, "foreign": foreign, "warnings": warnings}
+    def tidy() -> None:
+        flannel_change.forget_folders(*paths, subnet_file)
+        flannel_state.drop_former()
+
+    result = {"diff": diff, "restarted": False, "foreign": bool(flannel_leftovers.others())}
+    return Plan(bool(diff), result, applied, tidy, warnings)
 
 
 def _after(path: str, old: State, links: Mapping[str, str]) -> str | None:

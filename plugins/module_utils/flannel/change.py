@@ -1,18 +1,20 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one way through flannel_service, `present`: observe, plan, apply, wait until flanneld works, or go back."""
+"""flannel_service, `present`: what differs, and the way there: apply, wait until flanneld works, or go back."""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..core import boot_units, files, persist
 from ..core.persist import ONE_RELOAD, PersistError, Run, systemctl
 from ..core.problems import Refused
+from ..core.resource import Plan, undone
 from . import leftovers as flannel_leftovers
 from . import ready as flannel_ready
 from . import state as flannel_state
@@ -27,7 +29,7 @@ BACK_SECONDS = 30
 FAILURES = (OSError, PersistError, LeftoverError, NotReady)
 
 
-class Plan(NamedTuple):
+class Change(NamedTuple):
     """``old``: as found; ``former``: where to go back to, the same unless an earlier run was killed; ``former_conf``:
     what flanneld ran with there; ``stale``: devices to delete before the start; ``meshes``: devices on which a mesh of
     vxlan_peer's is kept; ``outdated``: what of the former backend goes once flanneld is ready; ``diff`` is empty where
@@ -45,26 +47,38 @@ class Plan(NamedTuple):
     diff: list[dict[str, str]]
 
 
-def present(options: Mapping[str, Any], check_mode: bool, run: Run, find: FindCommand) -> dict[str, Any]:
-    """The module's result. Raises Refused after restoring the former state."""
+def plan(options: Mapping[str, Any], check_mode: bool, run: Run, find: FindCommand) -> Plan:
+    """Raises Refused."""
     service = flannel_ready.service(run)
-    plan = _plan(options, service, check_mode, run, find)
-    if plan.diff and not check_mode:
-        _apply(plan, options, service, run, find)
-    if not check_mode:
-        flannel_state.drop_former()
-    found = flannel_ready.subnet_env(files.read_text(options["subnet_file"]))
-    return {
-        "changed": bool(plan.diff),
-        "diff": plan.diff,
-        "restarted": plan.restart,
-        "digest": plan.wanted.digest,
-        "net_conf": {**plan.conf, "Backend": {k: v for k, v in plan.conf["Backend"].items() if k != "PSK"}},
-        "subnet": found.get("FLANNEL_SUBNET") or found.get("FLANNEL_IPV6_SUBNET", ""),
+    change = _change(options, service, check_mode, run, find)
+    conf = change.conf
+
+    @contextlib.contextmanager
+    def applied() -> Iterator[dict[str, Any]]:
+        began = time.time()
+        former = change.former
+        if former is change.old:
+            former = former._replace(leftovers=[item.text for item in _left(change, options, run, find)])
+        with undone(lambda: _back(change, former, service, options, run, find)):
+            _apply(change, former, options, service, run, find, began)
+            yield _subnet(options)
+
+    result = {
+        "diff": change.diff,
+        "restarted": change.restart,
+        "digest": change.wanted.digest,
+        "net_conf": {**conf, "Backend": {k: v for k, v in conf["Backend"].items() if k != "PSK"}},
+        **_subnet(options),
     }
+    return Plan(bool(change.diff), result, applied, tidy=flannel_state.drop_former)
 
 
-def _plan(options: Mapping[str, Any], service: Service, check_mode: bool, run: Run, find: FindCommand) -> Plan:
+def _subnet(options: Mapping[str, Any]) -> dict[str, str]:
+    found = flannel_ready.subnet_env(files.read_text(options["subnet_file"]))
+    return {"subnet": found.get("FLANNEL_SUBNET") or found.get("FLANNEL_IPV6_SUBNET", "")}
+
+
+def _change(options: Mapping[str, Any], service: Service, check_mode: bool, run: Run, find: FindCommand) -> Change:
     conf = flannel_unit.net_conf(options, flannel_leftovers.nft_of_kube_proxy(run, find))
     found_unit = persist.unit_text(UNIT_PATH)
     record = flannel_unit.record(found_unit)
@@ -106,7 +120,7 @@ def _plan(options: Mapping[str, Any], service: Service, check_mode: bool, run: R
     path = options["net_conf_path"]
     if flannel_unit.has_secret(conf) and flannel_state.readable_by_others(path):
         diff.append(flannel_state.entry(f"{path}, mode", "others can read a secret\n", "0600\n"))
-    return Plan(old, former, wanted, conf, old_conf, stale, meshes, outdated, restart, diff)
+    return Change(old, former, wanted, conf, old_conf, stale, meshes, outdated, restart, diff)
 
 
 def _wanted(options: Mapping[str, Any], conf: dict[str, Any], old: State, run: Run, find: FindCommand) -> State:
@@ -156,33 +170,37 @@ def _missing(options: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _apply(plan: Plan, options: Mapping[str, Any], service: Service, run: Run, find: FindCommand) -> None:
-    began = time.time()
-    former = plan.former
-    if former is plan.old:
-        former = former._replace(leftovers=[item.text for item in _left(plan, options, run, find)])
+def _apply(
+    change: Change,
+    former: State,
+    options: Mapping[str, Any],
+    service: Service,
+    run: Run,
+    find: FindCommand,
+    began: float,
+) -> None:
+    """Raises Refused, with what flanneld itself says."""
     try:
         flannel_state.keep_former(former)
-        _put(plan.wanted, run)
-        if plan.restart:
-            boot_units.rest(run, plan.meshes)
-            start(run, plan.stale)
-            flannel_ready.wait(run, plan.conf, options["subnet_file"], service, options["ready_timeout"])
-        _remove_outdated(plan, run, find)
-    except FAILURES as error:
-        told = [_text(error)]
-        if isinstance(error, NotReady):
-            lines = flannel_ready.journal(run, began)
-            told += ["its journal says:", *(f"  {line}" for line in lines)] if lines else []
-            told += [f"that means: {meaning}" for meaning in flannel_ready.meanings(lines)]
-        raise Refused([*told, _back(plan, former, service, options, run, find)]) from error
+        _put(change.wanted, run)
+        if change.restart:
+            boot_units.rest(run, change.meshes)
+            start(run, change.stale)
+            flannel_ready.wait(run, change.conf, options["subnet_file"], service, options["ready_timeout"])
+        _remove_outdated(change, run, find)
+    except NotReady as error:
+        told = [str(error)]
+        journal = flannel_ready.journal(run, began)
+        told += ["its journal says:", *(f"  {line}" for line in journal)] if journal else []
+        told += [f"that means: {meaning}" for meaning in flannel_ready.meanings(journal)]
+        raise Refused(told) from error
 
 
-def _remove_outdated(plan: Plan, run: Run, find: FindCommand) -> None:
+def _remove_outdated(change: Change, run: Run, find: FindCommand) -> None:
     """Remove what the former settings left. flanneld has replaced some of it by now. Raises LeftoverError."""
 
     def left() -> list[flannel_leftovers.Leftover]:
-        return flannel_leftovers.of_other_settings(run, find, plan.former_conf, plan.conf)
+        return flannel_leftovers.of_other_settings(run, find, change.former_conf, change.conf)
 
     flannel_leftovers.remove(run, left())
     stubborn = left()
@@ -215,11 +233,13 @@ def start(run: Run, stale: list[str]) -> None:
     systemctl(run, "restart", "--no-block", UNIT)
 
 
-def _left(plan: Plan, options: Mapping[str, Any], run: Run, find: FindCommand) -> list[flannel_leftovers.Leftover]:
-    return flannel_leftovers.observe(run, find, [plan.conf], options["subnet_file"])
+def _left(change: Change, options: Mapping[str, Any], run: Run, find: FindCommand) -> list[flannel_leftovers.Leftover]:
+    return flannel_leftovers.observe(run, find, [change.conf], options["subnet_file"])
 
 
-def _back(plan: Plan, former: State, before: Service, options: Mapping[str, Any], run: Run, find: FindCommand) -> str:
+def _back(
+    change: Change, former: State, before: Service, options: Mapping[str, Any], run: Run, find: FindCommand
+) -> str:
     """Restore the former state; the text says how that went. ``before``: the service as the plan found it."""
     path = options["net_conf_path"]
     try:
@@ -231,22 +251,22 @@ def _back(plan: Plan, former: State, before: Service, options: Mapping[str, Any]
         _put(former, run)
         if not former.started:
             run(["systemctl", "reset-failed", UNIT])
-            new = [item for item in _left(plan, options, run, find) if item.text not in former.leftovers]
+            new = [item for item in _left(change, options, run, find) if item.text not in former.leftovers]
             flannel_leftovers.remove(run, new)
             forget_folders(path, options["subnet_file"])
             # First remove what flanneld made in a mesh's place: the units only add, and replace nothing.
-            meshes = boot_units.resting(run, plan.meshes)
+            meshes = boot_units.resting(run, change.meshes)
             flannel_leftovers.delete_devices(run, meshes)
             boot_units.replay(run, meshes)
             flannel_state.drop_former()
             mesh = f", and the mesh on {', '.join(meshes)} is back" if meshes else ""
             return f"everything is as it was before: flanneld was not running{mesh}"
         kept = service.started and (service.invocation, service.digest) == (before.invocation, former.digest)
-        if kept or (former.files, former.links) == (plan.wanted.files, plan.wanted.links):
+        if kept or (former.files, former.links) == (change.wanted.files, change.wanted.links):
             flannel_state.drop_former()
             return "the configuration is unchanged"
         conf = former.conf(_conf_path(former, path))
-        start(run, flannel_unit.stale_devices(plan.conf, conf))
+        start(run, flannel_unit.stale_devices(change.conf, conf))
         flannel_state.drop_former()
         if conf is not None:
             flannel_ready.wait(run, conf, options["subnet_file"], service, BACK_SECONDS)

@@ -9,9 +9,10 @@ that no pod uses any more. What still runs, or is still used, is refused.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ..cni import gateway as cni_gateway
 from ..core import files, flanneld
 from ..core.persist import Run
 from ..core.problems import Refused
-from ..core.resource import Call, Resource
+from ..core.resource import Call, Plan, Resource, converging
 from ..core.tools import find as find_program
 from ..flannel import leftovers as flannel_leftovers
 from ..flannel import unit as flannel_unit
@@ -81,16 +82,21 @@ def _cni0(_call: Call, problems: list[str]) -> list[Leftover]:
 KINDS: Mapping[str, Callable[[Call, list[str]], list[Leftover]]] = {"flannel": _flannel, "cni0": _cni0}
 
 
-def converge(call: Call) -> dict[str, Any]:
+def plan(call: Call) -> Plan:
+    """What there is to remove. Raises Refused where it is in use."""
     problems: list[str] = []
     found = [item for name in call.params["names"] for item in KINDS[name](call, problems)]
     if problems:
         raise Refused(problems)
-    if found and not call.check_mode:
+
+    @contextlib.contextmanager
+    def applied() -> Iterator[dict[str, Any]]:
         _remove(call.run_command, found)
+        yield {}
+
     before = "".join(f"{item.text}\n" for item in found)
     diff = [{"before_header": "left by others", "after_header": "left by others", "before": before, "after": ""}]
-    return {"changed": bool(found), "diff": diff if found else []}
+    return Plan(bool(found), {"diff": diff if found else []}, applied)
 
 
 def _remove(run: Run, found: list[Leftover]) -> None:
@@ -105,6 +111,6 @@ RESOURCE = Resource(
         "conf_dir": {"type": "path", "default": "/etc/cni/net.d"},
         "pod_cidr": {"type": "str", "required": True},
     },
-    converge,
+    converging(plan),
     lock=lambda _options: "foreign",
 )

@@ -5,28 +5,34 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from ..core.problems import Refused
-from ..core.resource import Call, Resource
+from ..core.resource import Call, Plan, Resource, converging
 from . import settings as kernel
 
 
-def converge(call: Call) -> dict[str, Any]:
+def plan(call: Call) -> Plan:
+    """What the running kernel and the next boot lack."""
     options = call.params
     problems = kernel.problems(options["modules"], options["sysctls"], options["unmanaged"])
     if problems:
         raise Refused(problems)
     present = options["state"] == "present"
     change = kernel.plan(options["modules"], options["sysctls"], present, call.run_command, options["unmanaged"])
-    for warning in change.warnings:
-        call.warn(warning)
-    if change.changed and not call.check_mode:
+
+    @contextlib.contextmanager
+    def applied() -> Iterator[dict[str, Any]]:
         if present:
             kernel.apply(change, options["modules"], call.run_command)
         else:
             kernel.remove(change, call.run_command)
-    return {"changed": change.changed, "differed": list(change.running), "diff": change.as_diff()}
+        yield {}
+
+    result = {"differed": list(change.running), "diff": change.as_diff()}
+    return Plan(change.changed, result, applied, warnings=change.warnings)
 
 
 RESOURCE = Resource(
@@ -36,5 +42,5 @@ RESOURCE = Resource(
         "unmanaged": {"type": "list", "elements": "str", "default": []},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     },
-    converge,
+    converging(plan),
 )

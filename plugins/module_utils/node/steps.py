@@ -12,7 +12,7 @@ import importlib
 from typing import Any
 
 from ..core import files
-from ..core.output import Module
+from ..core.output import Module, lines
 from ..core.problems import PodnetError, Refused
 from ..core.resource import Resource, Step, options
 
@@ -119,10 +119,8 @@ def _run(module: Module) -> dict[str, Any]:
             continue
         try:
             results.append({"module": step["module"], **_one(module, step, results)})
-        except Refused as refused:
-            problems += [line for line in refused.problems if line not in problems]
         except (PodnetError, OSError) as error:
-            problems.append(str(files.explained(error) if isinstance(error, OSError) else error))
+            problems += [line for line in lines(error) if line not in problems]
         if problems and (step["module"] == FIRST or not module.check_mode):
             break
     diff = [entry for result in results for entry in _entries(result.pop("diff", None))]

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..core import files
 from ..core.problems import Refused
-from ..core.resource import Call, Resource
+from ..core.resource import Call, Plan, Resource, converging
 from . import certs as pki_certs
 from . import files as pki_files
 from . import job as pki_job
@@ -100,8 +102,8 @@ def wish(params: dict[str, Any], check_mode: bool) -> tuple[kubeconfig.Kubeconfi
     return config, pki_certs.facts(client[0] if client else None)
 
 
-def converge(call: Call) -> dict[str, Any]:
-    """Observe, plan, apply unless in check mode; returns the module's result."""
+def plan(call: Call) -> Plan:
+    """What differs in meaning, mode or owner. Raises Refused."""
     if call.params["state"] == "present":
         pki_keys.require_library()
     attributes, problems = pki_files.attribute_problems(*(call.params[key] for key in ("mode", "owner", "group")))
@@ -118,29 +120,37 @@ def converge(call: Call) -> dict[str, Any]:
     if before is not None:
         diff["before"] = kubeconfig.describe_text(before)
     if call.params["state"] == "absent":
-        if not call.check_mode:
-            files.remove(path)
         facts = dict.fromkeys(("subject", "not_after", "fingerprint"), "")
-        return {"changed": before is not None, "path": str(path), "diff": diff, **facts}
+        return Plan(before is not None, {"path": str(path), "diff": diff, **facts}, lambda: _removed(path))
     config, certificate = wish(call.params, call.check_mode)
     write = before is None or not kubeconfig.same(before, config)
     repairs = [] if write else pki_files.repairs([(path, attributes)])
-    if not call.check_mode:
+
+    @contextlib.contextmanager
+    def applied() -> Iterator[dict[str, Any]]:
         if write:
             pki_files.write(path, kubeconfig.render(config), attributes)
         for repair in repairs:
             pki_files.repair(repair)
+        yield {}
+
     another = ", another one" if before is not None and kubeconfig.key_differs(before, config) else ""
     diff["after"] = kubeconfig.describe(config, another) if write else diff["before"]
     diff["before"] += pki_job.text(f"{repair.path}: {repair.found}" for repair in repairs)
     diff["after"] += pki_job.text(f"{repair.path}: {repair.wanted}" for repair in repairs)
     facts = {name: certificate[name] for name in ("subject", "not_after", "fingerprint")}
-    return {"changed": write or bool(repairs), "path": str(path), "diff": diff, **facts}
+    return Plan(write or bool(repairs), {"path": str(path), "diff": diff, **facts}, applied)
+
+
+@contextlib.contextmanager
+def _removed(path: Path) -> Iterator[dict[str, Any]]:
+    files.remove(path)
+    yield {}
 
 
 RESOURCE = Resource(
     ARGUMENTS,
-    converge,
+    converging(plan),
     # flannel_cert's: certificate and key have to be read as a pair.
     lock=lambda options: "flannel-cert",
     rules={

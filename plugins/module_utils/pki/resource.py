@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core.resource import Call, Resource
+from ..core.resource import Call, Plan, Resource, converging
 from . import job as pki_job
 from . import keys as pki_keys
 from . import run as pki_run
@@ -45,17 +45,17 @@ ARGUMENTS: dict[str, Any] = {
 }
 
 
-def converge(call: Call) -> dict[str, Any]:
+def plan(call: Call) -> Plan:
     """Make, request, sign, install or remove; see pki_run."""
     state = call.params["state"]
     if state != "absent":
         pki_keys.require_library()
-    return pki_run.run(state, pki_job.check(call.params, call.check_mode))
+    return pki_run.plan(state, pki_job.check(call.params, call.check_mode))
 
 
 RESOURCE = Resource(
     ARGUMENTS,
-    converge,
+    converging(plan),
     # Signing writes nothing.
     lock=lambda options: "" if options["state"] == "signed" else "flannel-cert",
     rules={"required_if": [("state", "signed", ["requests"]), ("state", "installed", ["certificate_content"])]},

@@ -1,17 +1,18 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The states of `flannel_cert`: observe, plan, apply unless in check mode, read back."""
+"""The states of `flannel_cert`, each with its plan."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from ..core import files
 from ..core.problems import Refused
+from ..core.resource import Plan
 from . import ca as pki_ca
 from . import certs as pki_certs
 from . import files as pki_files
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
 
-def run(state: str, job: Job) -> dict[str, Any]:
-    """The module's result, with ``warnings`` for the user. Raises Refused."""
-    states: dict[str, Callable[[Job, datetime], dict[str, Any]]] = {
+def plan(state: str, job: Job) -> Plan:
+    """Raises Refused."""
+    states: dict[str, Callable[[Job, datetime], Plan]] = {
         "present": present,
         "requested": requested,
         "signed": signed,
@@ -37,7 +38,7 @@ def run(state: str, job: Job) -> dict[str, Any]:
     return states[state](job, datetime.now(timezone.utc))
 
 
-def present(job: Job, now: datetime) -> dict[str, Any]:
+def present(job: Job, now: datetime) -> Plan:
     """Key and certificate, both made here."""
     authority, authorities, ca_problems = _authority(job, now)
     found = pki_files.observe(job.paths)
@@ -56,7 +57,9 @@ def present(job: Job, now: datetime) -> dict[str, Any]:
     elif ca_problems and job.ca_key.exists():
         # Told before the day when the certificate has to be renewed.
         warnings += ca_problems
-    if not job.check_mode:
+
+    @contextlib.contextmanager
+    def applied() -> Iterator[dict[str, Any]]:
         _housekeeping(job, change)
         if authority is not None and plan.reasons:
             key = pki_keys.generate(job.wanted.key) if plan.new_key else pki_files.observe(job.paths).key
@@ -68,11 +71,14 @@ def present(job: Job, now: datetime) -> dict[str, Any]:
             pki_files.write_certificate(
                 job.paths, pki_certs.to_pem(certificate), job.certificate_attributes, with_pending_key=plan.new_key
             )
-        _read_back(job, authorities, now)
-    return _result(job, change, warnings)
+        yield _facts(job)
+
+    # ``force`` is for one run.
+    left = pki_plan.plan(found, authorities, job.wanted._replace(force=False), now).reasons
+    return Plan(change.changed, _result(job, change), applied, None, warnings, incomplete=bool(left))
 
 
-def requested(job: Job, now: datetime) -> dict[str, Any]:
+def requested(job: Job, now: datetime) -> Plan:
     """The key made here, and a request for a certificate where one is needed."""
     source = job.authorities_source()
     authorities = pki_ca.in_force(pki_ca.load(source), source.where, now)
@@ -86,23 +92,27 @@ def requested(job: Job, now: datetime) -> dict[str, Any]:
     change = pki_job.Change(found, plan, pki_files.repairs(job.files()))
     if make:
         change = change._replace(pending=f"{job.paths.pending}: {job.wanted.key} (new)")
-    if not job.check_mode:
+    key = None
+    if plan.reasons and not plan.new_key:
+        key = found.pending if plan.finish else found.key
+    elif plan.reasons:
+        # In check mode a new key lives as long as this process: its request can be signed in the same dry run.
+        key = pki_keys.generate(job.wanted.key) if make else found.pending
+    csr = pki_certs.to_pem(pki_certs.make_request(key, job.wanted.identity)) if key is not None else ""
+
+    @contextlib.contextmanager
+    def applied() -> Iterator[dict[str, Any]]:
         _housekeeping(job, change)
-    csr = ""
-    if plan.reasons:
-        if not plan.new_key:
-            key = found.pending if plan.finish else found.key
-        else:
-            # In check mode a new key lives as long as this process: its request can be signed in the same dry run.
-            key = pki_keys.generate(job.wanted.key) if make else found.pending
-        if make and not job.check_mode:
+        if make:
             pki_files.write_pending(job.paths, pki_keys.to_pem(key), job.key_attributes)
-        csr = pki_certs.to_pem(pki_certs.make_request(key, job.wanted.identity))
+        yield _facts(job)
+
     told = {"renewal_needed": bool(plan.reasons), "reason": "; ".join(plan.reasons), "csr": csr}
-    return {**_result(job, change, plan.notes), **told}
+    # Another plan would find the same certificate to be due: what was asked for is the request.
+    return Plan(change.changed, {**_result(job, change), **told}, applied, None, plan.notes, incomplete=False)
 
 
-def signed(job: Job, now: datetime) -> dict[str, Any]:
+def signed(job: Job, now: datetime) -> Plan:
     """Certificates for the workers' requests. Nothing is written on this host."""
     authority: pki_ca.Authority | None = None
     known: list[Certificate] = []
@@ -122,14 +132,11 @@ def signed(job: Job, now: datetime) -> dict[str, Any]:
         item.name: pki_certs.make(item.public, item.identity, valid, authority.certificate, authority.key)
         for item in checked
     }
-    return {
-        "changed": False,
-        "certificates": {name: pki_certs.to_pem(certificate) for name, certificate in certificates.items()},
-        "warnings": _cut_short(job, valid, now) if certificates else [],
-    }
+    texts = {name: pki_certs.to_pem(certificate) for name, certificate in certificates.items()}
+    return Plan(False, {"certificates": texts}, warnings=_cut_short(job, valid, now) if certificates else [])
 
 
-def installed(job: Job, now: datetime) -> dict[str, Any]:
+def installed(job: Job, now: datetime) -> Plan:
     """A certificate that was signed elsewhere, put beside the key it belongs to."""
     source = job.authorities_source()
     authorities = pki_ca.in_force(pki_ca.load(source), source.where, now)
@@ -165,27 +172,34 @@ def installed(job: Job, now: datetime) -> dict[str, Any]:
             certificate=pki_job.certificate_lines(certificate),
             key=f"private key: {pki_keys.spec_of(certificate.public_key())}{' (new)' if move else ''}",
         )
-    if not job.check_mode:
+
+    @contextlib.contextmanager
+    def applied() -> Iterator[dict[str, Any]]:
         _housekeeping(job, change)
         if write:
             pki_files.write_certificate(
                 job.paths, pki_certs.to_pem(certificate), job.certificate_attributes, with_pending_key=move
             )
-    return _result(job, change, [])
+        yield _facts(job)
+
+    return Plan(change.changed, _result(job, change), applied)
 
 
-def absent(job: Job, _now: datetime) -> dict[str, Any]:
+def absent(job: Job, _now: datetime) -> Plan:
     """Neither key nor certificate."""
     there = [str(path) for path in (job.paths.key, job.paths.pending, job.paths.certificate) if path.exists()]
-    if not job.check_mode:
+
+    @contextlib.contextmanager
+    def applied() -> Iterator[dict[str, Any]]:
         pki_files.remove(job.paths)
-    return {
-        "changed": bool(there),
+        yield {}
+
+    result = {
         "reasons": [f"{path}: removed" for path in there],
         "diff": {"before": pki_job.text(there), "after": ""},
-        "warnings": [],
         **pki_certs.facts(None),
     }
+    return Plan(bool(there), result, applied)
 
 
 def _authority(job: Job, now: datetime) -> tuple[pki_ca.Authority | None, list[Certificate], list[str]]:
@@ -236,24 +250,15 @@ def _housekeeping(job: Job, change: pki_job.Change) -> None:
         pki_files.repair(repair)
 
 
-def _read_back(job: Job, authorities: list[Certificate], now: datetime) -> None:
-    """Plan again from what is on the disk now: nothing may be left to do. Raises Refused."""
-    wanted = job.wanted._replace(force=False)
-    left = pki_plan.plan(pki_files.observe(job.paths), authorities, wanted, now)
-    if left.reasons:
-        raise Refused([f"{job.paths.certificate}: after the change, {reason}" for reason in left.reasons])
-
-
-def _result(job: Job, change: pki_job.Change, warnings: list[str]) -> dict[str, Any]:
+def _result(job: Job, change: pki_job.Change) -> dict[str, Any]:
     """What every state but `signed` returns. Facts are of the certificate that is there when the run ends."""
-    certificate = change.found.certificate
-    if not job.check_mode:
-        certificate = pki_files.observe(job.paths).certificate
     header = str(job.paths.certificate)
     return {
-        "changed": change.changed,
         "reasons": change.reasons(job.paths),
         "diff": {"before_header": header, "after_header": header, **change.diff(job.paths)},
-        "warnings": warnings,
-        **pki_certs.facts(certificate),
+        **pki_certs.facts(change.found.certificate),
     }
+
+
+def _facts(job: Job) -> dict[str, Any]:
+    return pki_certs.facts(pki_files.observe(job.paths).certificate)

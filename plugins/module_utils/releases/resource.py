@@ -11,15 +11,16 @@ Which of them is in use is up to whoever links to it.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ..core import files
 from ..core.problems import Refused
-from ..core.resource import Call, Resource
+from ..core.resource import Call, Plan, Resource, converging
 from . import archive as release_archive
 
 ARGUMENTS: dict[str, Any] = {
@@ -61,53 +62,53 @@ def check(options: dict[str, Any]) -> dict[str, str]:
     return destinations
 
 
-def converge(call: Call) -> dict[str, Any]:
-    """Unpack the release, or remove all of this name."""
+def plan(call: Call) -> Plan:
+    """Unpack the release, or remove all of this name. Raises Refused, OSError."""
     binaries = check(call.params)
     store = Path(call.params["base_dir"]) / call.params["name"]
-    return present(call, store, binaries) if call.params["state"] == "present" else absent(call, store)
+    return present(call, store, binaries) if call.params["state"] == "present" else absent(store)
 
 
-def present(call: Call, store: Path, binaries: dict[str, str]) -> dict[str, Any]:
+def present(call: Call, store: Path, binaries: dict[str, str]) -> Plan:
     """Raises Refused, OSError."""
-    folder = store / f"{call.params['version']}-{call.params['sha256'][:12]}"
+    sha256, archive = call.params["sha256"], call.params["archive"]
+    folder = store / f"{call.params['version']}-{sha256[:12]}"
     in_use = used(store, binaries)
     before = folder.is_dir()
-    archive = call.params["archive"]
-    there = bring(call, folder, binaries)
-    if there and not call.check_mode:
-        forget(store, {folder.name, in_use})
-        if archive and Path(archive).parent == store.parent:
-            # It was brought for this, and a killed run left it.
-            Path(archive).unlink(missing_ok=True)
-    return {
-        "changed": not before and archive is not None,
+    if before:
+        release_archive.check_unpacked(folder, binaries.values())
+    waits = not before and archive is not None
+    # In a dry run it may not have been brought.
+    there = before or waits and (not call.check_mode or Path(archive).exists())
+    if waits and there and call.check_mode:
+        release_archive.check_archive(archive, binaries.values(), sha256)
+
+    @contextlib.contextmanager
+    def applied() -> Iterator[dict[str, Any]]:
+        release_archive.unpack(archive, sha256, folder, binaries.values())
+        yield {}
+
+    def tidy() -> None:
+        if there:
+            forget(store, {folder.name, in_use})
+            if archive and Path(archive).parent == store.parent:
+                # It was brought for this, and a killed run left it.
+                Path(archive).unlink(missing_ok=True)
+
+    result = {
         "release": str(folder) if there else "",
         "in_use": str(store / in_use) if in_use else "",
         "needs_archive": not there,
         "archive": archive or "",
         "diff": {"before": f"{folder}\n" if before else "", "after": f"{folder}\n" if there or archive else ""},
     }
+    return Plan(waits, result, applied, tidy)
 
 
 def used(store: Path, destinations: Iterable[str]) -> str:
     """The release that one of these links leads into; "" for none."""
     folders = {Path(item).resolve().parent for item in destinations if Path(item).is_symlink()}
     return next((folder.name for folder in folders if folder.parent == store.resolve()), "")
-
-
-def bring(call: Call, folder: Path, binaries: dict[str, str]) -> bool:
-    """Have the release unpacked, or in a dry run looked at; False where its archive is needed for that."""
-    archive, sha256 = call.params["archive"], call.params["sha256"]
-    if folder.is_dir():
-        release_archive.check_unpacked(folder, binaries.values())
-    elif archive is None or call.check_mode and not Path(archive).exists():
-        return False
-    elif call.check_mode:
-        release_archive.check_archive(archive, binaries.values(), sha256)
-    else:
-        release_archive.unpack(archive, sha256, folder, binaries.values())
-    return True
 
 
 def forget(store: Path, wanted: set[str]) -> None:
@@ -123,34 +124,36 @@ def forget(store: Path, wanted: set[str]) -> None:
         shutil.rmtree(item)
 
 
-def absent(call: Call, store: Path) -> dict[str, Any]:
-    """Remove the folder with all its releases, archives that a killed run left beside it, and the folder above.
-
-    The folder above stays where something else is in it. Raises OSError.
+def absent(store: Path) -> Plan:
+    """The removal of the folder with all its releases, of archives that a killed run left beside it, and of the folder
+    above where nothing else is in it. Raises OSError.
     """
     found = sorted(str(item) for item in store.iterdir()) if store.is_dir() else []
     archives = [path for pattern in ("*.tgz", "*.tar.gz") for path in sorted(store.parent.glob(pattern))]
     found += map(str, archives)
-    there = store.is_dir() or bool(archives)
-    if there and not call.check_mode:
+
+    @contextlib.contextmanager
+    def applied() -> Iterator[dict[str, Any]]:
         for archive in archives:
             archive.unlink()
         if store.is_dir():
             shutil.rmtree(store)
         files.forget_empty(store.parent)
-    return {
-        "changed": there,
+        yield {}
+
+    result = {
         "release": "",
         "in_use": "",
         "needs_archive": False,
         "archive": "",
         "diff": {"before": "".join(f"{path}\n" for path in found), "after": ""},
     }
+    return Plan(store.is_dir() or bool(archives), result, applied)
 
 
 RESOURCE = Resource(
     ARGUMENTS,
-    converge,
+    converging(plan),
     lock=lambda options: f"release-{options['name']}",
     rules={
         "required_together": [("version", "sha256")],

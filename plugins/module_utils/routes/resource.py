@@ -5,52 +5,50 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from ..core import persist, reconcile, tools
-from ..core.problems import Refused
-from ..core.resource import Call, Resource
-from ..netlink.channel import Channel, NetlinkError
+from ..core.resource import Call, Plan, Resource, converging, undone
+from ..netlink.channel import Channel
 from . import persist as route_persist
-from . import table as pod_routes
+from . import table
 from .spec import ARGUMENTS, Spec, check
 
 
-def converge(call: Call) -> dict[str, Any]:
-    """Observe, plan, apply unless in check mode; returns the module's result."""
+def plan(call: Call) -> Plan:
+    """What the kernel and the next boot lack of the wanted routes."""
     options = call.params
     wanted = check(options)
     with Channel() as channel:
-        host = pod_routes.observe(channel, wanted)
-        change = pod_routes.decide(channel, host, wanted)
-        kept = route_persist.plan(change, wanted, options["persist"], call.run_command, tools.find("ip") or "ip")
-        if not call.check_mode:
-            with persist.Staged(call.run_command) as staged:
-                kept.prepare(staged)
-                if change.plan.changed:
-                    pod_routes.apply(channel, change, wanted.protocol)
-                commit(channel, change, staged, wanted)
+        change = table.decide(channel, table.observe(channel, wanted), wanted)
+    kept = route_persist.plan(change, wanted, options["persist"], call.run_command, tools.find("ip") or "ip")
     routes_diff = {"before_header": "routes", "after_header": "routes", **reconcile.diff(change.plan, change.line)}
-    return {
-        "changed": change.plan.changed or bool(kept.difference),
+    result: dict[str, Any] = {
         "added": [change.line(*item) for item in sorted(change.plan.add.items())],
         "replaced": [change.line(key, new) for key, (_old, new) in sorted(change.plan.replace.items())],
         "removed": [change.line(*item) for item in sorted(change.plan.remove.items())],
         "persisted": kept.path,
         "diff": [routes_diff, *kept.difference.as_diff()],
     }
+    changed = change.plan.changed or bool(kept.difference)
+    return Plan(changed, result, lambda: _applied(call, change, kept, wanted))
 
 
-def commit(channel: Channel, change: pod_routes.Plan, staged: persist.Staged, wanted: Spec) -> None:
-    """The kernel has the routes: let the next boot have them too, or take them back. Raises Refused, PersistError."""
-    try:
+@contextlib.contextmanager
+def _applied(call: Call, change: table.Plan, kept: route_persist.Kept, wanted: Spec) -> Iterator[dict[str, Any]]:
+    """The kernel's routes between the preparation of the files and their commit, so a full disk shows first."""
+    with contextlib.ExitStack() as stack:
         if change.plan.changed:
-            pod_routes.read_back(channel, wanted)
+            stack.enter_context(undone(lambda: table.roll_back(change, wanted.protocol)))
+        staged = stack.enter_context(persist.Staged(call.run_command))
+        kept.prepare(staged)
+        if change.plan.changed:
+            with Channel() as channel:
+                table.apply(channel, change, wanted.protocol)
         staged.commit()
-    except (Refused, NetlinkError, persist.PersistError) as error:
-        if not change.plan.changed:
-            raise
-        raise Refused([str(error), pod_routes.roll_back(change, wanted.protocol)]) from error
+        yield {}
 
 
-RESOURCE = Resource(ARGUMENTS, converge, lock=lambda options: "routes")
+RESOURCE = Resource(ARGUMENTS, converging(plan), lock=lambda options: "routes")

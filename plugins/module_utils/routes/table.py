@@ -167,7 +167,7 @@ def _way(channel: Channel, host: Observed, via: route.Address) -> route.Lookup |
 
 
 def apply(channel: Channel, change: Plan, protocol: int) -> None:
-    """Carry the plan out; on a refusal or a lost way back the observed state returns. Raises Refused."""
+    """Carry the plan out. Raises Refused where the kernel refuses, or a way back is lost; see roll_back."""
     plan = change.plan
     before = way_back.ways(channel, change.host.protected)
     # New routes are added before old ones are removed, so no destination is ever without a route.
@@ -187,13 +187,7 @@ def apply(channel: Channel, change: Plan, protocol: int) -> None:
     except NetlinkError as error:
         problems = [f"the kernel can't be asked: {error}"]
     if problems:
-        raise Refused(problems, [roll_back(change, protocol)])
-
-
-def read_back(channel: Channel, wanted: Spec) -> None:
-    """Does the kernel hold what was wanted? Raises Refused."""
-    if decide(channel, observe(channel, wanted), wanted).plan.changed:
-        raise Refused(["the routes are not as they were left a moment ago: something else on this host changes them"])
+        raise Refused(problems)
 
 
 def roll_back(change: Plan, protocol: int) -> str:

@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Carry out a plan for a VXLAN mesh, as a whole or not at all: a refusal brings the observed state back."""
+"""Carry out a plan for a VXLAN mesh, and undo it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Kind(NamedTuple):
 
 
 def apply(channel: Channel, change: vxlan_host.Plan, wanted: Spec, objects: bool = True) -> None:
-    """Carry the plan out; on a refusal or a lost way back the observed state returns. Raises Refused."""
+    """Carry the plan out. Raises Refused where the kernel refuses, or a way back is lost; see undo."""
     host = change.host
     wanted = vxlan_host.of_device(wanted, host.found)
     before = way_back.ways(channel, change.protected)
@@ -57,12 +57,7 @@ def apply(channel: Channel, change: vxlan_host.Plan, wanted: Spec, objects: bool
     except vxlan_link.PyrouteMissing as error:
         problems = [str(error)]
     if problems:
-        raise Refused(problems, [_roll_back(change, wanted, objects)])
-
-
-def undo(change: vxlan_host.Plan, wanted: Spec) -> str:
-    """Take an applied change back; says how that went."""
-    return _roll_back(change, vxlan_host.of_device(wanted, change.host.found), True)
+        raise Refused(problems)
 
 
 def _lost(change: vxlan_host.Plan, wanted: Spec, before: way_back.Ways) -> list[str]:
@@ -87,8 +82,9 @@ def _lost(change: vxlan_host.Plan, wanted: Spec, before: way_back.Ways) -> list[
     return way_back.lost(before, after, change.host.names, changed, {number for number in (old, new) if number})
 
 
-def _roll_back(change: vxlan_host.Plan, wanted: Spec, objects: bool) -> str:
+def undo(change: vxlan_host.Plan, wanted: Spec, objects: bool = True) -> str:
     """Return the mesh to what was observed, from whatever it is now; says how that went."""
+    wanted = vxlan_host.of_device(wanted, change.host.found)
     try:
         # A socket of its own: the first one may still hold answers to what went wrong.
         with Channel() as channel:

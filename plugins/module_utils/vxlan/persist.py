@@ -54,12 +54,12 @@ class Kept(NamedTuple):
         return batch_path(self.device, "ip") if self.present else ""
 
     @contextlib.contextmanager
-    def around(self, run: persist.Run, change: Plan, undo: Callable[[], str]) -> Iterator[None]:
-        """Bring the files up to date around the kernel's change, the body. Raises PersistError.
+    def around(self, run: persist.Run, change: Plan) -> Iterator[Callable[[], None]]:
+        """Bring the files up to date around the kernel's change: yields what to call after it. Raises PersistError.
 
         All are prepared first. The files that keep other programs off are written before the device is made. While
-        the device changes, the unit is stopped, since it would replay the previous state. If the body or the files
-        after it fail, ``undo`` reverts the kernel's change and says how that went; files and units are as before.
+        the device changes, the unit is stopped, since it would replay the previous state. If the body fails, files
+        and units are as before.
         """
         data, hands_off, unit = self.bundles
         name = boot_units.of_mesh(self.device)
@@ -78,11 +78,7 @@ class Kept(NamedTuple):
             if rests:
                 run(["systemctl", "stop", name])
             try:
-                yield
-                try:
-                    late.commit()
-                except persist.PersistError as error:
-                    raise persist.PersistError(f"{error}; {undo()}" if change.changed else str(error)) from error
+                yield late.commit
             except BaseException:
                 if self.present and self.differences[1]:
                     early.restore()

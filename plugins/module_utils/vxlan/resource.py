@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 import gc
 import platform
+from collections.abc import Iterator
 from typing import Any
 
-from ..core import lock
-from ..core.resource import Call, Resource
+from ..core.resource import Call, Plan, Resource, converging, undone
 from ..netlink.channel import Channel
 from . import apply as vxlan_apply
 from . import host as vxlan_host
@@ -20,30 +20,19 @@ from . import persist as vxlan_persist
 from .spec import ARGUMENTS, Spec, check
 
 
-def converge(call: Call) -> dict[str, Any]:
-    """Observe, plan, apply unless in check mode; returns the module's result."""
+def plan(call: Call) -> Plan:
+    """What the kernel and the next boot lack of the wanted mesh."""
     # Nothing here makes reference cycles, and looking for them among 100,000 objects takes a third of the time.
     gc.disable()
     wanted = check(call.params, platform.node())
-    # A dry run writes nothing, so it does not wait.
-    with contextlib.nullcontext() if call.check_mode else lock.hold(f"vxlan-{wanted.name}"):
-        return _converge(call, wanted)
-
-
-def _converge(call: Call, wanted: Spec) -> dict[str, Any]:
     with Channel() as channel:
         host = vxlan_host.observe(channel, wanted)
         change = vxlan_host.decide(channel, host, wanted)
-        kept = vxlan_persist.plan(change, wanted, call.params["persist"], call)
-        if (change.changed or kept.difference) and not call.check_mode:
-            with kept.around(call.run_command, change, lambda: vxlan_apply.undo(change, wanted)):
-                if change.changed:
-                    vxlan_apply.apply(channel, change, wanted)
+    kept = vxlan_persist.plan(change, wanted, call.params["persist"], call)
     text = vxlan_mesh.Text(wanted.name, host.names)
     added, replaced, removed = vxlan_mesh.affected(wanted, host.state, change.changes)
     mesh = vxlan_mesh.diff(host.state, change.target, change.changes, text)
-    return {
-        "changed": change.changed or bool(kept.difference),
+    result = {
         "added": added,
         "replaced": replaced,
         "removed": removed,
@@ -53,11 +42,29 @@ def _converge(call: Call, wanted: Spec) -> dict[str, Any]:
         "persisted": kept.path,
         "diff": [{"before_header": wanted.name, "after_header": wanted.name, **mesh}, *kept.as_diff()],
     }
+    changed = change.changed or bool(kept.difference)
+    return Plan(changed, result, lambda: _applied(call, change, kept, wanted))
+
+
+@contextlib.contextmanager
+def _applied(call: Call, change: vxlan_host.Plan, kept: vxlan_persist.Kept, wanted: Spec) -> Iterator[dict[str, Any]]:
+    with kept.around(call.run_command, change) as commit:
+        if not change.changed:
+            commit()
+            yield {}
+            return
+        with undone(lambda: vxlan_apply.undo(change, wanted)):
+            with Channel() as channel:
+                vxlan_apply.apply(channel, change, wanted)
+            commit()
+            yield {}
 
 
 RESOURCE = Resource(
     ARGUMENTS,
-    converge,
+    converging(plan),
+    # One for all meshes: it is held for a moment only.
+    lock=lambda options: "vxlan",
     # With 10,000 peers, sending them back takes longer than all the rest.
     unsaid=("peers",),
 )

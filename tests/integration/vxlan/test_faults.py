@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
+from ansible_collections.weft.podnet.plugins.module_utils.core.resource import undone
 from ansible_collections.weft.podnet.plugins.module_utils.netlink import channel as channel_module
 from ansible_collections.weft.podnet.plugins.module_utils.netlink import nexthop
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, NetlinkError
@@ -39,7 +40,8 @@ def wanted(peers: list[dict[str, str]], **args: object) -> vxlan_spec.Spec:
 def converge(request: vxlan_spec.Spec, objects: bool = True) -> vxlan_host.Plan:
     with Channel() as channel:
         change = vxlan_host.decide(channel, vxlan_host.observe(channel, request, objects), request)
-        vxlan_apply.apply(channel, change, request, objects)
+        with undone(lambda: vxlan_apply.undo(change, request, objects)):
+            vxlan_apply.apply(channel, change, request, objects)
     return change
 
 

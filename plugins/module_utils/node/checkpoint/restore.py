@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core import files, persist, tools
+from ...core.output import lines
 from ...core.problems import PodnetError
 from ...core.resource import Resource, Step, options
 from ...flannel import unit as flannel_unit
@@ -124,7 +125,7 @@ def _take_away(checkpoint: store.Checkpoint, concern: Callable[[str], Resource],
             if found.result(Step(host, options(found.arguments, given, **found.rules)))["changed"]:
                 host.warn(f"{name}: removed")
         except (PodnetError, OSError) as error:
-            host.warn(str(files.explained(error) if isinstance(error, OSError) else error))
+            host.warn("\n".join(lines(error)))
             whole = False
     return whole
 
@@ -152,4 +153,4 @@ def _said(say: Callable[[str], None]) -> Any:
     try:
         yield
     except (PodnetError, OSError) as error:
-        say(str(files.explained(error) if isinstance(error, OSError) else error))
+        say("\n".join(lines(error)))

@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.problems import PodnetError
 
-from ...core import files, lock
+from ...core import files
 from . import rules as firewall
 from .rules import Spec
 
@@ -258,49 +257,8 @@ def firewalld(run: Run, find: Find, asked: Spec) -> Plan | None:
 
 
 def observe(run: Run, find: Find, asked: Spec) -> list[Plan]:
-    """A Change for each firewall that is concerned; both, where both run: a packet passes both."""
+    """A Plan for each firewall that is concerned; both, where both run: a packet passes both."""
     return [change for change in (firewalld(run, find, asked), ufw(run, find, asked)) if change is not None]
-
-
-def converge(run: Run, find: Find, asked: Spec, check_mode: bool) -> dict[str, Any]:
-    """Bring the firewalls that run to ``asked`` and return the module's result.
-
-    Raises Refused, FirewallError and lock.LockError, with texts for the user.
-    """
-    # Check mode creates no lock file.
-    with contextlib.nullcontext() if check_mode else lock.hold("firewall"):
-        changes = observe(run, find, asked)
-        due = [change for change in changes if change.changed]
-        if not check_mode:
-            for change in due:
-                change.apply()
-            if due:
-                _read_back(observe(run, find, asked))
-    return {
-        "changed": bool(due),
-        "firewalls": [change.firewall for change in changes],
-        "diff": [
-            {
-                "before_header": place,
-                "after_header": place,
-                "before": change.before[place],
-                "after": change.after[place],
-            }
-            for change in due
-            for place in change.before
-            if change.before[place] != change.after[place]
-        ],
-        "warnings": [change.warning for change in due if change.warning],
-    }
-
-
-def _read_back(changes: list[Plan]) -> None:
-    wrong = [change.firewall for change in changes if change.changed]
-    if wrong:
-        raise FirewallError(
-            f"{' and '.join(wrong)} took the rules, but holds others now (does another program change them at the "
-            "same time? run again)"
-        )
 
 
 def _text(lines: list[str]) -> str:

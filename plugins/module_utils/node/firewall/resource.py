@@ -5,17 +5,35 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from ...core import tools
-from ...core.resource import Call, Resource
+from ...core.resource import Call, Plan, Resource, converging
 from . import host as firewall_host
 from . import rules as firewall
 
 
-def converge(call: Call) -> dict[str, Any]:
-    """See firewall_host.converge."""
-    return firewall_host.converge(call.run_command, tools.find, firewall.wanted(call.params), call.check_mode)
+def plan(call: Call) -> Plan:
+    """What the firewalls that run lack."""
+    changes = firewall_host.observe(call.run_command, tools.find, firewall.wanted(call.params))
+    due = [change for change in changes if change.changed]
+
+    @contextlib.contextmanager
+    def applied() -> Iterator[dict[str, Any]]:
+        for change in due:
+            change.apply()
+        yield {}
+
+    diff = [
+        {"before_header": place, "after_header": place, "before": change.before[place], "after": change.after[place]}
+        for change in due
+        for place in change.before
+        if change.before[place] != change.after[place]
+    ]
+    result = {"firewalls": [change.firewall for change in changes], "diff": diff}
+    return Plan(bool(due), result, applied, warnings=[change.warning for change in due if change.warning])
 
 
-RESOURCE = Resource(firewall.ARGUMENT_SPEC, converge)
+RESOURCE = Resource(firewall.ARGUMENT_SPEC, converging(plan), lock=lambda options: "firewall")
