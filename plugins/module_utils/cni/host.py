@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import stat
 import subprocess
 from collections.abc import Collection, Iterable, Mapping
@@ -127,7 +126,7 @@ def networks_of(texts: Mapping[str, str | None]) -> dict[str, cni.Network]:
 def pods(network: cni.Network, root: str = STATE_ROOT) -> Live:
     """Evidence of live pods of a network. Raises OSError, NetlinkError."""
     bridge = cni_bridge.find(network.bridge) if network.bridge else None
-    directory = state_dir(network)
+    directory = pod_leases.directory_of(network)
     if directory is None:
         cached = cached_results(network, root)
         containers = frozenset(str(cni.get(_json(path), "containerId")) for path in cached)
@@ -138,15 +137,6 @@ def pods(network: cni.Network, root: str = STATE_ROOT) -> Live:
     living = [lease for lease in leases if lease not in stale]
     containers = frozenset(lease.container for lease in living)
     return Live(tuple(lease.address for lease in living), bridge, str(directory), stale, containers)
-
-
-def state_dir(network: cni.Network) -> Path | None:
-    """host-local's directory of this network; None with another ipam or where the name can't be a directory's."""
-    if network.data_dir is None or not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", network.name):
-        return None
-    # A foreign file may hold anything, also bytes that are not valid in a path.
-    usable = network.data_dir.startswith("/") and network.data_dir.isprintable()
-    return Path(network.data_dir) / network.name if usable else None
 
 
 def cached_results(network: cni.Network, root: str = STATE_ROOT) -> list[Path]:

@@ -60,7 +60,7 @@ def find(
     if occupied and live.leases:
         warnings.append(f"the leases in {live.kept_in} stay: pods use them")
     elif not shared:
-        state = cni_host.state_dir(network)
+        state = pod_leases.directory_of(network)
         if state is not None and state.is_dir() and not state.is_symlink():
             _state(state, found, directories, warnings)
         found += map(str, cni_host.cached_results(network, root))

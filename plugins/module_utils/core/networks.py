@@ -56,8 +56,6 @@ _MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 _LENGTH = re.compile(r"0|[1-9][0-9]{0,2}")
 _WHOLE = re.compile(r"-?[0-9]{1,20}")
 _NODE_NAME_LENGTH = 253
-# The outer headers of a VXLAN packet: Ethernet 14, IP 20 or 40, UDP 8, VXLAN 8.
-VXLAN_OVERHEAD = {4: 50, 6: 70}
 # Below it the kernel takes IPv6 off a device, settings included.
 IPV6_MTU = 1280
 LEAST_MTU = {4: 68, 6: IPV6_MTU}

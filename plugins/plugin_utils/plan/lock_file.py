@@ -340,6 +340,13 @@ def _owner_problems(section: Any) -> list[str]:
     return [f"inventory: {section!r}: expected a list of inventory files"]
 
 
+def worker_entry(node: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+    """What the file says of a worker: ``node`` is the plan's, ``variables`` are the inventory's."""
+    host = str(variables.get("ansible_host") or node["name"])
+    elsewhere = {} if host in node["node_ips"][:1] else {"ansible_host": host}
+    return {"node_ips": list(node["node_ips"]), **elsewhere}
+
+
 def _worker_problems(section: Any) -> list[str]:
     if section is None:
         return []

@@ -11,7 +11,7 @@ from typing import Any
 from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
 
 from .cluster import Settings
-from .lock_file import LockFile
+from .lock_file import LockFile, worker_entry
 
 
 def left(lock: LockFile, names: Iterable[str]) -> list[str]:
@@ -34,7 +34,7 @@ def recorded(
         reserved = {name: subnets[name] for name in gone if name in subnets}
         subnets = {**{node["name"]: node["pod_subnets"] for node in nodes}, **reserved}
     known = lock.workers()
-    workers = {node["name"]: _entry(node, hosts[node["name"]]) for node in nodes}
+    workers = {node["name"]: worker_entry(node, hosts[node["name"]]) for node in nodes}
     if routed:
         for node in nodes:
             if _moved(node, known.get(node["name"]), lock.pod_subnets().get(node["name"]), allots):
@@ -50,12 +50,6 @@ def without(lock: LockFile, names: Iterable[str], keep: Iterable[str]) -> LockFi
     return lock.with_pod_subnets(subnets).with_workers(
         {name: item for name, item in lock.workers().items() if name not in reset}
     )
-
-
-def _entry(node: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
-    host = str(variables.get("ansible_host") or node["name"])
-    elsewhere = {} if host in node["node_ips"][:1] else {"ansible_host": host}
-    return {"node_ips": list(node["node_ips"]), **elsewhere}
 
 
 def _moved(

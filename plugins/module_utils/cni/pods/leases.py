@@ -14,6 +14,7 @@ import fcntl
 import ipaddress
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
@@ -34,6 +35,15 @@ class Lease(NamedTuple):
     address: str
     container: str
     changed: float
+
+
+def directory_of(network: cni.Network) -> Path | None:
+    """host-local's directory of this network; None with another ipam or where the name can't be a directory's."""
+    if network.data_dir is None or not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", network.name):
+        return None
+    # A foreign file may hold anything, also bytes that are not valid in a path.
+    usable = network.data_dir.startswith("/") and network.data_dir.isprintable()
+    return Path(network.data_dir) / network.name if usable else None
 
 
 def read(directory: Path) -> list[Lease]:

@@ -20,6 +20,12 @@ from collections.abc import Iterable
 from ...netlink import route
 from ...netlink.channel import Channel, NetlinkError
 
+# Seconds to wait, when a checkpoint is taken, for those who do not answer at all; whoever answers does so in
+# milliseconds.
+FIRST_PATIENCE = 1.0
+# Seconds to wait before a host counts as cut off: long enough for neighbours that must be found again, and for a link
+# that has just been set up.
+PATIENCE = 5.0
 # Seconds between two requests to an address that has not answered.
 PAUSE = 0.2
 TCP_TIMEOUT = 3.0

@@ -18,8 +18,6 @@ from ...routes import way_back
 from ..settings import path_of
 from . import contact, network, restore, saved, store, watch
 
-# Seconds to wait for those who do not answer at all; whoever answers does so in milliseconds.
-FIRST_PATIENCE = 1.0
 CONFIRMED = "confirmed"
 
 
@@ -33,7 +31,7 @@ def _state(options: Mapping[str, Any]) -> dict[str, Any]:
     """What a checkpoint holds besides files."""
     peer = way_back.ssh_peer()
     asked = [*options["contacts"], *([str(peer)] if peer else [])]
-    contacts = contact.reached(asked, options["api"], FIRST_PATIENCE)
+    contacts = contact.reached(asked, options["api"], contact.FIRST_PATIENCE)
     who = run_lock.parse(os.environ.get(run_lock.RUN, ""))
     sysctls = {str(path_of(name)): path_of(name) for name in options["sysctls"]}
     return {
@@ -119,7 +117,7 @@ def _cut_off(state: Mapping[str, Any], warn: Callable[[str], None]) -> list[str]
     peer = str(way_back.ssh_peer())
     asked = [each for each in state["contacts"] if each not in (state["api"], peer)]
     api = state["api"] if state["api"] in state["contacts"] else ""
-    reached = contact.reached(asked, api, restore.PATIENCE)
+    reached = contact.reached(asked, api, contact.PATIENCE)
     silent = [each for each in [*asked, *([api] if api else [])] if each not in reached]
     now = contact.ways(each for each in silent if each != api)
     turned = [each for each, way in now.items() if way != state["ways"].get(each)]

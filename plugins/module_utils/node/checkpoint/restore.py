@@ -22,8 +22,6 @@ from ...flannel import unit as flannel_unit
 from .. import flannel_absent
 from . import contact, network, saved, store
 
-# Long enough for neighbours that must be found again, and for a link that has just been set up.
-PATIENCE = 5.0
 COMMAND_TIMEOUT = 60
 UNITS = ("weft-podnet-*.service", "flanneld.service")
 RELOADS = {
@@ -102,7 +100,9 @@ def _own(checkpoint: store.Checkpoint, concern: Callable[[str], Resource], say: 
 
 def _silent(checkpoint: store.Checkpoint) -> list[str]:
     state = checkpoint.state
-    reached = contact.reached([each for each in state["contacts"] if each != state["api"]], state["api"], PATIENCE)
+    reached = contact.reached(
+        [each for each in state["contacts"] if each != state["api"]], state["api"], contact.PATIENCE
+    )
     return [each for each in state["contacts"] if each not in reached]
 
 
