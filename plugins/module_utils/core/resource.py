@@ -94,7 +94,8 @@ def _read_back(again: Plan) -> None:
         return
     diff = again.result["diff"]
     entries = diff if isinstance(diff, list) else [diff]
-    places = dict.fromkeys(str(entry.get("after_header", "the host")) for entry in entries)
+    differing = [entry for entry in entries if entry.get("before") != entry.get("after")]
+    places = dict.fromkeys(str(entry.get("after_header", "the host")) for entry in differing)
     raise Refused(
         [
             f"{', '.join(places)}: applied, but a moment later the host holds something else (does another program "

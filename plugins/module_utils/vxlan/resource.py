@@ -43,7 +43,8 @@ def plan(call: Call) -> Plan:
         "diff": [{"before_header": wanted.name, "after_header": wanted.name, **mesh}, *kept.as_diff()],
     }
     changed = change.changed or bool(kept.difference)
-    return Plan(changed, result, lambda: _applied(call, change, kept, wanted))
+    # The unit is started without waiting for it.
+    return Plan(changed, result, lambda: _applied(call, change, kept, wanted), incomplete=change.changed)
 
 
 @contextlib.contextmanager

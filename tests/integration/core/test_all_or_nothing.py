@@ -138,7 +138,8 @@ def test_an_immutable_file_of_ours_is_found_before_anything_changes(node: tuple[
         assert result["failed"] and f"chattr -i {STATE_DIR}/{file.name}" in result["msg"], result
         assert (kernel(host), mounts.state()) == before
     mounts.sh(f"chattr -i {STATE_DIR}/{file.name}")
-    assert mounts.run(name, host.path, **other)["changed"]
+    result = mounts.run(name, host.path, **other)
+    assert result["changed"], result
     assert mounts.run(name, host.path, **GONE[name])["changed"]
     assert not mounts.run(name, host.path, **GONE[name])["changed"]
 
