@@ -25,7 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from . import access, cgroup, network
-from .layout import UNDERLAY, Lab, Node
+from .layout import CACHE, UNDERLAY, Lab, Node
 from .run import LabError, attempt, run, say
 
 MAIN = Path(__file__).parent.parent / "main.py"
@@ -109,7 +109,8 @@ def start(lab: Lab, node: Node) -> bool:
     with (folder / "console.log").open("a") as log:
         # Its own mount namespace: the node's file systems vanish with it, however it ends. Slave, not private: a
         # namespace unmounted outside must not be kept by copies of the mount in here.
-        command = ["unshare", "--mount", "--propagation=slave", "--", sys.executable, "-B", str(MAIN)]
+        python = [sys.executable, "-X", f"pycache_prefix={CACHE / 'pycache'}"]
+        command = ["unshare", "--mount", "--propagation=slave", "--", *python, str(MAIN)]
         subprocess.Popen(
             [*command, "_supervise", str(lab.checkout), lab.name, node.name],
             stdin=subprocess.DEVNULL,

@@ -41,11 +41,11 @@ class Answer(NamedTuple):
 class Pool:
     """The processes of one program: as many as calls were ever made at once, since tests call from several threads.
 
-    ``program`` is a file that calls ``serve``; ``env`` is what the process itself starts with.
+    ``program`` is a file that calls ``serve``; ``env`` is what the process itself starts with, and ``python`` runs it.
     """
 
-    def __init__(self, program: str, env: Mapping[str, str]) -> None:
-        self._program = program
+    def __init__(self, program: str, env: Mapping[str, str], python: str = sys.executable) -> None:
+        self._program, self._python = program, python
         self._env = {**env, "PYTHONPATH": f"{COLLECTIONS}:{TESTS}"}
         self._idle: list[subprocess.Popen[str]] = []
 
@@ -68,7 +68,7 @@ class Pool:
 
     def _start(self) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, self._program, "--serve"],
+            [self._python, self._program, "--serve"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

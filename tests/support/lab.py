@@ -9,7 +9,6 @@ import contextlib
 import difflib
 import json
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from support import plays
+from support import labs, plays
 from support.forks import CHECKOUT
 
 BIN = Path(sys.executable).parent
@@ -80,15 +79,9 @@ class Lab:
         return self.folder / "inventory.yml"
 
     def _lab(self, *words: str, timeout: float = 600) -> str:
-        done = subprocess.run(
-            [str(CHECKOUT / "lab" / "lab"), words[0], "--name", self.name, *words[1:]],
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        assert done.returncode == 0, f"lab {' '.join(words)}: {done.stderr or done.stdout}"
-        return done.stdout
+        done = labs.run([words[0], "--name", self.name, *words[1:]], timeout)
+        assert done.code == 0, f"lab {' '.join(words)}: {done.err or done.out}"
+        return done.out
 
     def up(self, workers: int = 2) -> None:
         self._lab("up", "--workers", str(workers))

@@ -144,4 +144,7 @@ def test_the_error_comes_first_and_then_how_it_was_undone() -> None:
     assert refused.value.problems[-2:] == ["... and 200 more problems", "all is back"]
     with pytest.raises(Refused) as refused, undone(lambda: "all is back"):
         raise OSError(28, "No space left on device", "/etc/x")
-    assert refused.value.problems == ["/etc/x: no space is left on its file system; make room there and run again", "all is back"]
+    assert refused.value.problems == [
+        "/etc/x: no space is left on its file system; make room there and run again",
+        "all is back",
+    ]
