@@ -8,29 +8,26 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cluster_forget
-short_description: Removes what flanneld wrote on a Node
+short_description: Remove what flanneld wrote on a Node
 version_added: 0.1.0
 author: The weft.podnet maintainers (@weft-net)
 description:
-  - Removes flannel's annotations from a Node, and the condition C(NetworkUnavailable) where flanneld wrote it.
-    Otherwise other nodes treat a worker that was reset as a peer.
-  - If the Node does not exist, nothing is done. If the API can't be asked, or kubectl is missing, a warning says what
-    stays; the reset of the host itself is complete.
+  - Removes flannel's annotations from a Node, and the condition C(NetworkUnavailable) if flanneld wrote it. Without
+    this, other nodes still treat a worker that was reset as a peer.
+  - If the Node does not exist, nothing is done. If the API can't be reached, or kubectl is missing, a warning says what
+    remains and the module does not fail, since the reset of the host itself is complete.
 requirements:
-  - the collection kubernetes.core on the controller
-  - the Python package C(kubernetes) and kubectl on the host it runs on
+  - kubectl on the host it runs on
+extends_documentation_fragment:
+  - weft.podnet.kubeconfig
 attributes:
   check_mode:
     description: The server is asked for a dry run.
     support: full
   diff_mode:
-    description: What is removed.
+    description: Shows what is removed.
     support: full
 options:
-  kubeconfig:
-    description: An administrator's kubeconfig on the host it runs on.
-    type: path
-    default: /etc/kubernetes/admin.conf
   name:
     description: The Node's name.
     type: str

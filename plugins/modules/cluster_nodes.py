@@ -8,18 +8,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cluster_nodes
-short_description: Compares the plan with the Kubernetes API's Nodes and completes it from them
+short_description: Check the plan against the Nodes of the Kubernetes API, and complete it from them
 version_added: 0.1.0
 author: The weft.podnet maintainers (@weft-net)
 description:
-  - Reads all Nodes once, by M(kubernetes.core.k8s_info), on the host it runs on, which is the control plane.
-  - Every worker of the plan must have a Node, and every Node pod CIDRs of its own inside C(podnet_pod_cidr). All
-    problems are reported together.
-  - Then the workers of the plan get their pod subnets from their Nodes, and where the backend is V(vxlan), Nodes that
-    other flannelds run become the plan's C(peers). The plan is a file on the controller.
-requirements:
-  - the collection kubernetes.core on the controller
-  - the Python package C(kubernetes) on the host it runs on
+  - Reads all Nodes once, through M(kubernetes.core.k8s_info), on the host it runs on, which is the control plane.
+  - Every worker of the plan must have a Node, and every Node must have pod CIDRs of its own inside
+    C(podnet_pod_cidr). All problems are reported together.
+  - Then the workers of the plan get their pod subnets from their Nodes. With the backend V(vxlan), Nodes that run
+    another flanneld become the plan's C(peers). The plan is a file on the controller.
+extends_documentation_fragment:
+  - weft.podnet.kubeconfig
 attributes:
   check_mode:
     description: Nothing on a host is changed in any mode.
@@ -28,22 +27,18 @@ attributes:
     description: There is no difference to show.
     support: none
 options:
-  kubeconfig:
-    description: An administrator's kubeconfig on the host it runs on.
-    type: path
-    default: /etc/kubernetes/admin.conf
   update_plan:
-    description: Check the plan and complete it. Otherwise only what the Nodes say of themselves is returned.
+    description: Check the plan and complete it. With V(false), the module only returns what the Nodes report.
     type: bool
     default: true
   wait:
     description:
-      - Seconds to wait until O(workers) are Ready. A kubelet reports some ten seconds after the runtime has found its
-        network.
+      - The number of seconds to wait until O(workers) are Ready. A kubelet reports this about ten seconds after the
+        runtime has found its network.
     type: int
     default: 0
   workers:
-    description: The Nodes to wait for; all where it is empty.
+    description: The Nodes to wait for. If empty, all Nodes.
     type: list
     elements: str
     default: []
@@ -63,21 +58,21 @@ EXAMPLES = r"""
 
 RETURN = r"""
 count:
-  description: How many Nodes there are.
+  description: The number of Nodes.
   returned: success
   type: int
 not_ready:
-  description: A line for each Node that is not Ready, and why.
+  description: The Nodes that are not Ready, and why, one line for each.
   returned: success
   type: list
   elements: str
 problems:
-  description: What is wrong, a line each.
+  description: What is wrong, one line for each problem.
   returned: failure
   type: list
   elements: str
 client_missing:
-  description: The host's Python lacks the package C(kubernetes).
-  returned: when the Nodes could not be read
+  description: Whether it failed because the host's Python lacks the package C(kubernetes).
+  returned: failure
   type: bool
 """

@@ -8,37 +8,32 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cluster_objects
-short_description: Writes objects of the Kubernetes API through kubernetes.core.k8s
+short_description: Write objects of the Kubernetes API through kubernetes.core.k8s
 version_added: 0.1.0
 author: The weft.podnet maintainers (@weft-net)
 description:
-  - Hands all objects to M(kubernetes.core.k8s) in one call, on the host it runs on.
-  - Refusals of the server and failures on the way to it become one line each, with what to do; the other objects are
-    written anyway.
-requirements:
-  - the collection kubernetes.core on the controller
-  - the Python package C(kubernetes) on the host it runs on
+  - Passes all objects to M(kubernetes.core.k8s) in one call, on the host it runs on.
+  - If the server refuses an object or can't be reached, this is reported in one line that says what to do. The other
+    objects are still written.
+extends_documentation_fragment:
+  - weft.podnet.kubeconfig
 attributes:
   check_mode:
-    description: The server is asked for a dry run, so what it would refuse is found.
+    description: The server is asked for a dry run, which finds what it would refuse.
     support: full
   diff_mode:
-    description: One difference an object.
+    description: Shows one difference for each object.
     support: full
 options:
-  kubeconfig:
-    description: An administrator's kubeconfig on the host it runs on.
-    type: path
-    default: /etc/kubernetes/admin.conf
   objects:
-    description: Whole objects, or with O(state=patched) their parts that shall change. A value of null removes the key.
+    description: Whole objects, or with O(state=patched) the parts to change. A value of null removes the key.
     type: list
     elements: dict
     required: true
   state:
     description:
-      - V(present) makes or corrects objects as C(kubectl apply) does.
-      - V(patched) changes objects that are there, and fails for those that are not.
+      - V(present) creates or updates objects as C(kubectl apply) does.
+      - V(patched) changes existing objects, and fails for those that do not exist.
       - V(absent) removes them.
     type: str
     choices: [present, patched, absent]
@@ -48,7 +43,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Mark a Node
+- name: Annotate a Node
   weft.podnet.cluster_objects:
     state: patched
     objects:
@@ -64,7 +59,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 problems:
-  description: What is wrong, a line each.
+  description: What is wrong, one line for each problem.
   returned: failure
   type: list
   elements: str

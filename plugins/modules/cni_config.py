@@ -8,25 +8,33 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cni_config
-short_description: One CNI network configuration on a host
+short_description: Manage one CNI network configuration on a host
 version_added: 0.1.0
+author: The weft.podnet maintainers (@weft-net)
 description:
   - Writes or removes one CNI network configuration, a single plugin's or a list, so that containerd notices it.
   - The configuration is validated on the controller first, against JSON Schemas of the reference plugins and of
     flannel. All problems are reported together, each with its JSON path.
   - On the host, the plugin binaries that the configuration needs have to exist and to support its C(cniVersion).
-  - Files are compared by meaning. Key order and white space are no change; a different mode or owner is one.
-  - The directory itself is made where it is missing and never removed, because containerd watches it.
-  - A bridge device that is there already, with another address than the configuration gives it, makes every new pod
-    fail. It is deleted where it has no ports, and an error where pods are on it.
-  - What plugins keep for single pods of the network is looked after as well, where nothing needs it any more. Leases
-    of host-local are released when no network namespace of the host has their address. iptables rules of the plugins
-    (masquerading, host ports) are removed when their pod is gone, or when the configuration makes no such rules; the
-    plugins never find those again, and the next pod with that address would be translated.
-author:
-  - The weft.podnet maintainers (@weft-net)
+  - Files are compared by meaning. A different key order or white space is not a change; a different mode or owner is.
+  - The directory itself is created if it is missing, and never removed, because containerd watches it.
+  - If a bridge device exists with another address than the configuration gives it, every new pod fails. Such a device
+    is deleted if it has no ports. If pods are attached to it, the module fails, unless O(allow_live_pods=true).
+  - With O(state=present), what the plugins left for individual pods of the network is removed as well. A lease of
+    host-local is released when no network namespace of the host has its address, provided that the network's bridge has
+    no ports, or that the lease is older than ten minutes or than the last boot. iptables rules of the plugins
+    (masquerading, host ports) are removed when their pod is gone, or when the configuration makes no such rules. The
+    plugins would never remove them, and they would translate the traffic of the next pod with that address.
 requirements:
-  - On the controller, the Python package jsonschema 4.18 or later.
+  - the Python package jsonschema 4.18 or later on the controller
+extends_documentation_fragment:
+  - weft.podnet.host
+  - weft.podnet.host.changes
+  - weft.podnet.file
+attributes:
+  diff_mode:
+    description: Shows what changes, or would change in check mode.
+    support: full
 options:
   name:
     description:
@@ -38,10 +46,10 @@ options:
     description:
       - The configuration. Keys are written in the order given here.
       - Required with O(state=present).
-      - With O(state=absent) and O(leftovers=true) it defines what to look for when the file is gone already.
+      - With O(state=absent) and O(leftovers=true), it defines what to look for if the file is gone already.
     type: dict
   state:
-    description: Whether the configuration is there.
+    description: Whether the configuration should exist.
     type: str
     choices: [present, absent]
     default: present
@@ -55,54 +63,53 @@ options:
     default: /opt/cni/bin
   check_plugins:
     description:
-      - Check that the plugin binaries are there and speak the configuration's version.
-      - In check mode one that is missing is a warning, since an earlier task of the same dry run may install it.
+      - Check that the plugin binaries exist and support the configuration's version.
+      - In check mode, a binary that is missing or too old is only a warning, since an earlier task of the same dry run
+        may install it.
     type: bool
     default: true
   exclusive:
     description:
       - Shell patterns of the names of other configurations that may stay. All others in O(conf_dir) are removed.
       - Only files that a runtime reads count, those ending in C(.conf), C(.conflist) or C(.json).
-      - Left out, all stay. An empty list lets none stay.
+      - If omitted, all stay. With an empty list, none stay.
     type: list
     elements: str
   backup:
     description:
-      - Copy a file beside itself before it is replaced or removed.
+      - Copy a file beside itself before it is replaced or removed. The copy has the mode, owner and group of the file.
       - The name of the copy ends in C(.bak), so that no runtime reads it.
     type: bool
     default: false
   mode:
-    description: The file's mode, in octal.
+    description: The file's mode, in octal. The owner has to be able to read it.
     type: raw
     default: '0644'
-  owner:
-    description:
-      - The file's owner, by name or number.
-      - Left out, a file keeps its owner, and a new one belongs to the user that runs the module.
-    type: str
-  group:
-    description: The file's group, by name or number. Left out, a file keeps its group.
-    type: str
   allow_unknown:
     description:
-      - Accept plugin types and keys that the schemas don't know, which is the way for third-party plugins.
-      - What the schemas do know still has to be right.
+      - Accept plugin types and keys that are not in the schemas, for third-party plugins.
+      - What is in the schemas is still checked.
     type: bool
     default: false
   allow_live_pods:
     description:
-      - Remove a configuration, or change its network name, address ranges or bridge, although pods of it are live.
-        Turn C(ipMasq) on, which the plugin does for new pods only, or take C(portmap) from pods that have host ports.
-      - New pods may then get addresses that are in use, and what the old pods hold is never released.
+      - Allow changes that harm live pods of the network. These are to remove its configuration or to make the runtime
+        load another one, to change its name, bridge or IPAM address ranges, to turn C(ipMasq) on, and to remove
+        C(portmap) while pods have host ports.
+      - After a removal or a change of the network, new pods may get addresses that are in use, and what the old pods
+        hold is never released. C(ipMasq) applies to new pods only, so the live ones have no way out of the cluster.
+        Without C(portmap), they lose their host ports.
+      - If pods are attached to a bridge with another address, the module warns instead of failing. Delete the bridge
+        when its pods are gone.
     type: bool
     default: false
   leftovers:
     description:
       - With O(state=absent), also remove what the CNI plugins left for this network.
-      - That is the bridge device when it has no ports, the leases of host-local, the cached results, and
-        C(/var/lib/cni) with its directories when they are empty.
-      - What another configuration in O(conf_dir) uses as well stays.
+      - These are the bridge device if it has no ports, the leases of host-local, the cached results, the iptables rules
+        of the network's pods, and C(/var/lib/cni) with its directories if they are empty. With the bridge, a C(nat)
+        table that iptables-nft left empty is removed.
+      - What another configuration in O(conf_dir) uses as well is kept.
     type: bool
     default: false
   assume_absent:
@@ -114,28 +121,19 @@ options:
   replaces:
     description:
       - Names of files that hold this configuration under another name, such as that of an earlier version.
-      - They are removed in the same step, this one first, so that the runtime has a configuration at every moment.
+      - This file is written first and they are removed after it, so that the runtime always finds a configuration.
     type: list
     elements: str
     default: []
   foreign:
     description:
-      - What to do about other configurations that the runtime would load in this one's place, since their names sort
-        first, and about a broken one, because of which it loads none.
-      - V(keep) warns. V(refuse) fails, in check mode as well. V(remove) removes them; a copy stays beside each of them
-        whose name ends in C(.bak).
+      - With O(state=present), what to do about other configurations that the runtime would load instead of this one
+        because their names sort before it, and about a broken one that keeps it from loading any.
+      - V(keep) warns. V(refuse) fails, in check mode as well. V(remove) removes them, even those that O(exclusive) lets
+        stay, and keeps a copy of each, with C(.bak) at the end of its name.
     type: str
     choices: [keep, refuse, remove]
     default: keep
-attributes:
-  check_mode:
-    description: Reports what would change, without changing it.
-    support: full
-  diff_mode:
-    description: Shows what changes, or would change in check mode.
-    support: full
-notes:
-  - In check mode a missing plugin binary is a warning, because an earlier task of the same run may install it.
 seealso:
   - name: CNI specification
     description: The format of the configurations.
@@ -190,46 +188,51 @@ path:
   type: str
   sample: /etc/cni/net.d/10-bridge.conf
 network:
-  description: The name of the network. Empty where it is unknown.
+  description: The name of the network. Empty if it is unknown.
   returned: success
   type: str
   sample: bridge
 loaded:
-  description: The path of the configuration that the runtime loads after this task. Null where it loads none.
+  description: The path of the configuration that the runtime loads after this task. Null if it loads none.
   returned: success
   type: str
   sample: /etc/cni/net.d/10-bridge.conf
 loaded_is_ours:
-  description: Whether that is the configuration of this task.
+  description: Whether RV(loaded) is the configuration of this task.
   returned: success
   type: bool
   sample: true
 plugins:
-  description: The types of the plugins that the configuration needs, those of ipam and of delegates included.
+  description: The types of the plugins that the configuration needs, including those of ipam and of delegates.
   returned: success
   type: list
   elements: str
   sample: [bridge, host-local]
 leases:
   description:
-    - How many addresses of this network are leased to pods.
-    - With another ipam than host-local, how many results are cached.
+    - The number of addresses of this network that are leased to pods.
+    - With another ipam than host-local, the number of cached results.
   returned: success
   type: int
   sample: 2
 removed:
   description:
-    - What was removed, or would be in check mode, as paths and C(device NAME) for a bridge.
-    - Rules of single pods are named by program, kind and container.
+    - What was removed, or would be in check mode. Files are named by path, a bridge is named C(device NAME).
+    - Rules of individual pods are named by program, kind and container.
   returned: success
   type: list
   elements: str
   sample: [/etc/cni/net.d/10-bridge.conf, device cni0]
 backup_file:
   description: The copy of the file as it was before.
-  returned: changed and O(backup=true)
+  returned: O(backup=true), when the file existed and was replaced or removed; not in check mode
   type: str
   sample: /etc/cni/net.d/10-bridge.conf.20260413T101530.000000Z.bak
+problems:
+  description: What is wrong, one line for each problem.
+  returned: failure
+  type: list
+  elements: str
 """
 
 from ansible_collections.weft.podnet.plugins.module_utils.cni.resource import RESOURCE

@@ -8,29 +8,33 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: flannel_kubeconfig
-short_description: The kubeconfig by which flanneld reaches the API server
+short_description: Manage the kubeconfig by which flanneld reaches the API server
 version_added: 0.1.0
+author: The weft.podnet maintainers (@weft-net)
 description:
-  - Writes or removes a kubeconfig of one cluster, one user and one context, all named C(default) and the context
-    current.
-  - Certificates and key are embedded, or named by their paths. By path, flanneld takes a renewed certificate without a
-    restart; embedded, the file is all a host needs.
-  - The server's URL, the CA, and that key and certificate belong together, are checked before anything is written.
-  - Files are compared by meaning, so one that kubectl has written over is no change. Where the host lacks PyYAML, such
+  - Writes or removes a kubeconfig with one cluster, one user and one context, all named C(default). The context is the
+    current one.
+  - The certificates and the key are embedded, or named by their paths. With paths, flanneld uses a renewed certificate
+    without a restart. With embedding, the host needs no other file.
+  - Before anything is written, the module checks the server's URL and the CA, and that the key belongs to the
+    certificate.
+  - Files are compared by meaning, so a file that kubectl has rewritten is not a change. If the host lacks PyYAML, such
     a file is replaced once.
   - A file that holds clusters, users or contexts of other names is refused, so that no C(admin.conf) is overwritten.
-author:
-  - The weft.podnet maintainers (@weft-net)
 requirements:
-  - On the host, the Python package cryptography 38 or later (C(python3-cryptography)).
+  - the Python package cryptography 38 or later on the host (Debian's python3-cryptography)
+extends_documentation_fragment:
+  - weft.podnet.host
+  - weft.podnet.host.changes
+  - weft.podnet.file
 attributes:
   check_mode:
     description:
-      - Nothing is changed. Certificate and key may be missing then, since an earlier task of the same dry run may make
-        them.
+      - Nothing is changed. The CA, the certificate and the key may be missing then, since an earlier task of the same
+        dry run may make them.
     support: full
   diff_mode:
-    description: Shows server, names, paths and the fingerprints of certificates; never anything of a key.
+    description: Shows server, names, paths and the fingerprints of certificates. No part of a key is shown.
     support: full
 options:
   path:
@@ -38,7 +42,7 @@ options:
     type: path
     default: /etc/kubernetes/flannel.conf
   state:
-    description: Whether the file is there.
+    description: Whether the file should exist.
     type: str
     choices: [present, absent]
     default: present
@@ -46,43 +50,40 @@ options:
     description: The API server's URL, with V(https). Required with O(state=present).
     type: str
   embed:
-    description: Embed CA, certificate and key, instead of naming their paths.
+    description: Embed the CA, the certificate and the key, instead of naming their paths.
     type: bool
     default: true
   ca_certificate_path:
-    description: The CA's certificate, by which the API server is known.
+    description: The CA's certificate, by which flanneld verifies the API server.
     type: path
     default: /etc/kubernetes/pki/ca.crt
   ca_certificate_content:
-    description: The CA's certificate, PEM, instead of O(ca_certificate_path). It is embedded in any case.
+    description: The CA's certificate, PEM, instead of O(ca_certificate_path). It is always embedded.
     type: str
   client_certificate_path:
     description: The client's certificate.
     type: path
     default: /etc/kubernetes/pki/flannel.crt
   client_certificate_content:
-    description: The client's certificate, PEM, instead of O(client_certificate_path). Needs O(embed=true).
+    description:
+      - The client's certificate, PEM, instead of O(client_certificate_path). Requires O(client_key_content) and
+        O(embed=true).
     type: str
   client_key_path:
     description: The client's private key, without a passphrase.
     type: path
     default: /etc/kubernetes/pki/flannel.key
   client_key_content:
-    description: The client's private key, PEM, instead of O(client_key_path). Needs O(embed=true).
+    description:
+      - The client's private key, PEM, instead of O(client_key_path). Requires O(client_certificate_content) and
+        O(embed=true).
     type: str
   mode:
     description:
-      - The file's mode, in octal. Only the owner may write it, and only owner and group may read it.
+      - The file's mode, in octal, V(0600), V(0400), V(0640) or V(0440). Any other is refused, so that only the owner
+        can write the file, and only owner and group can read it.
     type: raw
     default: '0600'
-  owner:
-    description:
-      - The file's owner, by name or number.
-      - Left out, a file keeps its owner, and a new one belongs to the user that runs the module.
-    type: str
-  group:
-    description: The file's group, by name or number. Left out, a file keeps its group.
-    type: str
 seealso:
   - module: weft.podnet.flannel_cert
   - name: Organizing Cluster Access Using kubeconfig Files
@@ -100,7 +101,7 @@ EXAMPLES = r"""
     server: https://control-plane:6443
     embed: false
 
-- name: Take it away
+- name: Remove the kubeconfig
   weft.podnet.flannel_kubeconfig:
     state: absent
 """
@@ -114,20 +115,25 @@ path:
 subject:
   description:
     - The subject of the client's certificate.
-    - Empty in check mode while there is none, and with O(state=absent).
+    - Empty with O(state=absent), and in check mode if there is no certificate yet.
   returned: success
   type: str
   sample: CN=system:flannel
 not_after:
-  description: Until when the client's certificate is valid, UTC. Empty as RV(subject) is.
+  description: The time until which the client's certificate is valid, UTC. Empty if RV(subject) is.
   returned: success
   type: str
   sample: "2027-11-23T03:35:36Z"
 fingerprint:
-  description: The SHA-256 fingerprint of the client's certificate. Empty as RV(subject) is.
+  description: The SHA-256 fingerprint of the client's certificate. Empty if RV(subject) is.
   returned: success
   type: str
   sample: 5E:0A:77:82:8C:24
+problems:
+  description: What is wrong, one line for each problem.
+  returned: failure
+  type: list
+  elements: str
 """
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: flannel_service
-short_description: Runs flanneld under systemd as described, or restores the previous state
+short_description: Run flanneld under systemd as described, or restore the previous state
 version_added: 0.1.0
 author: The weft.podnet maintainers (@weft-net)
 description:
   - Puts the links to flannel's programs, C(net-conf.json) and C(flanneld.service) in place, starts flanneld, and
-    waits until it is ready. That is when it has notified systemd, O(subnet_file) holds a subnet of the network, and
+    waits until it is ready. It is ready when it has notified systemd, O(subnet_file) holds a subnet of the network, and
     the VXLAN device is up.
   - If it is not ready within O(ready_timeout), or keeps exiting, the module restores the previous state. A flanneld
     that ran before runs again with its former program and files. The error shows what was waited for, what flanneld's
@@ -21,39 +21,49 @@ description:
   - flanneld is restarted only when something changed that it reads once, at its start. These are its program's
     content, C(net-conf.json), the unit's C([Service]) section, the CA, and a certificate embedded in O(kubeconfig). A
     certificate that O(kubeconfig) names by its path is reloaded by flanneld itself. The running process carries a
-    digest of all that in its environment, so a run that was killed between writing and restarting is completed by the
+    digest of all these in its environment, so a run that was killed between writing and restarting is completed by the
     next one.
   - A device that flanneld made with former settings keeps them, so it is deleted before the start when the backend's
-    settings change. Pods on the node lose their way to other nodes for a moment then; the diff names the device.
+    settings change. Pods on the node can't reach other nodes for a moment then. The diff names the device.
   - What a former backend or rule set made and the new one does not replace is removed once flanneld is ready. These
-    are the routes to single nodes of C(host-gw) and C(DirectRouting), which would win over the new backend's route,
-    and the iptables chains or nftables tables. The module fails and restores the previous state if some of it stays.
+    are the routes to single nodes of C(host-gw) and C(DirectRouting), which would take precedence over the new
+    backend's route, and the iptables chains or nftables tables. If some of it can't be removed, the module fails and
+    restores the previous state.
+requirements:
+  - systemd on the host
+  - iproute2 on the host
+extends_documentation_fragment:
+  - weft.podnet.host
+  - weft.podnet.host.changes
+attributes:
+  diff_mode:
+    description: Shows files, links, the service, devices and what flanneld leaves, before and after.
+    support: full
 options:
   state:
     description:
       - V(absent) stops flanneld and removes what this module made, and what flanneld leaves. These are its devices,
         the routes inside the network that it made, O(subnet_file), the chains C(FLANNEL-POSTRTG) and C(FLANNEL-FWD)
-        with the jumps to them, of iptables-legacy and iptables-nft, and its nftables tables. Releases stay.
-      - A C(flanneld.service) that this module did not write stays as it is, and so does its network.
+        with the jumps to them, of iptables-legacy and iptables-nft, and its nftables tables. Releases are kept.
+      - A C(flanneld.service) that this module did not write is kept as it is, and so is its network.
     type: str
     choices: [present, absent]
     default: present
   net_conf:
     description:
-      - The content of C(net-conf.json), with flannel's own keys. It is checked strictly on the controller, as
+      - The content of C(net-conf.json), with flannel's own keys. It is checked strictly on the controller, since
         flanneld ignores keys that it does not know.
-      - Required with O(state=present). With O(state=absent) it shows which devices are flanneld's where the file is
-        gone.
+      - Required with O(state=present). With O(state=absent), it shows which devices are flanneld's if the file is gone.
     type: dict
   psk:
     description: WireGuard's preshared key. C(PSK) in O(net_conf) is moved here, so that it appears in no output.
     type: str
   nftables:
     description:
-      - C(EnableNFTables) where O(net_conf) does not have it.
-      - V(auto) is true only where kube-proxy programs nftables itself and has a table C(kube-proxy). Else it is
-        false, since flanneld needs the iptables commands in any case, repairs iptables rules that were removed,
-        and does not repair nftables' ones.
+      - C(EnableNFTables), if O(net_conf) does not have it.
+      - V(auto) is true only if kube-proxy programs nftables itself and has a table C(kube-proxy). Otherwise it is
+        false, since flanneld needs the iptables commands in any case, and repairs iptables rules that were removed but
+        not nftables rules.
     type: str
     choices: [auto, 'true', 'false']
     default: auto
@@ -87,20 +97,21 @@ options:
     type: path
     default: /run/flannel/subnet.env
   iface:
-    description: Names or addresses of the interface between the nodes, the first that fits. Without it and
-      O(iface_can_reach), that of the default route.
+    description:
+      - Names or addresses of the interface between the nodes. The first one that fits is used. Without it and
+        O(iface_can_reach), it is the interface of the default route.
     type: list
     elements: str
     default: []
   iface_can_reach:
-    description: An address; the interface is the one that leads there.
+    description: An address. The interface is the one through which it is reached.
     type: str
   public_ip:
     description:
-      - The addresses at which other nodes reach this one, at most one of each family, where they are not the
-        interface's first ones.
+      - The addresses at which other nodes reach this one, at most one of each family, if they are not the interface's
+        first ones.
       - With both families and an IPv4 address in O(iface), the IPv6 address belongs here. It must be on the same
-        interface. flanneld before v0.27.4 has no IPv6 address otherwise and ends with C(Link not found).
+        interface. Without it, flanneld before v0.27.4 has no IPv6 address and ends with C(Link not found).
     type: list
     elements: str
     default: []
@@ -109,11 +120,11 @@ options:
     type: bool
     default: true
   healthz_port:
-    description: Port of C(/healthz) on 127.0.0.1; V(0) is off.
+    description: The port of C(/healthz) on 127.0.0.1. V(0) turns it off.
     type: int
     default: 0
   iptables_resync:
-    description: Seconds between two checks of the iptables rules.
+    description: The number of seconds between two checks of the iptables rules.
     type: int
     default: 5
   verbosity:
@@ -122,39 +133,30 @@ options:
     default: 0
   before_kubelet:
     description:
-      - Start kubelet at boot after flanneld is ready, so that no pod is tried before.
-      - It waits two minutes at most, or O(ready_timeout) and 30 seconds where that is longer. Then kubelet starts, and
-        flanneld is tried again until it works. So this is not for nodes where kubelet starts the API server, or the way
-        to it, as a static pod.
+      - Start kubelet at boot after flanneld is ready, so that no pod is started before.
+      - kubelet waits for two minutes at most, or for O(ready_timeout) plus 30 seconds if that is longer. Then it
+        starts, and systemd restarts flanneld until it works. Do not use this on nodes where kubelet starts the API
+        server, or a proxy to it, as a static pod.
     type: bool
     default: false
   adopt:
-    description: Replace a C(flanneld.service), or files at the destinations of O(binaries), that this module did not
-      install. They are kept as C(*.podnet-orig), and O(state=absent) restores the programs. Without this option,
-      the module refuses to replace them.
+    description:
+      - Replace a C(flanneld.service), or files at the destinations of O(binaries), that this module did not install.
+        They are kept as C(*.podnet-orig), and O(state=absent) restores the programs. Without this option, the module
+        refuses to replace them.
     type: bool
     default: false
   backend_change:
     description:
       - Accept a change of settings that must be equal on all nodes, such as the backend's type, C(VNI), C(Port) or
-        C(PSK), while flanneld runs. Pods lose their way to pods of other nodes until all nodes have changed. Otherwise
-        it is refused.
+        C(PSK), while flanneld runs. Pods can't reach pods of other nodes until all nodes have changed. Without this
+        option, such a change is refused.
     type: bool
     default: false
   ready_timeout:
-    description: Seconds to wait until flanneld is ready.
+    description: The number of seconds to wait until flanneld is ready.
     type: int
     default: 60
-requirements:
-  - systemd
-  - iproute2
-attributes:
-  check_mode:
-    description: Nothing is changed; the result is the one a run would have.
-    support: full
-  diff_mode:
-    description: Files, links, the service, devices and what flanneld leaves, before and after.
-    support: full
 seealso:
   - module: weft.podnet.node_steps
   - module: weft.podnet.cni_config
@@ -174,14 +176,14 @@ EXAMPLES = r"""
     api_url: https://control-plane:6443
     iface: [172.16.0.3]
 
-- name: Nothing of it stays
+- name: Remove flanneld's service and what flanneld left
   weft.podnet.flannel_service:
     state: absent
 """
 
 RETURN = r"""
 restarted:
-  description: Whether flanneld was started again, or would be.
+  description: Whether flanneld was started or restarted, or would be in check mode.
   type: bool
   returned: success
 subnet:
@@ -195,7 +197,7 @@ net_conf:
   returned: when O(state=present)
   sample: {"Network": "10.244.0.0/16", "EnableNFTables": false, "Backend": {"Type": "vxlan"}}
 foreign:
-  description: Whether the host has a flanneld that this module did not install, which stays.
+  description: Whether the host has a flanneld that this module did not install, which is kept.
   type: bool
   returned: when O(state=absent)
 digest:
@@ -203,10 +205,15 @@ digest:
   type: str
   returned: when O(state=present)
 diff:
-  description: Before and after of what differs.
+  description: What differs, before and after.
   type: list
   elements: dict
   returned: success
+problems:
+  description: What is wrong, one line for each problem.
+  returned: failure
+  type: list
+  elements: str
 """
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run

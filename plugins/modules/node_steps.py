@@ -7,16 +7,23 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: node_steps
-short_description: Several of the collection's modules on a host, in one process
+short_description: Run several of the collection's modules on a host, in one process
 version_added: 0.1.0
 author: The weft.podnet maintainers (@weft-net)
 description:
   - Runs steps one after the other, each for one concern of a node's network. Each execution of a module takes about
-    half a second, whatever it does, and a node's network has ten concerns.
+    half a second, whatever it does, and a node's network has about ten concerns.
   - The filter P(weft.podnet.steps#filter) returns the steps that a worker needs.
-  - Every step's options are checked on the controller first. In check mode all steps are planned and all problems are
-    reported together. Otherwise the first step that fails ends the run; the steps before it stay applied, and each step
-    by itself is applied whole or not at all.
+  - Every step's options are checked on the controller first. In check mode, all steps are planned and all problems are
+    reported together. Otherwise the first step that fails ends the run. The steps before it stay applied, and each
+    single step is applied as a whole or not at all.
+extends_documentation_fragment:
+  - weft.podnet.host
+  - weft.podnet.host.changes
+attributes:
+  diff_mode:
+    description: Shows the differences of all steps.
+    support: full
 options:
   steps:
     description: What to do, in this order.
@@ -30,13 +37,14 @@ options:
             V(pod_route) and V(vxlan_peer) are modules as well, with the same options.
           - V(node_preflight) reports what the host lacks and changes nothing. V(node_kernel) keeps kernel modules and
             sysctls, and keeps network managers off pods' interfaces. V(node_firewall) allows pods' traffic in ufw or
-            firewalld, V(pod_forward) where the FORWARD chain drops. V(cni_plugins) links CNI plugins into the runtime's
-            folder, V(release_install) unpacks a release beside the ones before. V(flannel_absent) removes the backend
-            flannel. V(vxlan_leftovers) removes the meshes that V(vxlan_peer) keeps on this host, but for some.
+            firewalld, V(pod_forward) where the FORWARD chain drops it. V(cni_plugins) links CNI plugins into the
+            runtime's folder, V(release_install) unpacks a release beside earlier ones. V(flannel_absent) removes the
+            backend flannel. V(vxlan_leftovers) removes the meshes of V(vxlan_peer) on this host that are not listed as
+            kept.
           - V(foreign) removes what another pod network left.
           - V(checkpoint) as the first step records what the others could change and starts a timer on the host. After
-            the last step the controller comes back over a new connection and stops it. Otherwise the host restores the
-            checkpoint by itself.
+            the last step, the controller reconnects to the host over a new connection and stops the timer. If it can't,
+            the host restores the checkpoint by itself.
         type: str
         required: true
         choices:
@@ -62,24 +70,17 @@ options:
         type: dict
         default: {}
       mesh_mtu:
-        description: With V(cni_config), give the bridge plugin the smallest MTU of the meshes among the steps before.
+        description: With V(cni_config), give the bridge plugin the smallest MTU of the meshes in the steps before it.
         type: bool
         default: false
       packages:
-        description: In check mode, leave the step out where V(node_preflight) found that one of these is missing.
+        description: In check mode, leave the step out if V(node_preflight) found that one of these is missing.
         type: list
         elements: str
         default: []
   psk:
     description: WireGuard's preshared key for the step V(flannel_service).
     type: str
-attributes:
-  check_mode:
-    description: Nothing is changed; the result is the one a run would have.
-    support: full
-  diff_mode:
-    description: The differences of all steps.
-    support: full
 seealso:
   - module: weft.podnet.pod_route
   - module: weft.podnet.vxlan_peer
@@ -114,7 +115,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 concerns:
-  description: What was changed, a word for each concern.
+  description: What was changed, one word for each concern.
   returned: success
   type: list
   elements: str
@@ -130,7 +131,7 @@ released:
   returned: success
   type: bool
 problems:
-  description: What is wrong, a line each.
+  description: What is wrong, one line for each problem.
   returned: failure
   type: list
   elements: str

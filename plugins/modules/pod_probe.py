@@ -8,23 +8,33 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pod_probe
-short_description: Make probe pods and try whether pods reach each other
+short_description: Make probe pods, and test whether pods reach each other
 version_added: 0.1.0
 author: The weft.podnet maintainers (@weft-net)
 description:
-  - Makes pods with the host's own containerd and CNI configuration, lets every one of them request every other by HTTP,
-    and removes them again.
+  - Makes pods with the host's own containerd and CNI configuration, lets every one of them request every other over
+    HTTP, and removes them again.
   - No image and no registry are needed. A probe pod sees the host's C(/usr) read-only, and its process is the Python
     that runs this module.
-  - The pods are a means of observation. Nothing that outlives them is changed, so the module always reports
-    RV(ignore:changed=false).
+  - The pods only serve to observe. Nothing that outlives them is changed, so the module always reports
+    RV(ignore:changed=false), and it is not refused while a run holds the host (M(weft.podnet.run_lock)).
   - Only one verification runs on a host at a time. A second one waits until the first is done or shows no sign of life
-    for O(patience) seconds, removes what it left, and continues.
-  - C(ctr) knows no other places than C(/etc/cni/net.d) for the CNI configuration and C(/opt/cni/bin) for the plugins.
+    for O(patience) seconds, removes what it left, and continues. After two minutes of waiting, it fails.
+  - C(ctr) supports no other directories than C(/etc/cni/net.d) for the CNI configuration and C(/opt/cni/bin) for the
+    plugins.
+extends_documentation_fragment:
+  - weft.podnet.host
+attributes:
+  check_mode:
+    description: Reports what it would do, and makes no pod. The host is still checked for what pods need.
+    support: full
+  diff_mode:
+    description: There is nothing to show, since nothing is changed.
+    support: none
 options:
   state:
     description:
-      - V(started) removes what an earlier, killed verification left, then makes the pods.
+      - V(started) removes what an earlier verification left behind when it was killed, then makes the pods.
       - V(probed) requests every target from every pod of this host.
       - V(absent) removes the pods and all that was made for them.
     type: str
@@ -33,25 +43,25 @@ options:
   run:
     description:
       - The verification that the pods belong to, as V(started) returned it.
-      - V(probed) fails, and V(absent) removes nothing, when another verification has taken the host over meanwhile.
-        V(absent) without it removes the pods of every verification.
+      - If another verification has taken over the host in the meantime, V(probed) fails, and V(absent) removes nothing.
+        Without it, V(absent) removes the pods of every verification.
     type: str
   pods:
-    description: How many pods to make.
+    description: The number of pods to make.
     type: int
     default: 2
   port:
-    description: The TCP port the pods' servers listen on, inside the pods.
+    description: The TCP port that the pods' servers listen on, inside the pods.
     type: int
     default: 9898
   targets:
-    description: The pods of all hosts to request, as their RV(targets) say.
+    description: The pods of all hosts to request, as returned in their RV(targets).
     type: list
     elements: dict
     default: []
     suboptions:
       node:
-        description: The host the pod is on, as its inventory calls it.
+        description: The host that the pod is on, by its name in the inventory.
         type: str
         required: true
       pod:
@@ -59,7 +69,7 @@ options:
         type: str
         required: true
       id:
-        description: The identity the pod's server answers with.
+        description: The identity that the pod's server answers with.
         type: str
         required: true
       address:
@@ -67,7 +77,7 @@ options:
         type: str
         required: true
       port:
-        description: The port its server listens on.
+        description: The port that its server listens on.
         type: int
         required: true
   node:
@@ -75,28 +85,21 @@ options:
     type: str
     default: ""
   timeout:
-    description: Seconds to wait for one answer.
+    description: The number of seconds to wait for one answer.
     type: float
     default: 3
   tries:
-    description: How often to request a target before it counts as not reached.
+    description: The number of requests to a target before it counts as not reached.
     type: int
     default: 2
   patience:
-    description: Seconds without a sign of life after which another verification's pods are taken for left-overs.
+    description: The number of seconds without a sign of life after which another verification counts as ended.
     type: int
     default: 15
   socket:
-    description: The socket containerd listens on.
+    description: The socket that containerd listens on.
     type: path
     default: /run/containerd/containerd.sock
-attributes:
-  check_mode:
-    description: Says what it would do and makes no pod. The host is still checked for what pods need.
-    support: full
-  diff_mode:
-    description: There is nothing to show, as nothing is changed.
-    support: none
 """
 
 EXAMPLES = r"""
@@ -112,14 +115,14 @@ EXAMPLES = r"""
     run: "{{ pods.run }}"
     targets: "{{ ansible_play_hosts | map('extract', hostvars, ['pods', 'targets']) | flatten }}"
 
-- name: Remove every probe pod, also one of a verification that was killed
+- name: Remove every probe pod, including those of a verification that was killed
   weft.podnet.pod_probe:
     state: absent
 """
 
 RETURN = r"""
 detached:
-  description: The host's ends of pods that live, but that are on no bridge and to which no route leads.
+  description: The host's interfaces to running pods that are on no bridge and to which no route leads.
   type: list
   elements: str
   returned: O(state=started)
@@ -130,7 +133,7 @@ forwarding:
   returned: O(state=started)
   sample: {"4": true, "6": false}
 run:
-  description: Names this verification on this host, for the calls that follow.
+  description: The identifier of this verification on this host, for the calls that follow.
   type: str
   returned: O(state=started)
   sample: 3f0c8b6d5d5f4a7c8b8f8d9a2f3e1c00
@@ -145,19 +148,19 @@ pods:
       type: str
       sample: p1
     id:
-      description: The identity its server answers with.
+      description: The identity that its server answers with.
       type: str
     network:
-      description: The name of the CNI network that gave it its addresses.
+      description: The name of the CNI network that gave the pod its addresses.
       type: str
       sample: cbr0
     given:
-      description: The addresses with prefix that CNI gave it.
+      description: The addresses, with prefix, that CNI gave the pod.
       type: list
       elements: str
       sample: [10.244.0.5/24]
     seen:
-      description: The addresses the pod itself sees on its interfaces.
+      description: The addresses that the pod itself sees on its interfaces.
       type: list
       elements: str
       sample: [10.244.0.5]
@@ -174,7 +177,7 @@ pods:
           description: The address that was requested.
           type: str
         error:
-          description: Why there is no answer. Absent where there is one.
+          description: Why there is no answer. Absent if there is one.
           type: str
           sample: no answer within 3 s
         ms:
@@ -184,7 +187,7 @@ pods:
           description: The pod's own address in this connection.
           type: str
         client:
-          description: The client's address as the server saw it. It differs from C(source) where it is translated.
+          description: The client's address as the server saw it. It differs from C(source) if it is translated.
           type: str
         reached:
           description: The address by which the server was reached, as the server saw it.
@@ -199,10 +202,10 @@ targets:
   returned: O(state=started)
 host:
   description:
-    - "What this host's routing says about every target: C(ways) holds for each address the matched route (C(dst),
-      C(via), C(dev), C(local)) or the kernel's C(error)."
+    - C(ways) has this host's routing for the address of every target, the matched route (C(dst), C(via), C(dev),
+      C(local)) or the kernel's C(error).
     - C(forwarding) and C(bridge_calls) hold the kernel's switches, C(forward_policy) the policy of the filter table's
-      FORWARD chain, by IP version. The policy is read only where a target was not reached.
+      FORWARD chain, by IP version. The policy is read only if a target was not reached.
     - C(addresses) are this host's own.
   type: dict
   returned: O(state=probed)
@@ -212,6 +215,11 @@ would:
   elements: str
   returned: in check mode
   sample: [make 2 probe pods]
+problems:
+  description: What is wrong, one line for each problem.
+  returned: failure
+  type: list
+  elements: str
 """
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run

@@ -8,28 +8,30 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: run_lock
-short_description: Holds a host for one run, or releases it
-version_added: 0.2.0
+short_description: Hold a host for one run, or release it
+version_added: 0.1.0
 author: The weft.podnet maintainers (@weft-net)
 description:
   - While one run holds a host, every module of this collection refuses to change it in another run, or ad hoc, and
     names the holder.
   - The run is named by the environment that the filter P(weft.podnet.run_environment#filter) makes, as a play's
-    C(environment). Without it the module does nothing.
+    C(environment). Without it, the module does nothing.
   - The hold is a file, C(/run/weft-podnet/run.lock). It ends when it is released, when the host boots, half an hour
     after the holder's last step, or when another run of the same controller finds the holder's process gone.
+extends_documentation_fragment:
+  - weft.podnet.host
 attributes:
   check_mode:
     description: A dry run holds nothing.
     support: full
   diff_mode:
-    description: There is nothing to show; the hold is no part of a host's configuration.
+    description: There is nothing to show, since the hold is not part of a host's configuration.
     support: none
 options:
   state:
     description:
-      - V(held), this run holds the host, or the task fails with the name of the holder.
-      - V(released), this run does not. Unused lock files are removed.
+      - V(held) makes this run the holder of the host. If another run holds it, the task fails and names the holder.
+      - V(released) ends this run's hold, and removes unused lock files.
     type: str
     choices: [held, released]
     default: held
@@ -43,7 +45,7 @@ EXAMPLES = r"""
   weft.podnet.run_lock:
   environment: "{{ ansible_check_mode | weft.podnet.run_environment(takes=true) }}"
 
-- name: Give it free
+- name: Release the host
   weft.podnet.run_lock:
     state: released
   environment: "{{ ansible_check_mode | weft.podnet.run_environment }}"
@@ -54,6 +56,11 @@ held:
   description: Whether this run holds the host now.
   returned: success
   type: bool
+problems:
+  description: What is wrong, one line for each problem.
+  returned: failure
+  type: list
+  elements: str
 """
 
 import os
