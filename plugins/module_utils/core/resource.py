@@ -58,8 +58,10 @@ class Plan:
     ``result`` is the module's result but for ``changed``: ``diff`` and whatever the module documents. ``applied`` makes
     the change as a context manager: entering it changes the host, and yields what is known of the result only then; if
     its body raises, it restores the previous state. ``tidy`` follows every run that succeeds, even without a change: it
-    removes what a killed run left. ``incomplete``: what a run leaves incomplete if a plan made right after it says so.
-    It is ``changed`` unless the plan also covers what other programs may add at any moment.
+    removes what a killed run left.
+
+    After a change another plan is made, and its ``incomplete`` says whether the host is not as wanted. It is ``changed``
+    unless the plan also covers what other programs may add at any moment. Without ``read_back``, no other plan is made.
     """
 
     changed: bool
@@ -68,6 +70,7 @@ class Plan:
     tidy: Callable[[], None] | None = None
     warnings: Sequence[str] = ()
     incomplete: bool | None = None
+    read_back: bool = True
 
 
 def converging(plan: Callable[[Call], Plan]) -> Callable[[Call], dict[str, Any]]:
@@ -80,7 +83,8 @@ def converging(plan: Callable[[Call], Plan]) -> Callable[[Call], dict[str, Any]]
             return result
         if made.changed:
             with made.applied() as known:
-                _read_back(plan(call))
+                if made.read_back:
+                    _check(plan(call))
                 result.update(known)
         if made.tidy:
             made.tidy()
@@ -89,7 +93,7 @@ def converging(plan: Callable[[Call], Plan]) -> Callable[[Call], dict[str, Any]]
     return run
 
 
-def _read_back(again: Plan) -> None:
+def _check(again: Plan) -> None:
     if not (again.changed if again.incomplete is None else again.incomplete):
         return
     diff = again.result["diff"]

@@ -109,7 +109,7 @@ def requested(job: Job, now: datetime) -> Plan:
 
     told = {"renewal_needed": bool(plan.reasons), "reason": "; ".join(plan.reasons), "csr": csr}
     # Another plan would find the same certificate to be due: what was asked for is the request.
-    return Plan(change.changed, {**_result(job, change), **told}, applied, None, plan.notes, incomplete=False)
+    return Plan(change.changed, {**_result(job, change), **told}, applied, None, plan.notes, read_back=False)
 
 
 def signed(job: Job, now: datetime) -> Plan:

@@ -138,6 +138,16 @@ def test_a_plan_can_say_that_what_is_left_is_no_fault() -> None:
     assert converging(plan)(Asked())["changed"]
 
 
+def test_a_plan_can_do_without_the_second_look() -> None:
+    seen: list[str] = []
+
+    def plan(_call: Call) -> Plan:
+        seen.append("plan")
+        return Plan(True, {"diff": []}, read_back=False)
+
+    assert converging(plan)(Asked())["changed"] and seen == ["plan"]
+
+
 def test_the_error_comes_first_and_then_how_it_was_undone() -> None:
     with pytest.raises(Refused) as refused, undone(lambda: "all is back"):
         raise Refused([f"{number}" for number in range(300)])
