@@ -60,7 +60,7 @@ class Plan:
     its body raises, it restores the previous state. ``tidy`` follows every run that succeeds, even without a change: it
     removes what a killed run left.
 
-    After a change another plan is made, and its ``incomplete`` says whether the host is not as wanted. It is ``changed``
+    After a change another plan is made, whose ``incomplete`` says whether the host is not as wanted. It is ``changed``
     unless the plan also covers what other programs may add at any moment. Without ``read_back``, no other plan is made.
     """
 
