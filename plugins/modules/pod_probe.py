@@ -203,7 +203,7 @@ targets:
 host:
   description:
     - C(ways) has this host's routing for the address of every target, the matched route (C(dst), C(via), C(dev),
-      C(local)) or the kernel's C(error).
+      C(local), C(src), C(mtu)) or the kernel's C(error).
     - C(forwarding) and C(bridge_calls) hold the kernel's switches, C(forward_policy) the policy of the filter table's
       FORWARD chain, by IP version. The policy is read only if a target was not reached.
     - C(addresses) are this host's own.

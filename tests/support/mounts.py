@@ -30,6 +30,10 @@ is-active) [ -e $state/active-$1 ] && echo active || {{ echo inactive; exit 3; }
 restart|start) touch $state/active-$unit;;
 stop) rm -f $state/active-$unit;;
 enable) mkdir -p $wants; ln -sf ../$unit $wants/$unit;;
+show) for unit; do
+case $unit in --*) continue;; esac
+[ -e $state/show-$unit ] && cat $state/show-$unit || printf 'LoadState=not-found\\nActiveState=inactive\\n'; echo
+done;;
 disable) rm -f $wants/$unit; [ -n "$now" ] && rm -f $state/active-$unit;;
 esac
 exit 0

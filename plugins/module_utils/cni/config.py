@@ -17,6 +17,8 @@ EXTENSIONS = (".conf", ".conflist", ".json")
 # The temporary file that replaces a configuration has a name 14 bytes longer; file systems end at 255.
 FILE_NAME_BYTES = 240
 DATA_DIR = "/var/lib/cni/networks"
+# The collection's own files, by their names: they carry no mark.
+OUR_FILES = ("10-bridge.*", "10-flannel.*")
 
 
 def file_name_problem(name: Any) -> str | None:
@@ -63,7 +65,7 @@ def get(mapping: Any, key: str, default: Any = None) -> Any:
 
 
 class Broken(ValueError):
-    """A file that libcni refuses to load; the text says why."""
+    """A file that libcni refuses to load, or an answer that no plugin gives; the text says why."""
 
 
 def parse(name: str, text: str | None) -> dict[str, Any]:
@@ -209,13 +211,41 @@ def lease_addresses(names: Iterable[str]) -> list[str]:
 def version_problem(output: str, wanted: str) -> str | None:
     """Why a plugin's answer to CNI_COMMAND=VERSION does not cover the cniVersion ``wanted``, or None."""
     try:
+        supported = versions(output)
+    except Broken as error:
+        return str(error)
+    if wanted not in supported:
+        return f"it does not support cniVersion {wanted}, only {', '.join(supported)}"
+    return None
+
+
+def versions(output: str) -> list[str]:
+    """What a plugin's answer to CNI_COMMAND=VERSION says it supports. Raises Broken."""
+    try:
         answer = documents.from_json(output)
     except ValueError:
-        return f"its answer to CNI_COMMAND=VERSION is no JSON: {output.strip()[:80]!r}"
+        raise Broken(f"its answer to CNI_COMMAND=VERSION is no JSON: {output.strip()[:80]!r}") from None
     supported = get(answer, "supportedVersions")
     if not isinstance(supported, list):
-        return f"it does not answer CNI_COMMAND=VERSION: {_text(get(answer, 'msg')) or output.strip()[:80]}"
-    if wanted not in supported:
-        newest = ", ".join(map(str, supported))
-        return f"it does not support cniVersion {wanted}, only {newest}"
-    return None
+        raise Broken(f"it does not answer CNI_COMMAND=VERSION: {_text(get(answer, 'msg')) or output.strip()[:80]}")
+    return list(map(str, supported))
+
+
+def default_route(config: Mapping[str, Any]) -> bool:
+    """Do its plugins give pods a default route?"""
+    for plugin in members(config):
+        if get(plugin, "isDefaultGateway") is True or get(get(plugin, "delegate"), "isDefaultGateway") is True:
+            return True
+        for ipam in (get(plugin, "ipam"), get(get(plugin, "delegate"), "ipam")):
+            listed = get(ipam, "routes")
+            if isinstance(listed, list) and any(get(route, "dst") in ("0.0.0.0/0", "::/0") for route in listed):
+                return True
+    return False
+
+
+def hairpin(config: Mapping[str, Any]) -> bool:
+    """Does its bridge send a pod's packets back to that pod?"""
+    return any(
+        get(plugin, "hairpinMode") is True or get(get(plugin, "delegate"), "hairpinMode") is True
+        for plugin in members(config)
+    )

@@ -9,7 +9,7 @@ import json
 import os
 import stat
 import subprocess
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,8 +123,12 @@ def networks_of(texts: Mapping[str, str | None]) -> dict[str, cni.Network]:
     return found
 
 
-def pods(network: cni.Network, root: str = STATE_ROOT) -> Live:
-    """Evidence of live pods of a network. Raises OSError, NetlinkError."""
+def pods(
+    network: cni.Network,
+    root: str = STATE_ROOT,
+    in_use: Callable[[], Collection[str] | None] = namespaces.addresses,
+) -> Live:
+    """Evidence of live pods of a network. ``in_use``: see `pods.leases.stale`. Raises OSError, NetlinkError."""
     bridge = cni_bridge.find(network.bridge) if network.bridge else None
     directory = pod_leases.directory_of(network)
     if directory is None:
@@ -133,7 +137,7 @@ def pods(network: cni.Network, root: str = STATE_ROOT) -> Live:
         return Live(tuple(path.name for path in cached), bridge, f"{root}/results", (), containers)
     leases = pod_leases.read(directory)
     idle = network.bridge is not None and not (bridge and bridge.ports)
-    stale = pod_leases.stale(leases, idle, namespaces.addresses)
+    stale = pod_leases.stale(leases, idle, in_use)
     living = [lease for lease in leases if lease not in stale]
     containers = frozenset(lease.container for lease in living)
     return Live(tuple(lease.address for lease in living), bridge, str(directory), stale, containers)
@@ -191,6 +195,14 @@ def _executable(path: Path) -> bool:
 def probe(binary: Path, version: str) -> str | None:
     """Why a plugin can't be used with this cniVersion, or None."""
     try:
+        return cni.version_problem(ask_version(binary, version), version)
+    except cni.Broken as error:
+        return str(error)
+
+
+def ask_version(binary: Path, version: str = "1.0.0", timeout: float = 10) -> str:
+    """A plugin's answer to CNI_COMMAND=VERSION. Raises Broken where it does not run."""
+    try:
         answer = subprocess.run(
             [str(binary)],
             input=json.dumps({"cniVersion": version}),
@@ -198,9 +210,9 @@ def probe(binary: Path, version: str) -> str | None:
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            timeout=10,
+            timeout=timeout,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"it does not run: {error}"
-    return cni.version_problem(answer.stdout or answer.stderr, version)
+        raise cni.Broken(f"it does not run: {error}") from error
+    return answer.stdout or answer.stderr

@@ -8,10 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from . import documents, files, networks
+from . import documents, files, networks, processes
 
 # flanneld's own default (its option -net-config-path).
 NET_CONF = "/etc/kube-flannel/net-conf.json"
+# Where a DaemonSet or an administrator keeps its settings.
+SETTINGS = (NET_CONF, "/etc/flannel/net-conf.json")
+# What it makes in iptables and in nftables.
+CHAINS = ("FLANNEL-POSTRTG", "FLANNEL-FWD")
+NFT_TABLES = ("table ip flannel-ipv4", "table ip6 flannel-ipv6")
 
 
 class Daemon(NamedTuple):
@@ -23,37 +28,27 @@ class Daemon(NamedTuple):
 
 def running(proc: str = "/proc") -> list[Daemon]:
     """The flanneld processes that share this process's network namespace, its vxlan backends' VNIs with them."""
-    try:
-        ours = Path(proc, "self", "ns", "net").readlink()
-    except OSError:
-        return []
     found = []
-    for comm in Path(proc).glob("[0-9]*/comm"):
-        process = comm.parent
-        try:
-            if files.read_bytes(comm) != b"flanneld\n" or (process / "ns" / "net").readlink() != ours:
-                continue
-        except OSError:
-            # It has ended meanwhile.
-            continue
+    for pid in processes.by_name(("flanneld",), proc).get("flanneld", []):
+        process = Path(proc, str(pid))
         try:
             backend = _backend(process)
             # flanneld's defaults: a backend without a type is udp, VXLAN's VNI is 1. Keys are read in any case.
             if str(backend.get("type", "udp")).lower() == "vxlan":
                 vni = networks.read_integer(backend.get("vni", 1), 0, networks.MOST_VNI)
-                found.append(Daemon(int(process.name), vni))
+                found.append(Daemon(pid, vni))
         except (OSError, ValueError, TypeError, AttributeError):
-            found.append(Daemon(int(process.name), None))
+            found.append(Daemon(pid, None))
     return found
 
 
+def net_conf_path(words: list[str]) -> str:
+    """Where a flanneld with this command line reads its configuration."""
+    return processes.option(words, "net-config-path") or NET_CONF
+
+
 def _backend(process: Path) -> dict[str, object]:
-    words = (files.read_text(process / "cmdline") or "").split("\0")
-    path = NET_CONF
-    for word, following in zip(words, [*words[1:], ""]):
-        name, equals, value = word.lstrip("-").partition("=")
-        if word.startswith("-") and name == "net-config-path":
-            path = value if equals else following
+    path = net_conf_path(processes.arguments(int(process.name), str(process.parent)))
     # As the process sees it: it may live in a container of its own.
     text = files.read_text(process / "root" / path.lstrip("/")) or ""
     conf = {key.lower(): value for key, value in documents.from_json(text).items()}

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,8 +41,7 @@ def find(version: int, name: str, find_program: Find = tools.find) -> Variant | 
             continue
         variant = Variant(version, name, *map(str, paths))
         # The plain name belongs to either variant.
-        said = tools.call([variant.iptables, "--version"])
-        if ("nf_tables" in said.stdout) == (name == "nft"):
+        if prefix != command or ("nf_tables" in tools.call([variant.iptables, "--version"]).stdout) == (name == "nft"):
             return variant
     return None
 
@@ -61,14 +60,52 @@ def saved(variant: Variant, table: str) -> list[str]:
 
     Reading creates nothing: iptables-legacy makes a table that it is asked for, so only those that exist are.
     """
-    if variant.name == "legacy":
-        try:
-            if table not in Path(LEGACY_TABLES[variant.version]).read_text(encoding="ascii").split():
-                return []
-        except FileNotFoundError:
-            return []
+    if variant.name == "legacy" and table not in legacy_tables(variant.version):
+        return []
     done = tools.call([variant.save, "-t", table])
     return done.stdout.splitlines() if done.returncode == 0 else []
+
+
+def observe(
+    tables: Sequence[str], nft: Mapping[int, Collection[str]], find_program: Find = tools.find
+) -> Iterator[tuple[Variant, str, list[str]]]:
+    """(variant, table, lines of ``iptables-save``) of those of these ``tables`` that exist, of all variants.
+
+    ``nft``: the tables that nf_tables has, by IP version. Starts no program for a variant that has no table, and one
+    for all tables of iptables-nft.
+    """
+    for name in ("legacy", "nft"):
+        for version in COMMANDS:
+            there = legacy_tables(version) if name == "legacy" else nft.get(version, ())
+            wanted = [table for table in tables if table in there]
+            variant = find(version, name, find_program) if wanted else None
+            if variant is None:
+                continue
+            whole = tools.call([variant.save]).stdout.splitlines() if name == "nft" else []
+            for table in wanted:
+                lines = _part(whole, table) if name == "nft" else saved(variant, table)
+                if lines:
+                    yield variant, table, lines
+
+
+def legacy_tables(version: int) -> list[str]:
+    """The tables that iptables-legacy has in the kernel."""
+    try:
+        return Path(LEGACY_TABLES[version]).read_text(encoding="ascii").split()
+    except FileNotFoundError:
+        return []
+
+
+def _part(lines: Sequence[str], table: str) -> list[str]:
+    """One table's lines out of a save of all."""
+    found: list[str] = []
+    inside = False
+    for line in lines:
+        if line.startswith("*"):
+            inside = line[1:].strip() == table
+        if inside:
+            found.append(line)
+    return found
 
 
 def restore(variant: Variant, script: str) -> None:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
 
-from . import lock
+from . import files, lock
 
 RUN = "WEFT_PODNET_RUN"
 FILE = "run.lock"
@@ -147,6 +147,15 @@ def holder() -> Lease | None:
     return found if live(found, time.time()) else None
 
 
+def seen() -> Lease | None:
+    """The same for an observer, which waits for nobody and locks nothing. Raises FileError."""
+    try:
+        found = _lease((files.read_bytes(_path(), _LARGEST) or b"").decode())
+    except ValueError:
+        return None
+    return found if live(found, time.time()) else None
+
+
 def sweep() -> None:
     """Remove lock files that nobody holds, and our folder where that leaves it empty."""
     folder = Path(lock.RUN_DIR)
@@ -222,10 +231,16 @@ def _opened(create: bool) -> Iterator[int | None]:
 def _read(descriptor: int) -> Lease | None:
     """None for an empty file, and for one that is no lease: a run that was killed while it wrote it."""
     try:
-        found = os.pread(descriptor, _LARGEST, 0).decode()
+        return _lease(os.pread(descriptor, _LARGEST, 0).decode())
+    except (OSError, ValueError):
+        return None
+
+
+def _lease(found: str) -> Lease | None:
+    try:
         run, times = parse(found), json.loads(found)
         return Lease(run, float(times["since"]), float(times["expires"])) if run else None
-    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
 
 

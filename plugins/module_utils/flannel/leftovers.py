@@ -19,12 +19,11 @@ from typing import Any, NamedTuple
 
 from ..core import files
 from ..core import flanneld as vxlan_flanneld
+from ..core.flanneld import CHAINS, NFT_TABLES
 from ..core.persist import Run
 from ..core.problems import PodnetError
 from . import unit as flannel_unit
 
-CHAINS = ("FLANNEL-POSTRTG", "FLANNEL-FWD")
-NFT_TABLES = ("table ip flannel-ipv4", "table ip6 flannel-ipv6")
 LEGACY_TABLES = {"iptables": "/proc/net/ip_tables_names", "ip6tables": "/proc/net/ip6_tables_names"}
 # Where flanneld keeps the private key that it makes for WireGuard.
 WIREGUARD_KEY = "/run/flannel/wgkey"

@@ -36,6 +36,20 @@ def dump(channel: Channel, index: int) -> dict[bytes, bytes]:
     return found
 
 
+def remote(channel: Channel, index: int) -> list[tuple[bytes, bytes]]:
+    """(MAC, packed destination) of all entries of a VXLAN device that lead elsewhere, learned ones too, in any state.
+
+    Equivalent to: bridge fdb show dev $device. Raises NetlinkError.
+    """
+    found = []
+    answers = channel.dump(wire.GETNEIGH, wire.NDMSG.pack(wire.AF_BRIDGE, index, 0, 0, 0))
+    for answer, (mac, dst) in wire.columns(answers, wire.NDMSG.size, (wire.NDA_LLADDR, wire.NDA_DST)):
+        _family, number, _state, flags, _type = wire.NDMSG.unpack_from(answer)
+        if number == index and flags & wire.NTF_SELF and mac and dst:
+            found.append((mac, dst))
+    return found
+
+
 def split(value: bytes) -> tuple[bytes, tuple[bytes, bytes, bytes]]:
     """(packed destination, (port, VNI, interface)), each of the three all zeroes where the device's own is meant."""
     size = len(value) if len(value) in PLAIN else len(value) - _DETAILS.size

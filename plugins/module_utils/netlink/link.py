@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Links and their addresses, as far as routing has to know them."""
+"""Links and their addresses: as far as routing has to know them, and as an observation shows them."""
 
 from __future__ import annotations
 
@@ -30,11 +30,91 @@ def links(channel: Channel) -> list[Link]:
     for body in channel.dump(wire.GETLINK, wire.IFINFOMSG.pack(0, 0, 0, 0, 0)):
         _family, _type, index, flags, _mask = wire.IFINFOMSG.unpack_from(body)
         attributes = wire.attributes(body, wire.IFINFOMSG.size)
-        name = attributes[wire.IFLA_IFNAME].rstrip(b"\0").decode()
+        name = _text(attributes[wire.IFLA_IFNAME])
         kind = wire.attributes(attributes.get(wire.IFLA_LINKINFO, b""), 0).get(wire.IFLA_INFO_KIND, b"")
         mtu = wire.U32.unpack(attributes[wire.IFLA_MTU])[0]
-        found.append(Link(index, name, bool(flags & wire.IFF_UP), mtu, kind.rstrip(b"\0").decode(errors="replace")))
+        found.append(Link(index, name, bool(flags & wire.IFF_UP), mtu, _text(kind)))
     return found
+
+
+class Detail(NamedTuple):
+    """``master`` and ``peer`` are indices, 0 for none. ``nsid`` is the number that this network namespace gives to the
+    one that the peer is in, None where that is this one.
+
+    ``hairpin`` and ``isolated`` are the flags of a bridge's port, None for another link. ``permanent`` is the address
+    of the hardware itself, ``names`` are alternative names.
+    """
+
+    link: Link
+    mac: bytes
+    running: bool
+    master: int
+    peer: int
+    nsid: int | None
+    hairpin: bool | None = None
+    isolated: bool | None = None
+    permanent: bytes = b""
+    names: tuple[str, ...] = ()
+
+    @property
+    def elsewhere(self) -> bool:
+        """Is the peer in another network namespace?"""
+        return self.nsid is not None
+
+
+def details(channel: Channel) -> list[Detail]:
+    """All links of this network namespace. Equivalent to: ip -details link show. Raises NetlinkError."""
+    found = []
+    for body in channel.dump(wire.GETLINK, wire.IFINFOMSG.pack(0, 0, 0, 0, 0)):
+        _family, _type, index, flags, _mask = wire.IFINFOMSG.unpack_from(body)
+        attributes = wire.attributes(body, wire.IFINFOMSG.size)
+        info = wire.attributes(attributes.get(wire.IFLA_LINKINFO, b""), 0)
+        port: dict[int, bytes] = {}
+        is_port = info.get(wire.IFLA_INFO_SLAVE_KIND, b"").rstrip(b"\0") == b"bridge"
+        if is_port:
+            port = wire.attributes(info.get(wire.IFLA_INFO_SLAVE_DATA, b""), 0)
+        found.append(
+            Detail(
+                Link(
+                    index,
+                    _text(attributes[wire.IFLA_IFNAME]),
+                    bool(flags & wire.IFF_UP),
+                    wire.U32.unpack(attributes[wire.IFLA_MTU])[0],
+                    _text(info.get(wire.IFLA_INFO_KIND, b"")),
+                ),
+                attributes.get(wire.IFLA_ADDRESS, b""),
+                bool(flags & wire.IFF_RUNNING),
+                _u32(attributes.get(wire.IFLA_MASTER)),
+                _u32(attributes.get(wire.IFLA_LINK)),
+                wire.I32.unpack(attributes[wire.IFLA_LINK_NETNSID])[0]
+                if wire.IFLA_LINK_NETNSID in attributes
+                else None,
+                any(port.get(wire.IFLA_BRPORT_MODE, b"")) if is_port else None,
+                any(port.get(wire.IFLA_BRPORT_ISOLATED, b"")) if is_port else None,
+                attributes.get(wire.IFLA_PERM_ADDRESS, b""),
+                tuple(map(_text, wire.repeated(attributes.get(wire.IFLA_PROP_LIST, b""), wire.IFLA_ALT_IFNAME))),
+            )
+        )
+    return found
+
+
+def nsid(channel: Channel, descriptor: int) -> int:
+    """The number that the channel's network namespace gives to another one, by an open file of it; -1 for none.
+
+    Gives none: the kernel does so where a link leads there. Raises NetlinkError.
+    """
+    wanted = wire.attribute(wire.NETNSA_FD, wire.U32.pack(descriptor))
+    answer = channel.ask(wire.GETNSID, b"\0\0\0\0" + wanted)
+    return int(wire.I32.unpack(wire.attributes(answer, 4)[wire.NETNSA_NSID])[0])
+
+
+def _u32(value: bytes | None) -> int:
+    return int(wire.U32.unpack(value)[0]) if value else 0
+
+
+def _text(value: bytes) -> str:
+    """A name may hold any bytes but NUL and slash."""
+    return value.rstrip(b"\0").decode(errors="surrogateescape")
 
 
 def addresses(channel: Channel) -> list[tuple[int, Interface]]:
@@ -46,4 +126,40 @@ def addresses(channel: Channel) -> list[tuple[int, Interface]]:
         packed = attributes.get(wire.IFA_LOCAL) or attributes.get(wire.IFA_ADDRESS)
         if packed:
             found.append((index, ipaddress.ip_interface((packed, length))))
+    return found
+
+
+class Assigned(NamedTuple):
+    """An address of a link. ``scope`` is a number, ``protocol`` says who added it (0: not kept, or unknown).
+
+    ``dynamic``: its lifetime ends, as DHCP and router advertisements give it. ``tentative``: still examined.
+    """
+
+    number: int
+    interface: Interface
+    scope: int
+    dynamic: bool
+    tentative: bool
+    protocol: int
+
+
+def assigned(channel: Channel) -> list[Assigned]:
+    """All addresses with their state. Equivalent to: ip -details address show. Raises NetlinkError."""
+    found = []
+    for body in channel.dump(wire.GETADDR, wire.IFADDRMSG.pack(0, 0, 0, 0, 0)):
+        _family, length, flags, scope, index = wire.IFADDRMSG.unpack_from(body)
+        attributes = wire.attributes(body, wire.IFADDRMSG.size)
+        flags = _u32(attributes.get(wire.IFA_FLAGS)) or flags
+        packed = attributes.get(wire.IFA_LOCAL) or attributes.get(wire.IFA_ADDRESS)
+        if packed:
+            found.append(
+                Assigned(
+                    index,
+                    ipaddress.ip_interface((packed, length)),
+                    scope,
+                    not flags & wire.IFA_F_PERMANENT,
+                    bool(flags & wire.IFA_F_TENTATIVE),
+                    (attributes.get(wire.IFA_PROTO) or b"\0")[0],
+                )
+            )
     return found

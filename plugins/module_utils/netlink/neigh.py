@@ -1,13 +1,14 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Permanent neighbour entries of one interface: an address and the MAC it is found at."""
+"""Neighbour entries, an address and the MAC it is found at: the permanent ones of one interface, and all there are."""
 
 from __future__ import annotations
 
 import socket
 import struct
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from . import wire
 from .channel import Channel, Request
@@ -26,6 +27,38 @@ def dump(channel: Channel, family: int, index: int) -> dict[bytes, bytes]:
         family_, number, state, _flags, _type = wire.NDMSG.unpack_from(answer)
         if number == index and family_ == family and state & wire.NUD_PERMANENT:
             found[address] = mac or b""
+    return found
+
+
+STATES = {
+    0x01: "incomplete",
+    0x02: "reachable",
+    0x04: "stale",
+    0x08: "delay",
+    0x10: "probe",
+    wire.NUD_FAILED: "failed",
+    wire.NUD_NOARP: "noarp",
+    wire.NUD_PERMANENT: "permanent",
+}
+
+
+class Neighbour(NamedTuple):
+    """``address`` and ``mac`` are packed, ``state`` is one of STATES."""
+
+    number: int
+    address: bytes
+    mac: bytes
+    state: str
+
+
+def everywhere(channel: Channel) -> list[Neighbour]:
+    """All entries of both families, on all interfaces. Equivalent to: ip neigh show nud all. Raises NetlinkError."""
+    found = []
+    answers = channel.dump(wire.GETNEIGH, wire.NDMSG.pack(0, 0, 0, 0, 0))
+    for answer, (address, mac) in wire.columns(answers, wire.NDMSG.size, (wire.NDA_DST, wire.NDA_LLADDR)):
+        family, number, state, _flags, _type = wire.NDMSG.unpack_from(answer)
+        if family in (socket.AF_INET, socket.AF_INET6) and address:
+            found.append(Neighbour(number, address, mac or b"", STATES.get(state, "none")))
     return found
 
 

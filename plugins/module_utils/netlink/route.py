@@ -10,7 +10,7 @@ import ipaddress
 import socket
 import struct
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..core.networks import Address, Network
 from . import wire
@@ -123,6 +123,116 @@ def dump(channel: Channel, family: int, table: int = 0, protocol: int = 0) -> li
         )
         found.append((key_, value))
     return found
+
+
+# The kinds of routes that decide about packets which this host forwards.
+TYPES = {
+    wire.TYPE_UNICAST: "unicast",
+    wire.TYPE_BLACKHOLE: "blackhole",
+    wire.TYPE_UNREACHABLE: "unreachable",
+    wire.TYPE_PROHIBIT: "prohibit",
+}
+SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
+_NEXTHOP = struct.Struct("=HBBi")  # struct rtnexthop: length, flags, hops, interface index
+
+
+class Shown(NamedTuple):
+    """A route as an observation shows it: ``kind`` is one of TYPES, ``src`` the packed source or empty, ``hops`` how
+    many next hops it has. With several, ``value`` has gateway and interface of the first."""
+
+    key: Key
+    value: Value
+    kind: str
+    src: bytes
+    hops: int
+
+
+def everything(channel: Channel, family: int) -> list[Shown]:
+    """The routes of all tables but the local one, of every kind in TYPES. Equivalent to: ip route show table all.
+
+    Raises NetlinkError.
+    """
+    shown = []
+    number, any_address = wire.U32.unpack, b"\0" * (4 if family == FAMILIES[4] else 16)
+    answers = channel.dump(wire.GETROUTE, wire.RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
+    for answer, (dst, gateway, oif, metric, own_table, several, nhid, via, src) in wire.columns(
+        answers, wire.RTMSG.size, (*_KINDS, wire.RTA_VIA, wire.RTA_PREFSRC)
+    ):
+        family_, length, _src, _tos, low, protocol, scope, kind, flags = wire.RTMSG.unpack_from(answer)
+        table = number(own_table)[0] if own_table else low
+        if kind not in TYPES or flags & wire.RTM_F_CLONED or table == wire.TABLE_LOCAL or family_ != family:
+            continue
+        hops = _hops(several or b"")
+        if hops:
+            first = hops[0]
+            gateway, oif, via = first.get(wire.RTA_GATEWAY), first[wire.RTA_OIF], first.get(wire.RTA_VIA)
+        value = Value(
+            gateway or (via or b"")[2:],
+            number(oif)[0] if oif else 0,
+            protocol,
+            scope,
+            bool(hops),
+            flags & wire.RTNH_F_ONLINK != 0,
+            number(nhid)[0] if nhid else 0,
+        )
+        key_ = Key(family, table, dst or any_address, length, number(metric)[0] if metric else 0)
+        shown.append(Shown(key_, value, TYPES[kind], src or b"", len(hops) or 1))
+    return shown
+
+
+def _hops(data: bytes) -> list[dict[int, bytes]]:
+    """The attributes of each next hop, its interface among them."""
+    found = []
+    while len(data) >= _NEXTHOP.size:
+        length, _flags, _weight, index = _NEXTHOP.unpack_from(data)
+        if length < _NEXTHOP.size:
+            break
+        found.append({**wire.attributes(data[:length], _NEXTHOP.size), wire.RTA_OIF: wire.I32.pack(index)})
+        data = data[(length + 3) & ~3 :]
+    return found
+
+
+def way(channel: Channel, address: str) -> dict[str, Any]:
+    """The route this host takes to ``address``: {dst, via, dev, local, src, mtu}, or {error} where there is none.
+
+    ``dst`` is the matched route's own destination, "default" for a default route. ``mtu`` is the route's own, or the
+    path's that the kernel has learned; 0 where only the interface's counts. Raises ValueError where ``address`` is
+    none.
+    """
+    target = ipaddress.ip_address(address)
+    bits = target.max_prefixlen
+    wanted = wire.attribute(wire.RTA_DST, target.packed)
+    # Without FIB_MATCH the kernel repeats the address that was asked for instead of the route's destination; only
+    # without it does it say which source it would choose.
+    try:
+        matched, chosen = (
+            channel.ask(wire.GETROUTE, wire.RTMSG.pack(FAMILIES[target.version], bits, *[0] * 6, flags) + wanted)
+            for flags in (wire.RTM_F_FIB_MATCH, 0)
+        )
+    except NetlinkError as error:
+        return {"error": "a blackhole route discards the packet" if error.code == errno.EINVAL else str(error)}
+    _family, length, _src, _tos, _table, _protocol, _scope, kind, _flags = wire.RTMSG.unpack_from(matched)
+    route = wire.attributes(matched, wire.RTMSG.size)
+    found = wire.attributes(chosen, wire.RTMSG.size)
+    packed = route.get(wire.RTA_DST, bytes(bits // 8))
+    gateway = found.get(wire.RTA_GATEWAY) or found.get(wire.RTA_VIA, b"")[2:]
+    source = found.get(wire.RTA_PREFSRC)
+    metrics = wire.attributes(found.get(wire.RTA_METRICS, b""), 0)
+    return {
+        "dst": str(ipaddress.ip_network((packed, length))) if length else "default",
+        "via": str(ipaddress.ip_address(gateway)) if gateway else "",
+        "dev": _name(_u32(found, wire.RTA_OIF)),
+        "local": kind == wire.TYPE_LOCAL,
+        "src": str(ipaddress.ip_address(source)) if source else "",
+        "mtu": _u32(metrics, wire.RTAX_MTU),
+    }
+
+
+def _name(index: int) -> str:
+    try:
+        return socket.if_indextoname(index) if index else ""
+    except OSError:
+        return f"interface {index}"
 
 
 def _u32(found: Mapping[int, bytes], kind: int) -> int:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 import struct
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ..core import interpreter
 from ..core.problems import PodnetError
 from . import wire
 from .channel import Channel, NetlinkError, Request
@@ -83,7 +83,7 @@ class Found(NamedTuple):
 
 def read(channel: Channel, name: str) -> Found | None:
     """The link of that name, None where there is none. Raises NetlinkError."""
-    wanted = wire.attribute(wire.IFLA_IFNAME, name.encode() + b"\0")
+    wanted = wire.attribute(wire.IFLA_IFNAME, os.fsencode(name) + b"\0")
     try:
         body = channel.ask(wire.GETLINK, wire.IFINFOMSG.pack(0, 0, 0, 0, 0) + wanted)
     except NetlinkError as error:
@@ -221,6 +221,8 @@ def require() -> tuple[Any, Any]:
         from pyroute2 import IPRoute
         from pyroute2.netlink.exceptions import NetlinkError as Refusal
     except ImportError as error:
+        from ..core import interpreter
+
         raise PyrouteMissing(
             f"pyroute2 is needed to make or change the VXLAN device, and {sys.executable} can't import it ({error}); "
             f"{interpreter.remedy('pyroute2')}"

@@ -33,39 +33,52 @@ NEWLINK, DELLINK, GETLINK = 16, 17, 18
 NEWADDR, DELADDR, GETADDR = 20, 21, 22
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 NEWNEIGH, DELNEIGH, GETNEIGH = 28, 29, 30
+GETRULE = 34
+GETNSID = 90
 NEWNEXTHOP, DELNEXTHOP, GETNEXTHOP = 104, 105, 106
 
 # extended acknowledgement
 ERROR_TEXT = 1
 
 # link attributes
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_TXQLEN = 1, 3, 4, 10, 13
-IFLA_LINKINFO = 18
-IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
-IFF_UP = 0x1
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_TXQLEN = 1, 3, 4, 5, 10, 13
+IFLA_LINKINFO, IFLA_LINK_NETNSID, IFLA_PROP_LIST, IFLA_ALT_IFNAME, IFLA_PERM_ADDRESS = 18, 37, 52, 53, 54
+IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
+IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 4, 33
+IFF_UP, IFF_RUNNING = 0x1, 0x40
+
+# numbers of network namespaces (linux/net_namespace.h)
+NETNSA_NSID, NETNSA_FD = 1, 3
 
 # address attributes
-IFA_ADDRESS, IFA_LOCAL, IFA_PROTO = 1, 2, 11
-IFA_F_NODAD = 0x02
+IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS, IFA_PROTO = 1, 2, 8, 11
+IFA_F_NODAD, IFA_F_TENTATIVE, IFA_F_PERMANENT = 0x02, 0x40, 0x80
 
 # route attributes
-RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_MULTIPATH, RTA_TABLE = 1, 4, 5, 6, 7, 9, 15
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_METRICS = 1, 4, 5, 6, 7, 8
+RTA_MULTIPATH, RTA_TABLE = 9, 15
 RTA_VIA, RTA_NH_ID = 18, 30
+RTAX_MTU = 2
 RTM_F_CLONED, RTM_F_FIB_MATCH = 0x200, 0x2000
 RTNH_F_DEAD, RTNH_F_ONLINK, RTNH_F_LINKDOWN = 0x1, 0x4, 0x10
 
 # neighbour and FDB attributes, states and flags
 NDA_DST, NDA_LLADDR, NDA_PORT, NDA_VNI, NDA_IFINDEX = 1, 2, 6, 7, 8
-NUD_PERMANENT = 0x80
+NUD_FAILED, NUD_NOARP, NUD_PERMANENT = 0x20, 0x40, 0x80
 NTF_SELF = 0x02
 AF_BRIDGE = 7
 
 # nexthop attributes
 NHA_ID, NHA_OIF, NHA_GATEWAY = 1, 5, 6
 
+# attributes and flags of policy rules (linux/fib_rules.h)
+FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_OIFNAME = 1, 2, 3, 6, 10, 15, 17
+FIB_RULE_INVERT = 0x2
+
 TABLE_UNSPEC, TABLE_DEFAULT, TABLE_MAIN, TABLE_LOCAL = 0, 253, 254, 255
 SCOPE_UNIVERSE, SCOPE_LINK = 0, 253
 TYPE_UNICAST, TYPE_LOCAL, TYPE_BROADCAST = 1, 2, 3
+TYPE_BLACKHOLE, TYPE_UNREACHABLE, TYPE_PROHIBIT = 6, 7, 8
 PROTO_UNSPEC, PROTO_KERNEL, PROTO_BOOT, PROTO_STATIC = 0, 2, 3, 4
 
 
@@ -85,6 +98,20 @@ def attributes(data: bytes, offset: int) -> dict[int, bytes]:
         if length < 4:
             break
         found[kind & 0x3FFF] = data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return found
+
+
+def repeated(data: bytes, kind: int) -> list[bytes]:
+    """The values of all attributes of this type, in order."""
+    found = []
+    offset = 0
+    while offset + 4 <= len(data):
+        length, own = ATTRIBUTE.unpack_from(data, offset)
+        if length < 4:
+            break
+        if own & 0x3FFF == kind:
+            found.append(data[offset + 4 : offset + length])
         offset += (length + 3) & ~3
     return found
 

@@ -20,6 +20,7 @@ from ..netlink import link, nexthop, route, wire
 from ..netlink.channel import Channel
 from ..releases import archive as release_archive
 from ..routes.spec import PROTOCOL
+from . import containerd, settings
 
 # Commands the roles and their boot units call, with the package that brings them, by family of distributions.
 PACKAGES = {
@@ -136,8 +137,7 @@ def runtime_folders(config: str, conf_dir: str, bin_dir: str) -> list[str]:
         ("podnet_cni_conf_dir", conf_dir, "conf_dir"),
         ("podnet_cni_bin_dir", bin_dir, "bin_dirs?"),
     ):
-        lines = re.findall(rf"^\s*{key}\s*=\s*(.+)$", config, re.MULTILINE)
-        found = [value for line in lines for value in re.findall(r"[\"']([^\"']+)[\"']", line)]
+        found = containerd.configured(config, key)
         if found and wanted not in found:
             problems.append(
                 f"{variable}: containerd here looks in {', '.join(found)}, the inventory says {wanted}; "
@@ -146,15 +146,11 @@ def runtime_folders(config: str, conf_dir: str, bin_dir: str) -> list[str]:
     return problems
 
 
-# What shows that a module is at work, for those that /sys/module does not name where they are built in.
-AT_WORK = {"br_netfilter": "/proc/sys/net/bridge", "tun": "/dev/net/tun"}
-
-
 def kernel_modules(run: persist.Run, names: Iterable[str]) -> list[str]:
     """Problems with kernel modules that are going to be needed. Loads none."""
     problems = []
     for name in names:
-        if any(Path(path).exists() for path in (f"/sys/module/{name}", AT_WORK.get(name, "/sys/module/-"))):
+        if settings.is_loaded(name):
             continue
         code, _out, err = run(["modprobe", "--dry-run", name])
         if code:

@@ -28,8 +28,6 @@ from ..flannel.leftovers import Leftover
 
 BRIDGE = "cni0"
 NETWORKS = Path("/sys/class/net")
-# Where a DaemonSet or an administrator keeps flannel's settings.
-SETTINGS = (flanneld.NET_CONF, "/etc/flannel/net-conf.json")
 # flannel's CNI plugin, and host-local for the networks that its documentation and ours name.
 STATE = ("/var/lib/cni/flannel", "/var/lib/cni/networks/cbr0")
 
@@ -41,14 +39,14 @@ def _flannel(call: Call, problems: list[str]) -> list[Leftover]:
             f"flannel: flanneld still runs here (process {', '.join(map(str, running))}); stop it first: systemctl "
             "disable --now flanneld, or kubectl --namespace kube-flannel delete daemonset kube-flannel-ds"
         )
-    confs = [_settings(path) for path in SETTINGS]
+    confs = [_settings(path) for path in flanneld.SETTINGS]
     confs.append({"Network": call.params["pod_cidr"], "Backend": {"Type": "host-gw"}})
     found = flannel_leftovers.observe(call.run_command, find_program, confs, cni_gateway.SUBNET_FILE)
     known = {item.text for item in found}
     devices = [f"device {path.name}" for path in sorted(NETWORKS.glob("flannel*"))]
     found += [Leftover(name, [["ip", "link", "del", name[7:]]]) for name in devices if name not in known]
     configurations = [path for path in sorted(Path(call.params["conf_dir"]).glob("*.conf*")) if _is_flannels(path)]
-    paths = [*configurations, *(path for path in map(Path, SETTINGS) if os.path.lexists(path))]
+    paths = [*configurations, *(path for path in map(Path, flanneld.SETTINGS) if os.path.lexists(path))]
     paths += [path for folder in STATE for path in sorted(Path(folder).glob("*")) if path.is_file()]
     return found + [Leftover(str(path), [], str(path)) for path in paths]
 
@@ -101,7 +99,11 @@ def plan(call: Call) -> Plan:
 
 def _remove(run: Run, found: list[Leftover]) -> None:
     flannel_leftovers.remove(run, found)
-    for folder in (*STATE, *(str(Path(path).parent) for path in SETTINGS), str(Path(cni_gateway.SUBNET_FILE).parent)):
+    for folder in (
+        *STATE,
+        *(str(Path(path).parent) for path in flanneld.SETTINGS),
+        str(Path(cni_gateway.SUBNET_FILE).parent),
+    ):
         files.forget_empty(Path(folder))
 
 

@@ -15,6 +15,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ..cni import config as cni
 from ..cni import host as cni_host
 from ..core import boot_units, networks
 from ..core.networks import Network
@@ -25,8 +26,6 @@ from ..routes import way_back
 
 # Every plugin's and flannel's own default.
 BRIDGE = "cni0"
-# The files that hold the pods' configuration, and may name a bridge of an earlier run.
-OUR_FILES = ("10-bridge.*", "10-flannel.*")
 # flanneld's devices, by backend: flannel.1, flannel-v6.1, flannel-wg, flannel-wg-v6, flannel0, flannel.ipip.
 _TUNNEL = re.compile(r"flannel(0|[.-].*)")
 
@@ -87,7 +86,7 @@ def _named(conf_dir: str) -> Mapping[str, bool]:
         return found
     for name, network in cni_host.networks_of(files).items():
         if network.bridge:
-            own = any(fnmatch.fnmatchcase(name, pattern) for pattern in OUR_FILES)
+            own = any(fnmatch.fnmatchcase(name, pattern) for pattern in cni.OUR_FILES)
             found[network.bridge] = own or found.get(network.bridge, False)
     return found
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ SYSCTL_FILE = "/etc/sysctl.d/99-weft-podnet.conf"
 # The file's former path; removed with the first change.
 FORMER_FILE = "/etc/sysctl.d/90-weft-podnet.conf"
 HEADER = "# Written by weft.podnet (node_kernel); changes are overwritten.\n"
+# What shows that a module is at work, for those that /sys/module does not name where they are built in.
+AT_WORK = {"br_netfilter": "/proc/sys/net/bridge", "tun": "/dev/net/tun"}
 NAME = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 
 
@@ -142,7 +145,7 @@ def apply(change: Plan, modules: Iterable[str], run: persist.Run) -> None:
 def _load(modules: Iterable[str], run: persist.Run, loaded: list[str]) -> None:
     """Load what is not there; ``loaded`` gets their names, also where this raises Refused."""
     for name in modules:
-        there = _is_loaded(name)
+        there = is_loaded(name)
         code, out, err = run(["modprobe", name])
         if code:
             raise Refused([f"modules: {name} can't be loaded: {(err or out).strip()}"])
@@ -150,8 +153,25 @@ def _load(modules: Iterable[str], run: persist.Run, loaded: list[str]) -> None:
             loaded.append(name)
 
 
-def _is_loaded(name: str) -> bool:
-    return Path("/sys/module", name.replace("-", "_")).exists()
+def is_loaded(name: str, root: str = "/") -> bool:
+    """Is this kernel module at work, loaded or built in?"""
+    places = (f"/sys/module/{name.replace('-', '_')}", AT_WORK.get(name, "/sys/module/-"))
+    return any(Path(root, path[1:]).exists() for path in places)
+
+
+def is_unloaded(name: str, root: str = "/") -> bool:
+    """Has this kernel it as a module that is not loaded, for certain? To ask anything of it would load it."""
+    builtin = Path(root, "lib/modules", os.uname().release, "modules.builtin")
+    texts = []
+    for path in (Path(root, "proc/modules"), builtin):
+        try:
+            texts.append(files.read_text(path))
+        except OSError:
+            return False
+    loaded, inside = texts
+    if loaded is None or inside is None:
+        return False
+    return not re.search(rf"^{name} ", loaded, re.MULTILINE) and f"/{name}.ko" not in inside
 
 
 def _set(name: str, value: str) -> None:

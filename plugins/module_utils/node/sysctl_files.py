@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,6 +48,21 @@ def files(root: str = "/") -> list[Path]:
 
 def assignments(path: Path) -> Iterator[Assignment]:
     """A file's own settings. Patterns (``net.ipv4.conf.*.rp_filter``) set nothing that a file names in full."""
+    for found in _lines(path):
+        if found.value is not None:
+            yield Assignment(found.key, found.value, found.path, found.line)
+
+
+class _Line(NamedTuple):
+    """As Assignment; ``value`` is None for a key that patterns are to leave alone: ``-net.ipv4.conf.all.rp_filter``."""
+
+    key: str
+    value: str | None
+    path: str
+    line: int
+
+
+def _lines(path: Path) -> Iterator[_Line]:
     try:
         if not path.is_file() or path.stat().st_size > LARGEST:
             return
@@ -55,8 +71,40 @@ def assignments(path: Path) -> Iterator[Assignment]:
         return
     for number, line in enumerate(text.splitlines(), 1):
         name, equals, value = line.strip().partition("=")
-        if equals and not name.startswith(("#", ";")):
-            yield Assignment(key(name.lstrip("-")), " ".join(value.split()), str(path), number)
+        if name.startswith(("#", ";")):
+            continue
+        if equals:
+            yield _Line(key(name.lstrip("-")), " ".join(value.split()), str(path), number)
+        elif name.startswith("-"):
+            yield _Line(key(name[1:]), None, str(path), number)
+
+
+def winners(keys: Iterable[str], root: str = "/") -> dict[str, Assignment]:
+    """What the next boot sets these sysctls to (paths under /proc/sys), by key; those that no file sets are left out.
+
+    The last line that names a key in full wins. Only where no line does, the last pattern that matches it.
+    """
+    named: dict[str, _Line] = {}
+    patterns: dict[str, _Line] = {}
+    for path in [*files(root), *ufw_file(root)]:
+        for found in _lines(path):
+            place = patterns if any(sign in found.key for sign in "*?[") else named
+            # A later line moves the key to the end: of two patterns, the last one is applied last.
+            place.pop(found.key, None)
+            place[found.key] = found
+    won: dict[str, Assignment] = {}
+    for wanted in keys:
+        fitting = [each for pattern, each in patterns.items() if _fits(wanted, pattern)]
+        winner = named.get(wanted) or (fitting[-1] if fitting else None)
+        if winner and winner.value is not None:
+            won[wanted] = Assignment(wanted, winner.value, winner.path, winner.line)
+    return won
+
+
+def _fits(name: str, pattern: str) -> bool:
+    """As glob(3): a star ends at a slash."""
+    parts, wanted = name.split("/"), pattern.split("/")
+    return len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
 
 
 def ufw_file(root: str = "/") -> list[Path]:

@@ -10,12 +10,12 @@ bridge when it restarts, and nothing puts them back.
 from __future__ import annotations
 
 import fnmatch
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from ..netlink import route, wire
 from ..netlink.channel import Channel
+from . import networkd
 
 # The bridge and ptp plugins name the host's end "veth" and eight hexadecimal digits.
 PODS = "veth" + 8 * "[0-9a-f]"
@@ -27,9 +27,6 @@ NETWORK_FILE = f"/etc/systemd/network/{NAME}.network"
 NETWORKD_FILE = "/etc/systemd/networkd.conf.d/weft-podnet.conf"
 MANAGER_FILE = f"/etc/NetworkManager/conf.d/{NAME}.conf"
 NETWORKD = ("/usr/lib/systemd/systemd-networkd", "/lib/systemd/systemd-networkd")
-FOLDERS = ("/etc/systemd/network", "/run/systemd/network", "/usr/local/lib/systemd/network", "/usr/lib/systemd/network")
-# linux/if_link.h; only a link whose peer is in another namespace has it.
-IFLA_LINK_NETNSID = 37
 SERVICES = ("systemd-networkd.service", "NetworkManager.service")
 
 
@@ -54,38 +51,17 @@ def earlier(names: Iterable[str], root: str = "/") -> list[str]:
     """Files of networkd that come before ours and match these links or pods' own, a line each."""
     if not any(Path(root, program[1:]).exists() for program in NETWORKD):
         return []
-    samples = [SAMPLE, *(name.replace("*", "0") for name in names)]
-    seen: dict[str, Path] = {}
-    for folder in FOLDERS:
-        for path in sorted(Path(root, folder[1:]).glob("*.network")):
-            seen.setdefault(path.name, path)
+    samples = [networkd.Link(SAMPLE, "veth")]
+    for name in names:
+        samples.append(networkd.Link(name.replace("*", "0"), "vxlan" if name.startswith("flannel") else "bridge"))
     return [
-        f"{path}: systemd-networkd uses this file for {matched}, since its name comes before {NAME}.network: "
+        f"{found.path}: systemd-networkd uses this file for {matched}, since its name comes before {NAME}.network: "
         "a restart would take pods off their network; rename it, or exclude the link in its [Match] section"
-        for name, path in sorted(seen.items())
-        if name < Path(NETWORK_FILE).name
-        for matched in [next((sample for sample in samples if _matches(path, sample)), "")]
+        for found in networkd.network_files(root)
+        if Path(found.path).name < Path(NETWORK_FILE).name
+        for matched in [next((sample.name for sample in samples if networkd.matches(found.match, sample)), "")]
         if matched
     ]
-
-
-def _matches(path: Path, name: str) -> bool:
-    """Does this file's [Match] section fit a link of that name, as far as names and types show?"""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    except OSError:
-        return False
-    section = re.search(r"^\[Match\]\s*$(.*?)(?=^\[|\Z)", text, re.MULTILINE | re.DOTALL)
-    rules = dict(re.findall(r"^\s*(\w+)\s*=\s*(.*?)\s*$", section[1] if section else "", re.MULTILINE))
-    kinds = "veth" if name.startswith("veth") else "bridge"
-    known = {"Name": name, "Type": "ether", "Kind": kinds}
-    if not rules or not set(rules) <= set(known):
-        return False
-    for key, value in rules.items():
-        patterns = value.removeprefix("!").split()
-        if any(fnmatch.fnmatchcase(known[key], pattern) for pattern in patterns) is value.startswith("!"):
-            return False
-    return True
 
 
 def detached() -> list[str]:
@@ -100,7 +76,7 @@ def detached() -> list[str]:
             kind = wire.attributes(found.get(wire.IFLA_LINKINFO, b""), 0).get(wire.IFLA_INFO_KIND, b"").rstrip(b"\0")
             bridges = bridges or kind == b"bridge"
             # The peer is in another namespace, which exists.
-            pod = kind == b"veth" and fnmatch.fnmatchcase(name, PODS) and IFLA_LINK_NETNSID in found
+            pod = kind == b"veth" and fnmatch.fnmatchcase(name, PODS) and wire.IFLA_LINK_NETNSID in found
             if pod and wire.IFLA_MASTER not in found:
                 lonely[index] = name
         if lonely and bridges:

@@ -5,54 +5,19 @@
 
 from __future__ import annotations
 
-import errno
 import ipaddress
-import socket
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ..core import files, tools
-from ..netlink import link, route, wire
+from ..netlink import link, route
 from ..netlink.channel import Channel, NetlinkError
 from ..node import unmanaged
 
 FORWARDING = {4: "/proc/sys/net/ipv4/ip_forward", 6: "/proc/sys/net/ipv6/conf/all/forwarding"}
 BRIDGE_CALLS = {4: "/proc/sys/net/bridge/bridge-nf-call-iptables", 6: "/proc/sys/net/bridge/bridge-nf-call-ip6tables"}
-
-
-def way(channel: Channel, address: str) -> dict[str, Any]:
-    """The route this host takes to ``address``: {dst, via, dev, local}, or {error} where the kernel has none.
-
-    ``dst`` is the matched route's own destination, "default" for a default route.
-    """
-    target = ipaddress.ip_address(address)
-    bits = target.max_prefixlen
-    # Without FIB_MATCH the kernel repeats the address that was asked for instead of the route's destination.
-    header = wire.RTMSG.pack(route.FAMILIES[target.version], bits, 0, 0, 0, 0, 0, 0, wire.RTM_F_FIB_MATCH)
-    try:
-        answer = channel.ask(wire.GETROUTE, header + wire.attribute(wire.RTA_DST, target.packed))
-    except NetlinkError as error:
-        return {"error": "a blackhole route discards the packet" if error.code == errno.EINVAL else str(error)}
-    _family, length, _src, _tos, _table, _protocol, _scope, kind, _flags = wire.RTMSG.unpack_from(answer)
-    found = wire.attributes(answer, wire.RTMSG.size)
-    packed = found.get(wire.RTA_DST, bytes(bits // 8))
-    gateway = found.get(wire.RTA_GATEWAY)
-    device = found.get(wire.RTA_OIF)
-    return {
-        "dst": str(ipaddress.ip_network((packed, length))) if length else "default",
-        "via": str(ipaddress.ip_address(gateway)) if gateway else "",
-        "dev": _name(wire.U32.unpack(device)[0]) if device else "",
-        "local": kind == wire.TYPE_LOCAL,
-    }
-
-
-def _name(index: int) -> str:
-    try:
-        return socket.if_indextoname(index)
-    except OSError:
-        return f"interface {index}"
 
 
 def diagnose(addresses: Iterable[str], firewall: bool) -> dict[str, Any]:
@@ -66,7 +31,7 @@ def diagnose(addresses: Iterable[str], firewall: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"ways": {}, "forwarding": {}, "forward_policy": {}, "bridge_calls": {}, "addresses": []}
     try:
         with Channel() as channel:
-            found["ways"] = {address: way(channel, address) for address in wanted}
+            found["ways"] = {address: route.way(channel, address) for address in wanted}
             found["addresses"] = [
                 str(interface.ip) for _index, interface in link.addresses(channel) if not interface.ip.is_loopback
             ]

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from ..netlink import nexthop, route, vxlan_link, wire
 from ..routes.spec import PROTOCOL
+from . import mark
 from . import mesh as vxlan_mesh
 from .spec import Spec
 
@@ -81,9 +82,7 @@ def is_ours(
     A device with the very MAC and VNI that are asked for is taken over.
     """
     device = found.device
-    return (
-        PROTOCOL in addresses
-        or any(hop.oif == found.number and hop.protocol == PROTOCOL for hop in hops)
-        or any(value[2] == vxlan_mesh.TUNNEL and value[4] == PROTOCOL for value in routes)
-        or (device is not None and (device.mac, device.vni) == (wanted.mac, wanted.vni))
+    through = (value[4] for value in routes if value[2] == vxlan_mesh.TUNNEL)
+    return mark.is_marked(found.number, addresses, hops, through) or (
+        device is not None and (device.mac, device.vni) == (wanted.mac, wanted.vni)
     )

@@ -21,6 +21,7 @@ HOST_MODULES: dict[str, dict[str, Any]] = {
     "flannel_kubeconfig": {"state": "absent"},
     "flannel_service": {"state": "absent"},
     "pod_masquerade": {"state": "absent"},
+    "pod_network_info": {},
     "pod_probe": {"state": "absent"},
     "pod_route": {"routes": []},
     "node_steps": {"steps": []},

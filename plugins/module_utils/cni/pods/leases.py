@@ -26,6 +26,8 @@ from .. import config as cni
 # No runtime takes longer from the reservation of an address to the pod that has it.
 YOUNG = 600.0
 LOCK_TIMEOUT = 10.0
+# Of a network, as libcni accepts it.
+NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 
 
 class Lease(NamedTuple):
@@ -39,7 +41,7 @@ class Lease(NamedTuple):
 
 def directory_of(network: cni.Network) -> Path | None:
     """host-local's directory of this network; None with another ipam or where the name can't be a directory's."""
-    if network.data_dir is None or not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", network.name):
+    if network.data_dir is None or not NAME.fullmatch(network.name):
         return None
     # A foreign file may hold anything, also bytes that are not valid in a path.
     usable = network.data_dir.startswith("/") and network.data_dir.isprintable()
@@ -52,14 +54,17 @@ def read(directory: Path) -> list[Lease]:
         names = [entry.name for entry in directory.iterdir()]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    found = []
-    for address in cni.lease_addresses(names):
-        for name in names:
-            with contextlib.suppress(ValueError):
-                if str(ipaddress.ip_address(name)) == address:
-                    lease = _lease(directory / name, address)
-                    found += [lease] if lease else []
-    return found
+    # An IPv6 address may be written in several ways.
+    spelled: dict[str, list[str]] = {}
+    for name in names:
+        with contextlib.suppress(ValueError):
+            spelled.setdefault(str(ipaddress.ip_address(name)), []).append(name)
+    found = [
+        _lease(directory / name, address)
+        for address in dict.fromkeys(cni.lease_addresses(names))
+        for name in spelled[address]
+    ]
+    return [lease for lease in found if lease]
 
 
 def _lease(path: Path, address: str) -> Lease | None:

@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which addresses pods have right now: those of every network namespace on the host but its own."""
+"""What pods have right now: addresses and links of every network namespace on the host but its own."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import ctypes
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
-from ...netlink import link
+from ...netlink import link, route, wire
 from ...netlink.channel import Channel, NetlinkError
 
 CLONE_NEWNET = 0x40000000
@@ -23,22 +24,92 @@ ESCAPE = re.compile(r"\\([0-7]{3})")
 GONE = (errno.ENOENT, errno.ESRCH, errno.EINVAL)
 
 Identity = tuple[int, int]
+Seen = TypeVar("Seen")
+
+
+class Interface(NamedTuple):
+    """A pod's link with the addresses it has there. ``netns`` is the path of its namespace, ``kind`` the link's.
+
+    ``peer`` is the index of a veth's other end, or of what another link is on top of, 0 for none, and ``at_home``
+    whether that is in the host's own namespace. ``default_route``: has the namespace one by this link, of any family?
+    """
+
+    netns: str
+    number: int
+    name: str
+    kind: str
+    mtu: int
+    peer: int
+    at_home: bool
+    addresses: tuple[str, ...]
+    default_route: bool
 
 
 def addresses() -> set[str] | None:
     """The addresses, without prefix; None where one of the namespaces can't be read, so that nothing is certain."""
+    try:
+        found = _everywhere(
+            lambda _path, channel, _home: [str(interface.ip) for _number, interface in link.addresses(channel)]
+        )
+    except (OSError, NetlinkError):
+        return None
+    return {address for each in found for address in each}
+
+
+def interfaces() -> list[Interface]:
+    """The links with global addresses in all other network namespaces. Raises OSError, NetlinkError."""
+    return [each for found in _everywhere(_interfaces) for each in found]
+
+
+def _interfaces(path: str, channel: Channel, home: int) -> list[Interface]:
+    held: dict[int, list[str]] = {}
+    for number, interface in link.addresses(channel):
+        if not (interface.is_loopback or interface.is_link_local):
+            held.setdefault(number, []).append(str(interface.ip))
+    if not held:
+        return []
+    defaults = {
+        value.oif
+        for family in route.FAMILIES.values()
+        for key, value in route.dump(channel, family, wire.TABLE_MAIN)
+        if not key.length
+    }
+    details = link.details(channel)
+    host = link.nsid(channel, home)
+    return [
+        Interface(path, number, name, kind, mtu, each.peer, each.nsid == host, tuple(held[number]), number in defaults)
+        for each in details
+        for number, name, _up, mtu, kind in [each.link]
+        if number in held and name != "lo"
+    ]
+
+
+# (path of a namespace, a channel in it, an open file of the host's own namespace)
+Look = Callable[[str, Channel, int], Seen]
+
+
+def _everywhere(look: Look[Seen]) -> list[Seen]:
+    """What ``look`` returns in each other namespace. Raises OSError, NetlinkError."""
     # A namespace belongs to a thread: the module's own stays where it is.
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        try:
-            return pool.submit(_collect).result()
-        except (OSError, NetlinkError):
-            return None
+        return pool.submit(_collect, look).result()
 
 
-def _collect() -> set[str]:
+def _collect(look: Look[Seen]) -> list[Seen]:
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return _visit(look, home)
+    finally:
+        os.close(home)
+
+
+def _visit(look: Look[Seen], home: int) -> list[Seen]:
     libc = ctypes.CDLL(None, use_errno=True)
-    found: set[str] = set()
-    for path in _namespaces():
+    found: list[Seen] = []
+    # Before this thread leaves the module's own namespace: /proc/self is read, and mounts are named as the host does.
+    places = list(_namespaces())
+    named = {_identity(point): point for point in _mounted("/proc/self")}
+    for path in places:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -46,6 +117,7 @@ def _collect() -> set[str]:
                 continue
             raise
         try:
+            status = os.fstat(descriptor)
             if libc.setns(descriptor, CLONE_NEWNET):
                 code = ctypes.get_errno()
                 if code in GONE:
@@ -54,7 +126,7 @@ def _collect() -> set[str]:
         finally:
             os.close(descriptor)
         with Channel() as channel:
-            found.update(str(interface.ip) for _number, interface in link.addresses(channel))
+            found.append(look(named.get((status.st_dev, status.st_ino), path), channel, home))
     return found
 
 
@@ -62,10 +134,12 @@ def _namespaces() -> Iterator[str]:
     """A path for each network namespace that a process lives in or that is mounted, in any mount namespace."""
     seen = {_identity("/proc/self/ns/net")}
     mounts: set[Identity | None] = set()
-    for process in Path("/proc").iterdir():
+    # Plain texts: a path as an object costs more than asking the kernel, and a node has a thousand processes.
+    for name in [entry.name for entry in os.scandir("/proc")]:
         # The first process is in no pod, and not every root may look at it.
-        if not process.name.isdigit() or process.name == "1":
+        if not name.isdigit() or name == "1":
             continue
+        process = f"/proc/{name}"
         yield from _new(f"{process}/ns/net", seen)
         table = _identity(f"{process}/ns/mnt")
         if table and table not in mounts:
@@ -83,7 +157,7 @@ def _new(path: str, seen: set[Identity | None]) -> Iterator[str]:
 
 def _identity(path: str) -> Identity | None:
     try:
-        status = Path(path).stat()
+        status = os.stat(path)  # noqa: PTH116
     except OSError as error:
         if error.errno in GONE:
             return None
@@ -91,12 +165,13 @@ def _identity(path: str) -> Identity | None:
     return status.st_dev, status.st_ino
 
 
-def _mounted(process: Path) -> list[str]:
+def _mounted(process: str) -> list[str]:
     try:
-        text = (process / "mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+        data = Path(process, "mountinfo").read_bytes()
     except OSError as error:
         if error.errno in GONE:
             return []
         raise
-    points = [match[1] for match in map(MOUNT.match, text.splitlines()) if match]
+    lines = [line.decode(errors="surrogateescape") for line in data.split(b"\n") if b" - nsfs " in line]
+    points = [match[1] for match in map(MOUNT.match, lines) if match]
     return [ESCAPE.sub(lambda match: chr(int(match[1], 8)), point) for point in points]

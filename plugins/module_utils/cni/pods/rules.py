@@ -71,6 +71,11 @@ def parse(variant: iptables.Variant, lines: Iterable[str], network: str) -> list
     ]
 
 
+def networks(lines: Iterable[str]) -> list[str]:
+    """The networks for whose pods the lines of an ``iptables-save`` have rules."""
+    return sorted({found["network"] for found in map(COMMENT.search, lines) if found})
+
+
 def unwanted(
     found: Iterable[PodRules], living: Collection[str], masquerades: bool | None, host_ports: bool | None
 ) -> list[PodRules]:

@@ -22,9 +22,10 @@ from pathlib import Path
 from ...core import files, lock, persist, run_lock
 from ...core.problems import Refused
 from ...core.resource import Resource
+from . import pending as checkpoint_pending
 from . import restore, store
+from .pending import FOLDER
 
-FOLDER = Path("/run/weft-podnet-restore")
 UNIT = "weft-podnet-restore"
 LOCK = "checkpoint"
 # Seconds that a module may work beyond its time: one that waits for flanneld, say. One that hangs is killed then.
@@ -40,7 +41,7 @@ watch.main(steps.resource)
 
 def pending() -> str:
     """The folder of the checkpoint that is to be restored unless it is confirmed; "" for none."""
-    return (files.read_text(FOLDER / "checkpoint") or "").strip()
+    return checkpoint_pending.read(FOLDER)
 
 
 def arm(checkpoint: str, timeout: float, run: persist.Run) -> None:

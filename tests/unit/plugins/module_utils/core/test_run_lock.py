@@ -48,6 +48,22 @@ def test_one_run_holds_a_host_and_others_learn_its_name(folder: Path) -> None:
     assert run_lock.take(ELSEWHERE) == ""
 
 
+def test_an_observer_sees_the_holder_and_waits_for_nobody(folder: Path) -> None:
+    assert run_lock.seen() is None and not folder.exists()
+    assert run_lock.take(ONE) == ""
+    before = (folder / "run.lock").read_bytes()
+    with (folder / "run.lock").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        lease = run_lock.seen()
+    assert lease and lease.run.who == "alice@east" and (folder / "run.lock").read_bytes() == before
+    (folder / "run.lock").write_bytes(b"\xff{")
+    assert run_lock.seen() is None
+    (folder / "run.lock").unlink()
+    os.mkfifo(folder / "run.lock")
+    with pytest.raises(OSError, match="found a FIFO"):
+        run_lock.seen()
+
+
 def test_a_run_that_was_killed_holds_nothing_for_its_own_controller() -> None:
     assert run_lock.take(ONE) == ""
     gone = SAME_PLACE._replace(alive=("200:2",))

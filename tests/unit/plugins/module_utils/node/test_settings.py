@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +116,24 @@ def test_the_file_of_an_earlier_version_goes(host: Host) -> None:
     assert change.changed and change.as_diff()[0]["before_header"] == str(former)
     kernel.apply(change, ["br_netfilter"], host.command)
     assert not former.exists() and not host.plan().changed
+
+
+@pytest.mark.parametrize(
+    ("modules", "builtin", "unloaded"),
+    [
+        ("ip_tables 1 0 - Live 0x0\n", "kernel/net/ipv4/ip_gre.ko\n", True),
+        ("nf_tables 1 0 - Live 0x0\n", "kernel/net/ipv4/ip_gre.ko\n", False),
+        ("", "kernel/net/netfilter/nf_tables.ko\n", False),
+        # A kernel without modules, and a container without the host's /lib/modules: nobody knows.
+        (None, "", False),
+        ("", None, False),
+    ],
+)
+def test_a_module_that_must_not_be_loaded(
+    tmp_path: Path, modules: str | None, builtin: str | None, unloaded: bool
+) -> None:
+    for path, text in (("proc/modules", modules), (f"lib/modules/{os.uname().release}/modules.builtin", builtin)):
+        (tmp_path / path).parent.mkdir(parents=True)
+        if text is not None:
+            (tmp_path / path).write_text(text)
+    assert kernel.is_unloaded("nf_tables", str(tmp_path)) is unloaded

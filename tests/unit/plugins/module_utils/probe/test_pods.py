@@ -177,7 +177,8 @@ def test_the_pod_sees_the_interpreter_wherever_it_lies() -> None:
 
 def test_the_way_to_this_host_is_local() -> None:
     found = probe_host.diagnose(["127.0.0.1"], firewall=False)
-    assert found["ways"]["127.0.0.1"] == {"dst": "127.0.0.1/32", "via": "", "dev": "lo", "local": True}
+    way = {"dst": "127.0.0.1/32", "via": "", "dev": "lo", "local": True, "src": "127.0.0.1", "mtu": 0}
+    assert found["ways"]["127.0.0.1"] == way
     assert found["forwarding"].keys() == {"4"}
     assert found["forward_policy"] == {}
 

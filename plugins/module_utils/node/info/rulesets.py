@@ -1,0 +1,264 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Packet filters as one model: tables of iptables (both variants) and of nftables, with chains and lines of text.
+
+A line is taken apart only where the walk through a chain meets it: kube-proxy writes tens of thousands.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from ...core import iptables, tools
+from ...core.problems import PodnetError
+from .. import settings
+from .section import Notes
+
+TABLES = ("nat", "filter")
+FAMILIES = {"ip": (4,), "ip6": (6,), "inet": (4, 6)}
+VERDICTS = ("accept", "drop", "reject", "return", "jump", "goto", "masquerade", "snat")
+# Of a rule with a comment, the comment alone may look like anything.
+COMMENT = re.compile(r'(?:-m comment )?--comment (?:"(?:[^"\\]|\\.)*"|\S+)')
+NFT_COMMENT = re.compile(r'comment "[^"]*"')
+NFT_CHAIN = re.compile(r"type (\w+) hook (\w+) .*?(?:policy (\w+);)?$")
+
+
+class Rule(NamedTuple):
+    """``verdict`` is one of VERDICTS, or empty; ``target`` the chain it leads to.
+
+    ``sources``, ``targets`` are networks, ``inputs``, ``outputs`` devices that it asks for, empty for all.
+    ``states``: the states of a connection that it asks for, empty for all. ``narrow``: asks for something else, too.
+    """
+
+    verdict: str
+    target: str = ""
+    sources: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    states: tuple[str, ...] = ()
+    narrow: bool = False
+
+    @property
+    def selects(self) -> bool:
+        """Does it ask for addresses or devices?"""
+        return bool(self.sources or self.targets or self.inputs or self.outputs)
+
+    @property
+    def is_for_new(self) -> bool:
+        return not self.states or "new" in self.states
+
+
+class Chain(NamedTuple):
+    """``kind``, ``hook`` and ``policy`` are empty for one that only other chains lead to."""
+
+    name: str
+    kind: str
+    hook: str
+    policy: str
+    lines: tuple[str, ...]
+
+
+class Table(NamedTuple):
+    """``place`` names it for the user, ``name`` is "filter" for iptables and "inet firewalld" for nftables."""
+
+    place: str
+    name: str
+    versions: tuple[int, ...]
+    chains: dict[str, Chain]
+    read: Callable[[str], Rule]
+
+    @property
+    def is_iptables(self) -> bool:
+        return not self.place.startswith("nftables")
+
+
+class Rulesets(NamedTuple):
+    """``saved``: (variant, table, lines) of iptables, for what plugins keep there."""
+
+    tables: list[Table]
+    saved: list[tuple[iptables.Variant, str, list[str]]]
+
+
+class RulesetError(PodnetError):
+    """A ruleset can't be read; the text is for the user."""
+
+
+NOTHING = Rulesets([], [])
+
+
+def of_iptables(listed: Iterable[Table] | None, notes: Notes) -> Rulesets:
+    """What iptables of either variant has. Makes no table. ``listed``: those of nftables, None where nft can't say."""
+    present: dict[int, set[str]] = {4: set(TABLES), 6: set(TABLES)} if listed is None else {}
+    for table in listed or ():
+        family, _space, name = table.name.partition(" ")
+        if family in ("ip", "ip6"):
+            present.setdefault(table.versions[0], set()).add(name)
+    saved = list(iptables.observe(TABLES, present))
+    shown = {(variant.version, table) for variant, table, _lines in saved if variant.name == "legacy"}
+    for version, command in iptables.COMMANDS.items():
+        hidden = [name for name in iptables.legacy_tables(version) if name in TABLES and (version, name) not in shown]
+        if hidden:
+            notes.add(f"packet filters: {command}-legacy has rules here ({', '.join(hidden)}), and can't show them")
+    return Rulesets([from_save(variant, table, lines) for variant, table, lines in saved], saved)
+
+
+def from_save(variant: iptables.Variant, table: str, lines: Iterable[str]) -> Table:
+    """A table out of the lines of ``iptables-save``."""
+    chains: dict[str, tuple[str, list[str]]] = {}
+    for line in lines:
+        if line.startswith(":"):
+            name, policy = line[1:].split()[:2]
+            chains[name] = (policy.lower() if policy != "-" else "", [])
+        elif line.startswith("-A "):
+            name, _space, rule = line[3:].strip().partition(" ")
+            chains.setdefault(name, ("", []))[1].append(rule)
+    kind = {"nat": "nat"}.get(table, "filter")
+    made = {
+        name: Chain(name, kind if policy else "", name.lower() if policy else "", policy, tuple(rules))
+        for name, (policy, rules) in chains.items()
+    }
+    place = f"{iptables.COMMANDS[variant.version]} ({variant.name}): {table}"
+    return Table(place, table, (variant.version,), made, read_iptables)
+
+
+def of_nftables(notes: Notes) -> list[Table] | None:
+    """All tables of nftables, those of iptables-nft among them; None without nft. Raises RulesetError."""
+    if settings.is_unloaded("nf_tables"):
+        return []
+    nft = tools.find("nft")
+    if nft is None:
+        notes.add("packet filters: the program nft is missing, so rules of nftables can't be seen")
+        return None
+    for options in (["--stateless", "--terse"], ["--stateless"]):
+        done = tools.call([nft, *options, "list", "ruleset"])
+        if done.returncode == 0:
+            return from_nft(done.stdout.splitlines())
+    raise RulesetError(f"nft list ruleset: {done.stderr.strip()}")
+
+
+def from_nft(lines: Iterable[str]) -> list[Table]:
+    """The tables in what `nft list ruleset` prints: a tab deeper for each level."""
+    tables: list[Table] = []
+    chain: tuple[str, list[str]] | None = None
+    for line in lines:
+        if line.startswith("table ") and line.endswith("{"):
+            family, name = line[6:-1].strip().split(" ", 1)
+            if family in FAMILIES:
+                tables.append(
+                    Table(f"nftables: table {family} {name}", f"{family} {name}", FAMILIES[family], {}, read_nft)
+                )
+            else:
+                # Of bridges, of devices, of ARP: no packet of a pod is translated or forwarded there.
+                tables.append(Table("", "", (), {}, read_nft))
+        elif line.startswith("\tchain ") and line.endswith("{"):
+            chain = (line[7:-1].strip(), [])
+        elif line == "\t}" and chain and tables:
+            tables[-1].chains[chain[0]] = _nft_chain(*chain)
+            chain = None
+        elif line.startswith("\t\t") and chain:
+            chain[1].append(line.strip())
+    return [table for table in tables if table.versions]
+
+
+def _nft_chain(name: str, lines: Sequence[str]) -> Chain:
+    head = NFT_CHAIN.match(lines[0]) if lines else None
+    if head is None:
+        return Chain(name, "", "", "", tuple(lines))
+    return Chain(name, head[1], head[2], head[3] or "accept", tuple(lines[1:]))
+
+
+def read_iptables(line: str) -> Rule:
+    """A rule as ``iptables-save`` prints it, without the chain."""
+    words = COMMENT.sub("", line).split()
+    asked: dict[str, list[str]] = {"-s": [], "-d": [], "-i": [], "-o": [], "states": []}
+    verdict = target = ""
+    narrow = False
+    at = 0
+    while at < len(words):
+        word, following = words[at], words[at + 1] if at + 1 < len(words) else ""
+        at += 2
+        if word in ("-j", "-g"):
+            verdict = following.lower()
+            if verdict not in VERDICTS:
+                verdict, target = "goto" if word == "-g" else "jump", following
+            break
+        if word in ("--ctstate", "--state"):
+            asked["states"] += following.lower().split(",")
+        elif word in asked:
+            asked[word].append(following)
+        elif (word, following) not in (("-m", "conntrack"), ("-m", "state"), ("-m", "comment")):
+            # Also an exclamation mark: all but one network is not one network.
+            narrow = True
+            at -= 1
+    return Rule(
+        verdict,
+        target,
+        tuple(asked["-s"]),
+        tuple(asked["-d"]),
+        tuple(asked["-i"]),
+        tuple(asked["-o"]),
+        tuple(asked["states"]),
+        narrow,
+    )
+
+
+_NFT_VALUE = r"(\{[^}]*\}|\S+)"
+_NFT_PARTS = (
+    ("-s", re.compile(rf"ip6? saddr {_NFT_VALUE}\s*")),
+    ("-d", re.compile(rf"ip6? daddr {_NFT_VALUE}\s*")),
+    ("-i", re.compile(rf"iif(?:name)? {_NFT_VALUE}\s*")),
+    ("-o", re.compile(rf"oif(?:name)? {_NFT_VALUE}\s*")),
+    ("states", re.compile(rf"ct state {_NFT_VALUE}\s*")),
+    ("", re.compile(r"counter(?: packets \d+ bytes \d+)?\s*")),
+    ("", re.compile(r"log(?: (?:prefix|level|group|flags) (?:\"[^\"]*\"|\S+))*\s*")),
+)
+_NFT_VERDICT = re.compile(r"(accept|drop|reject|return|masquerade|snat|jump|goto)\b *(\S*)")
+
+
+def read_nft(line: str) -> Rule:
+    """A rule as `nft list ruleset` prints it."""
+    rest = NFT_COMMENT.sub("", line).strip()
+    asked: dict[str, list[str]] = {"-s": [], "-d": [], "-i": [], "-o": [], "states": []}
+    narrow = False
+    while True:
+        for name, pattern in _NFT_PARTS:
+            found = pattern.match(rest)
+            if found and not (name and found[1].startswith("!")):
+                if name:
+                    asked[name] += [word.strip('"') for word in re.split(r"[\s,{}]+", found[1]) if word]
+                rest = rest[found.end() :]
+                break
+        else:
+            break
+    verdict = _NFT_VERDICT.match(rest)
+    if verdict is None:
+        # Something else is asked for first.
+        narrow = True
+        verdict = next(iter(list(re.finditer(rf"(?<= ){_NFT_VERDICT.pattern}", rest))[-1:]), None)
+    name = verdict[1] if verdict else ""
+    return Rule(
+        name,
+        verdict[2] if verdict and name in ("jump", "goto") else "",
+        tuple(asked["-s"]),
+        tuple(asked["-d"]),
+        tuple(asked["-i"]),
+        tuple(asked["-o"]),
+        tuple(asked["states"]),
+        narrow,
+    )
+
+
+def merged(saved: Rulesets, listed: Iterable[Table]) -> Rulesets:
+    """What iptables shows, and those tables of nftables that iptables-nft does not show."""
+    shown = {(table.versions, table.name) for table in saved.tables if "(nft)" in table.place}
+    more = [
+        table
+        for table in listed
+        # iptables' own names, by which nft shows the same table.
+        if not (table.name.split(" ", 1)[0] in ("ip", "ip6") and (table.versions, table.name.split(" ", 1)[1]) in shown)
+    ]
+    return Rulesets([*saved.tables, *more], saved.saved)

@@ -1,0 +1,844 @@
+#!/usr/bin/python
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pod_network_info
+short_description: Return everything about a host's pod network in one call, and change nothing
+version_added: 0.1.0
+author: The weft.podnet maintainers (@weft-net)
+description:
+  - Returns what the host, its kernel and its files say about the pod network, whether or not the collection has set it
+    up. That is links, routes, neighbours and VXLAN peers; sysctls now and after the next boot; CNI configurations,
+    plugins, leases and running pods; packet filters of iptables (both variants) and nftables; network managers;
+    flanneld; certificates; what other pod networks have left.
+  - It makes no lock, no file and no table of a packet filter, and loads no module of iptables.
+  - It does not fail where something can't be read. That is a line in RV(host.problems).
+options:
+  conf_dir:
+    description:
+      - Where CNI configurations are.
+      - By default what containerd's configuration says, C(/etc/cni/net.d) where it says nothing.
+    type: path
+  bin_dir:
+    description:
+      - Where CNI plugins are.
+      - By default what containerd's configuration says, C(/opt/cni/bin) where it says nothing.
+    type: path
+  socket:
+    description:
+      - The socket of the container runtime.
+      - By default the first of those of containerd, CRI-O, k3s and cri-dockerd that something listens on.
+    type: path
+  ways:
+    description: Addresses whose ways are looked up, such as those of the other nodes and of pods on them.
+    type: list
+    elements: str
+    default: []
+notes:
+  - The plugins that the loaded configuration names are started to ask for their versions, as the runtime starts them.
+  - No secret is returned, neither keys nor a WireGuard PSK.
+extends_documentation_fragment:
+  - weft.podnet.host
+requirements:
+  - cryptography, to read certificates
+attributes:
+  check_mode:
+    description: The module never changes anything.
+    support: full
+  diff_mode:
+    description: There is nothing that could differ.
+    support: none
+seealso:
+  - module: weft.podnet.pod_probe
+"""
+
+EXAMPLES = r"""
+- name: Look at the pod network of every node
+  weft.podnet.pod_network_info:
+  become: true
+  register: network
+
+- name: Show which CNI configuration the runtime loads, and what keeps it from loading one
+  ansible.builtin.debug:
+    msg: "{{ network.host.cni.loaded or network.host.cni.broken or 'there is no configuration' }}"
+
+- name: Fail where the next boot turns forwarding off
+  ansible.builtin.assert:
+    that: forwarding.boot != '0'
+    fail_msg: "{{ forwarding.file }} sets it to 0"
+  vars:
+    forwarding: "{{ network.host.sysctls['net.ipv4.ip_forward'] }}"
+
+- name: Ask how this node gets to two others
+  weft.podnet.pod_network_info:
+    ways: [172.16.0.4, 172.16.0.5]
+  become: true
+  register: network
+
+- name: List leases that no pod uses any more
+  ansible.builtin.debug:
+    msg: "{{ item.name }}: {{ item.stale_addresses | join(', ') }}"
+  loop: "{{ network.host.cni.networks | selectattr('stale') }}"
+  loop_control:
+    label: "{{ item.name }}"
+"""
+
+RETURN = r"""
+host:
+  description: The observation. Text from the host is made printable; lists are sorted unless their order
+    counts.
+  type: dict
+  returned: success
+  contains:
+    format:
+      description: The version of this structure. Keys may be added within one.
+      type: int
+    hostname:
+      description: The kernel's name of the host.
+      type: str
+    machine_id:
+      description: 'The first 12 hexadecimal digits of the SHA-256 of C(/etc/machine-id): two hosts that
+        have the same are clones. Empty where there is none.'
+      type: str
+    boot_id:
+      description: The kernel's, a new one with each boot.
+      type: str
+    kernel:
+      description: The kernel's release.
+      type: str
+      sample: 6.1.0-18-amd64
+    os:
+      description: C(ID), C(VERSION_ID) and C(PRETTY_NAME) of C(/etc/os-release).
+      type: dict
+      contains:
+        id:
+          description: Such as V(debian).
+          type: str
+        version:
+          description: Such as V(12).
+          type: str
+        name:
+          description: For people.
+          type: str
+    time:
+      description: The host's clock, in seconds since the epoch.
+      type: float
+    links:
+      description: The links of the host's network namespace, by index.
+      type: list
+      elements: dict
+      contains:
+        name:
+          description: The name.
+          type: str
+        index:
+          description: The kernel's number.
+          type: int
+        kind:
+          description: As in C(ip link add type KIND); empty for hardware.
+          type: str
+        mac:
+          description: The hardware address; empty where it is no MAC.
+          type: str
+        mtu:
+          description: In bytes.
+          type: int
+        up:
+          description: Is it set up?
+          type: bool
+        running:
+          description: Is it ready to carry packets?
+          type: bool
+        master:
+          description: The bridge, bond or VRF that it belongs to.
+          type: str
+        peer_elsewhere:
+          description: Is its other end in another network namespace, such as a pod's?
+          type: bool
+        hairpin:
+          description: Does the bridge send a port's packets back to it?
+          type: bool
+          returned: ports of bridges
+        isolated:
+          description: Is the port kept from other isolated ports?
+          type: bool
+          returned: ports of bridges
+        vni:
+          description: The VXLAN network identifier.
+          type: int
+          returned: VXLAN devices
+        port:
+          description: The UDP port.
+          type: int
+          returned: VXLAN devices
+        local:
+          description: The address that packets leave from.
+          type: str
+          returned: VXLAN devices
+        underlay:
+          description: The link below.
+          type: str
+          returned: VXLAN devices
+        learning:
+          description: Does it learn where MACs are?
+          type: bool
+          returned: VXLAN devices
+        ours:
+          description: Does it carry the collection's mark?
+          type: bool
+          returned: VXLAN devices
+        tx_checksum:
+          description: Does it leave checksums to the hardware (C(tx-checksum-ip-generic))?
+          type: bool
+          returned: VXLAN devices that say so
+    addresses:
+      description: The addresses of all links.
+      type: list
+      elements: dict
+      contains:
+        dev:
+          description: The link.
+          type: str
+        address:
+          description: With its prefix length.
+          type: str
+          sample: 172.16.0.3/24
+        scope:
+          description: V(global), V(link), V(host) ...
+          type: str
+        dynamic:
+          description: Does its lifetime end, as with DHCP?
+          type: bool
+        tentative:
+          description: Is it still examined for duplicates?
+          type: bool
+    routes:
+      description: The routes of all tables but the local one, without those to IPv6 link-local addresses;
+        the main table first.
+      type: list
+      elements: dict
+      contains:
+        dst:
+          description: A network, or V(default).
+          type: str
+        version:
+          description: V(4) or V(6).
+          type: int
+        via:
+          description: The gateway; empty for none.
+          type: str
+        dev:
+          description: The link; empty for none.
+          type: str
+        table:
+          description: V(main), V(default), or a number.
+          type: str
+        metric:
+          description: The priority; a lower one wins.
+          type: int
+        protocol:
+          description: The number of what made the route.
+          type: int
+        type:
+          description: V(unicast), V(blackhole), V(unreachable) or V(prohibit).
+          type: str
+        scope:
+          description: V(global), V(link) ...
+          type: str
+        onlink:
+          description: Is the gateway taken to be on the link?
+          type: bool
+        nhid:
+          description: The nexthop object, V(0) for none.
+          type: int
+        src:
+          description: The preferred source; empty for none.
+          type: str
+        owner:
+          description: V(weft.podnet) for protocol 87 or a nexthop object of it, else the name that
+            C(/etc/iproute2/rt_protos) gives the protocol, else the number.
+          type: str
+        hops:
+          description: How many next hops there are; RV(host.routes[].via) and RV(host.routes[].dev) are
+            the first one's.
+          type: int
+          returned: routes with several next hops
+    rules:
+      description: The policy rules besides the standard ones.
+      type: list
+      elements: dict
+      contains:
+        version:
+          description: V(4) or V(6).
+          type: int
+        priority:
+          description: A lower one comes first.
+          type: int
+        from:
+          description: A network; empty for all.
+          type: str
+        to:
+          description: A network; empty for all.
+          type: str
+        table:
+          description: The table that is asked; empty where the action is another.
+          type: str
+        fwmark:
+          description: V(0) for none.
+          type: int
+        iif:
+          description: Where packets come in; empty for all.
+          type: str
+        oif:
+          description: Where packets go out; empty for all.
+          type: str
+        action:
+          description: V(lookup), V(goto), V(nop), V(blackhole), V(unreachable) or V(prohibit).
+          type: str
+        inverted:
+          description: Does it concern all other packets?
+          type: bool
+    ways:
+      description: 'How the host gets to each address of O(ways): a dictionary with V(dst) (the route''s
+        own destination), V(via), V(dev), V(local), V(src) and V(mtu) (of the route, of the path as far
+        as it is learned, or of the link); or with V(error) alone.'
+      type: dict
+    neighbours:
+      description: Neighbour entries of VXLAN devices; of other links the failed ones, and those of O(ways).
+      type: list
+      elements: dict
+      contains:
+        dst:
+          description: The address.
+          type: str
+        dev:
+          description: The link.
+          type: str
+        mac:
+          description: Empty where it is not known.
+          type: str
+        state:
+          description: V(permanent), V(reachable), V(stale), V(failed) ...
+          type: str
+    fdb:
+      description: Forwarding entries of VXLAN devices that lead to other hosts.
+      type: list
+      elements: dict
+      contains:
+        mac:
+          description: Of the other end.
+          type: str
+        dev:
+          description: The device.
+          type: str
+        dst:
+          description: The address on the underlay.
+          type: str
+    sysctls:
+      description: 'The switches that pods need, by name. As in C(sysctl), a dot in a link''s name is
+        a slash: V(net.ipv4.conf.flannel/1.rp_filter). Each is a dictionary: V(now), the value; V(boot),
+        what the next boot sets it to, and V(file), the file whose line wins, both empty where no file
+        sets it.'
+      type: dict
+    kernel_modules:
+      description: V(br_netfilter) and V(vxlan), each with V(loaded) (or built in), and V(boot), the file
+        of C(modules-load.d) that names it.
+      type: dict
+    programs:
+      description: Paths of programs that daemons of the pod network call, with links followed; empty
+        where the host lacks them.
+      type: dict
+    cni:
+      description: CNI, as the container runtime reads it.
+      type: dict
+      contains:
+        conf_dir:
+          description: Where configurations are.
+          type: str
+        bin_dir:
+          description: Where plugins are.
+          type: str
+        files:
+          description: The files in the order in which the runtime considers them.
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The file.
+              type: str
+            network:
+              description: The network's name.
+              type: str
+            types:
+              description: The plugins.
+              type: list
+              elements: str
+            error:
+              description: Why the runtime can't load it; empty where it can. Then only RV(host.cni.files[].name),
+                RV(host.cni.files[].network), RV(host.cni.files[].types) and RV(host.cni.files[].ours)
+                are there.
+              type: str
+            cni_version:
+              description: The C(cniVersion).
+              type: str
+            ours:
+              description: Has it a name of the collection's, on a host that the collection configured?
+              type: bool
+            bridge:
+              description: The bridge; empty for none.
+              type: str
+            subnets:
+              description: Where host-local takes addresses from; with flannel's plugin from C(subnet.env).
+              type: list
+              elements: str
+            ip_masq:
+              description: Does the plugin translate what pods send? Missing where only C(subnet.env),
+                which is not there, decides.
+              type: bool
+            mtu:
+              description: Of pods; V(0) for the plugin's default.
+              type: int
+            hairpin:
+              description: Does a pod reach itself through its service?
+              type: bool
+            ipam:
+              description: The plugin that gives addresses.
+              type: str
+            default_route:
+              description: Do pods get one?
+              type: bool
+            appended:
+              description: Files of a folder named as the network, whose plugins libcni 1.3 and newer
+                adds.
+              type: list
+              returned: if there are any
+              elements: str
+        loaded:
+          description: The file that the runtime loads; empty for none.
+          type: str
+        broken:
+          description: The broken file that keeps the runtime from loading any, and why; else empty.
+          type: str
+        plugins:
+          description: The plugins that the files need, each with V(path) (empty where it is missing),
+            V(target) (links followed), V(executable), V(versions) (asked only of those that the loaded
+            file uses), and V(error) where it does not answer.
+          type: dict
+        networks:
+          description: Of every readable file, and of every folder of leases.
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The name.
+              type: str
+            directory:
+              description: Of host-local's leases; empty with another plugin.
+              type: str
+            configured:
+              description: Does a file describe it?
+              type: bool
+            leases:
+              description: How many there are.
+              type: int
+            stale:
+              description: Those whose pod certainly does not live.
+              type: int
+            stale_addresses:
+              description: Their addresses.
+              type: list
+              elements: str
+            live:
+              description: The others.
+              type: int
+            capacity:
+              description: How many pods there are addresses for; V(0) where that is not known.
+              type: int
+            duplicates:
+              description: Addresses that more than one pod has.
+              type: list
+              elements: str
+            addresses:
+              description: The leased ones that are not stale.
+              type: list
+              elements: str
+        pods:
+          description: Addresses of pods that live, found in their network namespaces.
+          type: list
+          elements: dict
+          contains:
+            address:
+              description: The address.
+              type: str
+            netns:
+              description: The path of the namespace.
+              type: str
+            dev:
+              description: The pod's link.
+              type: str
+            host_dev:
+              description: Its other end on the host; empty for a link of another kind.
+              type: str
+            mtu:
+              description: Of the pod's link.
+              type: int
+            default_route:
+              description: Has the pod one by this link?
+              type: bool
+        detached:
+          description: Links of living pods that belong to no bridge, and that no route leads to.
+          type: list
+          elements: str
+        rules:
+          description: What plugins keep in iptables for single pods.
+          type: list
+          elements: dict
+          contains:
+            kind:
+              description: V(masquerade) or V(host port).
+              type: str
+            container:
+              description: Its ID.
+              type: str
+            network:
+              description: The network's name.
+              type: str
+            live:
+              description: Has the network a pod of this container?
+              type: bool
+    runtime:
+      description: The container runtime; it is not asked itself.
+      type: dict
+      contains:
+        socket:
+          description: Where it listens.
+          type: str
+        running:
+          description: Does it listen?
+          type: bool
+        conf_dir:
+          description: By containerd's configuration; empty for another runtime.
+          type: str
+        bin_dir:
+          description: By containerd's configuration; empty for another runtime.
+          type: str
+        version:
+          description: Of the containerd that runs; empty where there is no telling.
+          type: str
+        network_ready:
+          description: Always null so far.
+          type: bool
+        message:
+          description: Always empty so far.
+          type: str
+    kubelet:
+      description: By its command line and configuration.
+      type: dict
+      contains:
+        running:
+          description: Does it run?
+          type: bool
+        node_name:
+          description: The Node's name; empty where it does not run.
+          type: str
+        pod_cidr:
+          description: Empty where the API gives it.
+          type: str
+    masquerade:
+      description: The chains in which the source of packets is translated.
+      type: list
+      elements: dict
+      contains:
+        place:
+          description: 'Such as V(nftables: table ip weft-podnet).'
+          type: str
+        owner:
+          description: V(weft.podnet), V(flannel), V(cni), V(kube-proxy), V(docker), V(firewalld), V(calico),
+            V(cilium), V(weave), V(libvirt), V(ufw) or V(other).
+          type: str
+        rules:
+          description: All of the chain's rules, in order, at most 100; for chains of CNI plugins only
+            how many there are.
+          type: list
+          elements: str
+    forward:
+      description: 'The chains through which forwarded packets pass: C(FORWARD) of iptables'' table C(filter),
+        and the chains of nftables at that hook.'
+      type: list
+      elements: dict
+      contains:
+        place:
+          description: Which chain.
+          type: str
+        policy:
+          description: V(accept) or V(drop).
+          type: str
+        accepts:
+          description: Networks from and to which packets are accepted before anything rejects everything.
+          type: list
+          elements: str
+        owner:
+          description: V(docker), V(firewalld), V(ufw), V(flannel) ...; empty where that can't be told.
+          type: str
+        rejects_before:
+          description: The rule that rejects or drops every new packet which came that far; empty for
+            none.
+          type: str
+        drops:
+          description: Rules before it that drop packets by address or link.
+          type: list
+          elements: str
+    firewalls:
+      description: Is it at work?
+      type: dict
+      contains:
+        ufw:
+          description: ufw.
+          type: bool
+        firewalld:
+          description: firewalld.
+          type: bool
+    services:
+      description: Services that are installed or run, and that change packet filters or links.
+      type: list
+      elements: dict
+      contains:
+        name:
+          description: Such as V(docker), V(nftables), V(NetworkManager), V(kube-proxy).
+          type: str
+        running:
+          description: Is its unit active, or is there its process?
+          type: bool
+        enabled:
+          description: Does its unit start at boot?
+          type: bool
+    managers:
+      description: What could claim links of pods, or remove routes to them.
+      type: dict
+      contains:
+        networkd:
+          description: systemd-networkd.
+          type: dict
+          contains:
+            running:
+              description: Does it run?
+              type: bool
+            files:
+              description: The C(.network) files in the order in which it tries them, drop-ins included.
+              type: list
+              elements: dict
+              contains:
+                path:
+                  description: The file.
+                  type: str
+                matches:
+                  description: The links for which it uses this file.
+                  type: list
+                  elements: str
+                ours:
+                  description: Did the collection write it?
+                  type: bool
+                unmanaged:
+                  description: Does it keep networkd off them?
+                  type: bool
+                unread:
+                  description: Keys of its C([Match]) section that only udev can judge, so that some link
+                    may match after all.
+                  type: list
+                  returned: if there are any
+                  elements: str
+            manage_foreign_routes:
+              description: Does it remove routes of others when it starts?
+              type: bool
+        network_manager:
+          description: NetworkManager.
+          type: dict
+          contains:
+            running:
+              description: Does it run?
+              type: bool
+            unmanaged:
+              description: C(unmanaged-devices) of its configuration.
+              type: list
+              elements: str
+            managed:
+              description: The links that it says it manages, in C(/run/NetworkManager/devices).
+              type: list
+              elements: str
+        netplan:
+          description: netplan's files.
+          type: list
+          elements: str
+    flannel:
+      description: flanneld.
+      type: dict
+      contains:
+        unit:
+          description: flanneld.service.
+          type: dict
+          contains:
+            exists:
+              description: Is there one?
+              type: bool
+            ours:
+              description: Did the collection write it?
+              type: bool
+            enabled:
+              description: Does it start at boot?
+              type: bool
+            active:
+              description: As C(systemctl is-active) says it.
+              type: str
+            type:
+              description: Such as V(notify).
+              type: str
+            start_timeout:
+              description: In seconds; V(0) for none.
+              type: float
+            node_name:
+              description: C(NODE_NAME).
+              type: str
+            arguments:
+              description: Of the running process, else of the unit; without secrets.
+              type: list
+              elements: str
+            restarts:
+              description: By systemd, since it was started.
+              type: int
+            since:
+              description: Active since, in seconds since the epoch; V(0) where it is not.
+              type: float
+        processes:
+          description: Those in the host's network namespace.
+          type: list
+          elements: dict
+          contains:
+            pid:
+              description: The process.
+              type: int
+            ours:
+              description: Is it the collection's unit's?
+              type: bool
+            version:
+              description: Empty where there is no telling.
+              type: str
+            arguments:
+              description: Without secrets.
+              type: list
+              elements: str
+        net_conf_path:
+          description: Empty where there is none.
+          type: str
+        net_conf:
+          description: Its C(net-conf.json), a preshared key as V(***).
+          type: dict
+        net_conf_problems:
+          description: What flanneld ignores or takes otherwise.
+          type: list
+          elements: str
+        subnet_env:
+          description: What flanneld wrote for its CNI plugin.
+          type: dict
+        journal:
+          description: The last lines about what went wrong, where the unit failed or was started again.
+          type: list
+          elements: str
+        meanings:
+          description: What these mean, and what to do.
+          type: list
+          elements: str
+    certificates:
+      description: The CA's, flanneld's and the kubelet's, where they are.
+      type: list
+      elements: dict
+      contains:
+        path:
+          description: The file; C((embedded)) in a kubeconfig.
+          type: str
+        subject:
+          description: Whom it names.
+          type: str
+        not_before:
+          description: In UTC.
+          type: str
+        not_after:
+          description: In UTC.
+          type: str
+        days_left:
+          description: Negative once it has expired.
+          type: int
+        signed_by_ca:
+          description: By C(/etc/kubernetes/pki/ca.crt).
+          type: bool
+          returned: if that file is there
+    kubeconfig:
+      description: flanneld's.
+      type: dict
+      contains:
+        path:
+          description: Empty where there is none.
+          type: str
+        server:
+          description: The API server.
+          type: str
+        user_certificate:
+          description: V(path), V(embedded), or empty.
+          type: str
+        problems:
+          description: What is wrong with it.
+          type: list
+          elements: str
+    leftovers:
+      description: What pod networks that are not in use have left.
+      type: list
+      elements: dict
+      contains:
+        what:
+          description: Such as V(device vxlan.calico).
+          type: str
+        of:
+          description: V(calico), V(cilium), V(weave), V(canal), V(kube-router), V(antrea), V(flannel),
+            or V(cni) for C(cni0) without a network.
+          type: str
+        text:
+          description: More about it.
+          type: str
+    ours:
+      description: What the collection keeps here.
+      type: dict
+      contains:
+        units:
+          description: Its units and whether they are active.
+          type: dict
+        checkpoint_pending:
+          description: The checkpoint that is restored unless a run confirms in time; else empty.
+          type: str
+        run:
+          description: 'The run that holds the host: V(holder), empty for none, and V(since).'
+          type: dict
+        state_dir:
+          description: The files in C(/etc/weft-podnet).
+          type: list
+          elements: str
+    problems:
+      description: What could not be read, a line each.
+      type: list
+      elements: str
+    truncated:
+      description: 'Lists that were cut at 2000 items, by name: how many there were.'
+      type: dict
+"""
+
+from ansible_collections.weft.podnet.plugins.module_utils.core.resource import main as run
+from ansible_collections.weft.podnet.plugins.module_utils.node.info.resource import RESOURCE
+
+
+def main() -> None:
+    run(RESOURCE)
+
+
+if __name__ == "__main__":
+    main()

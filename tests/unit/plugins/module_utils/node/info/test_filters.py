@@ -1,0 +1,206 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Packet filters out of what iptables-save and nft print: who translates, and who drops what is forwarded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.weft.podnet.plugins.module_utils.core.iptables import Variant
+from ansible_collections.weft.podnet.plugins.module_utils.node.info import forwarding, rulesets, translation
+
+NFT = Variant(4, "nft", "iptables-nft", "iptables-nft-save", "iptables-nft-restore")
+LEGACY = Variant(4, "legacy", "iptables-legacy", "iptables-legacy-save", "iptables-legacy-restore")
+FILTER = [":INPUT ACCEPT [0:0]", ":FORWARD {} [1:2]", ":OUTPUT ACCEPT [0:0]"]
+
+
+def forward(rules: list[str], policy: str = "DROP", chains: tuple[str, ...] = ()) -> dict[str, Any]:
+    lines = ["*filter", *(line.format(policy) for line in FILTER), *(f":{name} - [0:0]" for name in chains)]
+    table = rulesets.from_save(LEGACY, "filter", [*lines, *(f"-A {rule}" for rule in rules), "COMMIT"])
+    (place,) = forwarding.places([table], lambda device: {"cni0": ["10.244.0.0/24", "fd00::/64"]}.get(device, []))
+    return place
+
+
+@pytest.mark.parametrize(
+    ("rules", "accepts", "ends", "drops"),
+    [
+        ([], [], "", []),
+        (["FORWARD -j ACCEPT"], ["0.0.0.0/0"], "", []),
+        (["FORWARD -s 10.244.0.0/16 -j ACCEPT"], [], "", []),
+        (["FORWARD -s 10.244.0.0/16 -j ACCEPT", "FORWARD -d 10.244.0.0/16 -j ACCEPT"], ["10.244.0.0/16"], "", []),
+        # A part of what the other direction allows.
+        (["FORWARD -s 10.244.1.0/24 -j ACCEPT", "FORWARD -d 10.244.0.0/16 -j ACCEPT"], ["10.244.1.0/24"], "", []),
+        (["FORWARD -i cni0 -j ACCEPT", "FORWARD -o cni0 -j ACCEPT"], ["10.244.0.0/24"], "", []),
+        (["FORWARD -i cni0 -o cni0 -j ACCEPT"], [], "", []),
+        (["FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"], [], "", []),
+        (["FORWARD -p tcp -j ACCEPT", "FORWARD ! -s 10.0.0.0/8 -j ACCEPT"], [], "", []),
+        (
+            ["FORWARD -j REJECT --reject-with icmp-host-prohibited", "FORWARD -j FLANNEL-FWD"],
+            [],
+            "-j REJECT --reject-with icmp-host-prohibited",
+            [],
+        ),
+        (
+            ["FORWARD -j FLANNEL-FWD", "FORWARD -j DROP"],
+            ["10.244.0.0/16"],
+            "-j DROP",
+            [],
+        ),
+        # The comment looks like an option.
+        (['FORWARD -m comment --comment "-j DROP \\" -s 1.2.3.4" -j DROP'], [], None, []),
+        (["FORWARD -p udp -j DROP", "FORWARD -s 10.244.0.0/16 -j DROP"], [], "", ["-s 10.244.0.0/16 -j DROP"]),
+        # What returns from a chain is not rejected by it.
+        (["FORWARD -j USER", "USER -s 10.0.0.0/8 -j RETURN", "USER -j DROP"], [], "", []),
+        (["FORWARD -j USER", "USER -j RETURN", "USER -j DROP"], [], "", []),
+        (["FORWARD -j USER", "USER -j DROP"], [], "-j DROP", []),
+        (["FORWARD -p tcp -j USER", "USER -j DROP"], [], "", []),
+        (["FORWARD -g USER", "USER -s 1.0.0.0/8 -j LOG", "FORWARD -j ACCEPT"], [], "", []),
+        # Two chains that lead to each other, which iptables itself refuses.
+        (["FORWARD -j USER", "USER -j USER"], [], "", []),
+    ],
+)
+def test_what_a_chain_lets_through(rules: list[str], accepts: list[str], ends: str | None, drops: list[str]) -> None:
+    flannel = ["FLANNEL-FWD -s 10.244.0.0/16 -j ACCEPT", "FLANNEL-FWD -d 10.244.0.0/16 -j ACCEPT"]
+    found = forward([*rules, *flannel], chains=("FLANNEL-FWD", "USER"))
+    assert found["accepts"] == accepts and found["drops"] == drops and found["policy"] == "drop"
+    assert found["rejects_before"] == (rules[0].partition(" ")[2] if ends is None else ends)
+
+
+@pytest.mark.parametrize(
+    ("jump", "owner"),
+    [("DOCKER-USER", "docker"), ("ufw-before-forward", "ufw"), ("FORWARD_direct", "firewalld"), ("KUBE-FORWARD", "")],
+)
+def test_who_set_a_chain_up(jump: str, owner: str) -> None:
+    assert forward([f"FORWARD -j {jump}"], "ACCEPT")["owner"] == owner
+    assert forward([f"FORWARD -j {jump}"], "ACCEPT")["policy"] == "accept"
+
+
+NFTABLES = """\
+table inet firewalld {
+	chain filter_FORWARD {
+		type filter hook forward priority filter + 10; policy accept;
+		ct state { established, related } accept
+		ct status dnat accept
+		iifname "lo" accept
+		ip6 daddr { ::/96, ::ffff:0.0.0.0/96 } reject with icmpv6 addr-unreachable
+		jump filter_FORWARD_POLICIES
+		ct state invalid drop
+		reject with icmpx admin-prohibited
+	}
+
+	chain filter_FORWARD_POLICIES {
+		iifname "eth0" jump filter_FWD_public
+		jump filter_FWD_policy_weft
+		return
+	}
+
+	chain filter_FWD_policy_weft {
+		ip saddr { 10.244.0.0/16, 10.96.0.0/12 } accept
+		ip daddr 10.244.0.0/16 counter packets 3 bytes 4 log prefix "a b" accept comment "drop all"
+	}
+}
+table ip kube-proxy {
+	set nodes {
+		type ipv4_addr
+		elements = { 10.0.0.1,
+			10.0.0.2 }
+	}
+
+	chain masquerading {
+		mark and 0x4000 == 0x0 return
+		masquerade fully-random
+	}
+}
+table bridge filter {
+	chain FORWARD {
+		type filter hook forward priority filter; policy drop;
+	}
+}
+table ip nat {
+	chain POSTROUTING {
+		type nat hook postrouting priority srcnat; policy accept;
+		xt target "MASQUERADE"
+	}
+}
+""".splitlines()
+
+
+def test_nftables_text() -> None:
+    tables = rulesets.from_nft(NFTABLES)
+    assert [table.name for table in tables] == ["inet firewalld", "ip kube-proxy", "ip nat"]
+    (place,) = forwarding.places(tables, lambda _device: [])
+    assert place == {
+        "place": "nftables: table inet firewalld, chain filter_FORWARD",
+        "policy": "accept",
+        "accepts": ["10.244.0.0/16"],
+        "owner": "firewalld",
+        "rejects_before": "reject with icmpx admin-prohibited",
+        "drops": ["ip6 daddr { ::/96, ::ffff:0.0.0.0/96 } reject with icmpv6 addr-unreachable"],
+    }
+    assert translation.places(tables) == [
+        {
+            "place": "nftables: table ip kube-proxy",
+            "owner": "kube-proxy",
+            "rules": ["mark and 0x4000 == 0x0 return", "masquerade fully-random"],
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("accept", rulesets.Rule("accept")),
+        ('counter packets 1 bytes 2 drop comment "accept"', rulesets.Rule("drop")),
+        ("ip saddr 10.0.0.0/8 accept", rulesets.Rule("accept", sources=("10.0.0.0/8",))),
+        ("ip saddr != 10.0.0.0/8 accept", rulesets.Rule("accept", narrow=True)),
+        ("ip saddr @pods accept", rulesets.Rule("accept", sources=("@pods",))),
+        ('iifname { "a", "b" } oif "c" jump x', rulesets.Rule("jump", "x", inputs=("a", "b"), outputs=("c",))),
+        ("ct state new,established accept", rulesets.Rule("accept", states=("new", "established"))),
+        ("tcp dport 80 reject with tcp reset", rulesets.Rule("reject", narrow=True)),
+        ("meta mark set 0x1", rulesets.Rule("", narrow=True)),
+        ("ip saddr 10.0.0.1 goto y", rulesets.Rule("goto", "y", sources=("10.0.0.1",))),
+    ],
+)
+def test_rules_of_nftables(line: str, wanted: rulesets.Rule) -> None:
+    assert rulesets.read_nft(line) == wanted
+
+
+def test_places_of_iptables() -> None:
+    """Docker's rules are told from others in one chain, and chains of pods are only counted."""
+    rules = [
+        "POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE",
+        "POSTROUTING -s 10.244.0.0/16 -d 10.244.0.0/16 -j RETURN",
+        "POSTROUTING -s 10.244.0.0/16 -j SNAT --to-source 1.2.3.4",
+        "POSTROUTING -j KUBE-POSTROUTING",
+        "KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN",
+        "KUBE-POSTROUTING -j MASQUERADE --random-fully",
+        *(f"CNI-{number:024x} -d 10.244.0.0/24 -j ACCEPT" for number in range(3)),
+        *(f"CNI-{number:024x} ! -d 224.0.0.0/4 -j MASQUERADE" for number in range(3)),
+    ]
+    table = rulesets.from_save(NFT, "nat", ["*nat", ":POSTROUTING ACCEPT [0:0]", *(f"-A {rule}" for rule in rules)])
+    found = {(place["place"], place["owner"]): place["rules"] for place in translation.places([table])}
+    assert found == {
+        ("iptables (nft): nat, chain POSTROUTING", "docker"): [rules[0].partition(" ")[2]],
+        ("iptables (nft): nat, chain POSTROUTING", "other"): [rule.partition(" ")[2] for rule in rules[1:3]],
+        ("iptables (nft): nat, chain KUBE-POSTROUTING", "kube-proxy"): [rule.partition(" ")[2] for rule in rules[4:6]],
+        ("iptables (nft): nat, chains CNI-*", "cni"): ["3 chains"],
+    }
+
+
+def test_what_iptables_shows_is_not_shown_twice() -> None:
+    saved = rulesets.Rulesets([rulesets.from_save(NFT, "nat", ["*nat", ":POSTROUTING ACCEPT [0:0]"])], [])
+    names = [table.name for table in rulesets.merged(saved, rulesets.from_nft(NFTABLES)).tables]
+    assert names == ["nat", "inet firewalld", "ip kube-proxy"]
+    # The legacy variant is another table of the same name.
+    saved = rulesets.Rulesets([rulesets.from_save(LEGACY, "nat", ["*nat", ":POSTROUTING ACCEPT [0:0]"])], [])
+    assert "ip nat" in [table.name for table in rulesets.merged(saved, rulesets.from_nft(NFTABLES)).tables]
+
+
+def test_a_long_chain_is_cut() -> None:
+    lines = [f"-A POSTROUTING -s 10.0.0.{number} -j MASQUERADE" for number in range(150)]
+    table = rulesets.from_save(NFT, "nat", ["*nat", ":POSTROUTING ACCEPT [0:0]", *lines])
+    (place,) = translation.places([table])
+    assert len(place["rules"]) == 101 and place["rules"][-1] == "... and 50 more rules"
