@@ -1,0 +1,144 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which route the kernel takes: ip rules by their priority, then the longest prefix, then the metric. Pure.
+
+The table local is not in an observation; whoever asks looks at the host's own addresses first, as the kernel does.
+Sources: fib_rules_lookup and fib_table_lookup (net/core/fib_rules.c, net/ipv4/fib_trie.c).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ....module_utils.core.networks import Address, Network
+from .host import Host, Route, Rule
+
+REFUSING = ("blackhole", "unreachable", "prohibit")
+# The standard rules that follow the table local.
+STANDARD = ((32766, "main"), (32767, "default"))
+
+
+class Way(NamedTuple):
+    """The ``route``, or None; ``known`` is False where the observation is not enough to say; ``note`` says what is not.
+
+    ``refused`` names the rule that ends the lookup without a route.
+    """
+
+    route: Route | None
+    known: bool = True
+    note: str = ""
+    refused: str = ""
+
+
+def best(routes: Iterable[Route], table: str, target: Address, oif: str = "") -> Route | None:
+    """The route of one table: the longest prefix, of these the smallest metric, of these the first."""
+    found = [
+        route
+        for route in routes
+        if route.table == table and target in route.dst and (not oif or route.dev == oif or route.kind in REFUSING)
+    ]
+    return min(found, key=lambda route: (-route.dst.prefixlen, route.metric), default=None)
+
+
+def way(host: Host, target: Address, source: Address | None = None, iif: str = "", oif: str = "") -> Way:
+    """The kernel's choice for an unmarked packet from ``source``, received on ``iif`` ("" for one of the host's own).
+
+    ``oif`` restricts it to routes of that device, as a tunnel does that is bound to one.
+    """
+    if host.routes is None:
+        return _asked(host, target) or Way(None, known=False, note="the host's routes were not observed")
+    standard = [
+        Rule(priority, None, None, table, False, "", "", "", False, None, False, target.version)
+        for priority, table in STANDARD
+    ]
+    rules = [rule for rule in host.rules if rule.version == target.version]
+    doubts: list[str] = []
+    found = Way(None)
+    for rule in sorted([*rules, *standard], key=lambda rule: rule.priority):
+        if not _matches(rule, target, source, iif, oif):
+            continue
+        if rule.action == "nop":
+            continue
+        if rule.other or rule.action not in ("", "lookup", "to_table", *REFUSING):
+            what = rule.action or "selectors not observed"
+            doubts.append(f"ip rule {rule.priority} (table {rule.table}) is not followed: {what}")
+            continue
+        if rule.action in REFUSING:
+            found = Way(None, refused=f"ip rule {rule.priority}: {rule.action}")
+            break
+        route = best(host.routes, rule.table, target, oif)
+        if (
+            route is None
+            or route.kind == "throw"
+            or (rule.suppress is not None and route.dst.prefixlen <= rule.suppress)
+        ):
+            continue
+        found = Way(route)
+        break
+    if not rules and not oif:
+        found = _checked(host, target, found)
+    if found.route is None and not found.refused and "routes" in host.cut:
+        return Way(None, known=False, note="the observation has only some of the host's routes")
+    return found._replace(note="; ".join([*([found.note] if found.note else []), *doubts]))
+
+
+def _matches(rule: Rule, target: Address, source: Address | None, iif: str, oif: str) -> bool:
+    """Does the rule match? A mark never does: the packet gets none on its way as far as that is observed."""
+    given = [
+        rule.source is None or (source is not None and source in rule.source),
+        rule.target is None or target in rule.target,
+        not rule.fwmark,
+        not rule.iif or rule.iif == (iif or "lo"),
+        not rule.oif or rule.oif == oif,
+    ]
+    return all(given) != rule.invert
+
+
+def _asked(host: Host, target: Address) -> Way | None:
+    """What the kernel of the host answered when the observation was made, where it was asked for this address."""
+    answer = host.ways.get(target)
+    if answer is None or answer.get("local") is True:
+        return None
+    if answer.get("error"):
+        return Way(None, refused=f"ip route get {target}: {answer['error']}")
+    dev, via, dst = (str(answer.get(key) or "") for key in ("dev", "via", "dst"))
+    if not dev:
+        return None
+    gateway = _read(via)
+    return Way(Route(_network(dst, target), gateway, dev, onlink=False))
+
+
+def _checked(host: Host, target: Address, found: Way) -> Way:
+    """The lookup in the observed tables, or the kernel's own answer where that is another one."""
+    answer = _asked(host, target)
+    if answer is None or (found.route is not None and found.route.hops > 1):
+        return found
+    if answer.route is None:
+        # Without a route both say the same, and the tables say more.
+        return answer if found.route is not None and found.route.kind not in REFUSING else found
+    if found.route is not None and (found.route.dev, found.route.via) == (answer.route.dev, answer.route.via):
+        return found
+    if found.route is None and "routes" in host.cut:
+        return answer
+    note = f"the kernel's answer (ip route get {target}) is not what the observed routes say"
+    return answer._replace(note=note)
+
+
+def _network(text: str, target: Address) -> Network:
+    """The destination that a lookup answered, as far as it names one; else the address itself."""
+    whole = ipaddress.ip_network("0.0.0.0/0" if target.version == 4 else "::/0")
+    try:
+        found = whole if text == "default" else ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return ipaddress.ip_network(target)
+    return found if found.version == target.version else ipaddress.ip_network(target)
+
+
+def _read(text: str) -> Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
