@@ -85,13 +85,15 @@ lint-code: .venv/ready-dev
 	ruff check .
 	ruff format --check .
 	python tools/variables.py --check
+	python tools/rules.py --check
 	mypy -p ansible_collections.weft.podnet.plugins
 	mypy lab tests bench
-	mypy tools/variables.py
+	mypy tools/variables.py tools/rules.py
 
 .PHONY: variables
-variables: .venv/ready-dev ## regenerate what repeats schemas/inventory.json and the modules' documentation (1 s)
+variables: .venv/ready-dev ## regenerate what repeats schemas/inventory.json, the modules' documentation and the rules (2 s)
 	python tools/variables.py
+	python tools/rules.py
 
 .PHONY: lint-ansible
 lint-ansible: .venv/ready-dev

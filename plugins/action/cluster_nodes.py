@@ -56,7 +56,9 @@ class ActionModule(ActionBase):
             missing = isinstance(refused, api_call.ClientMissing)
             failure = {"failed": True, "msg": str(refused), "problems": refused.problems, "client_missing": missing}
             return {**result, **failure}
-        return {**result, "count": len(api), "not_ready": api_nodes.not_ready(api), "warnings": warnings}
+        # Of a plan that is completed, the Nodes are in its file: every worker would template them again.
+        shown = {} if args["update_plan"] else {"nodes": api}
+        return {**result, "count": len(api), "not_ready": api_nodes.not_ready(api), "warnings": warnings, **shown}
 
 
 def _update(sources: Sequence[str], api: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -24,6 +24,7 @@ LOOKS = ("syntax", "listhosts", "listtasks", "listtags")
 # The answer of this run, once the inventory's variables were there: the variables of a host that has been contacted may
 # be what that host says, and must not send the next play to other hosts. One process works out all keywords of plays.
 _found: list[str] = []
+_beside: list[dict[str, list[str]]] = []
 
 
 def workers(
@@ -38,6 +39,17 @@ def workers(
         return group
     found = set(groups.get(DIFFERING, ()))
     return [name for name in groups.get(group, ()) if name in found]
+
+
+def observed(
+    groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any] | None = None, part: str = "all"
+) -> list[str]:
+    """The groups of all hosts that the pod network concerns: workers, control plane and clients; or one of these."""
+    if hostvars and not _beside:
+        _beside.append(_groups.beside(groups, hostvars))
+    others = _beside[0] if _beside else _groups.beside(groups, {})
+    known = {"workers": [_group(groups, hostvars)], **others}
+    return list(dict.fromkeys(name for names in known.values() for name in names)) if part == "all" else known[part]
 
 
 def _group(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any] | None) -> str:
@@ -55,7 +67,7 @@ def _group(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any] | No
 
 
 class FilterModule:
-    """weft.podnet's filter for ``hosts`` of plays."""
+    """weft.podnet's filters for ``hosts`` of plays."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"workers": workers}
+        return {"workers": workers, "observed": observed}

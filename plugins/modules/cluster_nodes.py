@@ -66,6 +66,12 @@ not_ready:
   returned: success
   type: list
   elements: str
+nodes:
+  description:
+    - What each Node says, by its name C(pod_cidrs), C(internal_ips), C(hostname), C(annotations) (flannel's), C(arch),
+      C(ready), C(ready_message), C(network_unavailable) and C(flannel_is_up).
+  returned: without O(update_plan)
+  type: dict
 problems:
   description: What is wrong, one line for each problem.
   returned: failure

@@ -502,7 +502,11 @@ def _flannel_list(worker: Worker) -> dict[str, Any]:
 
     The network's name is that of flannel's own manifests; the bridge is cni0, the bridge plugin's default.
     """
-    plugin = {"type": "flannel", "delegate": {"hairpinMode": True, "isDefaultGateway": True}}
+    delegate = {"hairpinMode": True, "isDefaultGateway": True}
+    if not worker.setting("masquerade"):
+        # Where flanneld does not masquerade, its plugin has the bridge plugin do it, for traffic between pods too.
+        delegate["ipMasq"] = False
+    plugin = {"type": "flannel", "delegate": delegate}
     return {**NETWORK, "name": "cbr0", "plugins": [plugin, PORTMAP, *worker.chained]}
 
 

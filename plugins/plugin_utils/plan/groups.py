@@ -54,6 +54,16 @@ def find(kind: Kind, groups: Mapping[str, Sequence[str]], hostvars: Mapping[str,
     )
 
 
+def beside(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The groups of hosts that the pod network concerns and that need not have pods, those with hosts only.
+
+    By ``control_plane`` and ``clients``.
+    """
+    control_plane = _given(CONTROL_PLANE.variable, groups, hostvars) or CONTROL_PLANE.names
+    found = {"control_plane": control_plane, "clients": _given(CLIENTS, groups, hostvars)}
+    return {kind: [name for name in names if groups.get(name)] for kind, names in found.items()}
+
+
 def clients(
     groups: Mapping[str, Sequence[str]],
     hostvars: Mapping[str, Mapping[str, Any]],

@@ -26,7 +26,7 @@ LYING = """
 """
 
 
-@pytest.mark.parametrize("playbook", ["site", "plan", "reset", "rotate_certificates", "verify"])
+@pytest.mark.parametrize("playbook", ["site", "plan", "reset", "rotate_certificates", "verify", "diagnose"])
 def test_no_workers_is_a_failure(tmp_path: Path, playbook: str) -> None:
     code, output = play(playbook, inventory(tmp_path / "inventory.yml", group="nodes"))
     assert code != 0
@@ -34,7 +34,7 @@ def test_no_workers_is_a_failure(tmp_path: Path, playbook: str) -> None:
     assert "set podnet_workers_group" in output
 
 
-@pytest.mark.parametrize("playbook", ["site", "plan", "verify"])
+@pytest.mark.parametrize("playbook", ["site", "plan", "verify", "diagnose"])
 def test_an_inventory_that_is_not_there_is_a_failure(tmp_path: Path, playbook: str) -> None:
     code, output = play(playbook, tmp_path / "inventroy.yml")
     assert code != 0 and "does the path after -i exist" in output, output

@@ -97,3 +97,10 @@ def test_hosts_that_reach_pods_and_have_none() -> None:
         with pytest.raises(Refused) as problem:
             clients(there, group, backend)
         assert said in str(problem.value), problem.value
+
+
+def test_hosts_beside_the_workers() -> None:
+    there = {**HOSTS, "workers": ["a"], "kube_control_plane": ["cp"], "gateways": ["b"], "control_plane": []}
+    variables = {"cp": {}, "a": {"podnet_clients_group": "gateways"}, "b": {}}
+    assert groups.beside(there, variables) == {"control_plane": ["kube_control_plane"], "clients": ["gateways"]}
+    assert groups.beside({**HOSTS, "workers": ["a", "b"]}, {}) == {"control_plane": [], "clients": []}

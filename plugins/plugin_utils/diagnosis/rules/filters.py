@@ -1,0 +1,205 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Packet filters and address translation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ..cluster import Network, Node, covers, network
+from ..table import ERROR, WARNING, Concern, Found, found
+
+FILTERS = Concern(
+    "Packet filters and masquerading",
+    "A node must forward its pods' packets, let the tunnel's packets in, and give packets that leave the cluster "
+    "its own "
+    "address, but never those to other pods.",
+)
+# What only masquerades for networks of its own, or what it has marked.
+OTHERS = ("kube-proxy", "docker", "libvirt", "cni", "")
+
+
+@FILTERS.rule(
+    "forward-drops-pods",
+    ERROR,
+    "A packet filter drops what the node forwards for its pods",
+    effect="Its pods reach no other node and nothing outside, and are not reached.",
+    see="iptables -S FORWARD; nft list ruleset | grep -A 5 'hook forward'",
+    fix="iptables --insert FORWARD --source {network} --jump ACCEPT && iptables --insert FORWARD --destination "
+    "{network} "
+    "--jump ACCEPT",
+    site="site.yml keeps such rules over reboots",
+    source="flannel pitfall 13; F9; plugins#430",
+)
+def _(node: Node) -> Iterator[Found]:
+    """The policy is drop, as Docker sets it, or a rule drops pods' packets, or all that none accepted before it."""
+    for place in node.host.forward:
+        # firewalld accepts by zones, whose sources are not among what a place is seen to accept.
+        if not place.knows("policy") or not place.place or place.owner == "firewalld":
+            continue
+        dropped = next((rule for rule in place.drops if _is_against_pods(node, rule)), "")
+        # Whether a rule that accepts comes before one that drops is not known.
+        lost = dropped and not node.is_accepted_by(place)
+        if not node.pod_subnets_of(place) or (node.accepts_pods(place) and not lost):
+            continue
+        first = (lost and dropped) or place.rejects_before or f"policy {place.policy}"
+        six = "ip6" in place.place
+        whole = [each for each in node.cluster.pod_networks if (each.version == 6) == six] or node.pod_subnets_of(place)
+        fix = IP6TABLES if six else None
+        if place.place.startswith("nftables"):
+            fix = NFT
+        accepts = f"; before it only {', '.join(place.accepts)} passes" if place.accepts else "; no rule accepts pods"
+        chain = place.place.partition(":")[2].strip().removeprefix("table ").replace(", chain", "").split()
+        yield found(
+            f"{place.place}: {first}{accepts}",
+            fix=fix,
+            network=whole[0],
+            chain=chain,
+            family="ip6" if six else "ip",
+        )
+
+
+def _is_against_pods(node: Node, rule: str) -> bool:
+    """Does it apply to packets of the node's pods to another node's, or the other way round?"""
+    return any(
+        _applies(rule, own, other, device) or _applies(rule, other, own, node.bridge_name)
+        for own, other, device in _pairs(node)
+    )
+
+
+IP6TABLES = (
+    "ip6tables --insert FORWARD --source {network} --jump ACCEPT && ip6tables --insert FORWARD --destination {network} "
+    "--jump ACCEPT"
+)
+NFT = (
+    "nft insert rule {chain} {family} saddr {network} accept && nft insert rule {chain} {family} daddr {network} accept"
+)
+
+
+@FILTERS.rule(
+    "overlay-port-closed",
+    ERROR,
+    "The firewall drops the tunnel's packets",
+    effect="Pods of this node get nothing from pods of other nodes.",
+    see="ufw status; firewall-cmd --list-all",
+    fix="ufw allow {port}/udp",
+    site="podnet_manage_firewall: true",
+    source="flannel pitfall 13, 21",
+)
+def _(node: Node) -> Iterator[Found]:
+    """ufw or firewalld runs and does not let the UDP port of the VXLAN device in. What is between the nodes is not
+    seen.
+    """
+    walls = node.host.firewalls
+    running = "ufw" if walls.ufw else "firewalld" if walls.firewalld else ""
+    ports = sorted({link.port or 8472 for link in node.vxlans if link.port != 0})
+    if running and walls.knows("opened"):
+        fix = None if running == "ufw" else "firewall-cmd --permanent --add-port={port}/udp && firewall-cmd --reload"
+        for port in ports:
+            if port not in walls.opened:
+                yield found(f"{running} does not let UDP {port} in", fix=fix, port=port)
+
+
+@FILTERS.rule(
+    "masquerade-missing",
+    WARNING,
+    "Nothing masquerades what pods send out of the cluster",
+    effect="Pods reach nothing outside, unless the routers there know the way back to pods.",
+    see="iptables -t nat -S POSTROUTING; nft list ruleset | grep masquerade",
+    fix="iptables --table nat --append POSTROUTING --source {subnet} ! --destination {network} --jump MASQUERADE",
+    site="podnet_masquerade: true",
+    source="flannel's iptables rules; lesson 16",
+)
+def _(node: Node) -> Iterator[Found]:
+    """No rule translates the sources of this node's pods. With podnet_masquerade: false none is expected."""
+    if not node.host.whole("masquerade") or node.loaded is None or not node.pod_subnets:
+        return
+    if node.cluster.setting("masquerade", True) is False or node.cluster.backend == "bridge":
+        return
+    places = node.host.masquerade
+    plugin = node.loaded.ip_masq is True
+    if not plugin and not any(place.owner not in OTHERS and place.rules for place in places):
+        subnet = node.pod_subnets[0]
+        whole = next((each for each in node.cluster.pod_networks if covers(each, subnet)), subnet)
+        fix = None if subnet.version == 4 else ""
+        yield found(f"no rule masquerades {subnet}", fix=fix, subnet=subnet, network=whole)
+
+
+@FILTERS.rule(
+    "rule-translates-pods",
+    ERROR,
+    "A rule translates what pods send to other nodes' pods",
+    effect="Servers see the node's address instead of the pod's, which breaks the networking model: network policies, "
+    "access lists and logs are wrong.",
+    see="iptables -t nat -S POSTROUTING; nft list ruleset | grep -B 5 masquerade",
+    # kube-proxy's mark stays: a pod that reaches itself through its service needs to be translated.
+    fix="iptables --table nat --insert POSTROUTING --source {subnet} --destination {network} --match mark "
+    "! --mark 0x4000/0x4000 --jump ACCEPT",
+    source="lesson 8; comparison of the node's rules with its routes",
+)
+def _(node: Node) -> Iterator[Found]:
+    """A masquerade rule of neither the collection nor a CNI applies to pods' packets to other nodes' pods."""
+    if not node.cluster.connects:
+        return
+    for place in node.host.masquerade:
+        if place.owner not in ("other", "firewalld"):
+            continue
+        hit = next(filter(None, (_translating(place.rules, own, to, dev) for own, to, dev in _pairs(node))), None)
+        if hit is not None:
+            rule, own, to = hit
+            whole = next((each for each in node.cluster.pod_networks if covers(each, to)), to)
+            fix = None if place.place.startswith("iptables") and own.version == 4 else ""
+            yield found(f"{place.place}: {rule}", fix=fix, subnet=own, network=whole)
+
+
+def _pairs(node: Node) -> Iterator[tuple[Network, Network, str]]:
+    """(own pods, other node's pods, the link that leads to them)"""
+    for peer in node.peers:
+        for subnet in peer.pod_subnets:
+            way = node.table.way(subnet)
+            for own in node.pod_subnets:
+                if way is not None and way.dst != "default" and own.version == subnet.version:
+                    yield own, subnet, way.dev
+
+
+def _translating(
+    rules: tuple[str, ...], source: Network, destination: Network, device: str
+) -> tuple[str, Network, Network] | None:
+    """The first rule that these packets meet, if it translates them; None as well where that is not certain."""
+    for rule in rules:
+        meets = _applies(rule, source, destination, device)
+        if re.search(r"-j MASQUERADE|\bmasquerade\b", rule) and meets:
+            return rule, source, destination
+        if meets is not False and re.search(r"-j (RETURN|ACCEPT)|\b(return|accept)\b", rule):
+            return None
+    return None
+
+
+SOURCE = re.compile(r"(?:(! )?(?:-s|--source) |(?:ip6?) saddr (!= )?)([0-9a-fA-F.:]+(?:/[0-9]+)?)")
+DESTINATION = re.compile(r"(?:(! )?(?:-d|--destination) |(?:ip6?) daddr (!= )?)([0-9a-fA-F.:]+(?:/[0-9]+)?)")
+OUT = re.compile(r'(?:(! )?(?:-o|--out-interface) |oif(?:name)? (!= )?)"?([^\s"]+)"?')
+# Everything else that a plain rule has; one with any other condition is not judged.
+PLAIN = re.compile(
+    r"-A \S+|-j (MASQUERADE|RETURN|ACCEPT|DROP|REJECT)|--random-fully|--random|--reject-with \S+|-m comment|"
+    r'--comment ("[^"]*"|\S+)|masquerade|return|accept|drop|reject( with \S+( \S+)?)?|random|fully-random|persistent|'
+    r'counter( packets \d+ bytes \d+)?|comment "[^"]*"|,'
+)
+
+
+def _applies(rule: str, source: Network, destination: Network, device: str) -> bool | None:
+    """Does a rule of iptables or nftables apply to these packets? None where it has conditions that are not read."""
+    rest = rule
+    for pattern, its in ((SOURCE, source), (DESTINATION, destination)):
+        for match in pattern.finditer(rule):
+            given = network(match[3] if "/" in match[3] else f"{match[3]}/{128 if ':' in match[3] else 32}")
+            if given is None or covers(given, its) is bool(match[1] or match[2]):
+                return False
+        rest = pattern.sub(" ", rest)
+    for match in OUT.finditer(rule):
+        name = match[3]
+        same = device.startswith(name[:-1]) if name[-1:] in ("+", "*") else device == name
+        if same is bool(match[1] or match[2]):
+            return False
+    return None if PLAIN.sub(" ", OUT.sub(" ", rest)).strip() else True

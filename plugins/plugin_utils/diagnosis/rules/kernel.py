@@ -1,0 +1,187 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Kernel settings that pods need, now and after the next boot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..cluster import Node, family
+from ..observation import Sysctl
+from ..table import ERROR, WARNING, Concern, Found, found
+
+KERNEL = Concern(
+    "Kernel settings",
+    "A node is a router for its pods, and kube-proxy's rules see the pods' packets only if the bridge shows them to "
+    "iptables. Both are kernel settings that a hardening role or a later file in `/etc/sysctl.d` can take away.",
+)
+
+FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
+BRIDGE_FILTER = {4: "net.bridge.bridge-nf-call-iptables", 6: "net.bridge.bridge-nf-call-ip6tables"}
+# They load br_netfilter when they start.
+LOADERS = ("docker", "k3s", "rke2")
+
+
+def families(node: Node) -> list[int]:
+    """The IP versions that the node's pods have."""
+    return sorted({subnet.version for subnet in node.pod_subnets} or {4})
+
+
+@KERNEL.rule(
+    "forwarding-off",
+    ERROR,
+    "The node does not forward packets",
+    effect="Its pods reach neither other nodes nor anything outside of the cluster, and nothing reaches them.",
+    see="sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding",
+    fix="echo {key}=1 >> /etc/sysctl.d/zzz-pod-network.conf && sysctl -w {key}=1",
+    site="site.yml keeps it on",
+    source="flannel pitfall 11; F11; openshift/origin#9931",
+    explains=("forwarding-off-at-boot",),
+)
+def _(node: Node) -> Iterator[Found]:
+    """The kernel forwards nothing for an address family that the node's pods have."""
+    # The bridge plugin turns it on for the first pod. The plan wants it from the start.
+    comes_with_pods = node.loaded is not None and {"bridge", "flannel"} & set(node.loaded.types)
+    if not node.planned and comes_with_pods and node.host.whole("links") and node.bridge is None:
+        return
+    for version in families(node):
+        key = FORWARDING[version]
+        setting = node.host.sysctls.get(key)
+        if setting is not None and setting.now == "0":
+            yield found(f"{key} is 0{_set_by(setting)}", key=key)
+
+
+@KERNEL.rule(
+    "forwarding-off-at-boot",
+    WARNING,
+    "The node will not forward packets after its next boot",
+    effect="Pods work now. After a reboot they are cut off until something turns forwarding on again.",
+    see="systemd-analyze cat-config sysctl.d | grep -n forward",
+    fix="echo {key}=1 >> /etc/sysctl.d/zzz-pod-network.conf",
+    source="F11; openshift/origin#9931",
+)
+def _(node: Node) -> Iterator[Found]:
+    """A file that sorts after all others with this setting turns forwarding off at boot."""
+    for version in families(node):
+        key = FORWARDING[version]
+        setting = node.host.sysctls.get(key)
+        if setting is not None and setting.boot == "0" and setting.now != "0":
+            yield found(f"{key} is {setting.now} now and 0 at boot{_set_by(setting)}", key=key)
+
+
+@KERNEL.rule(
+    "ipv6-disabled",
+    ERROR,
+    "IPv6 is disabled on the node, and its pods are to have IPv6 addresses",
+    effect="New pods fail, or have no IPv6 address, and no other node's pods reach them by IPv6.",
+    see="sysctl net.ipv6.conf.all.disable_ipv6",
+    fix="echo {key}=0 >> /etc/sysctl.d/zzz-pod-network.conf && sysctl -w {key}=0",
+    source="F17; comparison of the node's settings with its pod subnets",
+    explains=(
+        "bridge-address-wrong",
+        "mesh-address-missing",
+        "mesh-device-missing",
+        "no-route-back",
+        "no-route-to-pods",
+    ),
+)
+def _(node: Node) -> Iterator[Found]:
+    """The kernel's setting for all interfaces is 1."""
+    key = "net.ipv6.conf.all.disable_ipv6"
+    setting = node.host.sysctls.get(key)
+    if setting is not None and setting.now == "1" and 6 in families(node):
+        yield found(f"{key} is 1, pods have {next(each for each in node.pod_subnets if each.version == 6)}", key=key)
+
+
+@KERNEL.rule(
+    "bridge-filter-off",
+    WARNING,
+    "iptables does not see the packets that cross the pods' bridge",
+    effect="With kube-proxy, a pod that calls a service whose pod is on the same node gets no answer.",
+    see="lsmod | grep br_netfilter; sysctl net.bridge.bridge-nf-call-iptables",
+    fix="modprobe br_netfilter && sysctl -w {key}=1",
+    site="site.yml keeps it on",
+    source="flannel pitfall 11; F1; kubernetes-the-hard-way#518",
+    explains=("bridge-filter-off-at-boot",),
+)
+def _(node: Node) -> Iterator[Found]:
+    """The module br_netfilter is not loaded, or its settings are 0."""
+    module = node.host.kernel_modules.get("br_netfilter")
+    if module is not None and module.loaded is False:
+        yield found("the kernel module br_netfilter is not loaded", key=BRIDGE_FILTER[4])
+        return
+    for version in families(node):
+        setting = node.host.sysctls.get(BRIDGE_FILTER[version])
+        if setting is not None and setting.now == "0":
+            yield found(f"{BRIDGE_FILTER[version]} is 0{_set_by(setting)}", key=BRIDGE_FILTER[version])
+
+
+@KERNEL.rule(
+    "bridge-filter-off-at-boot",
+    WARNING,
+    "iptables will not see the packets that cross the pods' bridge after the next boot",
+    effect="Pods work now. After a reboot a pod gets no answer from a service whose pod is on the same node, and "
+    "flanneld does not start.",
+    see="cat /etc/modules-load.d/*.conf; systemd-analyze cat-config sysctl.d | grep bridge-nf",
+    fix="echo br_netfilter > /etc/modules-load.d/br_netfilter.conf",
+    site="site.yml keeps it on",
+    source="flannel pitfall 11",
+)
+def _(node: Node) -> Iterator[Found]:
+    """Nothing loads br_netfilter at boot, or a file turns its setting off."""
+    module = node.host.kernel_modules.get("br_netfilter")
+    if module is not None and module.loaded and module.knows("boot") and not module.boot and not node.runs(*LOADERS):
+        yield found("br_netfilter is loaded, but no file in /etc/modules-load.d names it")
+    for version in families(node):
+        key = BRIDGE_FILTER[version]
+        setting = node.host.sysctls.get(key)
+        if setting is not None and setting.boot == "0" and setting.now != "0":
+            fix = "echo {key}=1 >> /etc/sysctl.d/zzz-pod-network.conf"
+            yield found(f"{key} is {setting.now} now and 0 at boot{_set_by(setting)}", fix=fix, key=key)
+
+
+@KERNEL.rule(
+    "reverse-path-filter",
+    ERROR,
+    "The reverse path filter drops packets of other nodes' pods",
+    effect="Packets from these pods arrive and are dropped, since the way back to their sender leaves by another link.",
+    see="sysctl -a | grep '[.]rp_filter'; nstat -az TcpExtIPReversePathFilter",
+    fix="sysctl -w {key}=2",
+    source="comparison of both nodes' routes",
+)
+def _(node: Node) -> Iterator[Found]:
+    """The two nodes use different ways to each other, such as a tunnel and a plain route, and the filter is strict."""
+    underlay = node.underlay_link()
+    for peer in node.peers:
+        there = [peer.table.way(subnet) for subnet in node.pod_subnets if subnet.version == 4]
+        back = [node.table.way(subnet) for subnet in peer.pod_subnets if subnet.version == 4]
+        if not (peer.observed and there and back and there[0] and back[0] and underlay and there[0].dst != "default"):
+            continue
+        tunnels = [link.name for link in node.vxlans if family(link) == 4]
+        arrives = (tunnels[:1] or [""])[0] if peer.is_tunnel(there[0].dev) else underlay.name
+        strict = _rp_filter(node, arrives)
+        if arrives and back[0].dst != "default" and back[0].dev and arrives != back[0].dev and strict:
+            yield found(
+                f"packets from {peer.name}'s pods arrive by {arrives}, where rp_filter is 1; the way back leaves by "
+                f"{back[0].dev}",
+                peer.name,
+                key=strict,
+            )
+
+
+def _rp_filter(node: Node, device: str) -> str:
+    """The name of the setting that makes the filter strict on a device; "" where it is not strict, or not known."""
+    values = {}
+    for name in (f"net.ipv4.conf.{device}.rp_filter", f"net.ipv4.conf.{device.replace('.', '/')}.rp_filter"):
+        if name in node.host.sysctls:
+            values[node.host.sysctls[name].now] = name
+    everywhere = node.host.sysctls.get("net.ipv4.conf.all.rp_filter", Sysctl()).now
+    # The kernel takes the larger one of both; 2 is loose.
+    if max([*values, everywhere]) != "1":
+        return ""
+    return values.get("1") or next(iter(values.values()), "") if values else ""
+
+
+def _set_by(setting: Sysctl) -> str:
+    return f", set by {setting.file}" if setting.file and setting.boot == "0" else ""

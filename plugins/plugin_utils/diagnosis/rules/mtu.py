@@ -1,0 +1,191 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How large a packet may be on each part of its way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..cluster import VXLAN_OVERHEAD, Node, family, most_common
+from ..observation import Link
+from ..table import ERROR, WARNING, Concern, Found, found
+
+MTU = Concern(
+    "Packet sizes",
+    "A pod's packet must fit into the tunnel, and the tunnel's into every hop of the underlay. Where it does "
+    "not, small "
+    "requests work and downloads stall.",
+)
+ETHERNET = 1500
+
+
+def overhead(link: Link) -> int:
+    """What the device adds to a packet. flanneld counts 50 bytes for IPv6 as well."""
+    return VXLAN_OVERHEAD[family(link) if link.ours else 4]
+
+
+@MTU.rule(
+    "mesh-mtu-too-large",
+    ERROR,
+    "The tunnel's MTU leaves no room for its own headers",
+    effect="Large packets to other nodes are fragmented or dropped: small requests work, downloads stall.",
+    see="ip -d link show type vxlan; ip link show eth0",
+    fix="ip link set {device} mtu {mtu}",
+    site="podnet_vxlan_mtu, or Backend.MTU in podnet_flannel_backend",
+    source="flannel pitfall 8; F2; flannel#1011",
+    explains=("path-mtu-too-small", "mesh-mtu-differs"),
+)
+def _(node: Node) -> Iterator[Found]:
+    """The device is larger than its underlay's MTU less 50 bytes; flanneld keeps the MTU of a device that it finds."""
+    for link in node.vxlans:
+        under = node.links.get(link.underlay)
+        if under is not None and under.mtu and link.mtu > under.mtu - overhead(link):
+            most = under.mtu - overhead(link)
+            yield found(
+                f"{link.name} has {link.mtu}, {under.name} has {under.mtu}, which leaves {most}",
+                device=link.name,
+                mtu=most,
+            )
+
+
+@MTU.rule(
+    "mesh-mtu-differs",
+    WARNING,
+    "The tunnel's MTU differs between nodes",
+    effect="Large packets from the nodes with the larger MTU are lost at those with the smaller one; UDP notices "
+    "nothing.",
+    see="ip -d link show type vxlan",
+    fix="ip link set {device} mtu {mtu}",
+    site="podnet_vxlan_mtu, or Backend.MTU in podnet_flannel_backend, with the smallest of all nodes",
+    source="F14; flannel#463",
+)
+def _(node: Node) -> Iterator[Found]:
+    """The node's device has another MTU than those of most nodes."""
+    for link in node.vxlans:
+        others = {
+            peer.name: other.mtu
+            for peer in node.cluster.with_pods
+            for other in peer.vxlans
+            if other.mtu and other.name == link.name
+        }
+        usual = most_common(others.values())
+        if not link.mtu or usual in (None, link.mtu):
+            continue
+        example = next(name for name, mtu in others.items() if mtu == usual)
+        under = node.links.get(link.underlay)
+        fits = under is None or usual <= under.mtu - overhead(link)
+        evidence = f"{link.name} has {link.mtu}, {example}'s has {usual}"
+        yield found(evidence, fix=None if fits else "", device=link.name, mtu=usual)
+
+
+@MTU.rule(
+    "underlay-mtu-differs",
+    WARNING,
+    "The underlay's MTU differs between nodes that route to each other",
+    effect="Large packets from the nodes with the larger MTU are lost, unless path MTU discovery works everywhere.",
+    see="ip link show",
+    fix="ip link set {device} mtu {mtu}",
+    source="F14; flannel#841, flannel#463",
+)
+def _(node: Node) -> Iterator[Found]:
+    """Of nodes that route without a tunnel, this one's link has another MTU than those of most nodes."""
+    link = node.underlay_link()
+    if link is None or node.vxlans or not link.mtu or not node.table.plain_peers():
+        return
+    others = {
+        peer.name: other.mtu
+        for peer in node.cluster.with_pods
+        if not peer.vxlans and (other := peer.underlay_link()) is not None and other.mtu
+    }
+    usual = most_common(others.values())
+    if usual not in (None, link.mtu):
+        example = next(name for name, mtu in others.items() if mtu == usual)
+        yield found(f"{link.name} has {link.mtu}, {example}'s link has {usual}", device=link.name, mtu=usual)
+
+
+@MTU.rule(
+    "pod-mtu-too-large",
+    WARNING,
+    "Pods send larger packets than what fits on the way to other nodes",
+    effect="The node refuses the first large packets of each connection. Where that answer is lost or ignored, "
+    "downloads "
+    "stall; UDP with full packets is lost.",
+    see="ip link show type veth; ip -d link show type vxlan",
+    fix="",
+    site="site.yml writes the mesh's MTU into the configuration; pods get it when they are made again",
+    source="F2; flannel#1011; lesson, leftovers of the bridge",
+)
+def _(node: Node) -> Iterator[Found]:
+    """The MTU of running pods, or the one that the CNI configuration gives, is above the tunnel's or the underlay's."""
+    most, loaded = node.mtu_to_nodes(), node.loaded
+    if not most or loaded is None or not node.cluster.connects:
+        return
+    path = f"{node.host.cni.conf_dir}/{loaded.name}"
+    if loaded.mtu > most:
+        fix = 'sed -i \'s/"mtu": *[0-9]*/"mtu": \'{mtu}/ {path}'
+        evidence = f"{loaded.name} gives pods {loaded.mtu}, the way to other nodes takes {most}"
+        yield found(evidence, fix=fix, mtu=most, path=path)
+        return
+    # Without a value, the bridge plugin leaves the kernel's default for a veth.
+    if node.vxlans and loaded.knows("mtu") and not loaded.mtu and "bridge" in loaded.types and most < ETHERNET:
+        fix = 'sed -i \'s/"type": *"bridge"/"type": "bridge", "mtu": \'{mtu}/ {path}'
+        evidence = f"{loaded.name} has no mtu, so pods get {ETHERNET}; the way to other nodes takes {most}"
+        yield found(evidence, fix=fix, mtu=most, path=path)
+        return
+    large = [pod for pod in node.pods if pod.mtu > most]
+    if large:
+        evidence = f"{len(large)} pods have {large[0].mtu} ({large[0].address}), the way to other nodes takes {most}"
+        fix = "for ns in {namespaces}; do nsenter --net=$ns ip link set {dev} mtu {mtu}; done"
+        spaces = [pod.netns for pod in large if pod.netns]
+        yield found(evidence, fix=fix if spaces else "", namespaces=spaces[:20], dev=large[0].dev or "eth0", mtu=most)
+
+
+@MTU.rule(
+    "path-mtu-too-small",
+    ERROR,
+    "A hop between two nodes takes smaller packets than the nodes send",
+    effect="Small requests between these nodes work, downloads stall.",
+    see="ip route get <the node's address>; tracepath <the node's address>",
+    fix="ip link set {device} mtu {mtu}",
+    site="podnet_vxlan_mtu, or Backend.MTU in podnet_flannel_backend",
+    source="F2; kube-hetzner#2027, flannel#1011",
+)
+def _(node: Node) -> Iterator[Found]:
+    """The kernel knows a smaller MTU for the way to the other node than the tunnel's or the pods' packets need."""
+    for peer in node.peers:
+        for its in peer.underlay:
+            way = node.host.ways.get(str(its))
+            if way is None or not way.mtu or way.local:
+                continue
+            link = next((each for each in node.vxlans if family(each) == its.version), None)
+            pods = max((pod.mtu for pod in node.pods), default=0)
+            if link is not None and link.mtu + overhead(link) > way.mtu:
+                evidence = f"the way to {peer.name} takes {way.mtu}, {link.name} needs {link.mtu + overhead(link)}"
+                yield found(evidence, peer.name, device=link.name, mtu=way.mtu - overhead(link))
+            elif link is None and pods > way.mtu and node.table.plain_peers():
+                evidence = f"the way to {peer.name} takes {way.mtu}, pods have {pods}"
+                yield found(evidence, peer.name, device=node.bridge_name, mtu=way.mtu)
+
+
+@MTU.rule(
+    "bridge-mtu-too-small",
+    WARNING,
+    "The pods' bridge has a smaller MTU than its pods",
+    effect="Large packets to pods of this node are dropped at the bridge.",
+    see="ip link show cni0",
+    fix="ip link set {bridge} mtu {mtu}",
+    source="flannel pitfall 7",
+)
+def _(node: Node) -> Iterator[Found]:
+    """The bridge plugin never changes the MTU of a bridge that is there already."""
+    bridge, loaded = node.bridge, node.loaded
+    given = node.host.flannel.subnet_env.get("FLANNEL_MTU", "") if node.uses_flannel else ""
+    wanted = (
+        loaded.mtu if loaded is not None and loaded.mtu else int(given) if given.isdecimal() and len(given) < 6 else 0
+    )
+    # Without ports, a bridge has the kernel's default.
+    used = bridge is not None and any(link.master == bridge.name for link in node.host.links)
+    if bridge is not None and used and bridge.mtu and wanted > bridge.mtu:
+        evidence = f"{bridge.name} has {bridge.mtu}, the configuration gives pods {wanted}"
+        yield found(evidence, bridge=bridge.name, mtu=wanted)

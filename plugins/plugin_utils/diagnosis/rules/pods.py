@@ -1,0 +1,258 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pods that run, their addresses, and what attaches them to the node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..cluster import Node, address
+from ..observation import Leases
+from ..table import ERROR, WARNING, Concern, Found, found
+
+PODS = Concern(
+    "Pods of a node",
+    "A pod is attached to the node's bridge by a veth pair, and its address comes from a range that `host-local` "
+    "keeps as "
+    "files in `/var/lib/cni/networks`. Fixes that delete pods need kubectl; their controllers make them again.",
+)
+DELETE = "for ip in {addresses}; do kubectl delete pods --all-namespaces --field-selector status.podIP=$ip; done"
+RELEASE = "cd {directory} && rm -f {addresses}"
+NEARLY_FULL = 0.85
+# More do not fit into a line.
+MOST = 20
+
+
+@PODS.rule(
+    "leases-exhausted",
+    ERROR,
+    "The node has no free address for a pod",
+    effect='New pods fail with "no IP addresses available in range set".',
+    see="ls /var/lib/cni/networks/*",
+    fix="",
+    site="podnet_node_cidr_mask_size gives new workers a larger part",
+    source="flannel pitfall 24; F13; plugins#252",
+    explains=("leases-nearly-full", "leases-stale"),
+)
+def _(node: Node) -> Iterator[Found]:
+    """Every address of the range has a lease. Where leases are stale, the fix releases them."""
+    for each in node.leases():
+        if 0 < each.capacity <= each.leases:
+            fix, values = _release(each)
+            yield found(f"{_use(each)} of network {each.name!r} are in use{_stale(each)}", fix=fix, **values)
+
+
+@PODS.rule(
+    "leases-nearly-full",
+    WARNING,
+    "The node has few free addresses for pods",
+    effect='Soon new pods fail with "no IP addresses available in range set".',
+    see="ls /var/lib/cni/networks/*",
+    fix="",
+    site="podnet_node_cidr_mask_size gives new workers a larger part",
+    source="flannel pitfall 24; F13; plugins#252",
+    explains=("leases-stale",),
+)
+def _(node: Node) -> Iterator[Found]:
+    """85 % of the range have a lease. Where leases are stale, the fix releases them."""
+    for each in node.leases():
+        if each.capacity * NEARLY_FULL <= each.leases < each.capacity:
+            fix, values = _release(each)
+            yield found(f"{_use(each)} of network {each.name!r} are in use{_stale(each)}", fix=fix, **values)
+
+
+@PODS.rule(
+    "leases-stale",
+    WARNING,
+    "Addresses are leased to pods that are gone",
+    effect='The range runs dry: after enough of them, new pods fail with "no IP addresses available".',
+    see="grep . /var/lib/cni/networks/*/[0-9]*",
+    fix=RELEASE,
+    site="site.yml releases them",
+    source="flannel pitfall 24; F13; plugins#252",
+)
+def _(node: Node) -> Iterator[Found]:
+    """host-local keeps leases over a reboot and a crash of the runtime; these have no pod."""
+    for each in node.host.cni.networks:
+        if each.stale > 0 and each.stale_addresses and each.directory:
+            yield found(
+                f"{each.stale} of {each.leases} leases in {each.directory} ({', '.join(each.stale_addresses[:3])})",
+                directory=each.directory,
+                addresses=each.stale_addresses[:MOST],
+            )
+
+
+def _use(each: Leases) -> str:
+    return f"{each.leases} of {each.capacity} addresses"
+
+
+def _stale(each: Leases) -> str:
+    return f", {each.stale} by pods that are gone" if each.stale > 0 else ""
+
+
+def _release(each: Leases) -> tuple[str | None, dict[str, object]]:
+    if each.stale_addresses and each.directory:
+        return RELEASE, {"directory": each.directory, "addresses": each.stale_addresses[:MOST]}
+    return None, {}
+
+
+@PODS.rule(
+    "pod-address-duplicate",
+    ERROR,
+    "Two pods have one address",
+    effect="Requests reach one of them by chance, and connections break.",
+    see="kubectl get pods --all-namespaces --output wide | sort -k 7",
+    fix=DELETE,
+    source="lesson 9",
+)
+def _(node: Node) -> Iterator[Found]:
+    """Two live pods of this node, or of this one and another, have the same address."""
+    own = [pod.address for pod in node.pods if pod.address]
+    twice = {each for each in own if own.count(each) > 1}
+    twice |= {each for network in node.host.cni.networks for each in network.duplicates}
+    if twice:
+        yield found(f"two pods here have {', '.join(sorted(twice)[:3])}", addresses=sorted(twice)[:MOST])
+    # Each pair once: the later one of the inventory is reported.
+    for peer in node.cluster.with_pods[: node.cluster.with_pods.index(node)]:
+        shared = sorted({pod.address for pod in peer.pods} & set(own) - {""})
+        if shared:
+            yield found(f"{', '.join(shared[:3])} are also pods on {peer.name}", peer.name, addresses=shared[:MOST])
+
+
+@PODS.rule(
+    "pods-detached",
+    ERROR,
+    "Pods live behind links that are on no bridge",
+    effect="These pods are cut off from everything; new pods are not.",
+    see="bridge link; journalctl --unit systemd-networkd",
+    fix="for link in {links}; do ip link set $link master {bridge} up; done",
+    source="F3; systemd#28626",
+)
+def _(node: Node) -> Iterator[Found]:
+    """A network manager that restarted has usually taken them off, see networkd-claims-pods."""
+    links = node.host.cni.detached
+    if links:
+        evidence = f"{len(links)} links have a live pod and no bridge ({', '.join(links[:3])})"
+        yield found(evidence, links=links[:MOST], bridge=node.bridge_name)
+
+
+@PODS.rule(
+    "bridge-missing",
+    ERROR,
+    "The pods' bridge is gone",
+    effect="Pods that run are cut off from everything. New pods make a new bridge and work.",
+    see="ip -d link show type bridge",
+    fix=DELETE,
+    source="lesson 9",
+    explains=("pods-detached", "own-pods-led-away"),
+)
+def _(node: Node) -> Iterator[Found]:
+    """Pods live on the node, but there is no bridge of the configuration's name."""
+    kinds = {"bridge", "flannel"} & set(node.loaded.types if node.loaded else ())
+    pods = [pod.address for pod in node.pods if pod.address]
+    if kinds and pods and node.host.whole("links") and node.host.links and node.bridge is None:
+        yield found(f"{len(pods)} pods live here, and there is no {node.bridge_name}", addresses=pods[:MOST])
+
+
+@PODS.rule(
+    "bridge-down",
+    ERROR,
+    "The pods' bridge is down",
+    effect="Pods of this node reach nothing, not even each other.",
+    see="ip link show cni0",
+    fix="ip link set {bridge} up",
+    source="lesson 6",
+    explains=("own-pods-led-away", "bridge-address-wrong"),
+)
+def _(node: Node) -> Iterator[Found]:
+    """The bridge is there and was set down."""
+    if node.bridge is not None and node.bridge.up is False:
+        yield found(f"{node.bridge_name} is down", bridge=node.bridge_name)
+
+
+@PODS.rule(
+    "bridge-address-wrong",
+    ERROR,
+    "The bridge's address is not the gateway of the node's pods",
+    effect='New pods fail with "already has an IP address different from", and running pods have no gateway.',
+    see="ip address show dev cni0; cat /run/flannel/subnet.env",
+    fix="ip address flush dev {bridge} scope global && ip address add {gateway} dev {bridge}",
+    source="flannel pitfall 7",
+    explains=("own-pods-led-away",),
+)
+def _(node: Node) -> Iterator[Found]:
+    """The bridge is from an earlier configuration, or has lost its address."""
+    if node.bridge is None or not node.host.whole("addresses") or not node.host.addresses:
+        return
+    its = [entry.address for entry in node.host.addresses if entry.dev == node.bridge_name and entry.scope != "link"]
+    for subnet in node.own_subnets:
+        same = [text for text in its if (found_ip := address(text)) and found_ip.version == subnet.version]
+        gateway = f"{subnet.network_address + 1}/{subnet.prefixlen}"
+        if any((found_ip := address(text)) and found_ip in subnet for text in same):
+            continue
+        if same:
+            evidence = f"{node.bridge_name} has {', '.join(same)}, pods get addresses of {subnet}"
+            yield found(evidence, bridge=node.bridge_name, gateway=gateway)
+        elif node.pods:
+            fix = "ip address add {gateway} dev {bridge}"
+            evidence = f"{node.bridge_name} has no address in {subnet}"
+            yield found(evidence, fix=fix, bridge=node.bridge_name, gateway=gateway)
+
+
+@PODS.rule(
+    "bridge-ports-isolated",
+    ERROR,
+    "Ports of the pods' bridge are isolated from each other",
+    effect="Pods of this node do not reach each other; pods of other nodes do reach them.",
+    see="bridge -d link show | grep 'isolated on'",
+    fix="for port in {ports}; do bridge link set dev $port isolated off; done",
+    source="lesson 6",
+)
+def _(node: Node) -> Iterator[Found]:
+    """The flag is on for two ports or more."""
+    ports = [link.name for link in node.host.links if link.master == node.bridge_name and link.isolated]
+    if len(ports) > 1:
+        yield found(f"{', '.join(ports[:3])} are isolated", ports=ports[:MOST])
+
+
+@PODS.rule(
+    "pod-rules-leaked",
+    WARNING,
+    "Rules of pods that are gone translate the traffic of their addresses",
+    effect="A later pod with such an address is translated, or its host port leads nowhere.",
+    see="iptables -t nat -S | grep CNI-",
+    fix="iptables-save --table nat | grep -v {patterns} | iptables-restore --table nat",
+    site="site.yml removes those of its networks",
+    source="F19; lesson 9",
+)
+def _(node: Node) -> Iterator[Found]:
+    """A plugin left its masquerade or host port rules when its pod was removed without a configuration."""
+    gone = [rule for rule in node.host.cni.rules if rule.live is False and rule.container]
+    if gone:
+        kinds = ", ".join(sorted({rule.kind for rule in gone if rule.kind}))
+        containers = sorted({rule.container for rule in gone})[:MOST]
+        patterns = [word for container in containers for word in ("-e", container)]
+        yield found(f"{len(gone)} rules ({kinds}) of containers that are gone", patterns=patterns)
+
+
+@PODS.rule(
+    "pods-outside-subnet",
+    ERROR,
+    "Pods have addresses outside of the node's pod subnet",
+    effect="Other nodes do not reach them: no route leads to these addresses here.",
+    see="kubectl get pods --all-namespaces --output wide",
+    fix=DELETE,
+    source="F4, F12; kubernetes#114560",
+)
+def _(node: Node) -> Iterator[Found]:
+    """They were made before the node's subnet or its configuration changed."""
+    wrong = []
+    for pod in node.pods:
+        its = address(pod.address)
+        same = [subnet for subnet in node.pod_subnets if its is not None and subnet.version == its.version]
+        if its is not None and same and not any(its in subnet for subnet in same):
+            wrong.append(pod.address)
+    if wrong and node.cluster.connects:
+        subnets = ", ".join(map(str, node.pod_subnets))
+        yield found(f"{', '.join(wrong[:3])} are not in {subnets}", addresses=wrong[:MOST])

@@ -1,0 +1,308 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The ways from a node to the pods of the others, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..cluster import Network, Node, address, covers, family, network
+from ..observation import Route
+from ..table import ERROR, NOTE, OBSERVED, WARNING, Concern, Found, found
+
+ROUTES = Concern(
+    "Routes",
+    "Every node needs a route to the pod subnet of every other node, and the other node one back. What has no route of "
+    "its own leaves by the default route, to a router that knows nothing of pods.",
+)
+
+
+def route_to(node: Node, peer: Node, subnet: Network) -> tuple[str, dict[str, object]]:
+    """The command that makes the missing route, by the means that the node has."""
+    device = next((link for link in node.vxlans if family(link) == subnet.version), None)
+    if device is not None:
+        command = "ip route replace {subnet} via {via} dev {device} onlink"
+        return command, {"subnet": subnet, "via": subnet.network_address, "device": device.name}
+    via = next((its for its in peer.underlay if its.version == subnet.version), f"<address of {peer.name}>")
+    return "ip route replace {subnet} via {via}", {"subnet": subnet, "via": via}
+
+
+def _without_route(node: Node, back: bool) -> Iterator[Found]:
+    for peer, subnet, way in node.ways:
+        if node.table.leads_nowhere(subnet, way) and (peer.observed and peer.table.reaches(node)) is back:
+            leaves = (
+                f"packets leave by {way.dst} via {way.via}" if way is not None and way.via else "there is none at all"
+            )
+            fix, values = route_to(node, peer, subnet)
+            yield found(f"no route to {subnet}, {peer.name}'s pods: {leaves}", peer.name, fix=fix, **values)
+
+
+@ROUTES.rule(
+    "no-route-to-pods",
+    ERROR,
+    "The node has no route to another node's pods",
+    effect="Pods of these two nodes do not reach each other: requests time out.",
+    see="ip route get <address of a pod there>",
+    fix="ip route replace {subnet} via {via}",
+    site="site.yml, with podnet_backend routes, vxlan or flannel",
+    source="lesson 7; flannel pitfall 23",
+)
+def _(node: Node) -> Iterator[Found]:
+    """Neither node has a route to the other's pod subnet. With podnet_backend bridge none is expected."""
+    return _without_route(node, back=False)
+
+
+@ROUTES.rule(
+    "no-route-back",
+    ERROR,
+    "The node has no way back to another node's pods, which do reach it",
+    effect="Requests from the other node's pods arrive, and the answers are lost.",
+    see="ip route get <address of a pod there>",
+    fix="ip route replace {subnet} via {via}",
+    site="run site.yml",
+    source="lesson 8; flannel pitfall 23",
+)
+def _(node: Node) -> Iterator[Found]:
+    """The other node has a route to this node's pods; this node has none to its pods."""
+    return _without_route(node, back=True)
+
+
+@ROUTES.rule(
+    "route-via-stranger",
+    ERROR,
+    "The route to another node's pods leads to an address that is no node",
+    effect="Packets to these pods go to a machine that does not have them, or to none.",
+    see="ip route show <the pod subnet>",
+    fix="ip route replace {subnet} via {via}",
+    site="run site.yml",
+    source="lesson 8",
+)
+def _(node: Node) -> Iterator[Found]:
+    """The next hop is an address of no host that was looked at. A node may have moved to another address."""
+    for peer, subnet, way in node.ways:
+        via = address(way.via) if way is not None else None
+        exact = way is not None and network(way.dst) == subnet
+        if way is None or via is None or not exact or not node.table.plain(way) or not peer.underlay:
+            continue
+        if via not in node.cluster.owners and via not in peer.addresses and via not in subnet:
+            fix, values = route_to(node, peer, subnet)
+            its = " and ".join(map(str, peer.underlay))
+            evidence = f"{subnet} via {way.via} dev {way.dev}; {peer.name} is {its}"
+            yield found(evidence, peer.name, fix=fix, **values)
+
+
+@ROUTES.rule(
+    "route-to-wrong-node",
+    ERROR,
+    "The route to a node's pods leads to another node",
+    effect="Packets to these pods reach a node that does not have them.",
+    see="ip route show <the pod subnet>",
+    fix="ip route replace {subnet} via {via}",
+    site="run site.yml",
+    source="lesson 8",
+)
+def _(node: Node) -> Iterator[Found]:
+    """The next hop is the address of a node, but not of the one that has this pod subnet."""
+    for peer, subnet, way in node.ways:
+        via = address(way.via) if way is not None else None
+        if way is None or via is None or way.dst == "default" or via in peer.addresses:
+            continue
+        owner = node.cluster.owners.get(via, node.name)
+        if owner not in (node.name, peer.name) and node.table.plain(way):
+            fix, values = route_to(node, peer, subnet)
+            evidence = f"{subnet}, {peer.name}'s pods, via {way.via}, which is {owner}"
+            yield found(evidence, peer.name, fix=fix, **values)
+
+
+@ROUTES.rule(
+    "route-without-gateway",
+    ERROR,
+    "The route to another node's pods has no next hop",
+    effect="The node looks for these pods on the underlay by ARP, where nobody answers for them.",
+    see="ip route show <the pod subnet>",
+    fix="ip route replace {subnet} via {via}",
+    site="run site.yml",
+    source="lesson 8",
+)
+def _(node: Node) -> Iterator[Found]:
+    """A route that was made with a device only, on the link to the other nodes."""
+    underlay = node.underlay_link()
+    for peer, subnet, way in node.ways:
+        if way is None or underlay is None or way.via or way.hops > 1 or way.type != "unicast":
+            continue
+        if way.dev == underlay.name and network(way.dst) == subnet:
+            fix, values = route_to(node, peer, subnet)
+            yield found(f"{subnet} dev {way.dev}, without via", peer.name, fix=fix, **values)
+
+
+@ROUTES.rule(
+    "pods-route-blackholed",
+    ERROR,
+    "The node discards packets to another node's pods",
+    effect="Pods of this node get an error, or no answer, from these pods.",
+    see="ip route show type blackhole; ip route show type unreachable",
+    fix="ip route delete {type} {dst} && ip route replace {subnet} via {via}",
+    source="lesson 8",
+    explains=("no-route-back", "no-route-to-pods"),
+)
+def _(node: Node) -> Iterator[Found]:
+    """The best route to these pods is of type blackhole, unreachable or prohibit."""
+    for peer, subnet, way in node.ways:
+        if way is not None and way.type in ("blackhole", "unreachable", "prohibit"):
+            evidence = f"{way.type} {way.dst} holds {subnet}, {peer.name}'s pods"
+            route, values = route_to(node, peer, subnet)
+            # A route of the node's own to these pods may be what the other one replaced.
+            fix = f"ip route delete {{type}} {{dst}} && {route}"
+            yield found(evidence, peer.name, fix=fix, **{**values, "type": way.type, "dst": way.dst})
+
+
+@ROUTES.rule(
+    "own-pods-led-away",
+    ERROR,
+    "A route leads the node's own pods' addresses away from the node",
+    effect="Packets for these pods come in and are sent out again, so they are reached from nowhere.",
+    see="ip route show <the node's pod subnet>",
+    fix="ip route delete {dst} via {via} dev {dev}",
+    source="lesson, leftovers of the bridge",
+)
+def _(node: Node) -> Iterator[Found]:
+    """A leftover route to the node's own pod subnet, through another node, wins over the bridge's."""
+    for subnet in node.pod_subnets if node.host.knows("routes") else ():
+        way = node.table.way(subnet)
+        if way is not None and way.via and way.dst != "default" and way.dev != node.bridge_name:
+            its = network(way.dst)
+            if its is not None and covers(subnet, its):
+                yield found(
+                    f"{way.dst} via {way.via} dev {way.dev}, which are pods of this node",
+                    dst=way.dst,
+                    via=way.via,
+                    dev=way.dev,
+                )
+
+
+@ROUTES.rule(
+    "peer-pods-on-own-bridge",
+    ERROR,
+    "The node looks for another node's pods on its own bridge",
+    effect="Pods of these two nodes do not reach each other.",
+    see="ip route get <address of a pod there>",
+    fix="",
+    site="site.yml gives every worker a pod subnet of its own",
+    source="comparison of the nodes' pod subnets",
+)
+def _(node: Node) -> Iterator[Found]:
+    """The bridge's network is wider than the node's part, so it covers other nodes' parts."""
+    for peer, subnet, way in node.ways:
+        if way is not None and way.dev == node.bridge_name and not way.via:
+            yield found(f"{way.dst} dev {way.dev} holds {subnet}, {peer.name}'s pods", peer.name)
+
+
+@ROUTES.rule(
+    "policy-rule-diverts-pods",
+    WARNING,
+    "A policy rule takes packets to pods past the main table",
+    effect="Packets to other nodes' pods follow the routes of another table, which leads elsewhere.",
+    see="ip rule; ip route show table all",
+    fix="ip rule add to {network} table main priority {priority}",
+    source="comparison of the node's tables",
+)
+def _(node: Node) -> Iterator[Found]:
+    """A rule before the main table's, without a mark, looks packets to pods up in a table that has a route for them."""
+    if not node.host.whole("rules", "routes"):
+        return
+    rules = sorted(node.host.rules, key=lambda rule: rule.priority)
+    for peer, subnet, way in node.ways:
+        if way is None or way.dst == "default":
+            continue
+        for rule in rules:
+            source, to = network(rule.from_), network(rule.to)
+            special = rule.fwmark or rule.iif or rule.oif or rule.inverted or rule.action not in ("lookup", "to_table")
+            if special or rule.version != subnet.version or rule.priority >= 32766:
+                continue
+            if to is not None and not covers(to, subnet):
+                continue
+            if rule.table == "main":
+                break
+            if source is not None and not any(covers(source, own) for own in node.pod_subnets):
+                continue
+            other = [route for route in node.host.routes if route.table == rule.table and _holds(route, subnet)]
+            if other and (other[0].via, other[0].dev) != (way.via, way.dev):
+                first = max(rule.priority - 1, 1)
+                evidence = f"rule {rule.priority} looks in table {rule.table}: {other[0].dst} dev {other[0].dev}"
+                yield found(evidence, peer.name, network=subnet, priority=first)
+                break
+
+
+def _holds(route: Route, subnet: Network) -> bool:
+    its = network(route.dst)
+    same = (route.version or (6 if ":" in route.via else subnet.version)) == subnet.version
+    return (route.dst == "default" and same) or (its is not None and covers(its, subnet))
+
+
+@ROUTES.rule(
+    "route-by-hand",
+    NOTE,
+    "The routes to other nodes' pods were made by hand",
+    effect="Pods reach each other now. A reboot, or the link going down, takes the routes away.",
+    see="ip route show proto boot; ip route show proto static",
+    fix="",
+    site="site.yml with podnet_backend: routes keeps them",
+    source="lesson 8",
+)
+def _(node: Node) -> Iterator[Found]:
+    """They have the protocol number that a plain `ip route add` gives them, and no flanneld runs."""
+    made = [
+        f"{way.dst} via {way.via}"
+        for _peer, subnet, way in node.ways
+        if way is not None and way.owner in ("boot", "static") and way.via and network(way.dst) == subnet
+    ]
+    if made and not node.uses_flannel:
+        yield found(f"{', '.join(made[:3])}")
+
+
+@ROUTES.rule(
+    "pod-network-overlaps",
+    ERROR,
+    "A pod subnet overlaps with a network that the node is in",
+    effect="Packets to hosts of this network go to pods, or the other way round.",
+    see="ip address; ip route",
+    fix="",
+    site="podnet_pod_cidr: choose a network that nothing else uses",
+    source="comparison of the node's addresses with all pod subnets",
+)
+def _(node: Node) -> Iterator[Found]:
+    """The network of an address of the node, the pods' bridge and tunnels apart, overlaps with some node's pod
+    subnet.
+    """
+    owned = {node.bridge_name, "lo", *node.pods_links}
+    subnets = [subnet for each in node.cluster.nodes if each.has_pods for subnet in each.pod_subnets]
+    for entry in node.host.addresses:
+        its = network(entry.address)
+        if its is None or not entry.dev or entry.dev in owned or node.is_tunnel(entry.dev):
+            continue
+        both = next((subnet for subnet in subnets if subnet.version == its.version and subnet.overlaps(its)), None)
+        if both is not None:
+            yield found(f"{entry.address} on {entry.dev} overlaps with the pod subnet {both}")
+
+
+@ROUTES.rule(
+    "client-without-route",
+    ERROR,
+    "A host that is to reach pods has no route to them",
+    effect="What runs there, such as the API server, does not reach pods: webhooks and metrics fail.",
+    see="ip route get <address of a pod>",
+    fix="ip route replace {subnet} via {via}",
+    site="site.yml keeps the routes of podnet_clients_group",
+    source="F8; metrics-server#281",
+    hosts=OBSERVED,
+)
+def _(node: Node) -> Iterator[Found]:
+    """The host is in podnet_clients_group, which says that it reaches pods and has none."""
+    clients = node.cluster.plan.get("clients")
+    if not isinstance(clients, list) or node.name not in clients or node.has_pods:
+        return
+    for peer, subnet, way in node.ways:
+        if node.table.leads_nowhere(subnet, way):
+            fix, values = route_to(node, peer, subnet)
+            yield found(f"no route to {subnet}, {peer.name}'s pods", peer.name, fix=fix, **values)

@@ -1,0 +1,1250 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every rule finds what it is for, and nothing else finds it too: healthy clusters, each broken in one way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+
+from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis import findings
+from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis.rules import CONCERNS, RULES
+from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis.table import SEVERITIES
+from support.observations import BACKENDS, World, device, first, mac, subnet, underlay
+
+IDS = [rule.id for rule in RULES]
+
+
+class Break(NamedTuple):
+    """``rule`` is expected on ``host`` alone (None: on all hosts), with ``fix`` where it is given."""
+
+    rule: str
+    world: World
+    change: Callable[[World], None]
+    host: str | None
+    fix: str | None
+    name: str
+
+
+BREAKS: list[Break] = []
+
+
+def breaks(
+    rule: str,
+    backend: str = "routes",
+    families: tuple[int, ...] = (4,),
+    planned: bool = True,
+    host: str | None = "worker-2",
+    fix: str | None = None,
+) -> Callable[[Callable[[World], None]], Callable[[World], None]]:
+    def enter(change: Callable[[World], None]) -> Callable[[World], None]:
+        name = f"{rule}, {change.__name__.strip('_') or backend}"
+        BREAKS.append(Break(rule, World(backend, families, planned), change, host, fix, name))
+        return change
+
+    return enter
+
+
+def found(world: World) -> list[dict[str, Any]]:
+    result: list[dict[str, Any]] = findings.diagnose(**world.given())["findings"]
+    return result
+
+
+def without(entries: list[Any], **wanted: Any) -> None:
+    """Take the entries with these values out of a list; there must be one."""
+    gone = [each for each in entries if all(each.get(key) == value for key, value in wanted.items())]
+    assert gone
+    for each in gone:
+        entries.remove(each)
+
+
+def entry(entries: list[Any], **wanted: Any) -> Any:
+    (only,) = [each for each in entries if all(each.get(key) == value for key, value in wanted.items())]
+    return only
+
+
+# Healthy
+
+
+@pytest.mark.parametrize("families", [(4,), (4, 6)], ids=str)
+@pytest.mark.parametrize("planned", [True, False])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_nothing_is_wrong_with_a_healthy_cluster(backend: str, planned: bool, families: tuple[int, ...]) -> None:
+    result = findings.diagnose(**World(backend, families, planned).given())
+    if backend == "bridge" and not planned:
+        # Nothing says that pods of different nodes are not to reach each other, which is what the lesson starts with.
+        assert {each["rule"] for each in result["findings"]} == {
+            "no-route-to-pods",
+            "hairpin-off",
+            "host-ports-ignored",
+        }
+        return
+    assert result["findings"] == [] and result["ok"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_control_plane_without_pods_is_no_finding(backend: str) -> None:
+    world = World(backend)
+    idle = {"links": [], "routes": [], "cni": {"files": [], "loaded": "", "conf_dir": "/etc/cni/net.d"}}
+    world.hosts["control-plane"] = {
+        **idle,
+        "sysctls": {"net.ipv4.ip_forward": {"now": "0"}},
+        "kubelet": {"running": True},
+    }
+    world.workers = ["worker-1", "worker-2", "worker-3"]
+    assert found(world) == []
+
+
+def test_one_worker_alone_is_healthy() -> None:
+    for backend in BACKENDS:
+        world = World(backend, planned=False)
+        world.hosts = {"worker-1": world[1]}
+        world[1]["routes"] = [each for each in world[1]["routes"] if each["owner"] not in ("weft.podnet", "boot")]
+        world[1].update(fdb=[], neighbours=[], ways={})
+        world.api = {name: each for name, each in world.api.items() if name == "worker-1"}
+        assert {each["rule"] for each in found(world)} <= {"hairpin-off", "host-ports-ignored"}
+
+
+def test_direct_routing_needs_no_entries() -> None:
+    world = World("vxlan")
+    for number in (1, 2, 3):
+        own = world[number]
+        own["routes"] = [each for each in own["routes"] if each["dev"] != "flannel.1"]
+        own["neighbours"], own["fdb"] = [], []
+        for other in {0, 1, 2} - {number - 1}:
+            own["routes"].append({"dst": subnet(other), "via": underlay(other), "dev": "eth0", "owner": "weft.podnet"})
+    assert found(world) == []
+
+
+def test_networks_of_other_programs_are_no_finding() -> None:
+    """Podman's containers have the same addresses on every host."""
+    world = World("vxlan")
+    for number in (1, 2, 3):
+        cni = world[number]["cni"]
+        cni["networks"].append(
+            {"name": "podman", "directory": "/var/lib/cni/networks/podman", "leases": 1, "capacity": 253}
+        )
+        pod = {"address": "10.88.0.2", "netns": "/run/netns/x", "dev": "eth0", "host_dev": "veth9999aaaa", "mtu": 1500}
+        cni["pods"].append({**pod, "default_route": False})
+        world[number]["links"].append({"name": "veth9999aaaa", "kind": "veth", "master": "cni-podman0", "mtu": 1500})
+        world[number]["links"].append({"name": "cni-podman0", "kind": "bridge", "mtu": 1500, "up": True})
+        world[number]["addresses"].append({"dev": "cni-podman0", "address": "10.88.0.1/16", "scope": "global"})
+    assert found(world) == []
+
+
+def test_settings_that_are_the_default_do_not_differ() -> None:
+    world = World("flannel")
+    world[2]["flannel"]["net_conf"]["Backend"] = {"type": "vxlan", "VNI": 1, "Port": 8472, "MTU": 1450}
+    assert found(world) == []
+
+
+def test_flannels_default_docker_and_old_kernels_of_distributions_are_healthy() -> None:
+    world = World("flannel", planned=False)
+    for number in (1, 2, 3):
+        world[number]["kernel"] = "5.4.0-190-generic"
+        world[number]["links"].append({"name": "docker0", "kind": "bridge", "mtu": 1500, "up": False})
+        world[number]["addresses"].append({"dev": "docker0", "address": "172.17.0.1/16", "scope": "global"})
+        rules = ["-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE"]
+        world[number]["masquerade"].append(
+            {"place": "iptables (nft): nat, chain POSTROUTING", "owner": "docker", "rules": rules}
+        )
+        entry(world[number]["links"], name="flannel.1")["tx_checksum"] = False
+    assert found(world) == []
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        ["-d 10.244.0.0/16 -j RETURN", "-o eth0 -j MASQUERADE"],
+        ["-s 10.244.0.0/16 ! -d 10.244.0.0/16 -j MASQUERADE"],
+        ["-s 10.200.0.0/16 -j MASQUERADE"],
+        ["-o eth1 -j MASQUERADE"],
+        ["-o eth0 -m mark --mark 0x1/0x1 -j MASQUERADE"],
+        ["-s 10.244.1.0/24 -d 10.244.0.0/16 -m mark ! --mark 0x4000/0x4000 -j ACCEPT", "-o eth0 -j MASQUERADE"],
+        ['ip saddr 10.244.0.0/16 ip daddr != 10.244.0.0/16 oifname "eth0" masquerade'],
+        ["ip saddr @pods masquerade"],
+    ],
+)
+def test_a_rule_that_spares_pods_or_is_not_understood_is_no_finding(rules: list[str]) -> None:
+    world = World("routes")
+    world[2]["masquerade"].append({"place": "iptables (nft): nat, chain POSTROUTING", "owner": "other", "rules": rules})
+    assert found(world) == []
+
+
+def test_a_chain_that_accepts_pods_before_it_rejects_is_healthy() -> None:
+    world = World("routes")
+    world[2]["forward"][0].update(policy="drop", accepts=["10.244.0.0/16"], rejects_before="-j REJECT")
+    world[3]["forward"].append({"place": "nftables: table inet firewalld, chain filter_FORWARD", "owner": "firewalld"})
+    world[3]["forward"][-1].update(policy="accept", accepts=[], rejects_before="reject with icmpx admin-prohibited")
+    assert found(world) == []
+
+
+def test_a_rule_that_drops_others_or_comes_behind_one_that_accepts_is_healthy() -> None:
+    world = World("routes")
+    world[1]["forward"][0].update(accepts=[], drops=["-s 10.244.0.0/16 -d 192.0.2.0/24 -j DROP", "-i eth9 -j DROP"])
+    world[2]["forward"][0]["drops"] = ["-s 10.244.0.0/16 -j DROP"]
+    assert found(world) == []
+
+
+def test_a_node_that_never_had_a_pod_need_not_forward() -> None:
+    """The bridge plugin turns it on."""
+    world = World("routes", planned=False)
+    without(world[2]["links"], name="cni0")
+    without(world[2]["addresses"], dev="cni0")
+    without(world[2]["routes"], dev="cni0")
+    world[2]["cni"]["pods"] = []
+    world[2]["sysctls"]["net.ipv4.ip_forward"]["now"] = "0"
+    assert found(world) == []
+
+
+def test_a_node_beside_the_workers_is_not_gone() -> None:
+    """A Node that a flanneld runs is a peer of the mesh, and no worker of the inventory."""
+    world = World("vxlan")
+    for number in (1, 2, 3):
+        route = {"dst": "10.244.77.0/24", "via": "10.244.77.0", "dev": "flannel.1", "owner": "weft.podnet"}
+        world[number]["routes"].append(route)
+    assert {each["rule"] for each in found(world)} == {"mesh-peer-gone"}
+    world.plan["peers"] = [{"name": "theirs", "pod_cidr": "10.244.77.0/24", "public_ip": "172.16.0.9"}]
+    assert found(world) == []
+
+
+def test_k3s_has_its_flannel_within() -> None:
+    world = World("flannel", planned=False)
+    for number in (1, 2, 3):
+        world[number]["services"] = [{"name": "k3s", "running": True}]
+        world[number]["flannel"].update(unit={"exists": False}, processes=[], net_conf={})
+        world[number]["kernel_modules"]["br_netfilter"]["boot"] = ""
+    assert found(world) == []
+
+
+# Nodes compared
+
+
+@breaks("not-observed")
+def _(world: World) -> None:
+    del world.hosts["worker-2"]
+    world.unobserved["worker-2"] = "Failed to connect to the host via ssh: Connection timed out"
+
+
+@breaks("not-observed", planned=False)
+def without_a_plan(world: World) -> None:
+    del world.hosts["worker-2"]
+    world.unobserved["worker-2"] = "Connection timed out\nand more"
+    for number in (1, 3):
+        entry(world[number]["neighbours"], dst=underlay(1))["state"] = "failed"
+
+
+@breaks("pod-subnets-overlap", planned=False)
+def _(world: World) -> None:
+    world[2]["cni"]["files"][0]["subnets"] = [subnet(0)]
+    world[2]["cni"]["networks"][0]["addresses"] = world[1]["cni"]["networks"][0]["addresses"]
+    world[2]["cni"]["pods"] = world[1]["cni"]["pods"]
+    entry(world[2]["addresses"], dev="cni0")["address"] = f"{first(0, 4, 1)}/24"
+    entry(world[2]["routes"], dev="cni0")["dst"] = subnet(0)
+    without(world[2]["routes"], dst=subnet(0), dev="eth0")
+    without(world[1]["routes"], dst=subnet(1))
+    without(world[3]["routes"], dst=subnet(1))
+
+
+@breaks("pod-subnets-overlap", "flannel")
+def in_the_api(world: World) -> None:
+    """The golden mistake of a restored or hand-written Node."""
+    world.api["worker-2"]["pod_cidrs"] = [subnet(0)]
+    world[2]["flannel"]["subnet_env"]["FLANNEL_SUBNET"] = f"{first(0, 4, 1)}/24"
+    entry(world[2]["addresses"], dev="cni0")["address"] = f"{first(0, 4, 1)}/24"
+    entry(world[2]["addresses"], dev="flannel.1")["address"] = f"{first(0)}/32"
+    entry(world[2]["routes"], dev="cni0")["dst"] = subnet(0)
+    without(world[2]["routes"], dst=subnet(0), dev="flannel.1")
+    world[2]["cni"]["pods"] = []
+    for number in (1, 3):
+        without(world[number]["routes"], dst=subnet(1))
+
+
+@breaks("machine-id-duplicate")
+def _(world: World) -> None:
+    world[2]["machine_id"] = world[1]["machine_id"]
+
+
+@breaks("underlay-mac-duplicate")
+def _(world: World) -> None:
+    entry(world[2]["links"], name="eth0")["mac"] = "02:00:00:00:00:00"
+
+
+@breaks("node-name-duplicate")
+def _(world: World) -> None:
+    world[2]["kubelet"]["node_name"] = "worker-1"
+
+
+@breaks("peer-unreachable")
+def _(world: World) -> None:
+    entry(world[2]["neighbours"], dst=underlay(0))["state"] = "failed"
+
+
+@breaks("peer-unreachable")
+def no_way_at_all(world: World) -> None:
+    world[2]["ways"][underlay(0)] = {"error": "Network is unreachable"}
+
+
+@breaks("clocks-apart")
+def _(world: World) -> None:
+    world[2]["time"] -= 3600
+
+
+@breaks("node-not-ready", "flannel")
+def _(world: World) -> None:
+    world.api["worker-2"]["ready"] = {"status": "False", "reason": "KubeletNotReady", "message": "PLEG is not healthy"}
+
+
+# CNI configuration
+
+
+@breaks("runtime-down", fix="systemctl restart containerd")
+def _(world: World) -> None:
+    world[2]["runtime"].update(running=False, network_ready=False)
+
+
+@breaks("cni-not-configured", "bridge")
+def _(world: World) -> None:
+    world[2]["cni"].update(files=[], loaded="", networks=[], pods=[])
+    world[2]["runtime"].update(network_ready=False, message="cni plugin not initialized")
+    without(world[2]["links"], name="cni0")
+
+
+@breaks("cni-not-configured", "flannel")
+def and_the_node_is_not_ready(world: World) -> None:
+    world[2]["cni"].update(files=[], loaded="")
+    world.api["worker-2"]["ready"] = {"status": "False", "message": "cni plugin not initialized"}
+
+
+@breaks("cni-broken", "flannel", fix="mv /etc/cni/net.d/05-x.conf /etc/cni/net.d/05-x.conf.broken")
+def _(world: World) -> None:
+    world[2]["cni"]["files"].insert(0, {"name": "05-x.conf", "network": "", "types": [], "error": "line 1: no JSON"})
+    world[2]["cni"].update(loaded="", broken="05-x.conf: line 1: no JSON")
+    world[2]["runtime"]["network_ready"] = False
+
+
+@breaks("cni-other-file-first", fix="mv /etc/cni/net.d/05-x.conf /etc/cni/net.d/05-x.conf.disabled")
+def _(world: World) -> None:
+    foreign = {"name": "05-x.conf", "network": "x", "types": ["bridge"], "ours": False, "bridge": "br-x", "error": ""}
+    world[2]["cni"]["files"].insert(0, {**foreign, "subnets": ["192.0.2.0/24"], "ip_masq": True, "hairpin": False})
+    world[2]["cni"]["loaded"] = "05-x.conf"
+
+
+@breaks("cni-other-file-first", "flannel", planned=False)
+def the_bridge_files_under_flannel(world: World) -> None:
+    left = {
+        "name": "10-bridge.conf",
+        "network": "bridge",
+        "types": ["bridge"],
+        "ours": False,
+        "bridge": "cni0",
+        "error": "",
+    }
+    world[2]["cni"]["files"].insert(0, {**left, "subnets": [subnet(1)], "ip_masq": True, "hairpin": False, "mtu": 0})
+    world[2]["cni"]["loaded"] = "10-bridge.conf"
+
+
+@breaks("cni-only-loopback")
+def _(world: World) -> None:
+    del world[2]["cni"]["files"][0]
+    world[2]["cni"]["loaded"] = "99-loopback.conf"
+
+
+@breaks(
+    "cni-plugin-missing",
+    fix="apt-get install --yes containernetworking-plugins && ln -sf /usr/lib/cni/portmap /opt/cni/bin/portmap",
+)
+def _(world: World) -> None:
+    world[2]["cni"]["plugins"]["portmap"].update(path="", executable=False)
+
+
+@breaks("cni-plugin-missing", "flannel")
+def flannels(world: World) -> None:
+    world[2]["cni"]["plugins"]["flannel"].update(path="", executable=False)
+
+
+@breaks("cni-plugin-missing", fix="chmod 755 /opt/cni/bin/bridge")
+def not_executable(world: World) -> None:
+    world[2]["cni"]["plugins"]["bridge"]["executable"] = False
+
+
+@breaks("cni-plugin-fails")
+def _(world: World) -> None:
+    world[2]["cni"]["plugins"]["bridge"].update(versions=[], error="Exec format error")
+
+
+@breaks("cni-version-unsupported")
+def _(world: World) -> None:
+    world[2]["cni"]["files"][0]["cni_version"] = "1.1.0"
+
+
+@breaks("cni-version-unsupported")
+def by_the_runtime(world: World) -> None:
+    world[2]["cni"]["files"][0]["cni_version"] = "1.1.0"
+    for plugin in world[2]["cni"]["plugins"].values():
+        plugin["versions"].append("1.1.0")
+
+
+@breaks("cni-folder-appended")
+def _(world: World) -> None:
+    world[2]["cni"]["files"][0]["appended"] = ["/etc/cni/net.d/bridge/20-tuning.conf"]
+
+
+@breaks("cni-other-folder")
+def _(world: World) -> None:
+    world[2]["runtime"].update(conf_dir="/var/lib/k3s/cni", network_ready=False)
+    world[2]["cni"].update(files=[], loaded="", conf_dir="/var/lib/k3s/cni")
+    world.plan["nodes"][1]["settings"]["podnet_cni_conf_dir"] = "/etc/cni/net.d"
+
+
+@breaks("cni-not-loaded", "flannel")
+def as_the_kubelet_says(world: World) -> None:
+    world.api["worker-2"]["ready"] = {
+        "status": "False",
+        "message": "Network plugin returns error: cni plugin not initialized",
+    }
+
+
+@breaks("cni-masquerades-pods", "flannel")
+def flanneld_without_ip_masq(world: World) -> None:
+    world[2]["cni"]["files"][0]["ip_masq"] = True
+
+
+@breaks("cni-not-loaded", fix="systemctl restart containerd")
+def _(world: World) -> None:
+    world[2]["runtime"].update(network_ready=False, message="cni plugin not initialized")
+
+
+@breaks("cni-subnet-wrong", fix=f"sed -i s#10.244.9.0/24#{subnet(1)}#g /etc/cni/net.d/10-bridge.conflist")
+def _(world: World) -> None:
+    world[2]["cni"]["files"][0]["subnets"] = ["10.244.9.0/24"]
+    world[2]["cni"]["pods"][0]["address"] = "10.244.9.5"
+
+
+@breaks("cni-subnet-wrong")
+def of_another_worker(world: World) -> None:
+    world[2]["cni"]["files"][0]["subnets"] = [subnet(0)]
+
+
+@breaks("cni-no-default-route")
+def _(world: World) -> None:
+    world[2]["cni"]["files"][0]["default_route"] = False
+    world[2]["cni"]["pods"][0]["default_route"] = False
+
+
+@breaks("cni-no-default-route", "flannel")
+def of_a_pod(world: World) -> None:
+    world[2]["cni"]["pods"][0]["default_route"] = False
+
+
+@breaks("cni-masquerades-pods")
+def _(world: World) -> None:
+    world[2]["cni"]["files"][0]["ip_masq"] = True
+
+
+@breaks(
+    "cni-masquerades-pods",
+    planned=False,
+    fix='sed -i \'s/"ipMasq": *true/"ipMasq": false/\' /etc/cni/net.d/10-bridge.conflist',
+)
+def without_a_plan_but_with_routes(world: World) -> None:
+    world[2]["cni"]["files"][0]["ip_masq"] = True
+
+
+@breaks("hairpin-off")
+def _(world: World) -> None:
+    world[2]["cni"]["files"][0]["hairpin"] = False
+
+
+@breaks("hairpin-off", "vxlan", fix="for port in veth0123abcd; do bridge link set dev $port hairpin on; done")
+def of_a_port(world: World) -> None:
+    entry(world[2]["links"], name="veth0123abcd")["hairpin"] = False
+
+
+@breaks("host-ports-ignored")
+def _(world: World) -> None:
+    world[2]["cni"]["files"][0]["types"] = ["bridge"]
+
+
+# Kernel settings
+
+
+@breaks(
+    "forwarding-off",
+    fix="echo net.ipv4.ip_forward=1 >> /etc/sysctl.d/zzz-pod-network.conf && sysctl -w net.ipv4.ip_forward=1",
+)
+def _(world: World) -> None:
+    world[2]["sysctls"]["net.ipv4.ip_forward"]["now"] = "0"
+
+
+@breaks("forwarding-off", "flannel", (4, 6))
+def ipv6_by_a_file(world: World) -> None:
+    world[2]["sysctls"]["net.ipv6.conf.all.forwarding"] = {"now": "0", "boot": "0", "file": "/etc/sysctl.conf"}
+
+
+@breaks("forwarding-off-at-boot")
+def _(world: World) -> None:
+    hardening = {"now": "1", "boot": "0", "file": "/etc/sysctl.d/zz-hardening.conf"}
+    world[2]["sysctls"]["net.ipv4.ip_forward"] = hardening
+
+
+@breaks("ipv6-disabled", "vxlan", (4, 6))
+def _(world: World) -> None:
+    world[2]["sysctls"]["net.ipv6.conf.all.disable_ipv6"] = {"now": "1", "boot": "", "file": ""}
+    for part, dev in (("addresses", "cni0"), ("addresses", device(6)), ("routes", "cni0"), ("routes", device(6))):
+        world[2][part] = [
+            each
+            for each in world[2][part]
+            if each["dev"] != dev or ":" not in each.get("dst", "") + each.get("address", "")
+        ]
+
+
+@breaks("bridge-filter-off", fix="modprobe br_netfilter && sysctl -w net.bridge.bridge-nf-call-iptables=1")
+def _(world: World) -> None:
+    world[2]["kernel_modules"]["br_netfilter"]["loaded"] = False
+    del world[2]["sysctls"]["net.bridge.bridge-nf-call-iptables"]
+
+
+@breaks("bridge-filter-off", "flannel")
+def the_setting(world: World) -> None:
+    world[2]["sysctls"]["net.bridge.bridge-nf-call-iptables"]["now"] = "0"
+
+
+@breaks("bridge-filter-off-at-boot")
+def _(world: World) -> None:
+    world[2]["kernel_modules"]["br_netfilter"]["boot"] = ""
+
+
+@breaks("bridge-filter-off-at-boot")
+def a_later_file(world: World) -> None:
+    world[2]["sysctls"]["net.bridge.bridge-nf-call-iptables"]["boot"] = "0"
+
+
+@breaks("reverse-path-filter", "vxlan", fix="sysctl -w net.ipv4.conf.eth0.rp_filter=2")
+def _(world: World) -> None:
+    """Worker 1 sends by a plain route, worker 2 answers through the tunnel."""
+    route = entry(world[1]["routes"], dst=subnet(1))
+    route.update(via=underlay(1), dev="eth0")
+    world[2]["sysctls"]["net.ipv4.conf.eth0.rp_filter"]["now"] = "1"
+
+
+# flanneld
+
+
+@breaks("flanneld-not-running", "flannel", fix="systemctl enable --now flanneld")
+def _(world: World) -> None:
+    flannel = world[2]["flannel"]
+    flannel.update(processes=[], subnet_env={}, meanings=["RBAC: the ClusterRole is missing"])
+    flannel["unit"].update(active="activating", enabled=True)
+    without(world[2]["links"], name="flannel.1")
+    world.api["worker-2"]["network_unavailable"] = True
+
+
+@breaks("flanneld-not-at-boot", "flannel")
+def _(world: World) -> None:
+    world[2]["flannel"]["unit"]["enabled"] = False
+
+
+@breaks("subnet-env-missing", "flannel", fix="systemctl restart flanneld")
+def _(world: World) -> None:
+    world[2]["flannel"]["subnet_env"] = {}
+
+
+@breaks("flannel-start-timeout", "flannel")
+def _(world: World) -> None:
+    world[2]["flannel"]["unit"]["start_timeout"] = 90
+
+
+@breaks("flannel-node-name", "flannel")
+def _(world: World) -> None:
+    world[2]["flannel"]["unit"]["node_name"] = "worker-2.example.org"
+    world[2]["flannel"].update(processes=[], subnet_env={})
+
+
+@breaks("flannel-node-name", "flannel", planned=False)
+def a_host_name_with_a_domain(world: World) -> None:
+    world[2]["flannel"]["unit"]["node_name"] = "%H"
+    world[2]["hostname"] = "worker-2.example.org"
+
+
+@breaks("node-unknown", "flannel")
+def _(world: World) -> None:
+    world.api["rack1-worker-2"] = world.api.pop("worker-2")
+    world[2]["kubelet"]["node_name"] = ""
+
+
+@breaks("node-without-pod-cidr", "flannel")
+def _(world: World) -> None:
+    world.api["worker-2"]["pod_cidrs"] = []
+    world[2]["flannel"].update(processes=[], subnet_env={})
+
+
+@breaks("pod-cidr-outside", "flannel", planned=False)
+def _(world: World) -> None:
+    world.api["worker-2"]["pod_cidrs"] = ["10.200.1.0/24"]
+    world[2]["flannel"].update(processes=[], subnet_env={})
+    world[2]["cni"]["pods"] = []
+    entry(world[2]["addresses"], dev="flannel.1")["address"] = "10.200.1.0/32"
+    for number in (1, 3):
+        entry(world[number]["routes"], dst=subnet(1)).update(dst="10.200.1.0/24", via="10.200.1.0")
+        entry(world[number]["neighbours"], dst=first(1))["dst"] = "10.200.1.0"
+
+
+@breaks("flannel-subnet-differs", "flannel", planned=False, fix="systemctl restart flanneld")
+def _(world: World) -> None:
+    world.api["worker-2"]["pod_cidrs"] = ["10.244.9.0/24"]
+    for number in (1, 3):
+        entry(world[number]["routes"], dst=subnet(1)).update(dst="10.244.9.0/24", via="10.244.9.0")
+        entry(world[number]["neighbours"], dst=first(1))["dst"] = "10.244.9.0"
+
+
+@breaks("net-conf-unknown-key", "flannel")
+def _(world: World) -> None:
+    world[2]["flannel"]["net_conf_problems"] = ["unknown key EnableIPV7"]
+
+
+@breaks("net-conf-without-backend", "flannel")
+def _(world: World) -> None:
+    del world[2]["flannel"]["net_conf"]["Backend"]
+
+
+@breaks("net-conf-differs", "flannel")
+def _(world: World) -> None:
+    world[2]["flannel"]["net_conf"]["Network"] = "10.244.0.0/20"
+
+
+@breaks("net-conf-differs", "flannel")
+def in_the_port(world: World) -> None:
+    world[2]["flannel"]["net_conf"]["Backend"]["Port"] = 4789
+    entry(world[2]["links"], name="flannel.1")["port"] = 4789
+
+
+@breaks("flannel-needs-iptables", "flannel")
+def _(world: World) -> None:
+    world[2]["programs"]["ip6tables"] = ""
+    world[2]["flannel"].update(processes=[], subnet_env={})
+
+
+@breaks("flannel-needs-br-netfilter", "flannel")
+def _(world: World) -> None:
+    world[2]["kernel_modules"]["br_netfilter"].update(loaded=False, boot="")
+
+
+@breaks("flannel-dual-stack-interface", "flannel", (4, 6))
+def _(world: World) -> None:
+    world[2]["flannel"]["processes"][0]["arguments"] = ["--kube-subnet-mgr"]
+
+
+@breaks("two-flannelds", "flannel")
+def _(world: World) -> None:
+    world[2]["flannel"]["processes"].append({"pid": 99, "ours": False, "version": "v0.26.0", "arguments": []})
+
+
+@breaks("kubeconfig-unusable", "flannel")
+def _(world: World) -> None:
+    world[2]["kubeconfig"]["problems"] = ["/etc/kubernetes/pki/flannel.key is missing"]
+
+
+@breaks("kubeconfig-embeds-certificate", "flannel")
+def _(world: World) -> None:
+    world[2]["kubeconfig"]["user_certificate"] = "embedded"
+
+
+@breaks("network-unavailable", "flannel")
+def _(world: World) -> None:
+    world.api["worker-2"]["network_unavailable"] = True
+
+
+# VXLAN mesh
+
+
+@breaks("backends-differ", "flannel")
+def _(world: World) -> None:
+    """Worker 2 was not restarted after a change from vxlan to host-gw, or the reverse."""
+    world[2]["flannel"]["net_conf"]["Backend"] = {"Type": "host-gw"}
+    without(world[2]["links"], name="flannel.1")
+    for each in world[2]["routes"]:
+        if each["dev"] == "flannel.1":
+            each.update(dev="eth0", via=underlay(0 if each["dst"] == subnet(0) else 2))
+
+
+@breaks("backends-differ", "vxlan", planned=False)
+def without_flannel(world: World) -> None:
+    without(world[2]["links"], name="flannel.1")
+    for each in world[2]["routes"]:
+        if each["dev"] == "flannel.1":
+            each.update(dev="eth0", via=underlay(0 if each["dst"] == subnet(0) else 2))
+
+
+@breaks("mesh-device-missing", "flannel", fix="systemctl restart flanneld")
+def _(world: World) -> None:
+    lose_the_device(world)
+
+
+@breaks("mesh-device-missing", "vxlan", fix="systemctl restart weft-podnet-vxlan-flannel.1.service")
+def planned(world: World) -> None:
+    lose_the_device(world)
+
+
+@breaks("mesh-device-missing", "vxlan", planned=False)
+def others_send_to_it(world: World) -> None:
+    lose_the_device(world)
+
+
+def lose_the_device(world: World) -> None:
+    without(world[2]["links"], name="flannel.1")
+    without(world[2]["addresses"], dev="flannel.1")
+    without(world[2]["routes"], dev="flannel.1")
+    without(world[2]["neighbours"], dev="flannel.1")
+    world[2]["fdb"] = []
+
+
+@breaks(
+    "mesh-device-down",
+    "vxlan",
+    fix="ip link set flannel.1 up && systemctl restart weft-podnet-vxlan-flannel.1.service",
+)
+def _(world: World) -> None:
+    entry(world[2]["links"], name="flannel.1").update(up=False, running=False)
+    without(world[2]["routes"], dev="flannel.1")
+
+
+@breaks("mesh-vni-differs", "vxlan")
+def _(world: World) -> None:
+    entry(world[2]["links"], name="flannel.1")["vni"] = 2
+
+
+@breaks("mesh-vni-differs", "vxlan", planned=False)
+def by_the_others(world: World) -> None:
+    entry(world[2]["links"], name="flannel.1")["vni"] = 2
+
+
+@breaks("mesh-port-differs", "vxlan", planned=False)
+def _(world: World) -> None:
+    entry(world[2]["links"], name="flannel.1")["port"] = 4789
+
+
+@breaks("mesh-source-wrong", "vxlan")
+def _(world: World) -> None:
+    world[2]["addresses"].append({"dev": "eth1", "address": "10.0.2.15/24", "scope": "global"})
+    entry(world[2]["links"], name="flannel.1").update(local="10.0.2.15", underlay="eth1")
+
+
+@breaks("mesh-source-wrong", "flannel", planned=False)
+def by_the_nodes_addresses(world: World) -> None:
+    world[2]["addresses"].append({"dev": "eth1", "address": "10.0.2.15/24", "scope": "global"})
+    entry(world[2]["links"], name="flannel.1").update(local="10.0.2.15", underlay="eth1")
+    world.api["worker-2"]["annotations"]["public-ip"] = "10.0.2.15"
+    for number in (1, 3):
+        entry(world[number]["fdb"], mac=mac(1))["dst"] = "10.0.2.15"
+
+
+@breaks("mesh-source-wrong", "vxlan", planned=False)
+def moved_away(world: World) -> None:
+    entry(world[2]["addresses"], dev="eth0")["address"] = "172.16.0.77/24"
+
+
+@breaks("mesh-source-duplicate", "flannel", planned=False, host="worker-2")
+def _(world: World) -> None:
+    """Every machine of a hypervisor's NAT network has this address."""
+    for number in (1, 2):
+        world[number]["addresses"].append({"dev": "eth1", "address": "10.0.2.15/24", "scope": "global"})
+        entry(world[number]["links"], name="flannel.1").update(local="10.0.2.15", underlay="eth1")
+        world.api[f"worker-{number}"]["annotations"]["public-ip"] = "10.0.2.15"
+        world.api[f"worker-{number}"]["addresses"] = ["10.0.2.15"]
+        for other in {1, 2, 3} - {number}:
+            entry(world[other]["fdb"], mac=mac(number - 1))["dst"] = "10.0.2.15"
+
+
+@breaks("vtep-mac-duplicate", "vxlan")
+def _(world: World) -> None:
+    entry(world[2]["links"], name="flannel.1")["mac"] = mac(0)
+    entry(world[1]["neighbours"], dst=first(1))["mac"] = mac(0)
+    entry(world[1]["fdb"], mac=mac(1))["mac"] = mac(0)
+    entry(world[3]["neighbours"], dst=first(1))["mac"] = mac(0)
+    without(world[3]["fdb"], mac=mac(1))
+
+
+@breaks("vtep-mac-changed", "flannel", fix=f"ip link set flannel.1 address {mac(1)} && systemctl restart flanneld")
+def _(world: World) -> None:
+    entry(world[2]["links"], name="flannel.1")["mac"] = "0e:ff:ff:ff:ff:ff"
+
+
+@breaks(
+    "vtep-mac-changed",
+    "vxlan",
+    (4, 6),
+    fix=f"ip link set flannel-v6.1 address {mac(1, 6)} && systemctl restart weft-podnet-vxlan-flannel.1.service",
+)
+def by_what_the_others_have(world: World) -> None:
+    entry(world[2]["links"], name=device(6))["mac"] = "0e:ff:ff:ff:ff:ff"
+    without(world[2]["neighbours"], dev=device(6))
+
+
+@breaks("mesh-peer-missing", "flannel")
+def _(world: World) -> None:
+    without(world[2]["routes"], dst=subnet(0))
+    without(world[2]["neighbours"], dst=first(0))
+    without(world[2]["fdb"], mac=mac(0))
+
+
+@breaks(
+    "neighbour-missing", "flannel", fix=f"ip neighbour replace {first(0)} lladdr {mac(0)} dev flannel.1 nud permanent"
+)
+def _(world: World) -> None:
+    without(world[2]["neighbours"], dst=first(0))
+
+
+@breaks("neighbour-mac-wrong", "vxlan")
+def _(world: World) -> None:
+    entry(world[2]["neighbours"], dst=first(0))["mac"] = "0e:ff:ff:ff:ff:ff"
+
+
+@breaks("neighbour-mac-wrong", "vxlan")
+def and_so_is_the_fdb(world: World) -> None:
+    entry(world[2]["neighbours"], dst=first(0))["mac"] = "0e:ff:ff:ff:ff:ff"
+    entry(world[2]["fdb"], mac=mac(0))["mac"] = "0e:ff:ff:ff:ff:ff"
+
+
+@breaks("fdb-missing", "vxlan", fix=f"bridge fdb replace {mac(0)} dev flannel.1 dst {underlay(0)} self permanent")
+def _(world: World) -> None:
+    without(world[2]["fdb"], mac=mac(0))
+
+
+@breaks("fdb-wrong-node", "flannel", fix=f"bridge fdb replace {mac(0)} dev flannel.1 dst {underlay(0)} self permanent")
+def _(world: World) -> None:
+    entry(world[2]["fdb"], mac=mac(0))["dst"] = underlay(2)
+
+
+@breaks("mesh-peer-gone", "flannel", fix="ip route delete 10.244.77.0/24 via 10.244.77.0 dev flannel.1")
+def _(world: World) -> None:
+    gone = {"dst": "10.244.77.0/24", "via": "10.244.77.0", "dev": "flannel.1", "owner": "boot"}
+    world[2]["routes"].append(gone)
+
+
+@breaks(
+    "mesh-address-missing", "flannel", fix=f"ip address add {first(1)}/32 dev flannel.1 && systemctl restart flanneld"
+)
+def _(world: World) -> None:
+    for part in ("addresses", "routes", "neighbours"):
+        without(world[2][part], dev="flannel.1")
+
+
+@breaks("checksum-offload", "flannel", host=None, fix="ethtool -K flannel.1 tx-checksum-ip-generic off")
+def _(world: World) -> None:
+    for number in (1, 2, 3):
+        world[number]["kernel"] = "4.14.165-131.185.amzn2.x86_64"
+
+
+# Routes
+
+
+@breaks("no-route-to-pods", fix=f"ip route replace {subnet(0)} via {underlay(0)}")
+def _(world: World) -> None:
+    without(world[2]["routes"], dst=subnet(0))
+    del world.hosts["worker-1"]
+
+
+@breaks("no-route-to-pods", "vxlan", fix=f"ip route replace {subnet(0)} via {first(0)} dev flannel.1 onlink")
+def through_the_mesh(world: World) -> None:
+    without(world[2]["routes"], dst=subnet(0))
+    del world.hosts["worker-1"]
+
+
+@breaks("no-route-back", fix=f"ip route replace {subnet(0)} via {underlay(0)}")
+def _(world: World) -> None:
+    without(world[2]["routes"], dst=subnet(0))
+
+
+@breaks(
+    "no-route-back", "flannel", (4, 6), fix=f"ip route replace {subnet(0, 6)} via {first(0, 6)} dev flannel-v6.1 onlink"
+)
+def of_one_family(world: World) -> None:
+    without(world[2]["routes"], dst=subnet(0, 6))
+
+
+@breaks("no-route-back", planned=False)
+def a_wide_route_to_a_router(world: World) -> None:
+    without(world[2]["routes"], dst=subnet(0))
+    world[2]["routes"].append({"dst": "10.0.0.0/8", "via": "172.16.0.1", "dev": "eth0", "owner": "static"})
+
+
+@breaks("route-via-stranger", fix=f"ip route replace {subnet(0)} via {underlay(0)}")
+def _(world: World) -> None:
+    entry(world[2]["routes"], dst=subnet(0))["via"] = "172.16.0.99"
+
+
+@breaks("route-to-wrong-node", planned=False, fix=f"ip route replace {subnet(0)} via {underlay(0)}")
+def _(world: World) -> None:
+    entry(world[2]["routes"], dst=subnet(0))["via"] = underlay(2)
+
+
+@breaks("route-without-gateway", fix=f"ip route replace {subnet(0)} via {underlay(0)}")
+def _(world: World) -> None:
+    entry(world[2]["routes"], dst=subnet(0))["via"] = ""
+
+
+@breaks(
+    "pods-route-blackholed",
+    fix=f"ip route delete blackhole {subnet(0)} && ip route replace {subnet(0)} via {underlay(0)}",
+)
+def _(world: World) -> None:
+    entry(world[2]["routes"], dst=subnet(0)).update(via="", dev="", type="blackhole")
+
+
+@breaks("own-pods-led-away", fix=f"ip route delete {subnet(1)} via {underlay(0)} dev eth0")
+def _(world: World) -> None:
+    """A static route from before the subnets changed owners, while no pod has made the bridge yet."""
+    entry(world[2]["routes"], dst=subnet(1)).update(via=underlay(0), dev="eth0", owner="boot")
+
+
+@breaks("peer-pods-on-own-bridge", planned=False)
+def _(world: World) -> None:
+    without(world[2]["routes"], dst=subnet(0))
+    entry(world[2]["routes"], dst=subnet(1))["dst"] = "10.244.0.0/23"
+
+
+@breaks("policy-rule-diverts-pods", fix=f"ip rule add to {subnet(0)} table main priority 99")
+def _(world: World) -> None:
+    world[2]["rules"] = [{"priority": 100, "from": "", "to": subnet(0), "table": "vpn", "fwmark": 0}]
+    world[2]["routes"].append({"dst": "default", "via": "", "dev": "tun0", "table": "vpn", "owner": "static"})
+
+
+@breaks("route-by-hand", planned=False, host=None)
+def _(world: World) -> None:
+    for number in (1, 2, 3):
+        for each in world[number]["routes"]:
+            each["owner"] = each["owner"].replace("weft.podnet", "boot")
+        world[number]["ours"]["units"] = {}
+
+
+@breaks("pod-network-overlaps")
+def _(world: World) -> None:
+    world[2]["addresses"].append({"dev": "docker0", "address": "10.244.0.1/24", "scope": "global"})
+
+
+@breaks("client-without-route", host="gateway", fix=f"ip route replace {subnet(0)} via {underlay(0)}")
+def _(world: World) -> None:
+    world.plan["clients"] = ["gateway"]
+    world.hosts["gateway"] = {"routes": [each for each in world[2]["routes"] if each["dst"] == "default"]}
+    for other in (1, 2):
+        world.hosts["gateway"]["routes"].append({"dst": subnet(other), "via": underlay(other), "dev": "eth0"})
+
+
+# Packet filters
+
+
+@breaks(
+    "forward-drops-pods",
+    fix="iptables --insert FORWARD --source 10.244.0.0/16 --jump ACCEPT && "
+    "iptables --insert FORWARD --destination 10.244.0.0/16 --jump ACCEPT",
+)
+def _(world: World) -> None:
+    world[2]["forward"][0].update(policy="drop", accepts=[])
+
+
+@breaks(
+    "forward-drops-pods",
+    "flannel",
+    fix="nft insert rule inet filter forward ip saddr 10.244.0.0/16 accept && "
+    "nft insert rule inet filter forward ip daddr 10.244.0.0/16 accept",
+)
+def a_reject_before(world: World) -> None:
+    place = {"place": "nftables: table inet filter, chain forward", "policy": "accept", "accepts": [], "owner": ""}
+    world[2]["forward"].append({**place, "rejects_before": "reject with icmpx admin-prohibited"})
+
+
+@breaks("forward-drops-pods", planned=False)
+def a_rule_against_pods(world: World) -> None:
+    world[2]["forward"][0].update(accepts=[], drops=["-s 10.99.0.0/16 -j DROP", "-d 10.244.0.0/16 -o eth0 -j DROP"])
+
+
+@breaks("overlay-port-closed", "vxlan", fix="ufw allow 8472/udp")
+def _(world: World) -> None:
+    world[2]["firewalls"].update(ufw=True, opened=[22])
+
+
+@breaks(
+    "masquerade-missing",
+    fix=f"iptables --table nat --append POSTROUTING --source {subnet(1)} "
+    "! --destination 10.244.0.0/16 --jump MASQUERADE",
+)
+def _(world: World) -> None:
+    without(world[2]["masquerade"], owner="weft.podnet")
+
+
+@breaks("rule-translates-pods")
+def _(world: World) -> None:
+    rules = ["-A POSTROUTING -o eth0 -j MASQUERADE"]
+    world[2]["masquerade"].append({"place": "iptables (nft): nat, chain POSTROUTING", "owner": "other", "rules": rules})
+
+
+@breaks("rule-translates-pods", planned=False)
+def before_it_spares_other_networks(world: World) -> None:
+    rules = ["-d 192.0.2.0/24 -j RETURN", '-o eth+ -m comment --comment "to the site" -j MASQUERADE --random-fully']
+    world[2]["masquerade"].append({"place": "iptables (nft): nat, chain POSTROUTING", "owner": "other", "rules": rules})
+
+
+@breaks("rule-translates-pods", "vxlan")
+def in_nftables(world: World) -> None:
+    rules = ['ip saddr 10.244.0.0/16 oifname != "cni0" masquerade']
+    world[2]["masquerade"].append({"place": "nftables: table ip nat, chain post", "owner": "other", "rules": rules})
+
+
+# Packet sizes
+
+
+@breaks("mesh-mtu-too-large", "flannel", fix="ip link set flannel.1 mtu 1400")
+def _(world: World) -> None:
+    """The underlay's MTU was lowered on all nodes, and worker 2's device is from before."""
+    for number in (1, 2, 3):
+        entry(world[number]["links"], name="eth0")["mtu"] = 1450
+        for each in world[number]["ways"].values():
+            each["mtu"] = 1450
+        if number != 2:
+            entry(world[number]["links"], name="flannel.1")["mtu"] = 1400
+            for pod in world[number]["cni"]["pods"]:
+                pod["mtu"] = 1400
+            world[number]["flannel"]["subnet_env"]["FLANNEL_MTU"] = "1400"
+
+
+@breaks("mesh-mtu-differs", "vxlan")
+def _(world: World) -> None:
+    entry(world[2]["links"], name="eth0")["mtu"] = 1400
+    entry(world[2]["links"], name="flannel.1")["mtu"] = 1350
+    world[2]["cni"]["files"][0]["mtu"] = 1350
+    for pod in world[2]["cni"]["pods"]:
+        pod["mtu"] = 1350
+
+
+@breaks("underlay-mtu-differs", fix="ip link set eth0 mtu 1500")
+def _(world: World) -> None:
+    entry(world[2]["links"], name="eth0")["mtu"] = 9000
+
+
+@breaks("pod-mtu-too-large", "vxlan")
+def _(world: World) -> None:
+    world[2]["cni"]["files"][0]["mtu"] = 1500
+    entry(world[2]["links"], name="cni0")["mtu"] = 1500
+
+
+@breaks("pod-mtu-too-large", "vxlan")
+def no_mtu_at_all(world: World) -> None:
+    world[2]["cni"]["files"][0]["mtu"] = 0
+
+
+@breaks("pod-mtu-too-large", "flannel")
+def of_pods_from_before(world: World) -> None:
+    world[2]["cni"]["pods"][0]["mtu"] = 1500
+
+
+@breaks("path-mtu-too-small", "vxlan", fix="ip link set flannel.1 mtu 1350")
+def _(world: World) -> None:
+    world[2]["ways"][underlay(0)]["mtu"] = 1400
+
+
+@breaks("path-mtu-too-small")
+def without_a_tunnel(world: World) -> None:
+    world[2]["ways"][underlay(0)]["mtu"] = 1400
+
+
+@breaks("bridge-mtu-too-small", "vxlan", fix="ip link set cni0 mtu 1450")
+def _(world: World) -> None:
+    entry(world[2]["links"], name="cni0")["mtu"] = 1400
+
+
+# Pods of a node
+
+
+@breaks("leases-exhausted")
+def _(world: World) -> None:
+    world[2]["cni"]["networks"][0]["leases"] = 253
+
+
+@breaks("leases-exhausted", fix="cd /var/lib/cni/networks/bridge && rm -f 10.244.1.9 10.244.1.10")
+def by_stale_ones(world: World) -> None:
+    world[2]["cni"]["networks"][0].update(leases=253, stale=2, stale_addresses=["10.244.1.9", "10.244.1.10"])
+
+
+@breaks("leases-nearly-full")
+def _(world: World) -> None:
+    world[2]["cni"]["networks"][0]["leases"] = 240
+
+
+@breaks("leases-stale", "flannel", fix="cd /var/lib/cni/networks/cbr0 && rm -f 10.244.1.9")
+def _(world: World) -> None:
+    world[2]["cni"]["networks"][0].update(leases=3, stale=1, stale_addresses=["10.244.1.9"])
+
+
+@breaks("pod-address-duplicate")
+def _(world: World) -> None:
+    world[2]["cni"]["pods"][1]["address"] = world[2]["cni"]["pods"][0]["address"]
+
+
+@breaks("pod-address-duplicate", "bridge")
+def in_the_leases(world: World) -> None:
+    world[2]["cni"]["networks"][0]["duplicates"] = ["10.244.1.5"]
+
+
+@breaks("pods-detached", fix="for link in veth0123abcd; do ip link set $link master cni0 up; done")
+def _(world: World) -> None:
+    entry(world[2]["links"], name="veth0123abcd")["master"] = ""
+    world[2]["cni"]["detached"] = ["veth0123abcd"]
+
+
+@breaks("bridge-missing", "flannel")
+def _(world: World) -> None:
+    without(world[2]["links"], name="cni0")
+    without(world[2]["addresses"], dev="cni0")
+    without(world[2]["routes"], dev="cni0")
+
+
+@breaks("bridge-down", fix="ip link set cni0 up")
+def _(world: World) -> None:
+    entry(world[2]["links"], name="cni0")["up"] = False
+    without(world[2]["routes"], dev="cni0")
+
+
+@breaks(
+    "bridge-address-wrong",
+    "flannel",
+    fix="ip address flush dev cni0 scope global && ip address add 10.244.1.1/24 dev cni0",
+)
+def _(world: World) -> None:
+    entry(world[2]["addresses"], dev="cni0")["address"] = "10.244.7.1/24"
+    world[2]["cni"]["pods"] = []
+
+
+@breaks("bridge-address-wrong", fix="ip address add 10.244.1.1/24 dev cni0")
+def lost(world: World) -> None:
+    without(world[2]["addresses"], dev="cni0")
+
+
+@breaks("bridge-ports-isolated")
+def _(world: World) -> None:
+    for name in ("veth0123abcd", "veth4567abcd"):
+        entry(world[2]["links"], name=name)["isolated"] = True
+
+
+@breaks("pod-rules-leaked", fix=f"iptables-save --table nat | grep -v -e {'d' * 64} | iptables-restore --table nat")
+def _(world: World) -> None:
+    world[2]["cni"]["rules"] = [{"kind": "masquerade", "container": "d" * 64, "network": "bridge", "live": False}]
+
+
+@breaks("pods-outside-subnet")
+def _(world: World) -> None:
+    world[2]["cni"]["pods"][0]["address"] = "10.244.9.5"
+
+
+# Network managers and leftovers
+
+
+@breaks("networkd-claims-pods")
+def _(world: World) -> None:
+    file = {"path": "/etc/systemd/network/00-all.network", "matches": ["eth0", "cni0", "veth0123abcd"]}
+    world[2]["managers"]["networkd"]["files"].insert(0, {**file, "ours": False, "unmanaged": False})
+
+
+@breaks("networkd-removes-routes")
+def _(world: World) -> None:
+    world[2]["managers"]["networkd"]["manage_foreign_routes"] = True
+
+
+@breaks("networkmanager-claims-pods", "flannel")
+def _(world: World) -> None:
+    world[2]["managers"]["network_manager"].update(running=True, managed=["eth0", "flannel.1"])
+
+
+@breaks("leftovers", fix="ip link delete tunl0")
+def _(world: World) -> None:
+    world[2]["leftovers"] = [{"what": "device tunl0", "of": "calico", "text": ""}]
+
+
+@breaks("unit-not-active", fix="systemctl enable --now weft-podnet-routes-87.service")
+def _(world: World) -> None:
+    world[2]["ours"]["units"]["weft-podnet-routes-87.service"] = "failed"
+
+
+@breaks("checkpoint-pending")
+def _(world: World) -> None:
+    world[2]["ours"]["checkpoint_pending"] = "2026-11-27T03:00:00Z"
+
+
+# Certificates
+
+
+@breaks("certificate-expired", "flannel")
+def _(world: World) -> None:
+    world[2]["certificates"][1].update(days_left=-1, not_after="2026-11-26")
+    world[2]["flannel"].update(processes=[], subnet_env={})
+
+
+@breaks(
+    "certificate-expires-soon", fix="rm -f /var/lib/kubelet/pki/kubelet-client-current.pem && systemctl restart kubelet"
+)
+def _(world: World) -> None:
+    kubelet = {"path": "/var/lib/kubelet/pki/kubelet-client-current.pem", "subject": "CN=system:node:worker-2"}
+    world[2]["certificates"].append({**kubelet, "not_after": "2026-12-01", "days_left": 4, "signed_by_ca": True})
+
+
+@breaks("certificate-other-ca", "flannel")
+def _(world: World) -> None:
+    world[2]["certificates"][1]["signed_by_ca"] = False
+
+
+@pytest.mark.parametrize("broken", BREAKS, ids=[each.name for each in BREAKS])
+def test_a_break_gives_exactly_its_finding(broken: Break) -> None:
+    world = broken.world.copy()
+    broken.change(world)
+    result = found(world)
+    assert {each["rule"] for each in result} == {broken.rule}, findings.diagnose(**world.given())["text"]
+    hosts = {each["host"] for each in result}
+    assert hosts == ({broken.host} if broken.host else set(world.hosts))
+    assert "<" not in result[0]["fix"].replace("<<", "") or broken.fix is None
+    if broken.fix is not None:
+        assert result[0]["fix"] == broken.fix
+
+
+def test_every_rule_has_a_break() -> None:
+    assert set(IDS) - {each.rule for each in BREAKS} == set()
+
+
+# The table
+
+
+def test_the_table_is_sound() -> None:
+    assert len(set(IDS)) == len(IDS) >= 45
+    for rule in RULES:
+        assert rule.severity in SEVERITIES
+        assert set(rule.explains) <= set(IDS) - {rule.id}, rule.id
+        assert (
+            rule.fix
+            or rule.site
+            or rule.id in WITHOUT_A_FIX
+            or any(each.fix for each in BREAKS if each.rule == rule.id)
+        ), rule.id
+        for text in (rule.title, rule.effect, rule.see, rule.source, rule.meaning):
+            assert text and text.isprintable(), rule.id
+        assert rule.effect.endswith(".") and rule.meaning.endswith(".") and not rule.title.endswith("."), rule.id
+    assert all(concern.rules and concern.about for concern in CONCERNS)
+
+
+# Only the user knows what to do about the host itself.
+WITHOUT_A_FIX = {"not-observed", "underlay-mac-duplicate", "peer-unreachable", "node-not-ready"}
+
+
+def test_no_two_rules_explain_each_other() -> None:
+    """Or both would be left out."""
+    explains = {rule.id: set(rule.explains) for rule in RULES}
+    seen: dict[str, set[str]] = {}
+
+    def below(identity: str) -> set[str]:
+        if identity not in seen:
+            seen[identity] = set()
+            seen[identity] = explains[identity].union(*(below(each) for each in explains[identity]))
+        return seen[identity]
+
+    assert [identity for identity in IDS if identity in below(identity)] == []
