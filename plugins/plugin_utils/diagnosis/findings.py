@@ -190,7 +190,9 @@ def _summary(cluster: Cluster, found: Sequence[Finding], api_problem: str) -> st
     looked = f"{len(cluster.observed)} host{'s' if len(cluster.observed) != 1 else ''}"
     what = [f"{len(RULES)} rules on {looked}"]
     what.append("the plan" if cluster.plan else "no plan")
-    reason = f" ({api_problem.partition(chr(10))[0][:MOST_REASON]})" if api_problem else ""
+    # A plan that does without the API needs no word on why there is none.
+    wanted = cluster.plan.get("asks_api", True) if cluster.plan else True
+    reason = f" ({api_problem.partition(chr(10))[0][:MOST_REASON]})" if api_problem and wanted else ""
     what.append(f"{len(cluster.api)} Nodes of the Kubernetes API" if cluster.api else f"no Kubernetes API{reason}")
     checked = f"Checked: {', '.join(what)}."
     left_out = [node.name for node in cluster.nodes if node.planned and not node.observed and node.name not in silent]
