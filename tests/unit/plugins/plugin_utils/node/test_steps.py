@@ -226,6 +226,18 @@ def test_only_a_dry_run_waits_for_plugins_and_old_files() -> None:
     assert dried[0]["assume_absent"] == [*steps.BRIDGE_FILES, steps.LOOPBACK_FILE]
 
 
+def test_flannels_plugin_never_has_the_bridge_plugin_masquerade() -> None:
+    """Without flanneld's --ip-masq, the plugin would turn ipMasq on, which translates what pods send each other."""
+
+    def delegate(**settings: Any) -> dict[str, Any]:
+        made = part(plan("flannel", own=settings), "last")
+        config = next(step["args"]["config"] for step in made if step["args"].get("name") == steps.FLANNEL_FILE)
+        return dict(config["plugins"][0]["delegate"])
+
+    assert delegate() == {"hairpinMode": True, "isDefaultGateway": True}
+    assert delegate(podnet_masquerade=False)["ipMasq"] is False
+
+
 def test_the_bridges_configuration() -> None:
     plain = [step for step in part(plan("bridge"), "last") if step["module"] == "cni_config"][-1]
     assert plain["mesh_mtu"] and plain["args"]["name"] == "10-bridge.conf"
