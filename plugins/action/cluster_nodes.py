@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""cluster_nodes: the API's Nodes, read once on the control plane, into the plan on the controller.
+"""cluster_nodes: the API's Nodes, read once on the control plane, into the plan on the controller; one of them drained.
 
 It calls the reading module itself: every worker would template a registered result of a thousand Nodes again.
 """
@@ -9,6 +9,7 @@ It calls the reading module itself: every worker would template a registered res
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,13 +18,19 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
 from ansible_collections.weft.podnet.plugins.plugin_utils.api import call as api_call
+from ansible_collections.weft.podnet.plugins.plugin_utils.api import drain as api_drain
 from ansible_collections.weft.podnet.plugins.plugin_utils.api import flannel as api_flannel
 from ansible_collections.weft.podnet.plugins.plugin_utils.api import nodes as api_nodes
+from ansible_collections.weft.podnet.plugins.plugin_utils.api import pods as api_pods
 from ansible_collections.weft.podnet.plugins.plugin_utils.core import host_facts
 from ansible_collections.weft.podnet.plugins.plugin_utils.plan import plan_file
 
 # Seconds between two looks.
 PAUSE = 2
+# The steps of a drain.
+DRAINING = ("drainable", "drained", "restarted", "schedulable")
+# What a CNI network may be called.
+NETWORK = re.compile(r"[-A-Za-z0-9_.]{1,100}")
 # Much of a Node, and of no use here.
 HIDDEN = ["metadata.managedFields", "metadata.labels", "status.images", "status.volumesInUse", "status.volumesAttached"]
 
@@ -37,28 +44,68 @@ class ActionModule(ActionBase):
         _spec, args = self.validate_argument_spec(
             {
                 "kubeconfig": {"type": "path", "default": "/etc/kubernetes/admin.conf"},
+                "state": {"type": "str", "choices": ["checked", *DRAINING], "default": "checked"},
                 "update_plan": {"type": "bool", "default": True},
                 "workers": {"type": "list", "elements": "str", "default": []},
                 "wait": {"type": "int", "default": 0},
-            }
+                "node": {"type": "str"},
+                "networks": {"type": "list", "elements": "str", "default": []},
+                "removal": {"type": "bool", "default": False},
+            },
+            required_if=[("state", state, ["node"]) for state in DRAINING],
         )
-        arguments = {"kind": "Node", "api_version": "v1", "kubeconfig": args["kubeconfig"], "hidden_fields": HIDDEN}
         try:
             host_facts.require_honest(variables)
-            until = time.monotonic() + args["wait"]
-            while True:
-                api = api_nodes.summary(api_call.call(self, "k8s_info", arguments, variables)["resources"])
-                if time.monotonic() >= until or not api_nodes.not_ready(api, args["workers"]):
-                    break
-                time.sleep(PAUSE)
-            warnings = _update(variables["ansible_inventory_sources"], api) if args["update_plan"] else []
+            if args["state"] == "checked":
+                return {**result, **self._checked(args, variables)}
+            self._drain(args, variables, result)
         except Refused as refused:
             missing = isinstance(refused, api_call.ClientMissing)
             failure = {"failed": True, "msg": str(refused), "problems": refused.problems, "client_missing": missing}
             return {**result, **failure}
+        return result
+
+    def _checked(self, args: Mapping[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        """What the Nodes report, after the plan was completed from them. Raises Refused."""
+        arguments = {"kind": "Node", "api_version": "v1", "kubeconfig": args["kubeconfig"], "hidden_fields": HIDDEN}
+        until = time.monotonic() + args["wait"]
+        while True:
+            api = api_nodes.summary(api_call.call(self, "k8s_info", arguments, variables)["resources"])
+            if time.monotonic() >= until or not api_nodes.not_ready(api, args["workers"]):
+                break
+            time.sleep(PAUSE)
+        warnings = _update(variables["ansible_inventory_sources"], api) if args["update_plan"] else []
         # Of a plan that is completed, the Nodes are in its file: every worker would template them again.
         shown = {} if args["update_plan"] else {"nodes": api}
-        return {**result, "count": len(api), "not_ready": api_nodes.not_ready(api), "warnings": warnings, **shown}
+        return {"count": len(api), "not_ready": api_nodes.not_ready(api), "warnings": warnings, **shown}
+
+    def _drain(self, args: Mapping[str, Any], variables: dict[str, Any], result: dict[str, Any]) -> None:
+        """One step of a drain. What it did is in the ``result`` also where it failed halfway. Raises Refused."""
+
+        def ask(module: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+            return api_call.call(self, module, {**given, "kubeconfig": args["kubeconfig"]}, variables)
+
+        node, state = args["node"], args["state"]
+        if state == "drainable":
+            found = api_drain.pods(ask, node)
+            problems = api_pods.problems(node, found)
+            if problems:
+                raise Refused(problems)
+            # A worker says what its networks are called.
+            names = [name for name in dict.fromkeys(args["networks"]) if NETWORK.fullmatch(name)]
+            result["warnings"] = [api_pods.announced(node, found, names, args["removal"])]
+        elif self._task.check_mode:
+            # The look has said what would happen, and k8s_drain knows no check mode.
+            result["skipped"] = True
+        elif state == "drained":
+            result["changed"] = result["cordoned"] = api_drain.cordon(ask, node)
+            result["pods"] = api_drain.evict(ask, node)
+            result["changed"] = result["changed"] or bool(result["pods"])
+        elif state == "restarted":
+            result["pods"] = api_drain.restart(ask, node)
+            result["changed"] = bool(result["pods"])
+        else:
+            result["changed"] = api_drain.uncordon(ask, node)
 
 
 def _update(sources: Sequence[str], api: Mapping[str, Mapping[str, Any]]) -> list[str]:

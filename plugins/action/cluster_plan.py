@@ -71,6 +71,7 @@ class ActionModule(ActionBase):
         control_planes = _control_planes(task_vars["groups"], hostvars, values, problems)
         control_plane = next(iter(control_planes), "")
         problems += inventory.check_flannel(values, hosts)
+        problems += inventory.check_live_pods(values, hosts)
         clients = _clients(task_vars["groups"], hostvars, names, values, problems)
         signer = hostvars[control_plane] if control_plane else {}
         problems += inventory.check_passphrase(hosts, control_plane, "podnet_ca_passphrase" in signer)
@@ -101,6 +102,7 @@ class ActionModule(ActionBase):
         plan = {
             "backend": settings.backend,
             "asks_api": not settings.allots,
+            "evicts": any(variables.get("podnet_live_pods") == "recreate" for variables in hosts.values()),
             "control_plane": control_plane,
             "control_planes": control_planes,
             "clients": clients,

@@ -86,10 +86,10 @@ def rollout(cluster: Mapping[str, Any]) -> dict[str, Any]:
     """How workers change, as keywords of a play: {serial, ends_at_failure}.
 
     With flannel, as many at a time as podnet_serial says, and one that fails ends the run; routes and meshes are each
-    worker's own affair. All at once, too, where flannel's backend changes: pods of workers that differ do not reach
-    each other.
+    worker's own affair, unless pods are evicted, which need other Nodes to start on. All at once, too, where flannel's
+    backend changes: pods of workers that differ do not reach each other.
     """
-    rolls = cluster.get("backend") == "flannel"
+    rolls = cluster.get("backend") == "flannel" or bool(cluster.get("evicts"))
     if not rolls or cluster["settings"]["podnet_flannel_backend_change"]:
         return {"serial": "100%", "ends_at_failure": rolls}
     return {"serial": cluster["settings"]["podnet_serial"], "ends_at_failure": True}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cluster_nodes
-short_description: Check the plan against the Nodes of the Kubernetes API, and complete it from them
+short_description: Check the plan against the Nodes of the Kubernetes API, complete it from them, and drain a Node
 version_added: 0.1.0
 author: The weft.podnet maintainers (@weft-net)
 description:
@@ -17,18 +17,48 @@ description:
     C(podnet_pod_cidr). All problems are reported together.
   - Then the workers of the plan get their pod subnets from their Nodes. With the backend V(vxlan), Nodes that run
     another flanneld become the plan's C(peers). The plan is a file on the controller.
+  - Before the network of running pods changes, it drains a Node, through M(kubernetes.core.k8s_drain). Evictions
+    respect PodDisruptionBudgets. One that is refused is tried again for ten minutes.
 extends_documentation_fragment:
   - weft.podnet.kubeconfig
 attributes:
   check_mode:
-    description: Nothing on a host is changed in any mode.
+    description: Nothing on a host is changed in any mode, and no pod or Node in check mode.
     support: full
   diff_mode:
     description: There is no difference to show.
     support: none
 options:
+  state:
+    description:
+      - V(checked) reads all Nodes.
+      - V(drainable) changes nothing. It warns of what draining O(node) does to its pods, and fails if there are pods
+        that a drain does not evict, which are those without a controller and those with data in emptyDir volumes.
+      - V(drained) marks O(node) unschedulable, evicts its pods and waits until they are gone. Pods of DaemonSets and
+        static pods stay.
+      - V(restarted) deletes those pods of DaemonSets on O(node) that do not use the host's network, and waits until
+        they are gone. The DaemonSets create them again.
+      - V(schedulable) marks O(node) schedulable.
+    type: str
+    choices: [checked, drainable, drained, restarted, schedulable]
+    default: checked
+  node:
+    description: The name of the Node that all states but V(checked) are about, and required by them.
+    type: str
+  networks:
+    description: With O(state=drainable), the names of the pod networks that change, for the warning.
+    type: list
+    elements: str
+    default: []
+  removal:
+    description:
+      - With O(state=drainable), whether the pod networks are removed, after which the Node stays unschedulable.
+    type: bool
+    default: false
   update_plan:
-    description: Check the plan and complete it. With V(false), the module only returns what the Nodes report.
+    description:
+      - With O(state=checked), check the plan and complete it. With V(false), the module only returns what the Nodes
+        report.
     type: bool
     default: true
   wait:
@@ -45,6 +75,7 @@ options:
 seealso:
   - module: weft.podnet.cluster_plan
   - module: kubernetes.core.k8s_info
+  - module: kubernetes.core.k8s_drain
 """
 
 EXAMPLES = r"""
@@ -54,24 +85,41 @@ EXAMPLES = r"""
   run_once: true
   delegate_to: control-plane
   become: true
+
+- name: Evict the pods of a Node
+  weft.podnet.cluster_nodes:
+    state: drained
+    node: worker-1
+  delegate_to: control-plane
+  become: true
 """
 
 RETURN = r"""
 count:
   description: The number of Nodes.
-  returned: success
+  returned: success, with O(state=checked)
   type: int
 not_ready:
   description: The Nodes that are not Ready, and why, one line for each.
-  returned: success
+  returned: success, with O(state=checked)
   type: list
   elements: str
 nodes:
   description:
     - What each Node says, by its name C(pod_cidrs), C(internal_ips), C(hostname), C(annotations) (flannel's), C(arch),
       C(ready), C(ready_message), C(network_unavailable) and C(flannel_is_up).
-  returned: without O(update_plan)
+  returned: success, with O(state=checked) and without O(update_plan)
   type: dict
+cordoned:
+  description: Whether the Node was schedulable before. It is returned as well if an eviction failed afterwards.
+  returned: with O(state=drained)
+  type: bool
+pods:
+  description: The pods that were evicted or deleted, as NAMESPACE/NAME.
+  returned: success, with O(state=drained) or O(state=restarted)
+  type: list
+  elements: str
+  sample: [default/web-7d4b9c]
 problems:
   description: What is wrong, one line for each problem.
   returned: failure

@@ -100,7 +100,7 @@ options:
         hold is never released. C(ipMasq) applies to new pods only, so the live ones have no way out of the cluster.
         Without C(portmap), they lose their host ports.
       - If pods are attached to a bridge with another address, the module warns instead of failing. Delete the bridge
-        when its pods are gone.
+        when its pods are gone, or run the module again.
     type: bool
     default: false
   leftovers:
@@ -215,6 +215,17 @@ leases:
   returned: success
   type: int
   sample: 2
+affected:
+  description:
+    - What live pods lose by this change, one line for each loss. Empty if they lose nothing.
+    - Without O(allow_live_pods=true) these are problems and the module fails. With it, they are warnings.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - "10-bridge.conf: pods of network 'bridge' are live (1 in /var/lib/cni/networks/bridge: 10.244.0.2; cni0 has 1
+      ports). When its configuration is removed, new pods get addresses that are in use, and the leases and rules of the
+      old ones are never released"
 removed:
   description:
     - What was removed, or would be in check mode. Files are named by path, a bridge is named C(device NAME).

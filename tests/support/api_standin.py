@@ -31,6 +31,10 @@ MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 
 
+def pods(namespace: str = "default") -> str:
+    return f"/api/v1/namespaces/{namespace}/pods"
+
+
 class Authority:
     """A throwaway CA."""
 
@@ -181,6 +185,8 @@ def emptied(shared: Server) -> Iterator[Server]:
     shared.log_start = len(shared.audit())
     yield shared
     admin = shared.admin()
+    for each in admin("GET", "/api/v1/pods").body["items"]:
+        admin("DELETE", f"{pods(each['metadata']['namespace'])}/{each['metadata']['name']}")
     for path in (NODES, ROLES, BINDINGS):
         for each in admin("GET", f"{path}?labelSelector=!kubernetes.io/bootstrapping").body["items"]:
             admin("DELETE", f"{path}/{each['metadata']['name']}")

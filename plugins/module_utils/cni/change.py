@@ -20,6 +20,13 @@ from . import host as cni_host
 from . import leftovers as cni_leftovers
 from .pods import rules as pod_rules
 
+# What to do about live pods, and what becomes of those that a change leaves alone.
+WAYS_OUT = (
+    "Drain the node first (kubectl drain NODE --ignore-daemonsets), or set allow_live_pods: true (in the playbooks "
+    "podnet_live_pods: keep, or recreate to have the Node drained by them)"
+)
+KEPT = "Until they are deleted, they keep running on the former configuration"
+
 
 def file_mode(value: Any) -> int | None:
     """An octal text, or the number YAML makes of an unquoted one, as a mode that lets the owner read; else None."""
@@ -69,7 +76,8 @@ class Spec(NamedTuple):
 class Plan(NamedTuple):
     """``text`` is to be written unless None, ``others`` (file names) and our own file are to be removed.
 
-    Of the others, a copy of ``set_aside`` is kept under a name that no runtime reads.
+    Of the others, a copy of ``set_aside`` is kept under a name that no runtime reads. ``affected``: what live
+    pods lose, which are problems or warnings as well.
     """
 
     text: str | None
@@ -78,6 +86,7 @@ class Plan(NamedTuple):
     others: tuple[str, ...]
     set_aside: tuple[str, ...]
     leftovers: cni_leftovers.Leftovers
+    affected: list[str]
     problems: list[str]
     warnings: list[str]
     diff: list[dict[str, str]]
@@ -99,10 +108,10 @@ def plan(wish: Spec, host: cni_host.Observed, root: str = cni_host.STATE_ROOT) -
     affected, warnings = _affected(wish, host, after)
     affected += [] if affected else _stranded(wish, host)
     bridge, unfit = _unfit_bridge(wish, host)
-    if wish.allow_live_pods or not affected:
-        affected += unfit
-    problems = [] if wish.allow_live_pods else affected
-    warnings += affected if wish.allow_live_pods else []
+    problems = [] if wish.allow_live_pods else [f"{text}. {WAYS_OUT}" for text in affected or unfit]
+    if wish.allow_live_pods:
+        warnings += [f"{text}. {KEPT}" for text in affected]
+        warnings += [f"{text}. Once its pods are gone, run again, or delete the bridge" for text in unfit]
     loading = _loading(wish, after)
     problems += loading if wish.foreign == "refuse" else []
     warnings += loading if wish.foreign != "refuse" else []
@@ -117,6 +126,7 @@ def plan(wish: Spec, host: cni_host.Observed, root: str = cni_host.STATE_ROOT) -
         others=others,
         set_aside=set_aside,
         leftovers=leftovers,
+        affected=affected + unfit,
         problems=problems,
         warnings=warnings,
         diff=_diff(wish, host, text, attributes, others, leftovers),
@@ -213,8 +223,7 @@ def _live_text(name: str, network: cni.Network, found: cni_host.Live, what: str)
     return (
         f"{name}: pods of network '{network.name}' are live ({len(found.leases)} in {found.kept_in}: {some}{ports}). "
         f"When its configuration is {what}, new pods get addresses that are in use, and the leases and rules of the "
-        "old ones are never released. Drain the node first (kubectl drain NODE --ignore-daemonsets), or set "
-        "allow_live_pods: true (podnet_allow_live_pods in the playbooks)"
+        "old ones are never released"
     )
 
 
@@ -226,22 +235,18 @@ def _stranded(wish: Spec, host: cni_host.Observed) -> list[str]:
     if live is None or not (live.bridge and live.bridge.ports) or not live.leases:
         return []
     count = f"{len(live.leases)} pods of network '{cni.network(wish.config).name}' are live"
-    way_out = (
-        "Drain the node first (kubectl drain NODE --ignore-daemonsets), or set allow_live_pods: true "
-        "(podnet_allow_live_pods in the playbooks) and start them again afterwards"
-    )
     was = [cni.masquerades(cni.parse(name, host.files[name])) for name in _readable(wish, host)]
     texts = []
     if was and was[0] is False and cni.masquerades(wish.config):
         texts.append(
             f"{wish.name}: {count}, and ipMasq is turned on, which the plugin does for pods that start later: "
-            f"the live ones would have no way out of the cluster. {way_out}"
+            "the live ones would have no way out of the cluster"
         )
     ports = [each for each in host.rules if each.kind == "host port" and each.container in live.containers]
     if ports and not cni.host_ports(wish.config):
         texts.append(
             f"{wish.name}: {count}, {len({each.container for each in ports})} of them with host ports, which they lose "
-            f"without the plugin portmap. {way_out}"
+            "without the plugin portmap"
         )
     return texts
 
@@ -267,8 +272,7 @@ def _unfit_bridge(wish: Spec, host: cni_host.Observed) -> tuple[str | None, list
     have, want = (", ".join(map(str, addresses)) for addresses in (wrong, host.gateways))
     return None, [
         f"{wish.name}: {network.bridge} has the address {have} and {len(bridge.ports)} ports, while this configuration "
-        f"gives it {want}: no new pod would start. Drain the node first, or set allow_live_pods: true and delete "
-        f"{network.bridge} yourself once its pods are gone"
+        f"gives it {want}: no new pod would start"
     ]
 
 
@@ -386,5 +390,6 @@ def report(wish: Spec, host: cni_host.Observed, plan_: Plan) -> dict[str, Any]:
         "loaded_is_ours": will.name == wish.name,
         "plugins": cni.required_plugins(config),
         "leases": len(live.leases) if live else 0,
+        "affected": plan_.affected,
         "removed": own + [str(Path(wish.conf_dir) / name) for name in plan_.others] + plan_.leftovers.names(),
     }

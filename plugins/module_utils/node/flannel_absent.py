@@ -31,7 +31,7 @@ def converge(call: Call) -> dict[str, Any]:
     """``cni`` are cni_config's options for the configuration that pods had with flannel.
 
     ``foreign``: does a flanneld run or wait here that the collection did not set up? Then all of it stays.
-    ``clears``: a dry run can't plan what comes after this.
+    ``clears``: a dry run can't plan what comes after this. ``affected`` and ``network`` are cni_config's.
     """
     if not is_there():
         foreign = persist.unit_text(flannel_unit.UNIT_PATH) is not None or bool(flannel_leftovers.others())
@@ -44,7 +44,14 @@ def converge(call: Call) -> dict[str, Any]:
     entries = [entry for result in results for entry in _listed(result["diff"])]
     changed = any(result["changed"] for result in results)
     foreign = bool(results[-1]["foreign"])
-    return {"changed": changed, "diff": entries, "foreign": foreign, "clears": changed and call.params["makes_room"]}
+    return {
+        "changed": changed,
+        "diff": entries,
+        "foreign": foreign,
+        "clears": changed and call.params["makes_room"],
+        "affected": results[0]["affected"],
+        "network": results[0]["network"],
+    }
 
 
 def _listed(diff: Any) -> list[dict[str, Any]]:

@@ -115,7 +115,8 @@ def _checkpoint(worker: Worker, part: str) -> Step:
         conf_dir=worker.setting("cni_conf_dir"),
         bin_dir=worker.setting("cni_bin_dir"),
         keep=part != "absent",
-        last=part == "last",
+        # Pods that are recreated after the change come under the same hold of the worker.
+        last=part == "last" and worker.setting("live_pods") != "recreate",
     )
 
 
@@ -428,12 +429,12 @@ def _kept(worker: Worker) -> dict[str, Any]:
         "check_plugins": not worker.dry,
         "allow_unknown": bool(worker.unknown_plugins),
         "foreign": worker.setting("cni_foreign"),
-        "allow_live_pods": worker.setting("allow_live_pods"),
+        "allow_live_pods": worker.setting("live_pods") != "refuse",
     }
 
 
 def _absent(worker: Worker) -> dict[str, Any]:
-    return {"state": "absent", "leftovers": True, "allow_live_pods": worker.setting("allow_live_pods")}
+    return {"state": "absent", "leftovers": True, "allow_live_pods": worker.setting("live_pods") != "refuse"}
 
 
 def _bridge(worker: Worker) -> list[Step]:

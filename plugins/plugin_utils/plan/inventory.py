@@ -153,9 +153,12 @@ def _plain(error: ValidationError) -> list[str]:
     found: Any = "(not shown)" if secret else shown(path, error.instance)
     wanted: Any = error.validator_value
     if error.validator == "additionalProperties":
-        known = list(schema()["properties"])
+        known, renamed = list(schema()["properties"]), schema()["x-renamed"]
         lines = []
         for key in sorted(set(found) - set(known)):
+            if key in renamed:
+                lines.append(f"{key} is now {renamed[key]}")
+                continue
             near = difflib.get_close_matches(key, known, 1)
             lines.append(f"unknown variable {key}" + (f"; did you mean {near[0]}?" if near else ""))
         return lines
@@ -256,6 +259,19 @@ def asks_the_api(values: Mapping[str, Any]) -> bool:
     """Does this cluster take its workers' pod subnets from the Kubernetes API?"""
     mixed = values["podnet_backend"] == "vxlan" and values["podnet_publish_node_annotations"]
     return bool(values["podnet_backend"] == "flannel" or mixed)
+
+
+def check_live_pods(values: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Pods are evicted through the Kubernetes API, which not every backend asks."""
+    if asks_the_api(values):
+        return []
+    return [
+        f"{name}: podnet_live_pods: recreate evicts pods through the Kubernetes API, which is asked with "
+        "podnet_backend: flannel, and vxlan with podnet_publish_node_annotations: true; drain the Nodes yourself "
+        "(kubectl drain NODE --ignore-daemonsets) before you run it, or set refuse or keep"
+        for name, variables in hosts.items()
+        if variables.get("podnet_live_pods") == "recreate"
+    ]
 
 
 def _listed(value: Any) -> list[Any]:

@@ -149,6 +149,6 @@ def sizes(settings: Settings, nodes: Sequence[Mapping[str, Any]], hosts: Mapping
             warnings.append(
                 f"{variable}: {size} is for workers that join from now on; {some}{more} keep what they have, since "
                 "their pods use it. To move one worker: drain it, take it out of pod_subnets in the lock file, and run "
-                "site.yml with podnet_allow_live_pods"
+                "site.yml with podnet_live_pods: keep"
             )
     return warnings

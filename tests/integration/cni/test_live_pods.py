@@ -38,9 +38,12 @@ def test_live_pods_are_protected(node: Node) -> None:
         assert node.cni(**args, check=True)["failed"]
     assert json.loads((node.conf / "10-bridge.conf").read_text()) == config(node.conf)
     unharmful = node.cni(config=config(node.conf, ipMasq=False))
-    assert unharmful["changed"] and unharmful["leases"] == 1
+    assert unharmful["changed"] and unharmful["leases"] == 1 and unharmful["affected"] == []
+    dry = node.cni(state="absent", allow_live_pods=True, check=True)
     allowed = node.cni(state="absent", allow_live_pods=True)
-    assert allowed["changed"] and any("are live" in text for text in allowed["warnings"])
+    assert allowed["changed"] and any("keep running on the former" in text for text in allowed["warnings"])
+    (loss,) = allowed["affected"]
+    assert dry["affected"] == [loss] and "are live (1 in" in loss and "addresses that are in use" in loss
 
 
 def test_a_list_takes_the_place_of_the_plain_file_under_a_live_pod(node: Node) -> None:
@@ -60,6 +63,8 @@ def test_a_list_takes_the_place_of_the_plain_file_under_a_live_pod(node: Node) -
     back = {"replaces": ["10-bridge.conflist"], "foreign": "refuse"}
     refused = node.cni(config=config(node.conf), **back)
     assert refused["failed"] and "ipMasq is turned on" in refused["msg"] and "allow_live_pods" in refused["msg"]
+    told = node.cni(config=config(node.conf), allow_live_pods=True, check=True, **back)
+    assert ["no way out of the cluster" in each for each in told["affected"]] == [True]
     assert node.cni(config=config(node.conf, ipMasq=False), **back)["loaded_is_ours"]
     assert names(node.conf) == ["10-bridge.conf"]
     assert node.cni(**{**args, "state": "absent"}, leftovers=True)["failed"]
@@ -137,6 +142,7 @@ def test_a_bridge_with_another_address_and_ports_is_refused(node: Node) -> None:
     assert refused["failed"] and "10.244.0.1/24" in refused["msg"] and "10.244.7.1/24" in refused["msg"]
     assert names(node.conf) == [] and node.bridges() == ["cni0"]
     allowed = node.cni(config=moved(node), allow_live_pods=True)
+    assert ["no new pod would start" in each for each in allowed["affected"]] == [True]
     assert (
         allowed["changed"] and node.bridges() == ["cni0"] and any("no new pod" in each for each in allowed["warnings"])
     )

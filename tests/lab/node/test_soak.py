@@ -159,7 +159,7 @@ class Cluster:
         return f"{node}, towards {self.backend}"
 
     def reset(self) -> str:
-        code, output, _changed = self.site(playbook="reset", podnet_allow_live_pods=True)
+        code, output, _changed = self.site(playbook="reset", podnet_live_pods="keep")
         assert code == 0, output
         return "everything"
 

@@ -174,10 +174,10 @@ def test_a_reset_under_pods_of_others(lab: Lab) -> None:
     lab.sh("worker-2", POD)
     before = lab.snapshots()
     told = lab.play("reset")
-    assert told.code != 0 and "10.244.1." in told.output and "podnet_allow_live_pods" in told.output, told.output
+    assert told.code != 0 and "10.244.1." in told.output and "podnet_live_pods" in told.output, told.output
     assert not unlike(before, lab.snapshots())
     lab.exec("worker-2", "ctr", "--namespace", "other", "task", "kill", "--signal", "KILL", "other")
-    assert lab.play("reset", podnet_allow_live_pods=True).code == 0
+    assert lab.play("reset", podnet_live_pods="keep").code == 0
     assert "cni0" not in lab.exec("worker-2", "ip", "link")
 
 

@@ -32,6 +32,8 @@ def on_create(kind: Kind, obj: Object) -> Object:
     obj = _defaulted(kind, obj)
     if kind.plural == "namespaces":
         obj = {"spec": {"finalizers": ["kubernetes"]}, **obj, "status": {"phase": "Active"}}
+    if kind.plural == "pods":
+        obj = {**obj, "status": {"phase": "Pending"}}
     _check(kind, obj)
     return obj
 
@@ -87,6 +89,8 @@ def _check(kind: Kind, obj: Object) -> None:
         for place, subject in enumerate(obj.get("subjects") or []):
             if not subject.get("name"):
                 raise invalid(kind.kind, kind.group, name, f"subjects[{place}].name", "Required value")
+    if kind.plural == "pods" and not (obj.get("spec") or {}).get("containers"):
+        raise invalid(kind.kind, kind.group, name, "spec.containers", "Required value")
     if kind.plural == "clusterroles":
         for place, rule in enumerate(obj.get("rules") or []):
             if not rule.get("verbs"):

@@ -26,6 +26,7 @@ class Kind(NamedTuple):
     verbs: tuple[str, ...] = WRITABLE
     short: tuple[str, ...] = ()
     status: bool = False  # has a /status of its own
+    evicted: bool = False  # has an /eviction
 
     @property
     def api_version(self) -> str:
@@ -37,7 +38,7 @@ KINDS = {
     for kind in (
         Kind("", "nodes", "Node", short=("no",), status=True),
         Kind("", "namespaces", "Namespace", short=("ns",)),
-        Kind("", "pods", "Pod", namespaced=True, verbs=ALWAYS_EMPTY, short=("po",)),
+        Kind("", "pods", "Pod", namespaced=True, short=("po",), status=True, evicted=True),
         Kind("", "events", "Event", namespaced=True, verbs=ALWAYS_EMPTY, short=("ev",)),
         Kind("coordination.k8s.io", "leases", "Lease", namespaced=True, verbs=ALWAYS_EMPTY),
         Kind(RBAC, "clusterroles", "ClusterRole"),
@@ -66,6 +67,9 @@ def _resource_list(group: str) -> dict[str, Any]:
                 {**entry, "name": f"{kind.plural}/status", "singularName": "", "verbs": ["get", "patch", "update"]}
             )
             resources[-1].pop("shortNames", None)
+        if kind.evicted:
+            eviction = {"group": "policy", "version": "v1", "kind": "Eviction", "verbs": ["create"]}
+            resources.append({"name": f"{kind.plural}/eviction", "singularName": "", "namespaced": True, **eviction})
     version = f"{group}/v1" if group else "v1"
     return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources}
 

@@ -42,9 +42,10 @@ class Service:
         kind = KINDS.get((request.group, request.resource))
         if kind is None or request.version != "v1":
             raise no_such_path()
-        if request.subresource and not (request.subresource == "status" and kind.status):
+        if request.subresource not in ("", *["status"] * kind.status, *["eviction"] * kind.evicted):
             raise no_such_path()
-        if request.verb not in kind.verbs:
+        allowed = ("create",) if request.subresource == "eviction" else kind.verbs
+        if request.verb not in allowed:
             raise not_allowed()
         return kind
 
@@ -61,6 +62,8 @@ class Service:
             return 200, self.listed(kind, request)
         if request.verb == "get":
             return 200, self.store.get(kind, request.name, request.namespace)
+        if request.subresource == "eviction":
+            return 201, self._evict(kind, request, body)
         if request.verb == "create":
             return 201, self._create(kind, user, request, body)
         rbac.restrict_node(user, request, request.name)
@@ -83,6 +86,8 @@ class Service:
     def _create(self, kind: Kind, user: User, request: Request, body: Any) -> Object:
         obj = admission.on_create(kind, admission.decode(kind, body))
         rbac.restrict_node(user, request, obj["metadata"].get("name", ""))
+        if kind.namespaced:
+            self.store.get(KINDS["", "namespaces"], request.namespace)
         created = self.store.create(kind, obj, request.namespace, request.dry_run)
         if kind.plural == "nodes" and not request.dry_run:
             self._assign_cidrs()
@@ -109,6 +114,15 @@ class Service:
         details = {"name": request.name, "group": kind.group, "kind": kind.plural, "uid": gone["metadata"]["uid"]}
         details = {key: value for key, value in details.items() if value}
         return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
+
+    def _evict(self, kind: Kind, request: Request, body: Any) -> Object:
+        """Delete a pod. Clients leave out what an Eviction is, and no PodDisruptionBudget keeps one here."""
+        given = body if isinstance(body, dict) else {}
+        name = (given.get("metadata") or {}).get("name", "")
+        if name != request.name:
+            raise bad_request(f"name in URL does not match name in Eviction object: {name}")
+        self._delete(kind, request, given.get("deleteOptions"))
+        return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 
     def _review(self, kind: Kind, user: User, body: Any) -> Object:
         spec = body.get("spec") if isinstance(body, dict) else None

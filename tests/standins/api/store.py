@@ -109,6 +109,9 @@ class Store:
             new = {**new, "metadata": {**metadata, **{key: old["metadata"][key] for key in fixed}}}
             if dry_run or new == old:  # what changes nothing makes no new version
                 return new
+            if "deletionTimestamp" in new["metadata"] and not new["metadata"].get("finalizers"):
+                self._put(kind, namespace, name, old, None)
+                return new
             return self._put(kind, namespace, name, old, new)
 
     def delete(self, kind: Kind, name: str, namespace: str = "", uid: str = "", dry_run: bool = False) -> Object:
@@ -117,8 +120,14 @@ class Store:
             if uid and uid != old["metadata"]["uid"]:
                 why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old['metadata']['uid']}"
                 raise conflict(kind.plural, kind.group, name, why)
-            if not dry_run:
+            if dry_run:
+                return old
+            if not old["metadata"].get("finalizers"):
                 self._put(kind, namespace, name, old, None)
+            elif "deletionTimestamp" not in old["metadata"]:
+                # It stays until whoever cleans up after it has taken the last finalizer away.
+                leaving = {**old, "metadata": {**old["metadata"], "deletionTimestamp": now()}}
+                self._put(kind, namespace, name, old, leaving)
             return old
 
     def _put(self, kind: Kind, namespace: str, name: str, old: Object | None, new: Object | None) -> Object:

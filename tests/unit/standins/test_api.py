@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from support.api_standin import (
     binding,
     emptied,
     node,
+    pods,
     role,
     running,
     servers,
@@ -146,7 +148,52 @@ def test_rules_of_the_kinds(server: Server) -> None:
     assert turned.code == 422 and turned.message.endswith("cannot change roleRef")
     verbless = admin("POST", ROLES, role("r", {"apiGroups": [""], "resources": ["nodes"]}))
     assert "rules[0].verbs: Required value: verbs must contain at least one value" in verbless.message
-    assert admin("POST", "/api/v1/namespaces/default/pods", node("p")).code == 405
+    assert "spec.containers: Required value" in admin("POST", pods(), node("p")).message
+
+
+def test_an_object_with_a_finalizer_is_gone_once_it_has_none(server: Server) -> None:
+    admin = server.admin()
+    waiting = {**pod("a", "n1"), "metadata": {"name": "a", "finalizers": ["example.org/x"]}}
+    admin("POST", pods(), waiting)
+    for _time in range(2):
+        assert admin("POST", f"{pods()}/a/eviction", {"metadata": {"name": "a"}}).code == 201
+        assert admin("GET", f"{pods()}/a").body["metadata"]["deletionTimestamp"]
+    assert admin("PATCH", f"{pods()}/a", {"metadata": {"finalizers": None}}, MERGE).code == 200
+    assert admin("GET", f"{pods()}/a").code == 404
+
+
+def pod(name: str, node: str) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "spec": {"nodeName": node, "containers": [{"name": "main", "image": "x"}]}}
+
+
+def test_pods_come_and_are_evicted(server: Server) -> None:
+    admin = server.admin()
+    assert admin("POST", pods("nowhere"), pod("a", "n1")).message == 'namespaces "nowhere" not found'
+    for name, namespace, place in (("a", "default", "n1"), ("b", "kube-system", "n1"), ("c", "default", "n2")):
+        made = admin("POST", pods(namespace), pod(name, place))
+        assert (made.code, made.body["status"], made.body["metadata"]["namespace"]) == (
+            201,
+            {"phase": "Pending"},
+            namespace,
+        )
+
+    def on(name: str) -> list[str]:
+        listed = admin("GET", f"/api/v1/pods?fieldSelector=spec.nodeName%3D{name}").body["items"]
+        return [each["metadata"]["name"] for each in listed]
+
+    assert (on("n1"), on("n2"), on("n3")) == (["a", "b"], ["c"], [])
+    assert admin("POST", f"{pods()}/c/eviction", {"metadata": {"name": "other"}}).code == 400
+    # As kubernetes.core sends it, without kind and version.
+    evicted = admin("POST", f"{pods()}/c/eviction", {"metadata": {"name": "c", "namespace": "default"}})
+    assert (evicted.code, evicted.body["status"], on("n2")) == (201, "Success", [])
+    assert admin("POST", f"{pods()}/c/eviction", {"metadata": {"name": "c"}}).code == 404
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "a"}}
+    assert admin("POST", f"{pods()}/a/eviction?dryRun=All", eviction).code == 201 and on("n1") == ["a", "b"]
+    assert admin("GET", f"{pods()}/a/eviction").code == 405 and admin("GET", f"{NODES}/n1/eviction").code == 404
+    assert admin("DELETE", f"{pods('kube-system')}/b").code == 200 and on("n1") == ["a"]
+    assert "pods/eviction" in [each["name"] for each in admin("GET", "/api/v1").body["resources"]]
+    admin("POST", NODES, node("n1"))
+    assert admin("PATCH", f"{NODES}/n1", {"spec": {"unschedulable": True}}, STRATEGIC).body["spec"]["unschedulable"]
 
 
 def test_watch(server: Server) -> None:

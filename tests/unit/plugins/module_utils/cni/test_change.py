@@ -193,10 +193,15 @@ def test_other_attributes_keep_the_look() -> None:
 def test_live_pods_forbid_the_loss_of_their_network(wanted: cni_change.Spec, files: dict[str, Any]) -> None:
     plan = cni_change.plan(wanted, host(files, LEASES, BUSY))
     assert len(plan.problems) == 1
-    for piece in ("10-bridge.conf", "'bridge'", "10.244.0.2", "cni0 has 2 ports", "allow_live_pods: true", "in use"):
-        assert piece in plan.problems[0]
+    for piece in ("10-bridge.conf", "'bridge'", "10.244.0.2", "cni0 has 2 ports", "in use"):
+        assert piece in plan.affected[0]
+    for way_out in ("Drain the node first", "allow_live_pods: true", "podnet_live_pods: keep, or recreate"):
+        assert way_out in plan.problems[0] and way_out not in plan.affected[0]
+    assert plan.problems[0].startswith(plan.affected[0])
     allowed = cni_change.plan(wanted._replace(allow_live_pods=True), host(files, LEASES, BUSY))
-    assert allowed.problems == [] and plan.problems[0] in allowed.warnings
+    assert allowed.problems == [] and allowed.affected == plan.affected
+    (warning,) = (line for line in allowed.warnings if line.startswith(plan.affected[0]))
+    assert "keep running on the former configuration" in warning and "allow_live_pods" not in warning
 
 
 @pytest.mark.parametrize(
@@ -210,7 +215,8 @@ def test_live_pods_forbid_the_loss_of_their_network(wanted: cni_change.Spec, fil
     ],
 )
 def test_what_live_pods_do_not_forbid(wanted: Any, leases: tuple[str, ...], bridge: Any) -> None:
-    assert cni_change.plan(wanted, host(HERE, leases, bridge)).problems == []
+    plan = cni_change.plan(wanted, host(HERE, leases, bridge))
+    assert plan.problems == plan.affected == []
 
 
 @pytest.mark.parametrize("bridge", [IDLE, None])

@@ -111,6 +111,8 @@ def test_how_workers_change() -> None:
     change = {**PLAN, "settings": {**PLAN["settings"], "podnet_flannel_backend_change": True}}
     assert plan_filters.rollout(change) == {"serial": "100%", "ends_at_failure": True}
     assert plan_filters.rollout({**PLAN, "backend": "vxlan"}) == {"serial": "100%", "ends_at_failure": False}
+    # Evicted pods need Nodes that are not drained.
+    assert plan_filters.rollout({**PLAN, "backend": "vxlan", "evicts": True}) == {"serial": 3, "ends_at_failure": True}
     assert plan_filters.rollout({}) == {"serial": "100%", "ends_at_failure": False}
 
 

@@ -262,3 +262,17 @@ def test_two_families_are_two_ranges_and_the_kernel_forwards_both() -> None:
     assert args(found, "node_kernel")["sysctls"]["net.ipv6.conf.all.forwarding"] == 1
     assert "net.ipv6.conf.all.forwarding" not in args(part(plan("routes"), "last"), "node_kernel")["sysctls"]
     assert len(args(found, "pod_route")["routes"]) == 2
+
+
+@pytest.mark.parametrize("live_pods, allowed", [("refuse", False), ("keep", True), ("recreate", True)])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_becomes_of_live_pods(backend: str, live_pods: str, allowed: bool) -> None:
+    cluster = plan(backend, {"podnet_live_pods": live_pods}, podnet_confirm=True)
+    for name in ("look", "last", "pods_absent", "absent"):
+        found = part(cluster, name)
+        given = [step["args"] for step in found if step["module"] == "cni_config"]
+        given += [step["args"]["cni"] for step in found if step["module"] == "flannel_absent"]
+        told = [args["allow_live_pods"] for args in given if "loopback" not in args["name"]]
+        assert told and set(told) == {allowed}
+    # Pods that are recreated after the last step need the worker's hold for longer.
+    assert args(part(cluster, "last"), "checkpoint")["last"] is (live_pods != "recreate")
