@@ -437,7 +437,7 @@ def _flannel(number: int, families: tuple[int, ...]) -> Json:
             "enabled": True,
             "active": "active",
             "type": "notify",
-            "start_timeout": 660,
+            "start_timeout": 120,
             "node_name": NAMES[number],
             "arguments": arguments,
             "restarts": 0,

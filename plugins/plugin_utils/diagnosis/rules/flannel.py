@@ -93,15 +93,16 @@ def _(node: Node) -> Iterator[Found]:
     see="systemctl show flanneld --property Type,TimeoutStartUSec",
     fix=f"mkdir -p {DROP_IN} && printf '[Service]\\nTimeoutStartSec=infinity\\n' > {DROP_IN}/timeout.conf && "
     "systemctl daemon-reload",
-    site="run site.yml",
+    site="site.yml writes a unit of its own, which is ordered so that kubelet does not wait for ever",
     source="flannel pitfall 16",
 )
 def _(node: Node) -> Iterator[Found]:
-    """The unit has Type=notify and a start timeout below the 10 minutes for which flanneld waits; the default is 90
-    s.
+    """A unit that the collection did not write has Type=notify and a start timeout below the 10 minutes for which
+    flanneld waits; the default is 90 s.
     """
     unit = node.host.flannel.unit
-    if unit.exists and unit.type == "notify" and unit.start_timeout is not None and 0 < unit.start_timeout < 600:
+    foreign = unit.exists and not unit.ours
+    if foreign and unit.type == "notify" and unit.start_timeout is not None and 0 < unit.start_timeout < 600:
         yield found(f"Type=notify with a start timeout of {unit.start_timeout:g} s; flanneld waits up to 600 s")
 
 

@@ -555,7 +555,7 @@ def _(world: World) -> None:
 
 @breaks("flannel-start-timeout", "flannel")
 def _(world: World) -> None:
-    world[2]["flannel"]["unit"]["start_timeout"] = 90
+    world[2]["flannel"]["unit"].update(start_timeout=90, ours=False)
 
 
 @breaks("flannel-node-name", "flannel")
