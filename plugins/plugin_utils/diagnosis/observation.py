@@ -298,6 +298,7 @@ class Unit(Part):
     """``start_timeout`` in seconds, None for no limit."""
 
     exists: bool = False
+    ours: bool | None = None
     enabled: bool | None = None
     active: str = ""
     type: str = ""

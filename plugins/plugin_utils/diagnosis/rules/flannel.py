@@ -101,7 +101,7 @@ def _(node: Node) -> Iterator[Found]:
     flanneld waits; the default is 90 s.
     """
     unit = node.host.flannel.unit
-    foreign = unit.exists and not unit.ours
+    foreign = unit.exists and unit.ours is False
     if foreign and unit.type == "notify" and unit.start_timeout is not None and 0 < unit.start_timeout < 600:
         yield found(f"Type=notify with a start timeout of {unit.start_timeout:g} s; flanneld waits up to 600 s")
 
