@@ -60,7 +60,9 @@ def kubelet(lab: Lab, plane: ControlPlane) -> Iterator[dict[str, bool]]:
                     continue
                 ended[name] = schedulable(plane)
                 if name in lab.exec("worker-1", "ip", "netns"):
-                    node_pods.lose(lab, "worker-1", name)
+                    # An evicted pod ends while its own configuration is still there, one of a DaemonSet afterwards.
+                    end = node_pods.stop if name == "web" else node_pods.lose
+                    end(lab, "worker-1", name)
                 plane.kubectl("patch", "pod", name, "--type=merge", '--patch={"metadata": {"finalizers": null}}')
 
     def watched() -> None:
