@@ -36,7 +36,6 @@ BREAKS = {
         ("cni-broken", "worker-1", "echo '{' >/etc/cni/net.d/05-broken.conf"),
         ("cni-other-file-first", "worker-1", f"echo '{OTHER_NETWORK}' >/etc/cni/net.d/05-other.conf"),
         ("masquerade-missing", "worker-1", "nft delete table ip weft-podnet"),
-        ("bridge-missing", "worker-1", "ip link del cni0"),
     ],
     "routes": [
         ("no-route-back", "worker-2", "ip route del $(ip route show proto 87 | head -1)"),
