@@ -651,7 +651,7 @@ host:
                   returned: if there are any
                   elements: str
             manage_foreign_routes:
-              description: Does it remove routes of others when it starts?
+              description: Does it remove foreign routes when it starts?
               type: bool
         network_manager:
           description: NetworkManager.

@@ -19,7 +19,7 @@ from .host import MasqueradeError, Run, State, Tools
 
 
 def plan(call: Call) -> Plan:
-    """What the kernel and the next boot lack of the wanted rules; with an empty policy, which of ours go."""
+    """What the kernel and the next boot lack of the wanted rules; with an empty policy, which of our rules go."""
     run, keep = call.run_command, call.params["persist"]
     policy = masquerade.policy(call.params)
     if keep and not programs.find("systemctl"):

@@ -22,7 +22,7 @@ from .observation import CniFile, Forward, Host, Leases, Link, Pod, Route
 
 # Routes of these tables are looked up without a policy rule.
 TABLES = ("main", "default")
-# What carries pods' packets inside of others: by the link's kind, or flannel's and others' names.
+# What carries pods' packets inside other packets: by the link's kind, or flannel's and others' names.
 TUNNELS = ("vxlan", "wireguard", "ipip", "tun", "geneve")
 # What an outer packet adds: VXLAN over IPv4 and over IPv6.
 VXLAN_OVERHEAD = {4: 50, 6: 70}
@@ -342,7 +342,7 @@ def family(link: Link) -> int:
 
 
 class Table:
-    """A node's routes to the pods of others: the longest prefix wins, then the smallest metric."""
+    """A node's routes to other nodes' pods: the longest prefix wins, then the smallest metric."""
 
     def __init__(self, node: Node) -> None:
         self.node = node

@@ -138,7 +138,7 @@ def _text(value: Any) -> str:
 
 
 def _delegates(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What flannel's plugin is told to delegate; None where it is not used."""
+    """What flannel's plugin delegates, by its configuration; None where it is not used."""
     for plugin in cni.members(config):
         if cni.get(plugin, "type") == "flannel":
             delegate = cni.get(plugin, "delegate", {})

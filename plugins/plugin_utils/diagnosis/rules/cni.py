@@ -346,7 +346,7 @@ def _(node: Node) -> Iterator[Found]:
     explains=("pod-rules-leaked",),
 )
 def _(node: Node) -> Iterator[Found]:
-    """ipMasq is true on a node that has routes to the pods of others. flannel's plugin sets it without --ip-masq."""
+    """ipMasq is true on a node that has routes to other nodes' pods. flannel's plugin sets it without --ip-masq."""
     loaded = node.loaded
     if loaded is None or loaded.ip_masq is not True or not node.cluster.connects:
         return
