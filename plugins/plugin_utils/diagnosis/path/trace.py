@@ -116,7 +116,7 @@ class Trace:
         if not mtu or not frame or frame <= mtu:
             return Seen(OK, "")
         before, self.size = self.size, mtu - overhead
-        return Seen(BROKEN, f"packets of {self.size + 1} to {before} bytes are dropped here, and the sender gets no message")
+        return Seen(BROKEN, f"packets of {self.size + 1} to {before} bytes are dropped here, and nobody hears of it")
 
     def _up(self, host: Host, kind: str, link: Link) -> None:
         dev = shlex.quote(link.name)

@@ -600,7 +600,7 @@ def test_a_receiver_with_a_smaller_mtu_on_the_underlay(backend: str) -> None:
     (hop,) = broken(found["there"])
     added = 50 if backend in MESH else 0
     assert hop["host"] == "worker-2" and hop["object"] == "eth0 mtu 1400"
-    assert f"packets of {1401 - added} to {1500 - added} bytes are dropped here, and the sender gets no message" in hop["why"]
+    assert f"packets of {1401 - added} to {1500 - added} bytes are dropped here, and nobody hears of it" in hop["why"]
     assert hop["fix"] == "ip link set eth0 mtu 1500"
     assert found["there"]["largest"] == 1400 - added and not found["ok"]
     # The other direction is told (routes), or split into fragments (mesh).
