@@ -39,18 +39,18 @@ demo-down: ## take the demo's machines away
 	@lab/lab down --name $(LAB)
 
 .PHONY: test
-test: unit integration nodes molecule ## everything that must hold (18 min)
+test: unit integration nodes molecule ## everything that must hold (22 min)
 
 .PHONY: unit
 unit: .venv/ready-dev ## the pure parts (1 min)
 	python -m pytest tests/unit --numprocesses 2 --dist loadfile
 
 .PHONY: integration
-integration: .venv/ready-dev ## the modules, against the kernel, in network namespaces (3 min)
+integration: .venv/ready-dev ## the modules, against the kernel, in network namespaces (4 min)
 	python -m pytest tests/integration --numprocesses 3 --dist loadfile
 
 .PHONY: nodes
-nodes: .venv/ready-dev ## the playbooks, on real nodes: their life, and everything they must refuse (12 min)
+nodes: .venv/ready-dev ## the playbooks, on real nodes: their life, and everything they must refuse (13 min)
 	python -m pytest tests/lab -m 'not long' --numprocesses 2 --dist loadfile
 
 .PHONY: nodes-long
