@@ -16,7 +16,7 @@ A rule is an entry of a *concern* and the function below it, which looks for its
         source="flannel pitfall 11",    # or an item of the lesson, or what users reported (F11, repository#issue)
         explains=("...",),              # rules whose findings on this node are its consequences
     )
-    def _(node: Node) -> Iterator[Found]:
+    def forwarding_off(node: Node) -> Iterator[Found]:
         yield found("evidence", key="net.ipv4.ip_forward")
 
 Silence is a rule's answer to missing evidence: it never takes "not observed" for "not there".

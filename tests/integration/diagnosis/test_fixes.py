@@ -163,7 +163,7 @@ def test_these_hosts_are_healthy(hosts: Hosts) -> None:
     assert hosts.findings() == []
 
 
-@pytest.mark.parametrize(("hosts", "rule", "broken"), BREAKS, indirect=["hosts"], ids=[rule for _, rule, _ in BREAKS])
+@pytest.mark.parametrize(("hosts", "rule", "broken"), BREAKS, indirect=["hosts"], ids=[each[1] for each in BREAKS])
 def test_the_fix_as_printed_heals(hosts: Hosts, rule: str, broken: str) -> None:
     worker = hosts.hosts[1]
     worker.run("sh", "-c", broken)

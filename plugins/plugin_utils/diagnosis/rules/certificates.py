@@ -44,7 +44,7 @@ def renewal(certificate: Certificate) -> str:
     explains=("flanneld-not-running", "subnet-env-missing"),
     hosts=OBSERVED,
 )
-def _(node: Node) -> Iterator[Found]:
+def certificate_expired(node: Node) -> Iterator[Found]:
     """Its end is in the past, by the host's own clock."""
     for each in node.host.certificates:
         if each.days_left is not None and each.days_left < 0:
@@ -62,7 +62,7 @@ def _(node: Node) -> Iterator[Found]:
     source="lesson 12",
     hosts=OBSERVED,
 )
-def _(node: Node) -> Iterator[Found]:
+def certificate_expires_soon(node: Node) -> Iterator[Found]:
     """Less than 30 days are left, or than podnet_flannel_renew_before for flanneld's."""
     for each in node.host.certificates:
         given = node.cluster.setting("flannel_renew_before") if is_flannels(each) else None
@@ -84,7 +84,7 @@ def _(node: Node) -> Iterator[Found]:
     explains=("flanneld-not-running", "subnet-env-missing", "kubeconfig-unusable"),
     hosts=OBSERVED,
 )
-def _(node: Node) -> Iterator[Found]:
+def certificate_other_ca(node: Node) -> Iterator[Found]:
     """The signature does not fit the CA on the host: the cluster was made again, or the file is another cluster's."""
     for each in node.host.certificates:
         if each.signed_by_ca is False:

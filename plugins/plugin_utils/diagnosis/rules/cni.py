@@ -44,7 +44,7 @@ CONSEQUENCES = (
     source="lesson 2",
     explains=("cni-not-loaded",),
 )
-def _(node: Node) -> Iterator[Found]:
+def runtime_down(node: Node) -> Iterator[Found]:
     """Nothing answers at the runtime's socket."""
     if node.host.runtime.running is False:
         yield found("the container runtime does not answer at its socket")
@@ -61,7 +61,7 @@ def _(node: Node) -> Iterator[Found]:
     source="lesson 2",
     explains=CONSEQUENCES,
 )
-def _(node: Node) -> Iterator[Found]:
+def cni_not_configured(node: Node) -> Iterator[Found]:
     """The folder that the runtime reads holds no configuration."""
     cni = node.host.cni
     read = node.host.whole("cni") and cni.knows("files", "loaded")
@@ -80,7 +80,7 @@ def _(node: Node) -> Iterator[Found]:
     source="flannel pitfall 3",
     explains=CONSEQUENCES,
 )
-def _(node: Node) -> Iterator[Found]:
+def cni_broken(node: Node) -> Iterator[Found]:
     """A file that can't be read as a configuration sorts before a good one, or is the only one."""
     cni = node.host.cni
     bad = [file for file in cni.files if file.error]
@@ -103,7 +103,7 @@ def _(node: Node) -> Iterator[Found]:
     source="flannel pitfall 3; F10; containerd#5225",
     explains=CONSEQUENCES,
 )
-def _(node: Node) -> Iterator[Found]:
+def cni_other_file_first(node: Node) -> Iterator[Found]:
     """The runtime uses another file than the collection's, or than flannel's on a node that runs flanneld."""
     cni, loaded = node.host.cni, node.loaded
     if loaded is None or loaded.ours is True or "flannel" in loaded.types:
@@ -132,7 +132,7 @@ def _(node: Node) -> Iterator[Found]:
     source="lesson 5",
     explains=CONSEQUENCES,
 )
-def _(node: Node) -> Iterator[Found]:
+def cni_only_loopback(node: Node) -> Iterator[Found]:
     """The file for the bridge or for flannel is gone, and 99-loopback.conf is left."""
     if node.loaded is not None and set(node.loaded.types) == {"loopback"}:
         yield found(f"{node.loaded.name} is loaded, which only configures lo")
@@ -148,7 +148,7 @@ def _(node: Node) -> Iterator[Found]:
     site="site.yml installs it",
     source="flannel pitfall 6",
 )
-def _(node: Node) -> Iterator[Found]:
+def cni_plugin_missing(node: Node) -> Iterator[Found]:
     """There is no such program in the plugin folder, or it is not executable. flannel's comes from flannel-io/cni-
     plugin.
     """
@@ -190,7 +190,7 @@ FLANNEL_PLUGIN = (
     source="flannel pitfall 5",
     explains=("cni-version-unsupported",),
 )
-def _(node: Node) -> Iterator[Found]:
+def cni_plugin_fails(node: Node) -> Iterator[Found]:
     """The plugin does not answer the question for its version, for example because it is for another architecture."""
     for name, plugin in needed(node):
         if plugin.path and plugin.error and plugin.executable is not False:
@@ -210,7 +210,7 @@ def _(node: Node) -> Iterator[Found]:
     site="site.yml writes 1.0.0",
     source="flannel pitfall 5",
 )
-def _(node: Node) -> Iterator[Found]:
+def cni_version_unsupported(node: Node) -> Iterator[Found]:
     """A plugin does not list the version, or it is 1.1.0 and the runtime is a containerd before 2.0."""
     if node.loaded is None or not node.loaded.cni_version:
         return
@@ -236,7 +236,7 @@ def _(node: Node) -> Iterator[Found]:
     fix="for file in {paths}; do mv $file $file.disabled; done",
     source="flannel pitfall 4",
 )
-def _(node: Node) -> Iterator[Found]:
+def cni_folder_appended(node: Node) -> Iterator[Found]:
     """libcni 1.3 and later appends the files of the folder with the network's name, unless loadOnlyInlinedPlugins is
     set.
     """
@@ -256,7 +256,7 @@ def _(node: Node) -> Iterator[Found]:
     source="flannel pitfall 2",
     explains=("cni-not-configured", "cni-plugin-missing", "cni-only-loopback", *CONSEQUENCES),
 )
-def _(node: Node) -> Iterator[Found]:
+def cni_other_folder(node: Node) -> Iterator[Found]:
     """The runtime's configuration names other folders than podnet_cni_conf_dir and podnet_cni_bin_dir."""
     runtime, cni = node.host.runtime, node.host.cni
     for kind, its, looked, name in (
@@ -277,7 +277,7 @@ def _(node: Node) -> Iterator[Found]:
     fix="systemctl restart containerd",
     source="flannel pitfall 1, 2; containerd#11715",
 )
-def _(node: Node) -> Iterator[Found]:
+def cni_not_loaded(node: Node) -> Iterator[Found]:
     """The file was moved here from another folder, or the folder itself was made again, which ends containerd's
     watch.
     """
@@ -301,7 +301,7 @@ def _(node: Node) -> Iterator[Found]:
     source="F4, F12; kubernetes#114560",
     explains=("pods-outside-subnet", "bridge-address-wrong", "pod-subnets-overlap", "own-pods-led-away"),
 )
-def _(node: Node) -> Iterator[Found]:
+def cni_subnet_wrong(node: Node) -> Iterator[Found]:
     """The file's subnet is not the one that the plan gives the node."""
     if node.loaded is None or "flannel" in node.loaded.types:
         return
@@ -322,7 +322,7 @@ def _(node: Node) -> Iterator[Found]:
     site="site.yml writes the route",
     source="lesson 3",
 )
-def _(node: Node) -> Iterator[Found]:
+def cni_no_default_route(node: Node) -> Iterator[Found]:
     """ipam has no route to 0.0.0.0/0 (or ::/0), and isDefaultGateway is off."""
     loaded = node.loaded
     if loaded is not None and loaded.default_route is False and {"bridge", "ptp"} & set(loaded.types):
@@ -345,7 +345,7 @@ def _(node: Node) -> Iterator[Found]:
     source="lesson 8; F19",
     explains=("pod-rules-leaked",),
 )
-def _(node: Node) -> Iterator[Found]:
+def cni_masquerades_pods(node: Node) -> Iterator[Found]:
     """ipMasq is true on a node that has routes to other nodes' pods. flannel's plugin sets it without --ip-masq."""
     loaded = node.loaded
     if loaded is None or loaded.ip_masq is not True or not node.cluster.connects:
@@ -368,7 +368,7 @@ def _(node: Node) -> Iterator[Found]:
     site="site.yml writes hairpinMode: true",
     source="F1; kubernetes-the-hard-way#518",
 )
-def _(node: Node) -> Iterator[Found]:
+def hairpin_off(node: Node) -> Iterator[Found]:
     """hairpinMode is off in the configuration, or on ports of pods that run."""
     loaded = node.loaded
     if loaded is None or not node.cluster.connects or not {"bridge", "flannel"} & set(loaded.types):
@@ -404,7 +404,7 @@ HAIRPIN_IN_FLANNEL = (
     site="site.yml writes a list with portmap",
     source="F1; plugins#275, kubernetes-the-hard-way#518",
 )
-def _(node: Node) -> Iterator[Found]:
+def host_ports_ignored(node: Node) -> Iterator[Found]:
     """The configuration does not call the plugin portmap."""
     loaded = node.loaded
     if loaded is None or not node.cluster.connects or "portmap" in loaded.types:

@@ -33,7 +33,7 @@ OTHERS = ("kube-proxy", "docker", "libvirt", "cni", "")
     site="site.yml keeps such rules over reboots",
     source="flannel pitfall 13; F9; plugins#430",
 )
-def _(node: Node) -> Iterator[Found]:
+def forward_drops_pods(node: Node) -> Iterator[Found]:
     """The policy is drop, as Docker sets it, or a rule drops pods' packets, or all that none accepted before it."""
     for place in node.host.forward:
         # firewalld accepts by zones, whose sources are not among what a place is seen to accept.
@@ -88,7 +88,7 @@ NFT = (
     site="podnet_manage_firewall: true",
     source="flannel pitfall 13, 21",
 )
-def _(node: Node) -> Iterator[Found]:
+def overlay_port_closed(node: Node) -> Iterator[Found]:
     """ufw or firewalld runs and does not let the UDP port of the VXLAN device in. What is between the nodes is not
     seen.
     """
@@ -112,7 +112,7 @@ def _(node: Node) -> Iterator[Found]:
     site="podnet_masquerade: true",
     source="flannel's iptables rules; lesson 16",
 )
-def _(node: Node) -> Iterator[Found]:
+def masquerade_missing(node: Node) -> Iterator[Found]:
     """No rule translates the sources of this node's pods. With podnet_masquerade: false none is expected."""
     if not node.host.whole("masquerade") or node.loaded is None or not node.pod_subnets:
         return
@@ -139,7 +139,7 @@ def _(node: Node) -> Iterator[Found]:
     "! --mark 0x4000/0x4000 --jump ACCEPT",
     source="lesson 8; comparison of the node's rules with its routes",
 )
-def _(node: Node) -> Iterator[Found]:
+def rule_translates_pods(node: Node) -> Iterator[Found]:
     """A masquerade rule of neither the collection nor a CNI applies to pods' packets to other nodes' pods."""
     if not node.cluster.connects:
         return

@@ -36,7 +36,7 @@ DEAD = ("flanneld-not-running", "subnet-env-missing", "mesh-device-missing")
     source="lesson 16, 19",
     explains=("subnet-env-missing", "mesh-device-missing", "flanneld-not-at-boot", "leftovers"),
 )
-def _(node: Node) -> Iterator[Found]:
+def flanneld_not_running(node: Node) -> Iterator[Found]:
     """Pods are made by flannel's plugin, or flanneld's unit is enabled, and there is no such process."""
     flannel, loaded = node.host.flannel, node.loaded
     wanted = (loaded is not None and "flannel" in loaded.types) or (flannel.unit.exists and flannel.unit.enabled)
@@ -58,7 +58,7 @@ def _(node: Node) -> Iterator[Found]:
     site="run site.yml",
     source="flannel pitfall 18; lesson 16",
 )
-def _(node: Node) -> Iterator[Found]:
+def flanneld_not_at_boot(node: Node) -> Iterator[Found]:
     """Its unit runs and is not enabled."""
     unit = node.host.flannel.unit
     if unit.exists and unit.active == "active" and unit.enabled is False:
@@ -74,7 +74,7 @@ def _(node: Node) -> Iterator[Found]:
     fix=RESTART,
     source="lesson 19; flannel pitfall 17, 18",
 )
-def _(node: Node) -> Iterator[Found]:
+def subnet_env_missing(node: Node) -> Iterator[Found]:
     """flannel's plugin is configured, flanneld runs, and its file is not there: it was removed, or flanneld still
     waits.
     """
@@ -96,7 +96,7 @@ def _(node: Node) -> Iterator[Found]:
     site="site.yml writes a unit of its own, which is ordered so that kubelet does not wait for ever",
     source="flannel pitfall 16",
 )
-def _(node: Node) -> Iterator[Found]:
+def flannel_start_timeout(node: Node) -> Iterator[Found]:
     """A unit that the collection did not write has Type=notify and a start timeout below the 10 minutes for which
     flanneld waits; the default is 90 s.
     """
@@ -118,7 +118,7 @@ def _(node: Node) -> Iterator[Found]:
     source="flannel pitfall 14; F16; k3s#160",
     explains=DEAD,
 )
-def _(node: Node) -> Iterator[Found]:
+def flannel_node_name(node: Node) -> Iterator[Found]:
     """NODE_NAME in its unit is not the kubelet's name for the node; %H is the host name, which may be a longer one."""
     given = node.host.flannel.unit.node_name.replace("%H", node.host.hostname)
     if not given or not node.host.flannel.unit.exists:
@@ -143,7 +143,7 @@ def _(node: Node) -> Iterator[Found]:
     source="F16; k3s#160",
     explains=(*DEAD, "flannel-node-name"),
 )
-def _(node: Node) -> Iterator[Found]:
+def node_unknown(node: Node) -> Iterator[Found]:
     """None has the worker's name. Names of Nodes are in lower case, and often fully qualified."""
     if node.cluster.api and node.api is None and node.name in node.cluster.workers:
         wanted = str(node.planned.get("node_name") or node.name)
@@ -174,7 +174,7 @@ def _similar(node: Node, name: str) -> str:
     source="flannel pitfall 15; lesson 11",
     explains=DEAD,
 )
-def _(node: Node) -> Iterator[Found]:
+def node_without_pod_cidr(node: Node) -> Iterator[Found]:
     """kube-controller-manager gives none, for lack of --allocate-node-cidrs and --cluster-cidr, or has none left."""
     if node.api is None or not node.uses_flannel or node.api.get("pod_cidrs") != []:
         return
@@ -212,7 +212,7 @@ def _network_of(node: Node) -> list[Any]:
     source="flannel pitfall 15",
     explains=DEAD,
 )
-def _(node: Node) -> Iterator[Found]:
+def pod_cidr_outside(node: Node) -> Iterator[Found]:
     """Network in net-conf.json and --cluster-cidr of kube-controller-manager differ."""
     whole = networks(_network_of(node))
     for subnet in networks(_listed((node.api or {}).get("pod_cidrs"))):
@@ -231,7 +231,7 @@ def _(node: Node) -> Iterator[Found]:
     source="flannel, seen live",
     explains=("pods-outside-subnet", "mesh-address-missing", "own-pods-led-away"),
 )
-def _(node: Node) -> Iterator[Found]:
+def flannel_subnet_differs(node: Node) -> Iterator[Found]:
     """The Node was deleted and registered again. Pods from before get addresses of the new one when they are made
     again.
     """
@@ -253,7 +253,7 @@ def _(node: Node) -> Iterator[Found]:
     site="podnet_flannel_backend, whose keys are checked",
     source="flannel pitfall 19",
 )
-def _(node: Node) -> Iterator[Found]:
+def net_conf_unknown_key(node: Node) -> Iterator[Found]:
     """net-conf.json has a key that flanneld does not know; it says nothing about it."""
     flannel = node.host.flannel
     if flannel.net_conf_problems:
@@ -272,7 +272,7 @@ def _(node: Node) -> Iterator[Found]:
     source="flannel pitfall 19",
     explains=("net-conf-differs", "backends-differ", "mesh-device-missing"),
 )
-def _(node: Node) -> Iterator[Found]:
+def net_conf_without_backend(node: Node) -> Iterator[Found]:
     """Without Backend and its Type, flanneld takes udp, whatever its documentation says."""
     flannel = node.host.flannel
     if flannel.net_conf and not node.flannel_backend.get("type"):
@@ -290,7 +290,7 @@ def _(node: Node) -> Iterator[Found]:
     source="comparison of the nodes; flannel pitfall 19",
     explains=("mesh-vni-differs", "mesh-port-differs", "pod-cidr-outside"),
 )
-def _(node: Node) -> Iterator[Found]:
+def net_conf_differs(node: Node) -> Iterator[Found]:
     """Network, IPv6Network, EnableIPv6 or Backend are not those of most nodes. Another MTU alone is allowed."""
     confs = {peer.name: _agreed(peer) for peer in node.cluster.with_pods if peer.host.flannel.net_conf}
     own = confs.get(node.name)
@@ -326,7 +326,7 @@ def _agreed(node: Node) -> tuple[tuple[str, str], ...]:
     source="flannel pitfall 12",
     explains=(*DEAD, "masquerade-missing"),
 )
-def _(node: Node) -> Iterator[Found]:
+def flannel_needs_iptables(node: Node) -> Iterator[Found]:
     """flanneld calls iptables and ip6tables to clean up, even where EnableNFTables is true."""
     programs = node.host.programs
     lacking = [name for name in ("iptables", "ip6tables") if programs.get(name) == ""]
@@ -346,7 +346,7 @@ def _(node: Node) -> Iterator[Found]:
     source="flannel pitfall 11",
     explains=(*DEAD, "bridge-filter-off", "bridge-filter-off-at-boot"),
 )
-def _(node: Node) -> Iterator[Found]:
+def flannel_needs_br_netfilter(node: Node) -> Iterator[Found]:
     """The module is not loaded, and net-conf.json does not set EnableNFTables."""
     module = node.host.kernel_modules.get("br_netfilter")
     version = version_of(node.host.flannel.processes[0].version) if node.host.flannel.processes else ()
@@ -367,7 +367,7 @@ def _(node: Node) -> Iterator[Found]:
     site="podnet_flannel_version: v0.27.4 or later, or podnet_flannel_iface",
     source="F17",
 )
-def _(node: Node) -> Iterator[Found]:
+def flannel_dual_stack_interface(node: Node) -> Iterator[Found]:
     """With dual stack, flanneld before v0.27.4 needs --iface or --public-ip to find its interface."""
     for process in node.host.flannel.processes[:1]:
         chosen = any(re.match(r"--?(iface|public-ip)", word) for word in process.arguments)
@@ -387,7 +387,7 @@ def _(node: Node) -> Iterator[Found]:
     site="podnet_flannel_adopt takes over one that was installed by hand",
     source="kube-flannel's DaemonSet",
 )
-def _(node: Node) -> Iterator[Found]:
+def two_flannelds(node: Node) -> Iterator[Found]:
     """A DaemonSet and a systemd unit, for example."""
     processes = node.host.flannel.processes
     if len(processes) > 1:
@@ -406,7 +406,7 @@ def _(node: Node) -> Iterator[Found]:
     source="lesson 13, 19",
     explains=DEAD,
 )
-def _(node: Node) -> Iterator[Found]:
+def kubeconfig_unusable(node: Node) -> Iterator[Found]:
     """The file is broken, or names files that are missing or do not fit each other."""
     # In a pod, flanneld has no such file.
     words = [
@@ -427,7 +427,7 @@ def _(node: Node) -> Iterator[Found]:
     site="site.yml writes one that names the files, which flanneld reads again by itself",
     source="flannel pitfall 25",
 )
-def _(node: Node) -> Iterator[Found]:
+def kubeconfig_embeds_certificate(node: Node) -> Iterator[Found]:
     """The user in the kubeconfig has client-certificate-data instead of a path."""
     if node.uses_flannel and node.host.kubeconfig.user_certificate == "embedded":
         yield found(f"{node.host.kubeconfig.path} has client-certificate-data")
@@ -443,7 +443,7 @@ def _(node: Node) -> Iterator[Found]:
     source="lesson 14; flannel's RBAC",
     symptom=True,
 )
-def _(node: Node) -> Iterator[Found]:
+def network_unavailable(node: Node) -> Iterator[Found]:
     """The condition NetworkUnavailable is true. flanneld takes it away when it is up, if it may patch nodes/status."""
     if node.api is not None and node.api.get("network_unavailable") is True:
         yield found("its condition NetworkUnavailable is True", fix=None if node.uses_flannel else "")

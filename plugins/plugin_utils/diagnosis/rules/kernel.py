@@ -39,7 +39,7 @@ def families(node: Node) -> list[int]:
     source="flannel pitfall 11; F11; openshift/origin#9931",
     explains=("forwarding-off-at-boot",),
 )
-def _(node: Node) -> Iterator[Found]:
+def forwarding_off(node: Node) -> Iterator[Found]:
     """The kernel forwards nothing for an address family that the node's pods have."""
     # The bridge plugin turns it on for the first pod. The plan wants it from the start.
     comes_with_pods = node.loaded is not None and {"bridge", "flannel"} & set(node.loaded.types)
@@ -61,7 +61,7 @@ def _(node: Node) -> Iterator[Found]:
     fix="echo {key}=1 >> /etc/sysctl.d/zzz-pod-network.conf",
     source="F11; openshift/origin#9931",
 )
-def _(node: Node) -> Iterator[Found]:
+def forwarding_off_at_boot(node: Node) -> Iterator[Found]:
     """A file that sorts after all others with this setting turns forwarding off at boot."""
     for version in families(node):
         key = FORWARDING[version]
@@ -86,12 +86,13 @@ def _(node: Node) -> Iterator[Found]:
         "no-route-to-pods",
     ),
 )
-def _(node: Node) -> Iterator[Found]:
+def ipv6_disabled(node: Node) -> Iterator[Found]:
     """The kernel's setting for all interfaces is 1."""
     key = "net.ipv6.conf.all.disable_ipv6"
     setting = node.host.sysctls.get(key)
     if setting is not None and setting.now == "1" and 6 in families(node):
-        yield found(f"{key} is 1, pods have {next(each for each in node.pod_subnets if each.version == 6)}", key=key)
+        pods = [str(each) for each in node.pod_subnets if each.version == 6]
+        yield found(f"{key} is 1, pods have {', '.join(pods)}", key=key)
 
 
 @KERNEL.rule(
@@ -105,7 +106,7 @@ def _(node: Node) -> Iterator[Found]:
     source="flannel pitfall 11; F1; kubernetes-the-hard-way#518",
     explains=("bridge-filter-off-at-boot",),
 )
-def _(node: Node) -> Iterator[Found]:
+def bridge_filter_off(node: Node) -> Iterator[Found]:
     """The module br_netfilter is not loaded, or its settings are 0."""
     module = node.host.kernel_modules.get("br_netfilter")
     if module is not None and module.loaded is False:
@@ -128,7 +129,7 @@ def _(node: Node) -> Iterator[Found]:
     site="site.yml keeps it on",
     source="flannel pitfall 11",
 )
-def _(node: Node) -> Iterator[Found]:
+def bridge_filter_off_at_boot(node: Node) -> Iterator[Found]:
     """Nothing loads br_netfilter at boot, or a file turns its setting off."""
     module = node.host.kernel_modules.get("br_netfilter")
     if module is not None and module.loaded and module.knows("boot") and not module.boot and not node.runs(*LOADERS):
@@ -150,7 +151,7 @@ def _(node: Node) -> Iterator[Found]:
     fix="sysctl -w {key}=2",
     source="comparison of both nodes' routes",
 )
-def _(node: Node) -> Iterator[Found]:
+def reverse_path_filter(node: Node) -> Iterator[Found]:
     """The two nodes use different ways to each other, such as a tunnel and a plain route, and the filter is strict."""
     underlay = node.underlay_link()
     for peer in node.peers:

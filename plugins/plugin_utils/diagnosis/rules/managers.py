@@ -33,7 +33,7 @@ def pods_links(node: Node, names: tuple[str, ...]) -> list[str]:
     site="site.yml writes such a file",
     source="F3; systemd#28626",
 )
-def _(node: Node) -> Iterator[Found]:
+def networkd_claims_pods(node: Node) -> Iterator[Found]:
     """A .network file, such as one with Type=ether, is the first that matches the bridge, a pod's link or a tunnel."""
     networkd = node.host.managers.networkd
     for file in networkd.files if networkd.running else ():
@@ -55,7 +55,7 @@ def _(node: Node) -> Iterator[Found]:
     site="site.yml writes such a file",
     source="flannel pitfall 22",
 )
-def _(node: Node) -> Iterator[Found]:
+def networkd_removes_routes(node: Node) -> Iterator[Found]:
     """ManageForeignRoutes is on, which is the default, and the node has such routes. networkd reads the file at its
     start.
     """
@@ -75,7 +75,7 @@ def _(node: Node) -> Iterator[Found]:
     site="site.yml writes such a file",
     source="flannel pitfall 9, 22; F3; systemd#28626",
 )
-def _(node: Node) -> Iterator[Found]:
+def networkmanager_claims_pods(node: Node) -> Iterator[Found]:
     """It manages the bridge, a pod's link or a tunnel."""
     manager = node.host.managers.network_manager
     links = pods_links(node, manager.managed) if manager.running else []
@@ -94,7 +94,7 @@ def _(node: Node) -> Iterator[Found]:
     source="flannel pitfall 26; kube-flannel's DaemonSet",
     explains=("pod-network-overlaps",),
 )
-def _(node: Node) -> Iterator[Found]:
+def leftovers(node: Node) -> Iterator[Found]:
     """Something of Calico, Cilium, Weave, kube-router or a former flannel is there, without its daemon."""
     for left in node.host.leftovers:
         if left.what:
@@ -115,7 +115,7 @@ def _(node: Node) -> Iterator[Found]:
     site="run site.yml",
     source="lesson 8",
 )
-def _(node: Node) -> Iterator[Found]:
+def unit_not_active(node: Node) -> Iterator[Found]:
     """A unit that keeps routes, the mesh or rules is failed or inactive."""
     for unit, state in sorted(node.host.ours.units.items()):
         if state in ("failed", "inactive"):
@@ -133,7 +133,7 @@ def _(node: Node) -> Iterator[Found]:
     source="the collection's checkpoints",
     hosts=OBSERVED,
 )
-def _(node: Node) -> Iterator[Found]:
+def checkpoint_pending(node: Node) -> Iterator[Found]:
     """A checkpoint's timer runs. While a run is under way, this is as it should be."""
     if node.host.ours.checkpoint_pending:
         yield found(f"checkpoint {node.host.ours.checkpoint_pending}")

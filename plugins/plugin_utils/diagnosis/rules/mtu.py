@@ -36,7 +36,7 @@ def overhead(link: Link) -> int:
     source="flannel pitfall 8; F2; flannel#1011",
     explains=("path-mtu-too-small", "mesh-mtu-differs"),
 )
-def _(node: Node) -> Iterator[Found]:
+def mesh_mtu_too_large(node: Node) -> Iterator[Found]:
     """The device is larger than its underlay's MTU less 50 bytes; flanneld keeps the MTU of a device that it finds."""
     for link in node.vxlans:
         under = node.links.get(link.underlay)
@@ -60,7 +60,7 @@ def _(node: Node) -> Iterator[Found]:
     site="podnet_vxlan_mtu, or Backend.MTU in podnet_flannel_backend, with the smallest of all nodes",
     source="F14; flannel#463",
 )
-def _(node: Node) -> Iterator[Found]:
+def mesh_mtu_differs(node: Node) -> Iterator[Found]:
     """The node's device has another MTU than those of most nodes."""
     for link in node.vxlans:
         others = {
@@ -72,7 +72,7 @@ def _(node: Node) -> Iterator[Found]:
         usual = most_common(others.values())
         if not link.mtu or usual in (None, link.mtu):
             continue
-        example = next(name for name, mtu in others.items() if mtu == usual)
+        example = next((name for name, mtu in others.items() if mtu == usual), "")
         under = node.links.get(link.underlay)
         fits = under is None or usual <= under.mtu - overhead(link)
         evidence = f"{link.name} has {link.mtu}, {example}'s has {usual}"
@@ -88,7 +88,7 @@ def _(node: Node) -> Iterator[Found]:
     fix="ip link set {device} mtu {mtu}",
     source="F14; flannel#841, flannel#463",
 )
-def _(node: Node) -> Iterator[Found]:
+def underlay_mtu_differs(node: Node) -> Iterator[Found]:
     """Of nodes that route without a tunnel, this one's link has another MTU than those of most nodes."""
     link = node.underlay_link()
     if link is None or node.vxlans or not link.mtu or not node.table.plain_peers():
@@ -100,7 +100,7 @@ def _(node: Node) -> Iterator[Found]:
     }
     usual = most_common(others.values())
     if usual not in (None, link.mtu):
-        example = next(name for name, mtu in others.items() if mtu == usual)
+        example = next((name for name, mtu in others.items() if mtu == usual), "")
         yield found(f"{link.name} has {link.mtu}, {example}'s link has {usual}", device=link.name, mtu=usual)
 
 
@@ -116,7 +116,7 @@ def _(node: Node) -> Iterator[Found]:
     site="site.yml writes the mesh's MTU into the configuration; pods get it when they are made again",
     source="F2; flannel#1011; lesson, leftovers of the bridge",
 )
-def _(node: Node) -> Iterator[Found]:
+def pod_mtu_too_large(node: Node) -> Iterator[Found]:
     """The MTU of running pods, or the one that the CNI configuration gives, is above the tunnel's or the underlay's."""
     most, loaded = node.mtu_to_nodes(), node.loaded
     if not most or loaded is None or not node.cluster.connects:
@@ -151,7 +151,7 @@ def _(node: Node) -> Iterator[Found]:
     site="podnet_vxlan_mtu, or Backend.MTU in podnet_flannel_backend",
     source="F2; kube-hetzner#2027, flannel#1011",
 )
-def _(node: Node) -> Iterator[Found]:
+def path_mtu_too_small(node: Node) -> Iterator[Found]:
     """The kernel knows a smaller MTU for the way to the other node than the tunnel's or the pods' packets need."""
     for peer in node.peers:
         for its in peer.underlay:
@@ -177,7 +177,7 @@ def _(node: Node) -> Iterator[Found]:
     fix="ip link set {bridge} mtu {mtu}",
     source="flannel pitfall 7",
 )
-def _(node: Node) -> Iterator[Found]:
+def bridge_mtu_too_small(node: Node) -> Iterator[Found]:
     """The bridge plugin never changes the MTU of a bridge that is there already."""
     bridge, loaded = node.bridge, node.loaded
     given = node.host.flannel.subnet_env.get("FLANNEL_MTU", "") if node.uses_flannel else ""

@@ -37,7 +37,7 @@ def earlier(node: Node) -> list[Node]:
     explains=("peer-unreachable",),
     hosts=UNOBSERVED,
 )
-def _(node: Node) -> Iterator[Found]:
+def not_observed(node: Node) -> Iterator[Found]:
     """Ansible did not reach the host, or the module failed there."""
     reason = node.cluster.unobserved[node.name].removeprefix("Task failed: ").strip()
     yield found(reason.partition("\n")[0] or "no reason given")
@@ -69,7 +69,7 @@ def _(node: Node) -> Iterator[Found]:
     ),
     both_ends=True,
 )
-def _(node: Node) -> Iterator[Found]:
+def pod_subnets_overlap(node: Node) -> Iterator[Found]:
     """Their pod subnets overlap, as the plan, the API or their CNI configurations have them."""
     # Of nodes without a plan, the API's word or flannel's, the addresses that pods really get are compared.
     for peer in node.cluster.nodes[: node.cluster.nodes.index(node)]:
@@ -90,7 +90,7 @@ def _(node: Node) -> Iterator[Found]:
     source="flannel pitfall 10",
     hosts=OBSERVED,
 )
-def _(node: Node) -> Iterator[Found]:
+def machine_id_duplicate(node: Node) -> Iterator[Found]:
     """One is a clone of the other. The new id counts after a reboot."""
     peer = next((each for each in earlier(node) if each.host.machine_id == node.host.machine_id != ""), None)
     if peer is not None:
@@ -107,7 +107,7 @@ def _(node: Node) -> Iterator[Found]:
     source="flannel pitfall 10",
     hosts=OBSERVED,
 )
-def _(node: Node) -> Iterator[Found]:
+def underlay_mac_duplicate(node: Node) -> Iterator[Found]:
     """One virtual machine is a clone of the other. Give one another MAC in the hypervisor."""
     own = node.underlay_link()
     if own is None or not own.mac:
@@ -131,7 +131,7 @@ def _(node: Node) -> Iterator[Found]:
     explains=("pod-subnets-overlap",),
     both_ends=True,
 )
-def _(node: Node) -> Iterator[Found]:
+def node_name_duplicate(node: Node) -> Iterator[Found]:
     """Their kubelets have the same node name."""
     own = node.host.kubelet.node_name if node.host.kubelet.running else ""
     peer = next((each for each in earlier(node) if own and each.host.kubelet.node_name == own), None)
@@ -149,7 +149,7 @@ def _(node: Node) -> Iterator[Found]:
     source="flannel#1052",
     explains=("path-mtu-too-small",),
 )
-def _(node: Node) -> Iterator[Found]:
+def peer_unreachable(node: Node) -> Iterator[Found]:
     """The other node does not answer ARP or neighbour solicitations, or there is no route to its address."""
     failed = {
         each.dst for each in node.host.neighbours if each.state.lower() == "failed" and not node.is_tunnel(each.dev)
@@ -173,7 +173,7 @@ def _(node: Node) -> Iterator[Found]:
     source="comparison of the hosts",
     hosts=OBSERVED,
 )
-def _(node: Node) -> Iterator[Found]:
+def clocks_apart(node: Node) -> Iterator[Found]:
     """It is more than five minutes away from the middle one of all hosts."""
     times = [each.host.time for each in node.cluster.observed if each.host.time is not None]
     if node.host.time is None or len(times) < 2:
@@ -194,7 +194,7 @@ def _(node: Node) -> Iterator[Found]:
     source="lesson 2",
     symptom=True,
 )
-def _(node: Node) -> Iterator[Found]:
+def node_not_ready(node: Node) -> Iterator[Found]:
     """The API says so, and nothing else that was found explains it."""
     ready = (node.api or {}).get("ready")
     if isinstance(ready, dict) and ready.get("status") in ("False", "Unknown", False):

@@ -35,7 +35,7 @@ MOST = 20
     source="flannel pitfall 24; F13; plugins#252",
     explains=("leases-nearly-full", "leases-stale"),
 )
-def _(node: Node) -> Iterator[Found]:
+def leases_exhausted(node: Node) -> Iterator[Found]:
     """Every address of the range has a lease. Where leases are stale, the fix releases them."""
     for each in node.leases():
         if 0 < each.capacity <= each.leases:
@@ -54,7 +54,7 @@ def _(node: Node) -> Iterator[Found]:
     source="flannel pitfall 24; F13; plugins#252",
     explains=("leases-stale",),
 )
-def _(node: Node) -> Iterator[Found]:
+def leases_nearly_full(node: Node) -> Iterator[Found]:
     """85 % of the range have a lease. Where leases are stale, the fix releases them."""
     for each in node.leases():
         if each.capacity * NEARLY_FULL <= each.leases < each.capacity:
@@ -72,7 +72,7 @@ def _(node: Node) -> Iterator[Found]:
     site="site.yml releases them",
     source="flannel pitfall 24; F13; plugins#252",
 )
-def _(node: Node) -> Iterator[Found]:
+def leases_stale(node: Node) -> Iterator[Found]:
     """host-local keeps leases over a reboot and a crash of the runtime; these have no pod."""
     for each in node.host.cni.networks:
         if each.stale > 0 and each.stale_addresses and each.directory:
@@ -106,7 +106,7 @@ def _release(each: Leases) -> tuple[str | None, dict[str, object]]:
     fix=DELETE,
     source="lesson 9",
 )
-def _(node: Node) -> Iterator[Found]:
+def pod_address_duplicate(node: Node) -> Iterator[Found]:
     """Two live pods of this node, or of this one and another, have the same address."""
     own = [pod.address for pod in node.pods if pod.address]
     twice = {each for each in own if own.count(each) > 1}
@@ -129,7 +129,7 @@ def _(node: Node) -> Iterator[Found]:
     fix="for link in {links}; do ip link set $link master {bridge} up; done",
     source="F3; systemd#28626",
 )
-def _(node: Node) -> Iterator[Found]:
+def pods_detached(node: Node) -> Iterator[Found]:
     """A network manager that restarted has usually taken them off, see networkd-claims-pods."""
     links = node.host.cni.detached
     if links:
@@ -147,7 +147,7 @@ def _(node: Node) -> Iterator[Found]:
     source="lesson 9",
     explains=("pods-detached", "own-pods-led-away"),
 )
-def _(node: Node) -> Iterator[Found]:
+def bridge_missing(node: Node) -> Iterator[Found]:
     """Pods live on the node, but there is no bridge of the configuration's name."""
     kinds = {"bridge", "flannel"} & set(node.loaded.types if node.loaded else ())
     pods = [pod.address for pod in node.pods if pod.address]
@@ -165,7 +165,7 @@ def _(node: Node) -> Iterator[Found]:
     source="lesson 6",
     explains=("own-pods-led-away", "bridge-address-wrong"),
 )
-def _(node: Node) -> Iterator[Found]:
+def bridge_down(node: Node) -> Iterator[Found]:
     """The bridge is there and was set down."""
     if node.bridge is not None and node.bridge.up is False:
         yield found(f"{node.bridge_name} is down", bridge=node.bridge_name)
@@ -181,7 +181,7 @@ def _(node: Node) -> Iterator[Found]:
     source="flannel pitfall 7",
     explains=("own-pods-led-away",),
 )
-def _(node: Node) -> Iterator[Found]:
+def bridge_address_wrong(node: Node) -> Iterator[Found]:
     """The bridge is from an earlier configuration, or has lost its address."""
     if node.bridge is None or not node.host.whole("addresses") or not node.host.addresses:
         return
@@ -209,7 +209,7 @@ def _(node: Node) -> Iterator[Found]:
     fix="for port in {ports}; do bridge link set dev $port isolated off; done",
     source="lesson 6",
 )
-def _(node: Node) -> Iterator[Found]:
+def bridge_ports_isolated(node: Node) -> Iterator[Found]:
     """The flag is on for two ports or more."""
     ports = [link.name for link in node.host.links if link.master == node.bridge_name and link.isolated]
     if len(ports) > 1:
@@ -226,7 +226,7 @@ def _(node: Node) -> Iterator[Found]:
     site="site.yml removes those of its networks",
     source="F19; lesson 9",
 )
-def _(node: Node) -> Iterator[Found]:
+def pod_rules_leaked(node: Node) -> Iterator[Found]:
     """A plugin left its masquerade or host port rules when its pod was removed without a configuration."""
     gone = [rule for rule in node.host.cni.rules if rule.live is False and rule.container]
     if gone:
@@ -245,7 +245,7 @@ def _(node: Node) -> Iterator[Found]:
     fix=DELETE,
     source="F4, F12; kubernetes#114560",
 )
-def _(node: Node) -> Iterator[Found]:
+def pods_outside_subnet(node: Node) -> Iterator[Found]:
     """They were made before the node's subnet or its configuration changed."""
     wrong = []
     for pod in node.pods:

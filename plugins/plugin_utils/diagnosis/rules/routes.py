@@ -48,7 +48,7 @@ def _without_route(node: Node, back: bool) -> Iterator[Found]:
     site="site.yml, with podnet_backend routes, vxlan or flannel",
     source="lesson 7; flannel pitfall 23",
 )
-def _(node: Node) -> Iterator[Found]:
+def no_route_to_pods(node: Node) -> Iterator[Found]:
     """Neither node has a route to the other's pod subnet. With podnet_backend bridge none is expected."""
     return _without_route(node, back=False)
 
@@ -63,7 +63,7 @@ def _(node: Node) -> Iterator[Found]:
     site="run site.yml",
     source="lesson 8; flannel pitfall 23",
 )
-def _(node: Node) -> Iterator[Found]:
+def no_route_back(node: Node) -> Iterator[Found]:
     """The other node has a route to this node's pods; this node has none to its pods."""
     return _without_route(node, back=True)
 
@@ -78,7 +78,7 @@ def _(node: Node) -> Iterator[Found]:
     site="run site.yml",
     source="lesson 8",
 )
-def _(node: Node) -> Iterator[Found]:
+def route_via_stranger(node: Node) -> Iterator[Found]:
     """The next hop is an address of no host that was looked at. A node may have moved to another address."""
     for peer, subnet, way in node.ways:
         via = address(way.via) if way is not None else None
@@ -102,7 +102,7 @@ def _(node: Node) -> Iterator[Found]:
     site="run site.yml",
     source="lesson 8",
 )
-def _(node: Node) -> Iterator[Found]:
+def route_to_wrong_node(node: Node) -> Iterator[Found]:
     """The next hop is the address of a node, but not of the one that has this pod subnet."""
     for peer, subnet, way in node.ways:
         via = address(way.via) if way is not None else None
@@ -125,7 +125,7 @@ def _(node: Node) -> Iterator[Found]:
     site="run site.yml",
     source="lesson 8",
 )
-def _(node: Node) -> Iterator[Found]:
+def route_without_gateway(node: Node) -> Iterator[Found]:
     """A route that was made with a device only, on the link to the other nodes."""
     underlay = node.underlay_link()
     for peer, subnet, way in node.ways:
@@ -146,7 +146,7 @@ def _(node: Node) -> Iterator[Found]:
     source="lesson 8",
     explains=("no-route-back", "no-route-to-pods"),
 )
-def _(node: Node) -> Iterator[Found]:
+def pods_route_blackholed(node: Node) -> Iterator[Found]:
     """The best route to these pods is of type blackhole, unreachable or prohibit."""
     for peer, subnet, way in node.ways:
         if way is not None and way.type in ("blackhole", "unreachable", "prohibit"):
@@ -166,7 +166,7 @@ def _(node: Node) -> Iterator[Found]:
     fix="ip route delete {dst} via {via} dev {dev}",
     source="lesson, leftovers of the bridge",
 )
-def _(node: Node) -> Iterator[Found]:
+def own_pods_led_away(node: Node) -> Iterator[Found]:
     """A leftover route to the node's own pod subnet, through another node, wins over the bridge's."""
     for subnet in node.pod_subnets if node.host.knows("routes") else ():
         way = node.table.way(subnet)
@@ -191,7 +191,7 @@ def _(node: Node) -> Iterator[Found]:
     site="site.yml gives every worker a pod subnet of its own",
     source="comparison of the nodes' pod subnets",
 )
-def _(node: Node) -> Iterator[Found]:
+def peer_pods_on_own_bridge(node: Node) -> Iterator[Found]:
     """The bridge's network is wider than the node's part, so it covers other nodes' parts."""
     for peer, subnet, way in node.ways:
         if way is not None and way.dev == node.bridge_name and not way.via:
@@ -207,7 +207,7 @@ def _(node: Node) -> Iterator[Found]:
     fix="ip rule add to {network} table main priority {priority}",
     source="comparison of the node's tables",
 )
-def _(node: Node) -> Iterator[Found]:
+def policy_rule_diverts_pods(node: Node) -> Iterator[Found]:
     """A rule before the main table's, without a mark, looks packets to pods up in a table that has a route for them."""
     if not node.host.whole("rules", "routes"):
         return
@@ -250,7 +250,7 @@ def _holds(route: Route, subnet: Network) -> bool:
     site="site.yml with podnet_backend: routes keeps them",
     source="lesson 8",
 )
-def _(node: Node) -> Iterator[Found]:
+def route_by_hand(node: Node) -> Iterator[Found]:
     """They have the protocol number that a plain `ip route add` gives them, and no flanneld runs."""
     made = [
         f"{way.dst} via {way.via}"
@@ -271,7 +271,7 @@ def _(node: Node) -> Iterator[Found]:
     site="podnet_pod_cidr: choose a network that nothing else uses",
     source="comparison of the node's addresses with all pod subnets",
 )
-def _(node: Node) -> Iterator[Found]:
+def pod_network_overlaps(node: Node) -> Iterator[Found]:
     """The network of an address of the node, the pods' bridge and tunnels apart, overlaps with some node's pod
     subnet.
     """
@@ -297,7 +297,7 @@ def _(node: Node) -> Iterator[Found]:
     source="F8; metrics-server#281",
     hosts=OBSERVED,
 )
-def _(node: Node) -> Iterator[Found]:
+def client_without_route(node: Node) -> Iterator[Found]:
     """The host is in podnet_clients_group, which says that it reaches pods and has none."""
     clients = node.cluster.plan.get("clients")
     if not isinstance(clients, list) or node.name not in clients or node.has_pods:

@@ -114,12 +114,12 @@ def _tunnels(node: Node) -> Iterator[Tunnel]:
     source="comparison of the nodes",
     explains=(*ENTRIES, "net-conf-differs", "mesh-device-missing", "mesh-vni-differs"),
 )
-def _(node: Node) -> Iterator[Found]:
+def backends_differ(node: Node) -> Iterator[Found]:
     """Some nodes use VXLAN, others plain routes or another backend of flannel."""
     used = {peer.name: peer.transport for peer in node.cluster.with_pods if peer.transport}
     usual = most_common(used.values())
     if node.transport and usual != node.transport:
-        example = next(name for name, transport in used.items() if transport == usual)
+        example = next((name for name, transport in used.items() if transport == usual), "")
         yield found(f"{node.transport}; {example} and most others use {usual}")
 
 
@@ -134,7 +134,7 @@ def _(node: Node) -> Iterator[Found]:
     source="lesson 20; flannel#877",
     explains=ENTRIES,
 )
-def _(node: Node) -> Iterator[Found]:
+def mesh_device_missing(node: Node) -> Iterator[Found]:
     """The plan, flanneld's configuration or the other nodes' forwarding entries say that the node has one."""
     if node.vxlans or not node.host.whole("links") or not node.host.links or not node.cluster.connects:
         return
@@ -162,7 +162,7 @@ def _(node: Node) -> Iterator[Found]:
     source="flannel, seen live",
     explains=ENTRIES,
 )
-def _(node: Node) -> Iterator[Found]:
+def mesh_device_down(node: Node) -> Iterator[Found]:
     """The device was set down. flanneld does not bring the routes back by itself."""
     for link in node.vxlans:
         if link.up is False:
@@ -206,7 +206,7 @@ REMADE = "ip link delete {device} && systemctl restart flanneld"
     source="comparison of the nodes' devices",
     explains=("fdb-missing", "neighbour-missing"),
 )
-def _(node: Node) -> Iterator[Found]:
+def mesh_vni_differs(node: Node) -> Iterator[Found]:
     """All nodes of a mesh share one VNI."""
     for link, usual, whose in _compared(node, "vni"):
         fix = REMADE if node.uses_flannel else None
@@ -223,7 +223,7 @@ def _(node: Node) -> Iterator[Found]:
     site="site.yml, with podnet_vxlan_port (or Port in podnet_flannel_backend) for all workers",
     source="flannel pitfall 21; comparison of the nodes' devices",
 )
-def _(node: Node) -> Iterator[Found]:
+def mesh_port_differs(node: Node) -> Iterator[Found]:
     """All nodes of a mesh share one port: 8472 for flannel, 4789 by the standard."""
     for link, usual, whose in _compared(node, "port"):
         fix = REMADE if node.uses_flannel else None
@@ -241,7 +241,7 @@ def _(node: Node) -> Iterator[Found]:
     source="flannel pitfall 27; F17; flannel#1052",
     explains=("fdb-wrong-node", "mesh-source-duplicate"),
 )
-def _(node: Node) -> Iterator[Found]:
+def mesh_source_wrong(node: Node) -> Iterator[Found]:
     """The device's local address is not the planned one, not the Node's while others' are, or none of the host's."""
     own = {address(each.address) for each in node.host.addresses}
     planned = node.planned_addresses
@@ -286,7 +286,7 @@ def _nodes_address(node: Node, link: Link) -> bool | None:
     explains=("fdb-wrong-node", "peer-unreachable", "route-to-wrong-node"),
     both_ends=True,
 )
-def _(node: Node) -> Iterator[Found]:
+def mesh_source_duplicate(node: Node) -> Iterator[Found]:
     """Both tunnels start at it, or flannel's annotations name it twice. Often a NAT address that all virtual machines
     have.
     """
@@ -311,7 +311,7 @@ def _(node: Node) -> Iterator[Found]:
     explains=("fdb-wrong-node",),
     both_ends=True,
 )
-def _(node: Node) -> Iterator[Found]:
+def vtep_mac_duplicate(node: Node) -> Iterator[Found]:
     """Cloned machines: systemd derives a MAC from the machine id where nothing keeps it from doing so."""
     for peer in node.cluster.with_pods[: node.cluster.with_pods.index(node)]:
         theirs = {link.mac.lower() for link in peer.vxlans if link.mac}
@@ -348,7 +348,7 @@ def _other(mac: str) -> str:
     # The kernel forgets a device's neighbours when its MAC changes, the permanent ones too.
     explains=("neighbour-mac-wrong", "neighbour-missing", "fdb-missing", "mesh-peer-missing"),
 )
-def _(node: Node) -> Iterator[Found]:
+def vtep_mac_changed(node: Node) -> Iterator[Found]:
     """systemd-udevd or NetworkManager has changed it: flannel's annotation, or all other nodes, have the former one."""
     for link in node.vxlans:
         six = family(link) == 6
@@ -419,7 +419,7 @@ def _announced(node: Node, six: bool) -> str:
     source="flannel pitfall 23",
     explains=("no-route-to-pods", "no-route-back", "neighbour-missing", "fdb-missing"),
 )
-def _(node: Node) -> Iterator[Found]:
+def mesh_peer_missing(node: Node) -> Iterator[Found]:
     """At least two of the three entries are missing. flanneld never repairs them; a restart of it writes them again."""
     for tunnel in tunnels(node):
         if len(tunnel.missing) > 1:
@@ -437,7 +437,7 @@ def _(node: Node) -> Iterator[Found]:
     site="run site.yml",
     source="flannel pitfall 23",
 )
-def _(node: Node) -> Iterator[Found]:
+def neighbour_missing(node: Node) -> Iterator[Found]:
     """The entry was removed, and flanneld does not look again."""
     for tunnel in tunnels(node):
         if tunnel.missing == ["neighbour entry"]:
@@ -456,7 +456,7 @@ def _(node: Node) -> Iterator[Found]:
     source="flannel pitfall 9",
     explains=("fdb-missing", "fdb-wrong-node"),
 )
-def _(node: Node) -> Iterator[Found]:
+def neighbour_mac_wrong(node: Node) -> Iterator[Found]:
     """The entry is from an earlier device of that node."""
     for tunnel in tunnels(node):
         if tunnel.mac and tunnel.neighbour and tunnel.neighbour != tunnel.mac:
@@ -476,7 +476,7 @@ def _(node: Node) -> Iterator[Found]:
     site="run site.yml",
     source="flannel pitfall 23",
 )
-def _(node: Node) -> Iterator[Found]:
+def fdb_missing(node: Node) -> Iterator[Found]:
     """The MAC of that node's device has no entry."""
     for tunnel in tunnels(node):
         if tunnel.missing == ["FDB entry"]:
@@ -494,7 +494,7 @@ def _(node: Node) -> Iterator[Found]:
     site="run site.yml",
     source="flannel pitfall 10; flannel#1052",
 )
-def _(node: Node) -> Iterator[Found]:
+def fdb_wrong_node(node: Node) -> Iterator[Found]:
     """The forwarding entry for that node's MAC leads elsewhere than to its underlay address."""
     for tunnel in tunnels(node):
         known = {*tunnel.ends, *map(str, tunnel.peer.addresses), *_internal(tunnel.peer)}
@@ -515,7 +515,7 @@ def _(node: Node) -> Iterator[Found]:
     site="run site.yml",
     source="flannel pitfall 23",
 )
-def _(node: Node) -> Iterator[Found]:
+def mesh_peer_gone(node: Node) -> Iterator[Found]:
     """No node of the plan or the API has this pod subnet. flanneld does not remove such routes when it starts."""
     if not (node.cluster.plan or node.cluster.api) or not all(
         each.pod_subnets for each in node.cluster.nodes if each.has_pods
@@ -542,7 +542,7 @@ def _(node: Node) -> Iterator[Found]:
     source="flannel's device",
     explains=ENTRIES,
 )
-def _(node: Node) -> Iterator[Found]:
+def mesh_address_missing(node: Node) -> Iterator[Found]:
     """flannel gives the device the first address of the node's pod subnet."""
     if not node.host.whole("addresses") or not node.host.addresses:
         return
@@ -565,7 +565,7 @@ def _(node: Node) -> Iterator[Found]:
     fix="ethtool -K {device} tx-checksum-ip-generic off",
     source="flannel pitfall 20; flannel#1279, kubernetes#88986",
 )
-def _(node: Node) -> Iterator[Found]:
+def checksum_offload(node: Node) -> Iterator[Found]:
     """Checksum offload is on, and the kernel is older than 5.6.13, 5.4.41, 4.19.123 or 4.14.181."""
     kernel = version_of(node.host.kernel)
     # Debian, Ubuntu and Red Hat number their kernels x.y.0, whatever they have backported.

@@ -224,7 +224,7 @@ def test_k3s_has_its_flannel_within() -> None:
 
 
 @breaks("not-observed")
-def _(world: World) -> None:
+def break_not_observed(world: World) -> None:
     del world.hosts["worker-2"]
     world.unobserved["worker-2"] = "Failed to connect to the host via ssh: Connection timed out"
 
@@ -238,7 +238,7 @@ def without_a_plan(world: World) -> None:
 
 
 @breaks("pod-subnets-overlap", planned=False)
-def _(world: World) -> None:
+def break_pod_subnets_overlap(world: World) -> None:
     world[2]["cni"]["files"][0]["subnets"] = [subnet(0)]
     world[2]["cni"]["networks"][0]["addresses"] = world[1]["cni"]["networks"][0]["addresses"]
     world[2]["cni"]["pods"] = world[1]["cni"]["pods"]
@@ -264,22 +264,22 @@ def in_the_api(world: World) -> None:
 
 
 @breaks("machine-id-duplicate")
-def _(world: World) -> None:
+def break_machine_id_duplicate(world: World) -> None:
     world[2]["machine_id"] = world[1]["machine_id"]
 
 
 @breaks("underlay-mac-duplicate")
-def _(world: World) -> None:
+def break_underlay_mac_duplicate(world: World) -> None:
     entry(world[2]["links"], name="eth0")["mac"] = "02:00:00:00:00:00"
 
 
 @breaks("node-name-duplicate")
-def _(world: World) -> None:
+def break_node_name_duplicate(world: World) -> None:
     world[2]["kubelet"]["node_name"] = "worker-1"
 
 
 @breaks("peer-unreachable")
-def _(world: World) -> None:
+def break_peer_unreachable(world: World) -> None:
     entry(world[2]["neighbours"], dst=underlay(0))["state"] = "failed"
 
 
@@ -289,12 +289,12 @@ def no_way_at_all(world: World) -> None:
 
 
 @breaks("clocks-apart")
-def _(world: World) -> None:
+def break_clocks_apart(world: World) -> None:
     world[2]["time"] -= 3600
 
 
 @breaks("node-not-ready", "flannel")
-def _(world: World) -> None:
+def break_node_not_ready(world: World) -> None:
     world.api["worker-2"]["ready"] = {"status": "False", "reason": "KubeletNotReady", "message": "PLEG is not healthy"}
 
 
@@ -302,12 +302,12 @@ def _(world: World) -> None:
 
 
 @breaks("runtime-down", fix="systemctl restart containerd")
-def _(world: World) -> None:
+def break_runtime_down(world: World) -> None:
     world[2]["runtime"].update(running=False, network_ready=False)
 
 
 @breaks("cni-not-configured", "bridge")
-def _(world: World) -> None:
+def break_cni_not_configured(world: World) -> None:
     world[2]["cni"].update(files=[], loaded="", networks=[], pods=[])
     world[2]["runtime"].update(network_ready=False, message="cni plugin not initialized")
     without(world[2]["links"], name="cni0")
@@ -320,14 +320,14 @@ def and_the_node_is_not_ready(world: World) -> None:
 
 
 @breaks("cni-broken", "flannel", fix="mv /etc/cni/net.d/05-x.conf /etc/cni/net.d/05-x.conf.broken")
-def _(world: World) -> None:
+def break_cni_broken(world: World) -> None:
     world[2]["cni"]["files"].insert(0, {"name": "05-x.conf", "network": "", "types": [], "error": "line 1: no JSON"})
     world[2]["cni"].update(loaded="", broken="05-x.conf: line 1: no JSON")
     world[2]["runtime"]["network_ready"] = False
 
 
 @breaks("cni-other-file-first", fix="mv /etc/cni/net.d/05-x.conf /etc/cni/net.d/05-x.conf.disabled")
-def _(world: World) -> None:
+def break_cni_other_file_first(world: World) -> None:
     foreign = {"name": "05-x.conf", "network": "x", "types": ["bridge"], "ours": False, "bridge": "br-x", "error": ""}
     world[2]["cni"]["files"].insert(0, {**foreign, "subnets": ["192.0.2.0/24"], "ip_masq": True, "hairpin": False})
     world[2]["cni"]["loaded"] = "05-x.conf"
@@ -348,7 +348,7 @@ def the_bridge_files_under_flannel(world: World) -> None:
 
 
 @breaks("cni-only-loopback")
-def _(world: World) -> None:
+def break_cni_only_loopback(world: World) -> None:
     del world[2]["cni"]["files"][0]
     world[2]["cni"]["loaded"] = "99-loopback.conf"
 
@@ -357,7 +357,7 @@ def _(world: World) -> None:
     "cni-plugin-missing",
     fix="apt-get install --yes containernetworking-plugins && ln -sf /usr/lib/cni/portmap /opt/cni/bin/portmap",
 )
-def _(world: World) -> None:
+def break_cni_plugin_missing(world: World) -> None:
     world[2]["cni"]["plugins"]["portmap"].update(path="", executable=False)
 
 
@@ -372,12 +372,12 @@ def not_executable(world: World) -> None:
 
 
 @breaks("cni-plugin-fails")
-def _(world: World) -> None:
+def break_cni_plugin_fails(world: World) -> None:
     world[2]["cni"]["plugins"]["bridge"].update(versions=[], error="Exec format error")
 
 
 @breaks("cni-version-unsupported")
-def _(world: World) -> None:
+def break_cni_version_unsupported(world: World) -> None:
     world[2]["cni"]["files"][0]["cni_version"] = "1.1.0"
 
 
@@ -389,12 +389,12 @@ def by_the_runtime(world: World) -> None:
 
 
 @breaks("cni-folder-appended")
-def _(world: World) -> None:
+def break_cni_folder_appended(world: World) -> None:
     world[2]["cni"]["files"][0]["appended"] = ["/etc/cni/net.d/bridge/20-tuning.conf"]
 
 
 @breaks("cni-other-folder")
-def _(world: World) -> None:
+def break_cni_other_folder(world: World) -> None:
     world[2]["runtime"].update(conf_dir="/var/lib/k3s/cni", network_ready=False)
     world[2]["cni"].update(files=[], loaded="", conf_dir="/var/lib/k3s/cni")
     world.plan["nodes"][1]["settings"]["podnet_cni_conf_dir"] = "/etc/cni/net.d"
@@ -414,12 +414,12 @@ def flanneld_without_ip_masq(world: World) -> None:
 
 
 @breaks("cni-not-loaded", fix="systemctl restart containerd")
-def _(world: World) -> None:
+def break_cni_not_loaded(world: World) -> None:
     world[2]["runtime"].update(network_ready=False, message="cni plugin not initialized")
 
 
 @breaks("cni-subnet-wrong", fix=f"sed -i s#10.244.9.0/24#{subnet(1)}#g /etc/cni/net.d/10-bridge.conflist")
-def _(world: World) -> None:
+def break_cni_subnet_wrong(world: World) -> None:
     world[2]["cni"]["files"][0]["subnets"] = ["10.244.9.0/24"]
     world[2]["cni"]["pods"][0]["address"] = "10.244.9.5"
 
@@ -430,7 +430,7 @@ def of_another_worker(world: World) -> None:
 
 
 @breaks("cni-no-default-route")
-def _(world: World) -> None:
+def break_cni_no_default_route(world: World) -> None:
     world[2]["cni"]["files"][0]["default_route"] = False
     world[2]["cni"]["pods"][0]["default_route"] = False
 
@@ -441,7 +441,7 @@ def of_a_pod(world: World) -> None:
 
 
 @breaks("cni-masquerades-pods")
-def _(world: World) -> None:
+def break_cni_masquerades_pods(world: World) -> None:
     world[2]["cni"]["files"][0]["ip_masq"] = True
 
 
@@ -455,7 +455,7 @@ def without_a_plan_but_with_routes(world: World) -> None:
 
 
 @breaks("hairpin-off")
-def _(world: World) -> None:
+def break_hairpin_off(world: World) -> None:
     world[2]["cni"]["files"][0]["hairpin"] = False
 
 
@@ -465,7 +465,7 @@ def of_a_port(world: World) -> None:
 
 
 @breaks("host-ports-ignored")
-def _(world: World) -> None:
+def break_host_ports_ignored(world: World) -> None:
     world[2]["cni"]["files"][0]["types"] = ["bridge"]
 
 
@@ -476,7 +476,7 @@ def _(world: World) -> None:
     "forwarding-off",
     fix="echo net.ipv4.ip_forward=1 >> /etc/sysctl.d/zzz-pod-network.conf && sysctl -w net.ipv4.ip_forward=1",
 )
-def _(world: World) -> None:
+def break_forwarding_off(world: World) -> None:
     world[2]["sysctls"]["net.ipv4.ip_forward"]["now"] = "0"
 
 
@@ -486,13 +486,13 @@ def ipv6_by_a_file(world: World) -> None:
 
 
 @breaks("forwarding-off-at-boot")
-def _(world: World) -> None:
+def break_forwarding_off_at_boot(world: World) -> None:
     hardening = {"now": "1", "boot": "0", "file": "/etc/sysctl.d/zz-hardening.conf"}
     world[2]["sysctls"]["net.ipv4.ip_forward"] = hardening
 
 
 @breaks("ipv6-disabled", "vxlan", (4, 6))
-def _(world: World) -> None:
+def break_ipv6_disabled(world: World) -> None:
     world[2]["sysctls"]["net.ipv6.conf.all.disable_ipv6"] = {"now": "1", "boot": "", "file": ""}
     for part, dev in (("addresses", "cni0"), ("addresses", device(6)), ("routes", "cni0"), ("routes", device(6))):
         world[2][part] = [
@@ -503,7 +503,7 @@ def _(world: World) -> None:
 
 
 @breaks("bridge-filter-off", fix="modprobe br_netfilter && sysctl -w net.bridge.bridge-nf-call-iptables=1")
-def _(world: World) -> None:
+def break_bridge_filter_off(world: World) -> None:
     world[2]["kernel_modules"]["br_netfilter"]["loaded"] = False
     del world[2]["sysctls"]["net.bridge.bridge-nf-call-iptables"]
 
@@ -514,7 +514,7 @@ def the_setting(world: World) -> None:
 
 
 @breaks("bridge-filter-off-at-boot")
-def _(world: World) -> None:
+def break_bridge_filter_off_at_boot(world: World) -> None:
     world[2]["kernel_modules"]["br_netfilter"]["boot"] = ""
 
 
@@ -524,7 +524,7 @@ def a_later_file(world: World) -> None:
 
 
 @breaks("reverse-path-filter", "vxlan", fix="sysctl -w net.ipv4.conf.eth0.rp_filter=2")
-def _(world: World) -> None:
+def break_reverse_path_filter(world: World) -> None:
     """Worker 1 sends by a plain route, worker 2 answers through the tunnel."""
     route = entry(world[1]["routes"], dst=subnet(1))
     route.update(via=underlay(1), dev="eth0")
@@ -535,7 +535,7 @@ def _(world: World) -> None:
 
 
 @breaks("flanneld-not-running", "flannel", fix="systemctl enable --now flanneld")
-def _(world: World) -> None:
+def break_flanneld_not_running(world: World) -> None:
     flannel = world[2]["flannel"]
     flannel.update(processes=[], subnet_env={}, meanings=["RBAC: the ClusterRole is missing"])
     flannel["unit"].update(active="activating", enabled=True)
@@ -544,22 +544,22 @@ def _(world: World) -> None:
 
 
 @breaks("flanneld-not-at-boot", "flannel")
-def _(world: World) -> None:
+def break_flanneld_not_at_boot(world: World) -> None:
     world[2]["flannel"]["unit"]["enabled"] = False
 
 
 @breaks("subnet-env-missing", "flannel", fix="systemctl restart flanneld")
-def _(world: World) -> None:
+def break_subnet_env_missing(world: World) -> None:
     world[2]["flannel"]["subnet_env"] = {}
 
 
 @breaks("flannel-start-timeout", "flannel")
-def _(world: World) -> None:
+def break_flannel_start_timeout(world: World) -> None:
     world[2]["flannel"]["unit"].update(start_timeout=90, ours=False)
 
 
 @breaks("flannel-node-name", "flannel")
-def _(world: World) -> None:
+def break_flannel_node_name(world: World) -> None:
     world[2]["flannel"]["unit"]["node_name"] = "worker-2.example.org"
     world[2]["flannel"].update(processes=[], subnet_env={})
 
@@ -571,19 +571,19 @@ def a_host_name_with_a_domain(world: World) -> None:
 
 
 @breaks("node-unknown", "flannel")
-def _(world: World) -> None:
+def break_node_unknown(world: World) -> None:
     world.api["rack1-worker-2"] = world.api.pop("worker-2")
     world[2]["kubelet"]["node_name"] = ""
 
 
 @breaks("node-without-pod-cidr", "flannel")
-def _(world: World) -> None:
+def break_node_without_pod_cidr(world: World) -> None:
     world.api["worker-2"]["pod_cidrs"] = []
     world[2]["flannel"].update(processes=[], subnet_env={})
 
 
 @breaks("pod-cidr-outside", "flannel", planned=False)
-def _(world: World) -> None:
+def break_pod_cidr_outside(world: World) -> None:
     world.api["worker-2"]["pod_cidrs"] = ["10.200.1.0/24"]
     world[2]["flannel"].update(processes=[], subnet_env={})
     world[2]["cni"]["pods"] = []
@@ -594,7 +594,7 @@ def _(world: World) -> None:
 
 
 @breaks("flannel-subnet-differs", "flannel", planned=False, fix="systemctl restart flanneld")
-def _(world: World) -> None:
+def break_flannel_subnet_differs(world: World) -> None:
     world.api["worker-2"]["pod_cidrs"] = ["10.244.9.0/24"]
     for number in (1, 3):
         entry(world[number]["routes"], dst=subnet(1)).update(dst="10.244.9.0/24", via="10.244.9.0")
@@ -602,17 +602,17 @@ def _(world: World) -> None:
 
 
 @breaks("net-conf-unknown-key", "flannel")
-def _(world: World) -> None:
+def break_net_conf_unknown_key(world: World) -> None:
     world[2]["flannel"]["net_conf_problems"] = ["unknown key EnableIPV7"]
 
 
 @breaks("net-conf-without-backend", "flannel")
-def _(world: World) -> None:
+def break_net_conf_without_backend(world: World) -> None:
     del world[2]["flannel"]["net_conf"]["Backend"]
 
 
 @breaks("net-conf-differs", "flannel")
-def _(world: World) -> None:
+def break_net_conf_differs(world: World) -> None:
     world[2]["flannel"]["net_conf"]["Network"] = "10.244.0.0/20"
 
 
@@ -623,38 +623,38 @@ def in_the_port(world: World) -> None:
 
 
 @breaks("flannel-needs-iptables", "flannel")
-def _(world: World) -> None:
+def break_flannel_needs_iptables(world: World) -> None:
     world[2]["programs"]["ip6tables"] = ""
     world[2]["flannel"].update(processes=[], subnet_env={})
 
 
 @breaks("flannel-needs-br-netfilter", "flannel")
-def _(world: World) -> None:
+def break_flannel_needs_br_netfilter(world: World) -> None:
     world[2]["kernel_modules"]["br_netfilter"].update(loaded=False, boot="")
 
 
 @breaks("flannel-dual-stack-interface", "flannel", (4, 6))
-def _(world: World) -> None:
+def break_flannel_dual_stack_interface(world: World) -> None:
     world[2]["flannel"]["processes"][0]["arguments"] = ["--kube-subnet-mgr"]
 
 
 @breaks("two-flannelds", "flannel")
-def _(world: World) -> None:
+def break_two_flannelds(world: World) -> None:
     world[2]["flannel"]["processes"].append({"pid": 99, "ours": False, "version": "v0.26.0", "arguments": []})
 
 
 @breaks("kubeconfig-unusable", "flannel")
-def _(world: World) -> None:
+def break_kubeconfig_unusable(world: World) -> None:
     world[2]["kubeconfig"]["problems"] = ["/etc/kubernetes/pki/flannel.key is missing"]
 
 
 @breaks("kubeconfig-embeds-certificate", "flannel")
-def _(world: World) -> None:
+def break_kubeconfig_embeds_certificate(world: World) -> None:
     world[2]["kubeconfig"]["user_certificate"] = "embedded"
 
 
 @breaks("network-unavailable", "flannel")
-def _(world: World) -> None:
+def break_network_unavailable(world: World) -> None:
     world.api["worker-2"]["network_unavailable"] = True
 
 
@@ -662,7 +662,7 @@ def _(world: World) -> None:
 
 
 @breaks("backends-differ", "flannel")
-def _(world: World) -> None:
+def break_backends_differ(world: World) -> None:
     """Worker 2 was not restarted after a change from vxlan to host-gw, or the reverse."""
     world[2]["flannel"]["net_conf"]["Backend"] = {"Type": "host-gw"}
     without(world[2]["links"], name="flannel.1")
@@ -680,7 +680,7 @@ def without_flannel(world: World) -> None:
 
 
 @breaks("mesh-device-missing", "flannel", fix="systemctl restart flanneld")
-def _(world: World) -> None:
+def break_mesh_device_missing(world: World) -> None:
     lose_the_device(world)
 
 
@@ -707,13 +707,13 @@ def lose_the_device(world: World) -> None:
     "vxlan",
     fix="ip link set flannel.1 up && systemctl restart weft-podnet-vxlan-flannel.1.service",
 )
-def _(world: World) -> None:
+def break_mesh_device_down(world: World) -> None:
     entry(world[2]["links"], name="flannel.1").update(up=False, running=False)
     without(world[2]["routes"], dev="flannel.1")
 
 
 @breaks("mesh-vni-differs", "vxlan")
-def _(world: World) -> None:
+def break_mesh_vni_differs(world: World) -> None:
     entry(world[2]["links"], name="flannel.1")["vni"] = 2
 
 
@@ -723,12 +723,12 @@ def by_the_others(world: World) -> None:
 
 
 @breaks("mesh-port-differs", "vxlan", planned=False)
-def _(world: World) -> None:
+def break_mesh_port_differs(world: World) -> None:
     entry(world[2]["links"], name="flannel.1")["port"] = 4789
 
 
 @breaks("mesh-source-wrong", "vxlan")
-def _(world: World) -> None:
+def break_mesh_source_wrong(world: World) -> None:
     world[2]["addresses"].append({"dev": "eth1", "address": "10.0.2.15/24", "scope": "global"})
     entry(world[2]["links"], name="flannel.1").update(local="10.0.2.15", underlay="eth1")
 
@@ -748,7 +748,7 @@ def moved_away(world: World) -> None:
 
 
 @breaks("mesh-source-duplicate", "flannel", planned=False, host="worker-2")
-def _(world: World) -> None:
+def break_mesh_source_duplicate(world: World) -> None:
     """Every machine of a hypervisor's NAT network has this address."""
     for number in (1, 2):
         world[number]["addresses"].append({"dev": "eth1", "address": "10.0.2.15/24", "scope": "global"})
@@ -760,7 +760,7 @@ def _(world: World) -> None:
 
 
 @breaks("vtep-mac-duplicate", "vxlan")
-def _(world: World) -> None:
+def break_vtep_mac_duplicate(world: World) -> None:
     entry(world[2]["links"], name="flannel.1")["mac"] = mac(0)
     entry(world[1]["neighbours"], dst=first(1))["mac"] = mac(0)
     entry(world[1]["fdb"], mac=mac(1))["mac"] = mac(0)
@@ -769,7 +769,7 @@ def _(world: World) -> None:
 
 
 @breaks("vtep-mac-changed", "flannel", fix=f"ip link set flannel.1 address {mac(1)} && systemctl restart flanneld")
-def _(world: World) -> None:
+def break_vtep_mac_changed(world: World) -> None:
     entry(world[2]["links"], name="flannel.1")["mac"] = "0e:ff:ff:ff:ff:ff"
 
 
@@ -785,7 +785,7 @@ def by_what_the_others_have(world: World) -> None:
 
 
 @breaks("mesh-peer-missing", "flannel")
-def _(world: World) -> None:
+def break_mesh_peer_missing(world: World) -> None:
     without(world[2]["routes"], dst=subnet(0))
     without(world[2]["neighbours"], dst=first(0))
     without(world[2]["fdb"], mac=mac(0))
@@ -794,12 +794,12 @@ def _(world: World) -> None:
 @breaks(
     "neighbour-missing", "flannel", fix=f"ip neighbour replace {first(0)} lladdr {mac(0)} dev flannel.1 nud permanent"
 )
-def _(world: World) -> None:
+def break_neighbour_missing(world: World) -> None:
     without(world[2]["neighbours"], dst=first(0))
 
 
 @breaks("neighbour-mac-wrong", "vxlan")
-def _(world: World) -> None:
+def break_neighbour_mac_wrong(world: World) -> None:
     entry(world[2]["neighbours"], dst=first(0))["mac"] = "0e:ff:ff:ff:ff:ff"
 
 
@@ -810,17 +810,17 @@ def and_so_is_the_fdb(world: World) -> None:
 
 
 @breaks("fdb-missing", "vxlan", fix=f"bridge fdb replace {mac(0)} dev flannel.1 dst {underlay(0)} self permanent")
-def _(world: World) -> None:
+def break_fdb_missing(world: World) -> None:
     without(world[2]["fdb"], mac=mac(0))
 
 
 @breaks("fdb-wrong-node", "flannel", fix=f"bridge fdb replace {mac(0)} dev flannel.1 dst {underlay(0)} self permanent")
-def _(world: World) -> None:
+def break_fdb_wrong_node(world: World) -> None:
     entry(world[2]["fdb"], mac=mac(0))["dst"] = underlay(2)
 
 
 @breaks("mesh-peer-gone", "flannel", fix="ip route delete 10.244.77.0/24 via 10.244.77.0 dev flannel.1")
-def _(world: World) -> None:
+def break_mesh_peer_gone(world: World) -> None:
     gone = {"dst": "10.244.77.0/24", "via": "10.244.77.0", "dev": "flannel.1", "owner": "boot"}
     world[2]["routes"].append(gone)
 
@@ -828,13 +828,13 @@ def _(world: World) -> None:
 @breaks(
     "mesh-address-missing", "flannel", fix=f"ip address add {first(1)}/32 dev flannel.1 && systemctl restart flanneld"
 )
-def _(world: World) -> None:
+def break_mesh_address_missing(world: World) -> None:
     for part in ("addresses", "routes", "neighbours"):
         without(world[2][part], dev="flannel.1")
 
 
 @breaks("checksum-offload", "flannel", host=None, fix="ethtool -K flannel.1 tx-checksum-ip-generic off")
-def _(world: World) -> None:
+def break_checksum_offload(world: World) -> None:
     for number in (1, 2, 3):
         world[number]["kernel"] = "4.14.165-131.185.amzn2.x86_64"
 
@@ -843,7 +843,7 @@ def _(world: World) -> None:
 
 
 @breaks("no-route-to-pods", fix=f"ip route replace {subnet(0)} via {underlay(0)}")
-def _(world: World) -> None:
+def break_no_route_to_pods(world: World) -> None:
     without(world[2]["routes"], dst=subnet(0))
     del world.hosts["worker-1"]
 
@@ -855,7 +855,7 @@ def through_the_mesh(world: World) -> None:
 
 
 @breaks("no-route-back", fix=f"ip route replace {subnet(0)} via {underlay(0)}")
-def _(world: World) -> None:
+def break_no_route_back(world: World) -> None:
     without(world[2]["routes"], dst=subnet(0))
 
 
@@ -873,17 +873,17 @@ def a_wide_route_to_a_router(world: World) -> None:
 
 
 @breaks("route-via-stranger", fix=f"ip route replace {subnet(0)} via {underlay(0)}")
-def _(world: World) -> None:
+def break_route_via_stranger(world: World) -> None:
     entry(world[2]["routes"], dst=subnet(0))["via"] = "172.16.0.99"
 
 
 @breaks("route-to-wrong-node", planned=False, fix=f"ip route replace {subnet(0)} via {underlay(0)}")
-def _(world: World) -> None:
+def break_route_to_wrong_node(world: World) -> None:
     entry(world[2]["routes"], dst=subnet(0))["via"] = underlay(2)
 
 
 @breaks("route-without-gateway", fix=f"ip route replace {subnet(0)} via {underlay(0)}")
-def _(world: World) -> None:
+def break_route_without_gateway(world: World) -> None:
     entry(world[2]["routes"], dst=subnet(0))["via"] = ""
 
 
@@ -891,30 +891,30 @@ def _(world: World) -> None:
     "pods-route-blackholed",
     fix=f"ip route delete blackhole {subnet(0)} && ip route replace {subnet(0)} via {underlay(0)}",
 )
-def _(world: World) -> None:
+def break_pods_route_blackholed(world: World) -> None:
     entry(world[2]["routes"], dst=subnet(0)).update(via="", dev="", type="blackhole")
 
 
 @breaks("own-pods-led-away", fix=f"ip route delete {subnet(1)} via {underlay(0)} dev eth0")
-def _(world: World) -> None:
+def break_own_pods_led_away(world: World) -> None:
     """A static route from before the subnets changed owners, while no pod has made the bridge yet."""
     entry(world[2]["routes"], dst=subnet(1)).update(via=underlay(0), dev="eth0", owner="boot")
 
 
 @breaks("peer-pods-on-own-bridge", planned=False)
-def _(world: World) -> None:
+def break_peer_pods_on_own_bridge(world: World) -> None:
     without(world[2]["routes"], dst=subnet(0))
     entry(world[2]["routes"], dst=subnet(1))["dst"] = "10.244.0.0/23"
 
 
 @breaks("policy-rule-diverts-pods", fix=f"ip rule add to {subnet(0)} table main priority 99")
-def _(world: World) -> None:
+def break_policy_rule_diverts_pods(world: World) -> None:
     world[2]["rules"] = [{"priority": 100, "from": "", "to": subnet(0), "table": "vpn", "fwmark": 0}]
     world[2]["routes"].append({"dst": "default", "via": "", "dev": "tun0", "table": "vpn", "owner": "static"})
 
 
 @breaks("route-by-hand", planned=False, host=None)
-def _(world: World) -> None:
+def break_route_by_hand(world: World) -> None:
     for number in (1, 2, 3):
         for each in world[number]["routes"]:
             each["owner"] = each["owner"].replace("weft.podnet", "boot")
@@ -922,12 +922,12 @@ def _(world: World) -> None:
 
 
 @breaks("pod-network-overlaps")
-def _(world: World) -> None:
+def break_pod_network_overlaps(world: World) -> None:
     world[2]["addresses"].append({"dev": "docker0", "address": "10.244.0.1/24", "scope": "global"})
 
 
 @breaks("client-without-route", host="gateway", fix=f"ip route replace {subnet(0)} via {underlay(0)}")
-def _(world: World) -> None:
+def break_client_without_route(world: World) -> None:
     world.plan["clients"] = ["gateway"]
     world.hosts["gateway"] = {"routes": [each for each in world[2]["routes"] if each["dst"] == "default"]}
     for other in (1, 2):
@@ -942,7 +942,7 @@ def _(world: World) -> None:
     fix="iptables --insert FORWARD --source 10.244.0.0/16 --jump ACCEPT && "
     "iptables --insert FORWARD --destination 10.244.0.0/16 --jump ACCEPT",
 )
-def _(world: World) -> None:
+def break_forward_drops_pods(world: World) -> None:
     world[2]["forward"][0].update(policy="drop", accepts=[])
 
 
@@ -963,7 +963,7 @@ def a_rule_against_pods(world: World) -> None:
 
 
 @breaks("overlay-port-closed", "vxlan", fix="ufw allow 8472/udp")
-def _(world: World) -> None:
+def break_overlay_port_closed(world: World) -> None:
     world[2]["firewalls"].update(ufw=True, opened=[22])
 
 
@@ -972,12 +972,12 @@ def _(world: World) -> None:
     fix=f"iptables --table nat --append POSTROUTING --source {subnet(1)} "
     "! --destination 10.244.0.0/16 --jump MASQUERADE",
 )
-def _(world: World) -> None:
+def break_masquerade_missing(world: World) -> None:
     without(world[2]["masquerade"], owner="weft.podnet")
 
 
 @breaks("rule-translates-pods")
-def _(world: World) -> None:
+def break_rule_translates_pods(world: World) -> None:
     rules = ["-A POSTROUTING -o eth0 -j MASQUERADE"]
     world[2]["masquerade"].append({"place": "iptables (nft): nat, chain POSTROUTING", "owner": "other", "rules": rules})
 
@@ -998,7 +998,7 @@ def in_nftables(world: World) -> None:
 
 
 @breaks("mesh-mtu-too-large", "flannel", fix="ip link set flannel.1 mtu 1400")
-def _(world: World) -> None:
+def break_mesh_mtu_too_large(world: World) -> None:
     """The underlay's MTU was lowered on all nodes, and worker 2's device is from before."""
     for number in (1, 2, 3):
         entry(world[number]["links"], name="eth0")["mtu"] = 1450
@@ -1012,7 +1012,7 @@ def _(world: World) -> None:
 
 
 @breaks("mesh-mtu-differs", "vxlan")
-def _(world: World) -> None:
+def break_mesh_mtu_differs(world: World) -> None:
     entry(world[2]["links"], name="eth0")["mtu"] = 1400
     entry(world[2]["links"], name="flannel.1")["mtu"] = 1350
     world[2]["cni"]["files"][0]["mtu"] = 1350
@@ -1021,12 +1021,12 @@ def _(world: World) -> None:
 
 
 @breaks("underlay-mtu-differs", fix="ip link set eth0 mtu 1500")
-def _(world: World) -> None:
+def break_underlay_mtu_differs(world: World) -> None:
     entry(world[2]["links"], name="eth0")["mtu"] = 9000
 
 
 @breaks("pod-mtu-too-large", "vxlan")
-def _(world: World) -> None:
+def break_pod_mtu_too_large(world: World) -> None:
     world[2]["cni"]["files"][0]["mtu"] = 1500
     entry(world[2]["links"], name="cni0")["mtu"] = 1500
 
@@ -1042,7 +1042,7 @@ def of_pods_from_before(world: World) -> None:
 
 
 @breaks("path-mtu-too-small", "vxlan", fix="ip link set flannel.1 mtu 1350")
-def _(world: World) -> None:
+def break_path_mtu_too_small(world: World) -> None:
     world[2]["ways"][underlay(0)]["mtu"] = 1400
 
 
@@ -1052,7 +1052,7 @@ def without_a_tunnel(world: World) -> None:
 
 
 @breaks("bridge-mtu-too-small", "vxlan", fix="ip link set cni0 mtu 1450")
-def _(world: World) -> None:
+def break_bridge_mtu_too_small(world: World) -> None:
     entry(world[2]["links"], name="cni0")["mtu"] = 1400
 
 
@@ -1060,7 +1060,7 @@ def _(world: World) -> None:
 
 
 @breaks("leases-exhausted")
-def _(world: World) -> None:
+def break_leases_exhausted(world: World) -> None:
     world[2]["cni"]["networks"][0]["leases"] = 253
 
 
@@ -1070,17 +1070,17 @@ def by_stale_ones(world: World) -> None:
 
 
 @breaks("leases-nearly-full")
-def _(world: World) -> None:
+def break_leases_nearly_full(world: World) -> None:
     world[2]["cni"]["networks"][0]["leases"] = 240
 
 
 @breaks("leases-stale", "flannel", fix="cd /var/lib/cni/networks/cbr0 && rm -f 10.244.1.9")
-def _(world: World) -> None:
+def break_leases_stale(world: World) -> None:
     world[2]["cni"]["networks"][0].update(leases=3, stale=1, stale_addresses=["10.244.1.9"])
 
 
 @breaks("pod-address-duplicate")
-def _(world: World) -> None:
+def break_pod_address_duplicate(world: World) -> None:
     world[2]["cni"]["pods"][1]["address"] = world[2]["cni"]["pods"][0]["address"]
 
 
@@ -1090,20 +1090,20 @@ def in_the_leases(world: World) -> None:
 
 
 @breaks("pods-detached", fix="for link in veth0123abcd; do ip link set $link master cni0 up; done")
-def _(world: World) -> None:
+def break_pods_detached(world: World) -> None:
     entry(world[2]["links"], name="veth0123abcd")["master"] = ""
     world[2]["cni"]["detached"] = ["veth0123abcd"]
 
 
 @breaks("bridge-missing", "flannel")
-def _(world: World) -> None:
+def break_bridge_missing(world: World) -> None:
     without(world[2]["links"], name="cni0")
     without(world[2]["addresses"], dev="cni0")
     without(world[2]["routes"], dev="cni0")
 
 
 @breaks("bridge-down", fix="ip link set cni0 up")
-def _(world: World) -> None:
+def break_bridge_down(world: World) -> None:
     entry(world[2]["links"], name="cni0")["up"] = False
     without(world[2]["routes"], dev="cni0")
 
@@ -1113,7 +1113,7 @@ def _(world: World) -> None:
     "flannel",
     fix="ip address flush dev cni0 scope global && ip address add 10.244.1.1/24 dev cni0",
 )
-def _(world: World) -> None:
+def break_bridge_address_wrong(world: World) -> None:
     entry(world[2]["addresses"], dev="cni0")["address"] = "10.244.7.1/24"
     world[2]["cni"]["pods"] = []
 
@@ -1124,18 +1124,18 @@ def lost(world: World) -> None:
 
 
 @breaks("bridge-ports-isolated")
-def _(world: World) -> None:
+def break_bridge_ports_isolated(world: World) -> None:
     for name in ("veth0123abcd", "veth4567abcd"):
         entry(world[2]["links"], name=name)["isolated"] = True
 
 
 @breaks("pod-rules-leaked", fix=f"iptables-save --table nat | grep -v -e {'d' * 64} | iptables-restore --table nat")
-def _(world: World) -> None:
+def break_pod_rules_leaked(world: World) -> None:
     world[2]["cni"]["rules"] = [{"kind": "masquerade", "container": "d" * 64, "network": "bridge", "live": False}]
 
 
 @breaks("pods-outside-subnet")
-def _(world: World) -> None:
+def break_pods_outside_subnet(world: World) -> None:
     world[2]["cni"]["pods"][0]["address"] = "10.244.9.5"
 
 
@@ -1143,33 +1143,33 @@ def _(world: World) -> None:
 
 
 @breaks("networkd-claims-pods")
-def _(world: World) -> None:
+def break_networkd_claims_pods(world: World) -> None:
     file = {"path": "/etc/systemd/network/00-all.network", "matches": ["eth0", "cni0", "veth0123abcd"]}
     world[2]["managers"]["networkd"]["files"].insert(0, {**file, "ours": False, "unmanaged": False})
 
 
 @breaks("networkd-removes-routes")
-def _(world: World) -> None:
+def break_networkd_removes_routes(world: World) -> None:
     world[2]["managers"]["networkd"]["manage_foreign_routes"] = True
 
 
 @breaks("networkmanager-claims-pods", "flannel")
-def _(world: World) -> None:
+def break_networkmanager_claims_pods(world: World) -> None:
     world[2]["managers"]["network_manager"].update(running=True, managed=["eth0", "flannel.1"])
 
 
 @breaks("leftovers", fix="ip link delete tunl0")
-def _(world: World) -> None:
+def break_leftovers(world: World) -> None:
     world[2]["leftovers"] = [{"what": "device tunl0", "of": "calico", "text": ""}]
 
 
 @breaks("unit-not-active", fix="systemctl enable --now weft-podnet-routes-87.service")
-def _(world: World) -> None:
+def break_unit_not_active(world: World) -> None:
     world[2]["ours"]["units"]["weft-podnet-routes-87.service"] = "failed"
 
 
 @breaks("checkpoint-pending")
-def _(world: World) -> None:
+def break_checkpoint_pending(world: World) -> None:
     world[2]["ours"]["checkpoint_pending"] = "2026-11-27T03:00:00Z"
 
 
@@ -1177,7 +1177,7 @@ def _(world: World) -> None:
 
 
 @breaks("certificate-expired", "flannel")
-def _(world: World) -> None:
+def break_certificate_expired(world: World) -> None:
     world[2]["certificates"][1].update(days_left=-1, not_after="2026-11-26")
     world[2]["flannel"].update(processes=[], subnet_env={})
 
@@ -1185,13 +1185,13 @@ def _(world: World) -> None:
 @breaks(
     "certificate-expires-soon", fix="rm -f /var/lib/kubelet/pki/kubelet-client-current.pem && systemctl restart kubelet"
 )
-def _(world: World) -> None:
+def break_certificate_expires_soon(world: World) -> None:
     kubelet = {"path": "/var/lib/kubelet/pki/kubelet-client-current.pem", "subject": "CN=system:node:worker-2"}
     world[2]["certificates"].append({**kubelet, "not_after": "2026-12-01", "days_left": 4, "signed_by_ca": True})
 
 
 @breaks("certificate-other-ca", "flannel")
-def _(world: World) -> None:
+def break_certificate_other_ca(world: World) -> None:
     world[2]["certificates"][1]["signed_by_ca"] = False
 
 

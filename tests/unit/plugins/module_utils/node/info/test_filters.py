@@ -80,52 +80,52 @@ def test_who_set_a_chain_up(jump: str, owner: str) -> None:
 
 NFTABLES = """\
 table inet firewalld {
-	chain filter_FORWARD {
-		type filter hook forward priority filter + 10; policy accept;
-		ct state { established, related } accept
-		ct status dnat accept
-		iifname "lo" accept
-		ip6 daddr { ::/96, ::ffff:0.0.0.0/96 } reject with icmpv6 addr-unreachable
-		jump filter_FORWARD_POLICIES
-		ct state invalid drop
-		reject with icmpx admin-prohibited
-	}
+    chain filter_FORWARD {
+        type filter hook forward priority filter + 10; policy accept;
+        ct state { established, related } accept
+        ct status dnat accept
+        iifname "lo" accept
+        ip6 daddr { ::/96, ::ffff:0.0.0.0/96 } reject with icmpv6 addr-unreachable
+        jump filter_FORWARD_POLICIES
+        ct state invalid drop
+        reject with icmpx admin-prohibited
+    }
 
-	chain filter_FORWARD_POLICIES {
-		iifname "eth0" jump filter_FWD_public
-		jump filter_FWD_policy_weft
-		return
-	}
+    chain filter_FORWARD_POLICIES {
+        iifname "eth0" jump filter_FWD_public
+        jump filter_FWD_policy_weft
+        return
+    }
 
-	chain filter_FWD_policy_weft {
-		ip saddr { 10.244.0.0/16, 10.96.0.0/12 } accept
-		ip daddr 10.244.0.0/16 counter packets 3 bytes 4 log prefix "a b" accept comment "drop all"
-	}
+    chain filter_FWD_policy_weft {
+        ip saddr { 10.244.0.0/16, 10.96.0.0/12 } accept
+        ip daddr 10.244.0.0/16 counter packets 3 bytes 4 log prefix "a b" accept comment "drop all"
+    }
 }
 table ip kube-proxy {
-	set nodes {
-		type ipv4_addr
-		elements = { 10.0.0.1,
-			10.0.0.2 }
-	}
+    set nodes {
+        type ipv4_addr
+        elements = { 10.0.0.1,
+            10.0.0.2 }
+    }
 
-	chain masquerading {
-		mark and 0x4000 == 0x0 return
-		masquerade fully-random
-	}
+    chain masquerading {
+        mark and 0x4000 == 0x0 return
+        masquerade fully-random
+    }
 }
 table bridge filter {
-	chain FORWARD {
-		type filter hook forward priority filter; policy drop;
-	}
+    chain FORWARD {
+        type filter hook forward priority filter; policy drop;
+    }
 }
 table ip nat {
-	chain POSTROUTING {
-		type nat hook postrouting priority srcnat; policy accept;
-		xt target "MASQUERADE"
-	}
+    chain POSTROUTING {
+        type nat hook postrouting priority srcnat; policy accept;
+        xt target "MASQUERADE"
+    }
 }
-""".splitlines()
+""".replace("    ", "\t").splitlines()
 
 
 def test_nftables_text() -> None:

@@ -49,7 +49,7 @@ def test_keys_are_those_of_the_schema() -> None:
 )
 def test_net_conf(text: str | None, conf: object, problems: list[str]) -> None:
     found, said = flannel.net_conf(text)
-    assert found == conf and [line.split(":")[0] for line in said] == [line.split(":")[0] for line in problems]
+    assert found == conf and [line.partition(":")[0] for line in said] == [line.partition(":")[0] for line in problems]
 
 
 def test_arguments_without_secrets() -> None:
