@@ -39,14 +39,14 @@ demo-down: ## take the demo's machines away
 	@lab/lab down --name $(LAB)
 
 .PHONY: test
-test: unit integration nodes molecule ## everything that must hold (22 min)
+test: unit integration nodes molecule ## everything that must hold (24 min)
 
 .PHONY: unit
 unit: .venv/ready-dev ## the pure parts (1 min)
 	python -m pytest tests/unit --numprocesses 2 --dist loadfile
 
 .PHONY: integration
-integration: .venv/ready-dev ## the modules, against the kernel, in network namespaces (4 min)
+integration: .venv/ready-dev ## the modules, against the kernel, in network namespaces (5 min)
 	python -m pytest tests/integration --numprocesses 3 --dist loadfile
 
 .PHONY: nodes

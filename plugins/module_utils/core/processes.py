@@ -44,18 +44,30 @@ def arguments(pid: int, proc: str = "/proc") -> list[str]:
     return (files.read_text(f"{proc}/{pid}/cmdline") or "").rstrip("\0").split("\0")
 
 
+def trusted(pid: int) -> bool:
+    """Is this a process of root's that sees the files of this one?
+
+    Anybody can start a process of any name. So only of such a one is the program started, or a file that its command
+    line names followed.
+    """
+    try:
+        root = Path(f"/proc/{pid}").stat().st_uid == 0
+        return root and Path(f"/proc/{pid}/ns/mnt").readlink() == Path("/proc/self/ns/mnt").readlink()
+    except OSError:
+        return False
+
+
 def version(pid: int) -> str:
     """The version of a Go program that runs, such as v0.27.2: from the path of its release, else by asking the program.
 
-    Only one that this host itself has is asked, never a container's. "" where there is no telling.
+    Only one that is `trusted` is asked, never a container's. "" where there is no telling.
     """
     try:
         path = Path(f"/proc/{pid}/exe").readlink()
         found = VERSION.search(str(path))
         if found:
             return found[0]
-        here = Path(f"/proc/{pid}/ns/mnt").readlink() == Path("/proc/self/ns/mnt").readlink()
-        if not here or not path.is_file():
+        if not trusted(pid) or not path.is_file():
             return ""
     except OSError:
         return ""

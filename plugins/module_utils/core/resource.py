@@ -56,9 +56,10 @@ class Plan:
     """What a run would change on a host, and how.
 
     ``result`` is the module's result but for ``changed``: ``diff`` and whatever the module documents. ``applied`` makes
-    the change as a context manager: entering it changes the host, and yields what is known of the result only then; if
-    its body raises, it restores the previous state. ``tidy`` follows every run that succeeds, even without a change: it
-    removes what a killed run left.
+    the change as a context manager: entering it changes the host, all or nothing, and yields what is known of the
+    result only then. If its body raises, it restores routes, devices, rules and services; files that another program
+    has changed since are left to it. ``tidy`` follows every run that succeeds, even without a change: it removes what
+    a killed run left.
 
     After a change another plan is made, whose ``incomplete`` says whether the host is not as wanted. It is ``changed``
     unless the plan also covers what other programs may add at any moment. Without ``read_back``, no other plan is made.

@@ -17,14 +17,13 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..core import files
+from ..core import files, iptables
 from ..core import flanneld as vxlan_flanneld
 from ..core.flanneld import CHAINS, NFT_TABLES
 from ..core.persist import Run
 from ..core.problems import PodnetError
 from . import unit as flannel_unit
 
-LEGACY_TABLES = {"iptables": "/proc/net/ip_tables_names", "ip6tables": "/proc/net/ip6_tables_names"}
 # Where flanneld keeps the private key that it makes for WireGuard.
 WIREGUARD_KEY = "/run/flannel/wgkey"
 # The CNI plugin's bridge: routes through it are not flanneld's.
@@ -178,10 +177,7 @@ def _variants(run: Run, find: FindCommand, command: str) -> list[tuple[str, list
             modern = modern or plain
         else:
             legacy = legacy or plain
-    try:
-        there = (files.read_text(LEGACY_TABLES[command]) or "").split()
-    except OSError:
-        there = []
+    there = iptables.legacy_tables(next(version for version, name in iptables.COMMANDS.items() if name == command))
     variants: list[tuple[str, list[str]]] = []
     if legacy:
         variants.append((legacy, [table for table in ("nat", "filter") if table in there]))

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..core import files
+from ..core import iptables
 from ..core.persist import Bundle
 from ..core.problems import PodnetError
 from . import boot as masquerade_boot
@@ -23,7 +23,6 @@ from .boot import Legacy
 
 BACKENDS = ("nftables", "iptables")
 LEGACY_COMMAND = {4: "iptables", 6: "ip6tables"}
-LEGACY_TABLES = {4: "/proc/net/ip_tables_names", 6: "/proc/net/ip6_tables_names"}
 REFERENCE = re.compile(rf"^-A (?!{masquerade.CHAIN} ).*-[jg] {masquerade.CHAIN}(?: |$)")
 
 # AnsibleModule.run_command: (argv, data=standard input) -> (return code, standard output, standard error)
@@ -101,12 +100,8 @@ def _lines(run: Run, argv: list[Any]) -> list[str]:
     return [line for line in out.splitlines() if line.strip()]
 
 
-def _legacy_tables(version: int) -> list[str]:
-    return (files.read_text(LEGACY_TABLES[version]) or "").split()
-
-
 def _saved(run: Run, tools: Tools, version: int, table: str) -> list[str]:
-    if version not in tools.legacy or table not in _legacy_tables(version):
+    if version not in tools.legacy or table not in iptables.legacy_tables(version):
         return []
     return _lines(run, [tools.legacy[version].save, "-t", table])
 
@@ -149,7 +144,7 @@ def choose_backend(run: Run, tools: Tools, asked: str, state: State, policy: mas
 
 def _lives_on_legacy(run: Run, tools: Tools) -> bool:
     for version in tools.legacy:
-        for table in _legacy_tables(version):
+        for table in iptables.legacy_tables(version):
             saved = _saved(run, tools, version, table)
             own = set(_own_legacy(saved))
             if any(line.startswith("-A ") and line.strip() not in own for line in saved):

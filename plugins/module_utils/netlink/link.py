@@ -30,10 +30,10 @@ def links(channel: Channel) -> list[Link]:
     for body in channel.dump(wire.GETLINK, wire.IFINFOMSG.pack(0, 0, 0, 0, 0)):
         _family, _type, index, flags, _mask = wire.IFINFOMSG.unpack_from(body)
         attributes = wire.attributes(body, wire.IFINFOMSG.size)
-        name = _text(attributes[wire.IFLA_IFNAME])
+        name = wire.text(attributes[wire.IFLA_IFNAME])
         kind = wire.attributes(attributes.get(wire.IFLA_LINKINFO, b""), 0).get(wire.IFLA_INFO_KIND, b"")
         mtu = wire.U32.unpack(attributes[wire.IFLA_MTU])[0]
-        found.append(Link(index, name, bool(flags & wire.IFF_UP), mtu, _text(kind)))
+        found.append(Link(index, name, bool(flags & wire.IFF_UP), mtu, wire.text(kind)))
     return found
 
 
@@ -77,22 +77,22 @@ def details(channel: Channel) -> list[Detail]:
             Detail(
                 Link(
                     index,
-                    _text(attributes[wire.IFLA_IFNAME]),
+                    wire.text(attributes[wire.IFLA_IFNAME]),
                     bool(flags & wire.IFF_UP),
                     wire.U32.unpack(attributes[wire.IFLA_MTU])[0],
-                    _text(info.get(wire.IFLA_INFO_KIND, b"")),
+                    wire.text(info.get(wire.IFLA_INFO_KIND, b"")),
                 ),
                 attributes.get(wire.IFLA_ADDRESS, b""),
                 bool(flags & wire.IFF_RUNNING),
-                _u32(attributes.get(wire.IFLA_MASTER)),
-                _u32(attributes.get(wire.IFLA_LINK)),
+                wire.u32(attributes.get(wire.IFLA_MASTER)),
+                wire.u32(attributes.get(wire.IFLA_LINK)),
                 wire.I32.unpack(attributes[wire.IFLA_LINK_NETNSID])[0]
                 if wire.IFLA_LINK_NETNSID in attributes
                 else None,
                 any(port.get(wire.IFLA_BRPORT_MODE, b"")) if is_port else None,
                 any(port.get(wire.IFLA_BRPORT_ISOLATED, b"")) if is_port else None,
                 attributes.get(wire.IFLA_PERM_ADDRESS, b""),
-                tuple(map(_text, wire.repeated(attributes.get(wire.IFLA_PROP_LIST, b""), wire.IFLA_ALT_IFNAME))),
+                tuple(map(wire.text, wire.repeated(attributes.get(wire.IFLA_PROP_LIST, b""), wire.IFLA_ALT_IFNAME))),
             )
         )
     return found
@@ -106,15 +106,6 @@ def nsid(channel: Channel, descriptor: int) -> int:
     wanted = wire.attribute(wire.NETNSA_FD, wire.U32.pack(descriptor))
     answer = channel.ask(wire.GETNSID, b"\0\0\0\0" + wanted)
     return int(wire.I32.unpack(wire.attributes(answer, 4)[wire.NETNSA_NSID])[0])
-
-
-def _u32(value: bytes | None) -> int:
-    return int(wire.U32.unpack(value)[0]) if value else 0
-
-
-def _text(value: bytes) -> str:
-    """A name may hold any bytes but NUL and slash."""
-    return value.rstrip(b"\0").decode(errors="surrogateescape")
 
 
 def addresses(channel: Channel) -> list[tuple[int, Interface]]:
@@ -149,7 +140,7 @@ def assigned(channel: Channel) -> list[Assigned]:
     for body in channel.dump(wire.GETADDR, wire.IFADDRMSG.pack(0, 0, 0, 0, 0)):
         _family, length, flags, scope, index = wire.IFADDRMSG.unpack_from(body)
         attributes = wire.attributes(body, wire.IFADDRMSG.size)
-        flags = _u32(attributes.get(wire.IFA_FLAGS)) or flags
+        flags = wire.u32(attributes.get(wire.IFA_FLAGS)) or flags
         packed = attributes.get(wire.IFA_LOCAL) or attributes.get(wire.IFA_ADDRESS)
         if packed:
             found.append(

@@ -221,10 +221,10 @@ def way(channel: Channel, address: str) -> dict[str, Any]:
     return {
         "dst": str(ipaddress.ip_network((packed, length))) if length else "default",
         "via": str(ipaddress.ip_address(gateway)) if gateway else "",
-        "dev": _name(_u32(found, wire.RTA_OIF)),
+        "dev": _name(wire.u32(found.get(wire.RTA_OIF))),
         "local": kind == wire.TYPE_LOCAL,
         "src": str(ipaddress.ip_address(source)) if source else "",
-        "mtu": _u32(metrics, wire.RTAX_MTU),
+        "mtu": wire.u32(metrics.get(wire.RTAX_MTU)),
     }
 
 
@@ -233,11 +233,6 @@ def _name(index: int) -> str:
         return socket.if_indextoname(index) if index else ""
     except OSError:
         return f"interface {index}"
-
-
-def _u32(found: Mapping[int, bytes], kind: int) -> int:
-    value = found.get(kind)
-    return int(wire.U32.unpack(value)[0]) if value else 0
 
 
 def lookup(channel: Channel, address: Address) -> Lookup:
@@ -249,7 +244,7 @@ def lookup(channel: Channel, address: Address) -> Lookup:
     found = wire.attributes(answer, wire.RTMSG.size)
     gateway = found.get(wire.RTA_GATEWAY)
     via = ipaddress.ip_address(gateway) if gateway else None
-    return Lookup(via, _u32(found, wire.RTA_OIF), kind == wire.TYPE_LOCAL, kind == wire.TYPE_BROADCAST)
+    return Lookup(via, wire.u32(found.get(wire.RTA_OIF)), kind == wire.TYPE_LOCAL, kind == wire.TYPE_BROADCAST)
 
 
 def matched(channel: Channel, address: Address) -> Network:

@@ -57,26 +57,18 @@ def dump(channel: Channel, family: int) -> list[Rule]:
         rules.append(
             Rule(
                 4 if family_ == 2 else 6,
-                _u32(found.get(wire.FRA_PRIORITY)),
+                wire.u32(found.get(wire.FRA_PRIORITY)),
                 _network(found.get(wire.FRA_SRC), origin),
                 _network(found.get(wire.FRA_DST), to),
-                (_u32(found.get(wire.FRA_TABLE)) or low) if action == 1 else 0,
-                _u32(found.get(wire.FRA_FWMARK)),
-                _text(found.get(wire.FRA_IIFNAME)),
-                _text(found.get(wire.FRA_OIFNAME)),
+                (wire.u32(found.get(wire.FRA_TABLE)) or low) if action == 1 else 0,
+                wire.u32(found.get(wire.FRA_FWMARK)),
+                wire.text(found.get(wire.FRA_IIFNAME)),
+                wire.text(found.get(wire.FRA_OIFNAME)),
                 ACTIONS.get(action, str(action)),
                 bool(flags & wire.FIB_RULE_INVERT),
             )
         )
     return rules
-
-
-def _u32(value: bytes | None) -> int:
-    return int(wire.U32.unpack(value)[0]) if value else 0
-
-
-def _text(value: bytes | None) -> str:
-    return (value or b"").rstrip(b"\0").decode(errors="surrogateescape")
 
 
 def _network(value: bytes | None, length: int) -> str:

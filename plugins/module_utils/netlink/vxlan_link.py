@@ -100,23 +100,18 @@ def read(channel: Channel, name: str) -> Found | None:
     data = wire.attributes(info.get(wire.IFLA_INFO_DATA, b""), 0)
     device = Device(
         name,
-        _u32(data, _ID),
+        wire.u32(data.get(_ID)),
         _PORT.unpack(data[_VXLAN_PORT])[0],
-        _u32(data, _LINK),
+        wire.u32(data.get(_LINK)),
         data.get(_LOCAL) or data.get(_LOCAL6) or b"",
-        _u32(attributes, wire.IFLA_MTU),
+        wire.u32(attributes.get(wire.IFLA_MTU)),
         mac,
         any(data.get(_LEARNING, b"")),
-        _u32(attributes, wire.IFLA_TXQLEN),
+        wire.u32(attributes.get(wire.IFLA_TXQLEN)),
         bool(flags & wire.IFF_UP),
         tuple(_extra(data)),
     )
     return Found(index, kind, mac, device)
-
-
-def _u32(attributes: Mapping[int, bytes], kind: int) -> int:
-    value = attributes.get(kind)
-    return int(wire.U32.unpack(value)[0]) if value else 0
 
 
 def _extra(data: Mapping[int, bytes]) -> Iterator[tuple[str, int]]:

@@ -102,6 +102,16 @@ def attributes(data: bytes, offset: int) -> dict[int, bytes]:
     return found
 
 
+def u32(value: bytes | None) -> int:
+    """An attribute's number; 0 where it is missing."""
+    return int(U32.unpack(value)[0]) if value else 0
+
+
+def text(value: bytes | None) -> str:
+    """An attribute's text, such as a link's name, which may hold any bytes; "" where it is missing."""
+    return (value or b"").rstrip(b"\0").decode(errors="surrogateescape")
+
+
 def repeated(data: bytes, kind: int) -> list[bytes]:
     """The values of all attributes of this type, in order."""
     found = []

@@ -104,7 +104,8 @@ class Host:
         ):
             # Timers run, and neighbours age, whoever looks.
             text = re.sub(r"\w+_timer +\S+|\b(REACHABLE|STALE|DELAY|PROBE)\b", "", self.host.ip("-d", *words))
-            found[" ".join(words)] = sorted(text.splitlines())
+            # The kernel's own entries for multicast go when they have not been used for a while.
+            found[" ".join(words)] = sorted(line for line in text.splitlines() if "NOARP" not in line)
         found["fdb"] = sorted(self.host.bridge("-d", "fdb", "show").splitlines())
         found["bridge"] = self.host.bridge("-d", "link", "show")
         found["nft"] = self.host.run("nft", "-s", "list", "ruleset")
@@ -336,7 +337,10 @@ def test_a_pod_without_a_bridge_and_two_pods_of_one_address(node: Host) -> None:
     end = veth(node.host)
     node.host.ip("link", "set", end, "nomaster")
     (address,) = [each["addr_info"][0]["local"] for each in node.pod.ip_json("-4", "addr", "show", "eth0")]
-    with Namespace() as twin:
+    with Namespace() as twin, Namespace() as nested:
+        # A host in a container with a pod network of the same addresses, as a node of kind has it.
+        nested.ip("link", "add", "cni0", "type", "bridge")
+        nested.ip("addr", "add", f"{address}/24", "dev", "cni0")
         node.host.ip("link", "add", "veth0000beef", "type", "veth", "peer", "name", "eth0", "netns", twin.name)
         twin.ip("addr", "add", f"{address}/24", "dev", "eth0")
         found = node.info()["cni"]
@@ -488,12 +492,16 @@ def test_switches_and_managers(node: Host) -> None:
 
 
 @contextlib.contextmanager
-def daemon(host: Namespace, program: Path, *words: str, **env: str) -> Iterator[int]:
-    """A process of this name and command line in the host's network namespace."""
+def daemon(node: Host, program: Path, *words: str, user: int = 0, **env: str) -> Iterator[int]:
+    """A process of this name and command line on the host."""
     program.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(shutil.which("perl") or "", program)
     process = subprocess.Popen(
-        ["ip", "netns", "exec", host.name, str(program), "-e", "$| = 1; print 1; sleep", "--", *words],
+        [
+            *("nsenter", f"--net={node.host.path}", f"--mount=/proc/{node.mounts.pid}/ns/mnt"),
+            *("setpriv", f"--reuid={user}", "--clear-groups", "--"),
+            *(str(program), "-e", "$| = 1; print 1; sleep", "--", *words),
+        ],
         env={**os.environ, **env},
         stdout=subprocess.PIPE,
     )
@@ -523,13 +531,13 @@ def test_daemons_by_their_processes(node: Host, tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
         stack.callback(node.host.call(lambda: listen(path)).close)
         words = (f"--net-config-path={conf}", "-etcd-password=secret")
-        pid = stack.enter_context(daemon(node.host, folder / "flanneld", *words, NODE_NAME="worker-9"))
+        pid = stack.enter_context(daemon(node, folder / "flanneld", *words, NODE_NAME="worker-9"))
         for name, *given in (
             ("containerd", "--config", "/etc/containerd/mine.toml"),
             ("kubelet", "--config=/etc/kubelet.yaml", "--hostname-override=worker-9"),
             ("kube-proxy",),
         ):
-            stack.enter_context(daemon(node.host, folder / name, *given))
+            stack.enter_context(daemon(node, folder / name, *given))
         found = node.info(socket=str(path))
         silent = node.info(socket=f"{path}.other")["runtime"]
     (process,) = found["flannel"]["processes"]
@@ -548,6 +556,24 @@ def test_daemons_by_their_processes(node: Host, tmp_path: Path) -> None:
     assert found["cni"]["conf_dir"] == "/etc/cni/other.d" and silent["running"] is False
     assert found["kubelet"] == {"running": True, "node_name": "worker-9", "pod_cidr": "10.99.0.0/24"}
     assert only(found["services"], name="kube-proxy")["running"]
+
+
+def test_a_users_process_by_a_daemons_name_decides_nothing(node: Host, tmp_path: Path) -> None:
+    """Root must not start what a user started, nor plugins in a folder that the user's command line leads to."""
+    node.put("/etc/evil.toml", 'conf_dir = "/tmp/evil"\nbin_dir = "/tmp/evil"\n')
+    for folder in (tmp_path, *tmp_path.parents[:-2]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    with contextlib.ExitStack() as stack:
+        for name in ("containerd", "kubelet", "flanneld"):
+            stack.enter_context(daemon(node, tmp_path / "home" / name, "--config=/etc/evil.toml", user=65534))
+        theirs = node.info(socket="/run/containerd/containerd.sock")
+        stack.enter_context(daemon(node, tmp_path / "root" / "flanneld"))
+        both = node.info()
+    assert (theirs["runtime"]["conf_dir"], theirs["runtime"]["version"]) == ("/etc/cni/net.d", "")
+    assert theirs["cni"]["conf_dir"] == "/etc/cni/net.d" and not theirs["kubelet"]["running"]
+    assert [each["version"] for each in theirs["flannel"]["processes"]] == [""]
+    # Perl's own version, as root's daemon is asked.
+    assert sorted(bool(each["version"]) for each in both["flannel"]["processes"]) == [False, True]
 
 
 def test_other_networks_leave_things_behind(node: Host) -> None:
@@ -577,7 +603,7 @@ def test_nothing_is_changed(node: Host, tmp_path: Path) -> None:
         node.host.settle(name)
     # A folder for locks that no other test uses. What `ip netns` keeps in there is hidden by it.
     node.mounts.sh("mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system")
-    with daemon(node.host, tmp_path / "sleeper") as pid:
+    with daemon(node, tmp_path / "sleeper") as pid:
         node.netns = Path(f"/proc/{pid}/ns/net")
         before = node.everything()
         first = node.info(ways=["172.31.0.12"])

@@ -35,8 +35,8 @@ class Pods(NamedTuple):
 
     @property
     def here(self) -> list[namespaces.Interface]:
-        """Those that lead to this host: not what a container, or another host in a container, made for its own."""
-        return [each for each in self.interfaces or [] if each.at_home or not each.peer]
+        """Those that lead to this host, and hardware: not the bridge of another host in a container."""
+        return [each for each in self.interfaces or [] if each.at_home or not (each.peer or each.kind)]
 
     @property
     def addresses(self) -> set[str] | None:

@@ -156,7 +156,8 @@ def runtime(socket: str, live: Mapping[str, Sequence[int]], notes: Notes) -> dic
         "message": "",
     }
     if "containerd" in chosen:
-        pids = live.get("containerd", [])
+        # Its configuration leads to plugins that are asked for their versions.
+        pids = [pid for pid in live.get("containerd", []) if processes.trusted(pid)]
         words = notes.read("runtime", processes.arguments, [], pids[0]) if pids else []
         found["version"] = next(filter(None, map(processes.version, pids)), "")
         text = _with_imports(processes.option(words, "config", "c") or CONTAINERD_CONF, notes)
@@ -178,7 +179,7 @@ def _with_imports(path: str, notes: Notes) -> str:
 
 def kubelet(live: Mapping[str, Sequence[int]], hostname: str, notes: Notes) -> dict[str, Any]:
     """From the command line of the process and its configuration file."""
-    pid = next(iter(live.get("kubelet", [])), 0)
+    pid = next(filter(processes.trusted, live.get("kubelet", [])), 0)
     if not pid:
         return NO_KUBELET
     words = notes.read("kubelet", processes.arguments, [], pid)

@@ -222,7 +222,9 @@ def bridge_ports_isolated(node: Node) -> Iterator[Found]:
     "Rules of pods that are gone translate the traffic of their addresses",
     effect="A later pod with such an address is translated, or its host port leads nowhere.",
     see="iptables -t nat -S | grep CNI-",
-    fix="iptables-save --table nat | grep -v {patterns} | iptables-restore --table nat",
+    # One transaction, which leaves all other rules, of kube-proxy for instance, to those who change them meanwhile.
+    fix="(echo '*nat'; iptables-save --table nat | grep {patterns} | sed -n 's/^-A /-D /p'; echo COMMIT) | "
+    "iptables-restore --noflush",
     site="site.yml removes those of its networks",
     source="F19; lesson 9",
 )

@@ -603,7 +603,7 @@ def test_a_receiver_with_a_smaller_mtu_on_the_underlay(backend: str) -> None:
     assert f"packets of {1401 - added} to {1500 - added} bytes are dropped here, and nobody hears of it" in hop["why"]
     assert hop["fix"] == "ip link set eth0 mtu 1500"
     assert found["there"]["largest"] == 1400 - added and not found["ok"]
-    # The other direction is told (routes), or split into fragments (mesh).
+    # In the other direction the sender gets an ICMP error (routes), or the packet is fragmented (mesh).
     assert not broken(found["back"])
     assert ("fragments" if backend in MESH else "'packet too big'") in found["text"]
 

@@ -1129,7 +1129,11 @@ def break_bridge_ports_isolated(world: World) -> None:
         entry(world[2]["links"], name=name)["isolated"] = True
 
 
-@breaks("pod-rules-leaked", fix=f"iptables-save --table nat | grep -v -e {'d' * 64} | iptables-restore --table nat")
+@breaks(
+    "pod-rules-leaked",
+    fix=f"(echo '*nat'; iptables-save --table nat | grep -e {'d' * 64} | sed -n 's/^-A /-D /p'; echo COMMIT) | "
+    "iptables-restore --noflush",
+)
 def break_pod_rules_leaked(world: World) -> None:
     world[2]["cni"]["rules"] = [{"kind": "masquerade", "container": "d" * 64, "network": "bridge", "live": False}]
 

@@ -169,7 +169,7 @@ def test_rules_of_nftables(line: str, wanted: rulesets.Rule) -> None:
 
 
 def test_places_of_iptables() -> None:
-    """Docker's rules are told from others in one chain, and chains of pods are only counted."""
+    """Docker's rules in a chain are listed apart from the others, and chains of pods are only counted."""
     rules = [
         "POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE",
         "POSTROUTING -s 10.244.0.0/16 -d 10.244.0.0/16 -j RETURN",
