@@ -168,7 +168,11 @@ def _run(daemon: Daemon, backend: Backend, subnets: tuple[Network, ...]) -> None
         backend.start_checks()
     leases = Leases(subnets)
     while not daemon.stopping:
-        event = daemon.events.get()
+        try:
+            # A signal between the test above and the wait would not end the wait: Python runs its handler afterwards.
+            event = daemon.events.get(timeout=1)
+        except queue.Empty:
+            continue
         if event is None:
             break
         lease = leases.take(event)
