@@ -51,11 +51,11 @@ integration: .venv/ready-dev ## the modules, against the kernel, in network name
 
 .PHONY: nodes
 nodes: .venv/ready-dev ## the playbooks, on real nodes: their life, and everything they must refuse (13 min)
-	python -m pytest tests/lab -m 'not long' --numprocesses 2 --dist loadfile
+	python -m pytest tests/lab -m 'not long' --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: nodes-long
 nodes-long: .venv/ready-dev ## what takes minutes there: upgrades, moves, handovers, mixed clusters, firewalls, hard worlds (40 min)
-	python -m pytest tests/lab -m long --numprocesses 2 --dist loadfile
+	python -m pytest tests/lab -m long --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 SEED ?= 1
 OPS ?= 200

@@ -64,6 +64,7 @@ def mesh() -> Iterator[Lab]:
         yield lab
 
 
+@pytest.mark.long
 def test_healthy_nodes_have_no_finding_and_stay_as_they_are(mesh: Lab) -> None:
     for backend in ("bridge", "routes", "vxlan"):
         connect(mesh, backend)
@@ -75,6 +76,7 @@ def test_healthy_nodes_have_no_finding_and_stay_as_they_are(mesh: Lab) -> None:
         assert unlike(before, mesh.snapshots("control-plane", "worker-1", "worker-2")) == []
 
 
+@pytest.mark.long
 def test_flannel_nodes_have_no_finding(lab: Lab, plane: ControlPlane) -> None:
     made = lab.play("site")
     assert made.code == 0, made.output

@@ -36,6 +36,7 @@ echo '{"cniVersion": "0.3.1", "name": "other", "type": "loopback"}' >/etc/cni/ne
 NAMED: dict[str, Any] = {"podnet_reset_foreign": ["flannel", "cni0"]}
 
 
+@pytest.mark.long
 def test_what_kube_flannel_left_goes_by_name_only(routed: Lab) -> None:
     lab = routed
     lab.sh("worker-1", "mkdir -p /etc/cni/net.d; iptables -t nat -S >/dev/null; iptables -S >/dev/null")

@@ -144,6 +144,7 @@ def test_routes_from_nothing_and_what_they_survive(routed: Lab, tmp_path: Path) 
     assert set(after.changed.values()) == {0}, after.output
 
 
+@pytest.mark.long
 def test_bridge_alone_and_then_routes(routed: Lab) -> None:
     lab = routed
     bridge = lab.play("site", podnet_backend="bridge")

@@ -6,7 +6,7 @@
     make soak SEED=7 OPS=200
 
 After each: the run succeeds, all promised pairs of pods pass, a second run changes nothing, and foreign objects on the
-nodes are what they were. `make test` does a few operations; the seed of a failure repeats it.
+nodes are what they were. `make test` does one operation; the seed of a failure repeats it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from support.lab import BIN, CHECKOUT, Lab, fresh
 from support.plays import SETTINGS
 
 SEED = int(os.environ.get("SEED", "1"))
-OPERATIONS = int(os.environ.get("OPS", "2"))
-# A few operations are for `make test`, where fewer workers are quicker.
+OPERATIONS = int(os.environ.get("OPS", "1"))
+# One operation is for `make test`, where fewer workers are quicker.
 WORKERS = [f"worker-{number}" for number in range(1, 6 if OPERATIONS > 10 else 4)]
 BACKENDS = ["bridge", "routes", "vxlan"]
 

@@ -40,8 +40,12 @@ def entries(lab: Lab, node: str) -> dict[str, list[str]]:
 def test_a_mesh_from_nothing_and_what_it_survives(lab: Lab) -> None:
     first = lab.play("site")
     assert first.code == 0 and "12 of 12 promised pairs pass" in first.output, first.output
-    again = lab.play("site", "--diff")
+    again = lab.play("site", "--diff", podnet_verify=False)
     assert again.code == 0 and set(again.changed.values()) == {0}, again.output
+    healthy = lab.play("diagnose")
+    assert healthy.code == 0 and "Nothing is wrong." in healthy.output, healthy.output
+    walked = lab.play("explain", "--extra-vars", "from=worker-1 to=worker-2")
+    assert walked.code == 0 and "reaches it" in walked.output, walked.output
 
     made = entries(lab, "worker-1")
     mac = json.loads(lab.exec("worker-2", "ip", "-json", "link", "show", "flannel.1"))[0]["address"]
@@ -84,6 +88,7 @@ def test_what_somebody_broke_is_named_and_repaired(lab: Lab) -> None:
     assert set(lab.play("site", podnet_verify=False).changed.values()) == {0}
 
 
+@pytest.mark.long
 def test_workers_come_go_and_move(lab: Lab) -> None:
     lab.up(3)
     everyone = lab.hosts()
@@ -129,6 +134,7 @@ def test_another_vni(lab: Lab) -> None:
     assert left.code == 0 and "flannel" not in lab.sh("worker-1", "ls /sys/class/net"), left.output
 
 
+@pytest.mark.long
 def test_running_pods_do_not_notice_a_handover(lab: Lab) -> None:
     assert lab.play("site", podnet_backend="routes", podnet_verify=False).code == 0
     for backend in ("vxlan", "routes"):
