@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from support.lab import Lab, unlike
 
 # What a kube-flannel DaemonSet leaves on a node: the state of flanneld v0.28.9 and of its plugin, and the bridge cni0.
