@@ -28,7 +28,7 @@ from typing import Any, Protocol
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from . import documents, lock, tools
+from . import bytecode, documents, lock, tools
 from .output import Module, lines
 from .problems import PodnetError, Refused
 
@@ -126,7 +126,8 @@ class Resource:
     a plan, except where a step does something at each call. Raises PodnetError and OSError. ``lock`` names the lock in
     /run/weft-podnet from the options; without it, ``run`` holds its own or needs none. ``rules`` are AnsibleModule's
     (required_if and the like). ``about`` is the option that names what failed, where the error does not. Options in
-    ``unsaid`` are not sent back to the controller. ``changes``: does it change what a run decides?
+    ``unsaid`` are not sent back to the controller. ``changes``: does it change what a run decides? ``reads``: does it
+    only ever read, and leave nothing on the host?
     """
 
     arguments: Mapping[str, Any]
@@ -136,6 +137,7 @@ class Resource:
     about: str = ""
     unsaid: tuple[str, ...] = ()
     changes: bool = True
+    reads: bool = False
 
     def named(self, params: Mapping[str, Any], error: Exception) -> str:
         """What an error is about, where its own text does not say it."""
@@ -146,6 +148,8 @@ class Resource:
         name = self.lock(call.params) if self.lock and not call.check_mode else ""
         with lock.hold(name) if name else contextlib.nullcontext():
             result = self.run(call)
+        if not call.check_mode and not self.reads:
+            bytecode.keep()
         for warning in result.pop("warnings", []):
             call.warn(warning)
         return result

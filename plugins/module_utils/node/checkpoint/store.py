@@ -7,6 +7,8 @@
     files.tar     the files as they were
     state.json    units, sysctls, the kernel's network, and who answered
     outcome       what became of the run: "confirmed", or why the checkpoint was restored
+
+Beside them is the collection's byte code; see `core.bytecode`.
 """
 
 from __future__ import annotations
@@ -19,11 +21,11 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...core import files
+from ...core import bytecode, files
 from ...core.problems import Refused
 from . import saved
 
-ROOT = "/var/lib/weft-podnet"
+ROOT = bytecode.HOME
 FOLDER = f"{ROOT}/checkpoints"
 MOST = 5
 
@@ -90,11 +92,13 @@ def conclude(path: str, text: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Remove one checkpoint, and the folders above it once they are empty."""
+    """Remove one checkpoint; with the last one, everything beside it."""
     shutil.rmtree(path, ignore_errors=True)
-    files.forget_empty(Path(FOLDER), Path(ROOT))
+    files.forget_empty(Path(FOLDER))
+    if not Path(FOLDER).exists():
+        forget()
 
 
 def forget() -> None:
-    """Remove all checkpoints."""
+    """Remove all checkpoints, and the byte code beside them."""
     shutil.rmtree(ROOT, ignore_errors=True)

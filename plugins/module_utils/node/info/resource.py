@@ -214,4 +214,5 @@ RESOURCE = Resource(
     },
     run,
     changes=False,
+    reads=True,
 )
