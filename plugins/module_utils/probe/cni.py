@@ -58,6 +58,12 @@ def addresses(entry: dict[str, Any]) -> list[str]:
     return [str(item["address"]) for item in (entry.get("result") or {}).get("ips") or [] if "address" in item]
 
 
+def interfaces(entry: dict[str, Any]) -> list[str]:
+    """The host's ends of a pod's links, and its bridges, from a cached result."""
+    found = (entry.get("result") or {}).get("interfaces") or []
+    return [str(item["name"]) for item in found if item.get("name") and not item.get("sandbox")]
+
+
 def plugin_inputs(entry: dict[str, Any]) -> list[dict[str, Any]]:
     """The configurations for a DEL, one per plugin, last plugin first, as libcni makes them. Raises ValueError."""
     try:

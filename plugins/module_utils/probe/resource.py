@@ -9,6 +9,7 @@ from typing import Any
 
 from ..core.problems import Refused
 from ..core.resource import Call, Resource
+from . import agent, outside
 from . import pods as probe_pods
 from . import run as probe_run
 
@@ -18,6 +19,7 @@ TARGET: dict[str, Any] = {
     "id": {"type": "str", "required": True},
     "address": {"type": "str", "required": True},
     "port": {"type": "int", "required": True},
+    "kind": {"type": "str", "choices": [agent.POD, outside.KIND], "default": agent.POD},
 }
 
 STATES = {"started": probe_run.started, "probed": probe_run.probed, "absent": probe_run.absent}
@@ -41,6 +43,7 @@ RESOURCE = Resource(
         "port": {"type": "int", "default": 9898},
         "targets": {"type": "list", "elements": "dict", "default": [], "options": TARGET},
         "node": {"type": "str", "default": ""},
+        "ways": {"type": "list", "elements": "str", "default": []},
         "timeout": {"type": "float", "default": 3},
         "tries": {"type": "int", "default": 2},
         "patience": {"type": "int", "default": 15},

@@ -15,20 +15,30 @@ from typing import Any
 
 from ansible_collections.weft.podnet.plugins.module_utils.core import networks
 
+from . import sample
+
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # pod_probe makes at most 100 pods on a host, each with one address a family.
 MOST = 200
 
 
 def targets(
-    hosts: Sequence[str], started: Sequence[Any], port: int, nodes: Iterable[Mapping[str, Any]] = ()
+    hosts: Sequence[str],
+    started: Sequence[Any],
+    port: int,
+    nodes: Iterable[Mapping[str, Any]] = (),
+    addresses: Sequence[Any] = (),
 ) -> list[dict[str, Any]]:
-    """The targets of all hosts as pod_probe takes them: {node, pod, id, address, port}.
+    """The targets of all hosts as pod_probe takes them: {node, pod, id, address, port, kind}.
 
     ``started`` are pod_probe's results in the order of ``hosts``, anything else for a host that gave none. ``nodes``
-    are the plan's: their underlay addresses are no pod's.
+    are the plan's: their underlay addresses are no pod's. Without them, ``addresses`` has that of each host, where it
+    is known: a host does not say itself where others reach it.
     """
-    taken = {str(ip) for node in nodes for ip in node.get("node_ips", [])}
+    own = {str(node["name"]): [str(ip) for ip in node.get("node_ips") or []] for node in nodes}
+    if not own:
+        own = {host: _addresses(address) for host, address in zip(hosts, addresses, strict=False)}
+    taken = {ip for each in own.values() for ip in each}
     found = []
     for host, answer in zip(hosts, started, strict=True):
         reported = answer.get("targets") if isinstance(answer, Mapping) else None
@@ -36,7 +46,27 @@ def targets(
             target = _target(item, port, taken)
             if target is not None:
                 found.append({"node": host, **target})
+        identity = (answer.get("node") or {}).get("id") if isinstance(answer, Mapping) else None
+        if isinstance(identity, str) and NAME.fullmatch(identity):
+            found += [
+                {"node": host, "pod": "", "id": identity, "address": ip, "port": port, "kind": "node"}
+                for ip in own.get(host, [])
+            ]
     return found
+
+
+def chosen(targets: Sequence[Mapping[str, Any]], node: str) -> list[dict[str, Any]]:
+    """Those that a node's pods try."""
+    peers = sample.peers(sample.names(targets), node, sample.lot(targets))
+    return [dict(target) for target in targets if target["node"] in peers]
+
+
+def _addresses(value: Any) -> list[str]:
+    """The address of a host that is written as one; none where it is a name."""
+    try:
+        return [str(networks.read_host(value))]
+    except networks.Unfit:
+        return []
 
 
 def _target(item: Any, port: int, taken: set[str]) -> dict[str, Any] | None:
@@ -49,4 +79,4 @@ def _target(item: Any, port: int, taken: set[str]) -> dict[str, Any] | None:
         address = str(networks.read_host(item.get("address")))
     except networks.Unfit:
         return None
-    return None if address in taken else {**names, "address": address, "port": port}
+    return None if address in taken else {**names, "address": address, "port": port, "kind": "pod"}

@@ -53,7 +53,7 @@ def healthy(nodes: int = 2, pods: int = 2) -> list[dict[str, Any]]:
                 }
                 for pod in range(1, pods + 1)
             ],
-            "host": {
+            "routing": {
                 "ways": {
                     address(n, p): {
                         "dst": f"10.244.{n - 1}.0/24",
@@ -93,7 +93,7 @@ def ways(probed: list[dict[str, Any]], here: int, there: int, **way: Any) -> Non
     """What host ``here`` says about the way to the pods of ``there``."""
     for pod in probed[there - 1]["pods"]:
         target = pod["given"][0].split("/")[0]
-        probed[here - 1]["host"]["ways"][target] = way
+        probed[here - 1]["routing"]["ways"][target] = way
 
 
 def test_a_network_that_works() -> None:
@@ -137,7 +137,7 @@ def test_scope_node_takes_the_same_for_expected() -> None:
 def test_a_pod_of_the_same_node_is_always_promised(scope: str) -> None:
     probed = healthy()
     probed[0]["pods"][0]["results"][0] = {"to": "1-2", "address": address(1, 2), "error": "Connection refused"}
-    probed[0]["host"]["forward_policy"] = {"4": "DROP"}
+    probed[0]["routing"]["forward_policy"] = {"4": "DROP"}
     result = judge(probed, scope=scope)
     assert not result["ok"]
     assert result["failures"][0].startswith("on w1: 1 pair not reached (Connection refused); w1: the FORWARD policy is")
@@ -195,7 +195,7 @@ def test_an_answer_from_a_stranger() -> None:
 )
 def test_switches_of_a_host(change: dict[str, Any], reason: str) -> None:
     probed = cut(healthy())
-    probed[0]["host"].update(change)
+    probed[0]["routing"].update(change)
     assert reason in judge(probed)["failures"][0]
 
 
@@ -281,13 +281,3 @@ def test_any_failed_pair_fails_the_cluster_and_is_counted(broken: set[tuple[int,
     assert not result["ok"]
     assert result["pairs"] == {"tried": 30, "promised": 30, "passed": 30 - len(broken)}
     assert result["failures"]
-
-
-def test_forwarding_that_only_the_probe_pods_turned_on_is_reported() -> None:
-    probed = healthy()
-    started = [{**each, "forwarding": {"4": number == 0, "6": False}} for number, each in enumerate(probed)]
-    verdict = matrix(["w1", "w2"], started, probed, NODES)
-    assert verdict["ok"] and verdict["lines"][-1].startswith(
-        "WARNING w2: net.ipv4.ip_forward was 0 before the probe pods"
-    )
-    assert "WARNING w1" not in verdict["text"]

@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.weft.podnet.plugins.plugin_utils.probe.targets import targets
 
 NODES = [{"name": "w0", "node_ips": ["172.16.0.3"]}, {"name": "w1", "node_ips": ["172.16.0.4"]}]
-POD = {"node": "w0", "pod": "p1", "id": "0f" * 16, "address": "10.244.0.5", "port": 9898}
+POD = {"node": "w0", "pod": "p1", "id": "0f" * 16, "address": "10.244.0.5", "port": 9898, "kind": "pod"}
 
 
 def test_a_pod_is_requested_in_the_name_of_its_host() -> None:
