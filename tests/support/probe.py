@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -49,19 +50,12 @@ class Pod:
         self.port = f"vethp{pod}"
         self.space = stack.enter_context(Namespace())
         self.folder = folder / self.identity
-        self.folder.mkdir()
         host.ip("link", "add", self.port, "mtu", mtu, "type", "veth", "peer", "name", "eth0", "netns", self.space.name)
         host.ip("link", "set", self.port, "master", "cni0", "up")
         host.bridge("link", "set", "dev", self.port, "hairpin", "on")
         self.space.ip("link", "set", "eth0", "mtu", mtu, "up")
         self.space.ip("address", "add", self.given, "dev", "eth0")
         self.space.ip("route", "add", "default", "via", first(number, 4, 1))
-        _until_gone(stack, start(self.folder, PORT, self.identity, self.space.name))
-
-
-def _until_gone(stack: ExitStack, process: subprocess.Popen[bytes]) -> None:
-    stack.callback(process.wait)
-    stack.callback(process.kill)
 
 
 class Verification:
@@ -74,25 +68,40 @@ class Verification:
         self.pods = [
             [Pod(host, number, pod, mtu, folder, stack) for pod in (1, 2)] for number, host in enumerate(hosts.hosts)
         ]
-        for number, host in enumerate(hosts.hosts):
-            (folder / f"node-{number}").mkdir()
-            _until_gone(stack, start(folder / f"node-{number}", PORT, f"node-{number}", host.name, "node"))
-            rules = folder / "rules"
-            rules.write_text(service.rules([self.pods[number][0].address], PORT))
-            host.run("nft", "--file", str(rules))
 
     def run(self, only: tuple[int, ...] = (0, 1, 2)) -> dict[str, Any]:
-        """What podnet_matrix says of these hosts."""
+        """What podnet_matrix says of these hosts, with new processes in the pods."""
+        seen = [each for each in self.hosts.findings() if each["host"] in [NAMES[number] for number in only]]
+        with ExitStack() as stack:
+            for number in only:
+                rules = self.folder / "rules"
+                rules.write_text(service.rules([self.pods[number][0].address], PORT))
+                self.hosts.hosts[number].run("nft", "--file", str(rules))
+                stack.callback(self.hosts.hosts[number].run, "nft", "delete", "table", "ip", service.TABLE)
+                for pod in self.pods[number]:
+                    self._serve(stack, pod.folder, pod.identity, pod.space.name, agent.POD)
+                node = f"node-{number}"
+                self._serve(stack, self.folder / node, node, self.hosts.hosts[number].name, "node")
+            return self._judged(only, seen)
+
+    @staticmethod
+    def _serve(stack: ExitStack, folder: Path, identity: str, netns: str, where: str) -> None:
+        folder.mkdir()
+        stack.callback(shutil.rmtree, folder)
+        process = start(folder, PORT, identity, netns, where)
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+
+    def _judged(self, only: tuple[int, ...], findings: list[dict[str, Any]]) -> dict[str, Any]:
         plan = World(self.hosts.backend).plan
         names = [NAMES[number] for number in only]
-        found = [each for each in self.hosts.findings() if each["host"] in names]
         started = [self._started(number) for number in only]
         targets = probe_targets.targets(names, started, PORT, plan["nodes"])
         with ThreadPoolExecutor() as pool:
             probed = list(pool.map(lambda number: self._probed(number, targets), only))
         removed = [self._removed(number) for number in only]
         nodes = [{**node, "settings": plan["settings"]} for node in plan["nodes"]]
-        return matrix(names, started, probed, nodes, "cluster", removed, found, targets)
+        return matrix(names, started, probed, nodes, "cluster", removed, findings, targets)
 
     def _started(self, number: int) -> dict[str, Any]:
         targets = [

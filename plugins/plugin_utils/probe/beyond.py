@@ -71,7 +71,8 @@ def _egress(node: Node, cluster: Mapping[str, Node], known: Mapping[str, Mapping
         if other is None or other is node:
             continue
         wanted = _translated(known.get(node.name), result["address"])
-        reason, ok = "", True
+        ok: bool | None = True
+        reason = ""
         if "error" in result:
             # What not even the node reaches is kept from it by something else than masquerading.
             closed = result["address"] in control

@@ -210,12 +210,20 @@ def _translations(group: Sequence[Pair]) -> list[str]:
 
 
 def _sizes(group: Sequence[Pair]) -> Iterator[str]:
-    for pair in group:
-        for way in pair.ways:
-            if way.narrow:
-                yield f"{narrow(pair, way)}; {_by_tcp(way)}"
-            elif way.large:
-                yield f"{pair.source} -> {pair.target}: more than a packet by TCP does not pass: {way.large}"
+    each = [(pair, way) for pair in group for way in pair.ways]
+    tight = [(pair, way) for pair, way in each if way.narrow]
+    for pair, way in tight:
+        yield f"{narrow(pair, way)}; {_by_tcp(way)}"
+    if tight:
+        least = min(way.largest for _pair, way in tight)
+        yield (
+            f"make the way between the nodes take more, or give pods an MTU of {least}: podnet_vxlan_mtu, Backend.MTU "
+            "in podnet_flannel_backend, or with the backend routes the MTU of the nodes' own links"
+        )
+        return
+    for pair, way in each:
+        if way.large:
+            yield f"{pair.source} -> {pair.target}: more than a packet by TCP does not pass: {way.large}"
 
 
 def narrow(pair: Pair, way: Way) -> str:

@@ -203,7 +203,7 @@ def _nothing_found(one: Node, other: Node) -> str:
     return (
         f"both nodes' routes look right ({_short(one, other)}; {_short(other, one)}), and nothing else is seen on "
         f"them; look for a firewall on the nodes or between them ({port}), and for source checks of the network "
-        "that drop pod addresses"
+        f"that drop pod addresses (explain.yml -e from={one.name} -e to={other.name} follows one packet)"
     )
 
 

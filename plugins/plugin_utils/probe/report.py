@@ -64,9 +64,7 @@ def _cell(pairs: Sequence[Pair]) -> str:
 def proved(pairs: Sequence[Pair], other: Sequence[Cell]) -> list[str]:
     """What a healthy network was seen to do."""
     sizes = sorted({way.mtu for pair in pairs for way in pair.ways if way.mtu})
-    full = (
-        f"Packets of the full size ({' and '.join(map(str, sizes))} bytes) arrive in both directions" if sizes else ""
-    )
+    full = f"Packets of the full size arrive ({' and '.join(map(str, sizes))} bytes)" if sizes else ""
     passed = {cell.kind for cell in other if cell.ok and cell.promised}
     also = [what for kind, what in beyond.PROVED.items() if kind in passed]
     return [

@@ -57,3 +57,12 @@ def test_what_is_no_answer(answer: Any) -> None:
 
 def test_no_end_of_pods() -> None:
     assert len(targets(["w0"], [{"targets": [POD] * 100_000}], 9898, NODES)) == 200
+
+
+def test_the_node_itself_is_where_the_inventory_says_it_is() -> None:
+    answers = [{"targets": [POD], "node": {"id": "aa", "address": "198.51.100.7"}}, {"node": {"id": "b b"}}, None]
+    found = targets(["w0", "w1", "w2"], answers, 9898, NODES)
+    of_nodes = [(each["node"], each["id"], each["address"]) for each in found if each["kind"] == "node"]
+    assert of_nodes == [("w0", "aa", "172.16.0.3")]
+    unplanned = targets(["w0", "w1", "w2"], answers, 9898, addresses=["10.0.0.9", "w1.example", ""])
+    assert [each["address"] for each in unplanned if each["kind"] == "node"] == ["10.0.0.9"]
