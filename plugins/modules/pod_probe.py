@@ -85,11 +85,12 @@ options:
         required: true
       kind:
         description:
-          - V(pod) is a pod. V(node) is the process on a node itself, and O(targets[].address) the node's own.
+          - V(pod) is a pod. V(node) is the process on a node itself, and O(targets[].address) the node's own. V(port)
+            is a host port of the node that leads to its first pod.
           - Every pod requests every pod. The first pod of a host also requests the nodes, and tries the first pod of
             each node with packets of the full size.
         type: str
-        choices: [pod, node]
+        choices: [pod, node, port]
         default: pod
   ways:
     description: Addresses whose ways are looked up for RV(host), such as those of the other nodes.
@@ -180,6 +181,14 @@ pods:
       type: list
       elements: str
       sample: [10.244.0.5]
+    host_port:
+      description: A port of the host that the plugin C(portmap) leads to the pod. Only where other pods have one.
+      type: int
+      returned: O(state=started)
+    host_port_problem:
+      description: Why there is none although other pods have one.
+      type: str
+      returned: O(state=started)
     hairpin:
       description: Whether hairpin mode is on at the bridge port that leads to the pod. Absent where there is none.
       type: bool
@@ -196,7 +205,7 @@ pods:
           description: The address that was requested.
           type: str
         kind:
-          description: V(pod) or V(node) as in O(targets), or V(service), which leads back to the pod itself.
+          description: V(pod), V(node) or V(port) as in O(targets), or V(service), which leads back to the pod itself.
           type: str
         error:
           description: Why there is no answer. Absent if there is one.

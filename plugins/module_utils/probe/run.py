@@ -12,7 +12,7 @@ from typing import Any
 
 from ..core import lock
 from ..core.problems import PodnetError
-from . import agent, outside, service
+from . import agent, host_port, outside, service
 from . import host as probe_host
 from . import pods as probe_pods
 from . import removal as probe_removal
@@ -76,11 +76,11 @@ def _make(params: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
     seen.update(_observation(params))
     run = uuid.uuid4().hex
     try:
-        pods, node = _pods(run, params)
+        pods, node = _pods(run, params, seen)
     except ProbeError as error:
         if STILLBORN not in str(error):
             raise
-        pods, node = _pods(run, params)
+        pods, node = _pods(run, params, seen)
     targets = [
         {
             "node": params["node"], "pod": pod["name"], "id": pod["id"],
@@ -92,7 +92,7 @@ def _make(params: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
     return {"run": run, "pods": pods, "targets": targets, "node": node, "host": seen, "problems": problems}
 
 
-def _pods(run: str, params: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _pods(run: str, params: dict[str, Any], seen: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The pods, and what they reach outside of their network."""
     port = params["port"]
     try:
@@ -102,6 +102,11 @@ def _pods(run: str, params: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[
         started = [probe_pods.start(params["socket"], number, port, mounts) for number in range(1, params["pods"] + 1)]
         pods = [probe_pods.describe(pod) for pod in started]
         service.start([address.split("/")[0] for address in pods[0]["given"]], port)
+        if host_port.offered(seen):
+            first = started[0]
+            pods[0].update(
+                host_port.add(f"{probe_pods.CNI_PREFIX}{first.container}", str(first.folder / "netns"), port)
+            )
         if "id" in node and not outside.ready(READY):
             node = {"problem": "its process does not answer"}
         probe_pods.touch_run(run)
@@ -128,7 +133,11 @@ def probed(params: dict[str, Any], check: bool) -> dict[str, Any]:
         probe_pods.touch_run(run)
         with ThreadPoolExecutor(1) as pool:
             # The node itself tries what the first pod tries thoroughly.
-            own = [each for each in probe_pods.asked("", targets, True) if each.get("thorough", True)]
+            own = [
+                each
+                for each in probe_pods.asked("", targets, True)
+                if each.get("thorough", True) and each.get("kind") != host_port.KIND
+            ]
             from_node = pool.submit(agent.probe, own, timeout, tries)
             pods = probe_pods.probe(targets, timeout, tries, service.targets)
         probe_pods.touch_run(run)

@@ -12,15 +12,17 @@ from typing import Any
 from .cells import Cell
 from .reasons import Node
 
-HAIRPIN, EGRESS, FROM_NODE = "hairpin", "egress", "node to pod"
+HAIRPIN, HOST_PORT, EGRESS, FROM_NODE = "hairpin", "host port", "egress", "node to pod"
 TITLES = {
     HAIRPIN: "a pod does not reach itself through a service",
+    HOST_PORT: "a host port does not lead to its pod",
     EGRESS: "pods do not leave the cluster as they should",
     FROM_NODE: "the node itself does not reach pods",
 }
 # What it proves where it passes.
 PROVED = {
     HAIRPIN: "pods reach themselves through a service",
+    HOST_PORT: "host ports lead to their pods",
     EGRESS: "they leave the cluster as they should",
     FROM_NODE: "nodes reach pods",
 }
@@ -30,7 +32,8 @@ def cells(cluster: Mapping[str, Node], known: Mapping[str, Mapping[str, Any]], s
     """All of them. ``known`` has the plan's entries of nodes, by name; {} where there is no plan."""
     found = []
     for node in cluster.values():
-        found += [*_hairpin(node, scope), *_egress(node, cluster, known), *_from_node(node, cluster, scope)]
+        found += [*_hairpin(node, scope), *_host_ports(node, cluster, scope)]
+        found += [*_egress(node, cluster, known), *_from_node(node, cluster, scope)]
     return found
 
 
@@ -61,6 +64,21 @@ def _hairpin(node: Node, scope: str) -> Iterator[Cell]:
         ok = False if off and matters else None
         reason = port if ok is False else "not tried, as the node has no nft"
         yield Cell(node.name, node.name, HAIRPIN, 4, "tcp", ok, scope == "cluster", reason=reason)
+
+
+def _host_ports(node: Node, cluster: Mapping[str, Node], scope: str) -> Iterator[Cell]:
+    owners = {pod["id"]: other for other in cluster.values() for pod in other.pods}
+    for _pod, result in _results(node, "port"):
+        other = owners.get(result["to"])
+        if other is not None:
+            wrong = "another server answers" if result.get("identity", result["to"]) != result["to"] else ""
+            reason = str(result.get("error", wrong))
+            promised = scope == "cluster" or other is node
+            yield Cell(
+                node.name, other.name, HOST_PORT, _family(result), "tcp", not reason, promised, result.get("ms"), reason
+            )
+    if node.port_problem:
+        yield Cell(node.name, node.name, HOST_PORT, 4, "tcp", False, True, reason=node.port_problem)
 
 
 def _egress(node: Node, cluster: Mapping[str, Node], known: Mapping[str, Mapping[str, Any]]) -> Iterator[Cell]:

@@ -16,7 +16,7 @@ def common(failed: Collection[End], tried: Collection[End]) -> str:
 
     ``failed`` are ordered pairs of nodes, all of them also in ``tried``.
     """
-    names = list(dict.fromkeys(name for pair in tried for name in pair))
+    names = sorted({name for pair in tried for name in pair})
     unordered = {frozenset(pair) for pair in failed}
     if len(unordered) < 2:
         return ""

@@ -18,7 +18,7 @@ class Node:
     ``subnets`` are its pod subnets, ``declared`` says whether the inventory names them (else they are read off its
     pods), ``routing`` is the module's own look, ``problem`` why there is none. ``outside`` is the process on the node
     itself ({id} or {problem}), ``from_node`` what the node's own requests met, ``arrived`` whose datagrams its pods got
-    (None: not known).
+    (None: not known), ``port_problem`` why the plugin portmap gives its pod no host port.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Node:
     outside: Mapping[str, Any] = field(default_factory=dict)
     from_node: Sequence[Mapping[str, Any]] = ()
     arrived: Mapping[str, Sequence[str]] | None = None
+    port_problem: str = ""
 
     @property
     def heard(self) -> bool:
@@ -56,6 +57,9 @@ class Node:
         addresses = [str(ip) for ip in [*(known.get("node_ips") or []), *(routing.get("addresses") or [])]]
         arrived = (removed or {}).get("heard")
         node = cls(name, pods, declared or list(read), bool(declared), addresses, routing, problem)
+        node.port_problem = next(
+            (str(p["host_port_problem"]) for p in made.get("pods") or [] if "host_port_problem" in p), ""
+        )
         node.outside, node.from_node, node.arrived = made.get("node") or {}, probe.get("from_node") or (), arrived
         return node
 

@@ -20,6 +20,8 @@ from . import sample
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # pod_probe makes at most 100 pods on a host, each with one address a family.
 MOST = 200
+# How far a host port may lie after the pods' own port; see module_utils/probe/host_port.py.
+MOST_PORTS = 20
 
 
 def targets(
@@ -46,11 +48,15 @@ def targets(
             target = _target(item, port, taken)
             if target is not None:
                 found.append({"node": host, **target})
-        identity = (answer.get("node") or {}).get("id") if isinstance(answer, Mapping) else None
+        # What pods have no address for they can't reach.
+        families = {":" in target["address"] for target in found if target["node"] == host}
+        ips = [ip for ip in own.get(host, []) if (":" in ip) in families]
+        found += [{"node": host, **target} for ip in ips for target in _host_ports(answer, ip, port)]
+        outside = answer.get("node") if isinstance(answer, Mapping) else None
+        identity = outside.get("id") if isinstance(outside, Mapping) else None
         if isinstance(identity, str) and NAME.fullmatch(identity):
             found += [
-                {"node": host, "pod": "", "id": identity, "address": ip, "port": port, "kind": "node"}
-                for ip in own.get(host, [])
+                {"node": host, "pod": "", "id": identity, "address": ip, "port": port, "kind": "node"} for ip in ips
             ]
     return found
 
@@ -59,6 +65,17 @@ def chosen(targets: Sequence[Mapping[str, Any]], node: str) -> list[dict[str, An
     """Those that a node's pods try."""
     peers = sample.peers(sample.names(targets), node, sample.lot(targets))
     return [dict(target) for target in targets if target["node"] in peers]
+
+
+def _host_ports(answer: Any, ip: str, port: int) -> list[dict[str, Any]]:
+    """The host port of a node's first pod, if it has one in the range that is meant for it."""
+    pods = answer.get("pods") if isinstance(answer, Mapping) else None
+    first = pods[0] if isinstance(pods, Sequence) and pods and isinstance(pods[0], Mapping) else {}
+    number, identity = first.get("host_port"), first.get("id")
+    fits = isinstance(number, int) and port < number <= port + MOST_PORTS
+    if not fits or not isinstance(identity, str) or not NAME.fullmatch(identity):
+        return []
+    return [{"pod": "", "id": identity, "address": ip, "port": number, "kind": "port"}]
 
 
 def _addresses(value: Any) -> list[str]:

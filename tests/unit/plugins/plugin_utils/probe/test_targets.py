@@ -50,7 +50,18 @@ def test_what_is_no_pod(lie: dict[str, Any]) -> None:
     assert not targets(["w0"], [{"targets": [{**POD, **lie}]}], 9898, NODES)
 
 
-@pytest.mark.parametrize("answer", [None, "text", [], {"targets": None}, {"targets": "text"}, {"targets": [None, "x"]}])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        "text",
+        [],
+        {"node": "text", "pods": ["x"]},
+        {"targets": None},
+        {"targets": "text"},
+        {"targets": [None, "x"]},
+    ],
+)
 def test_what_is_no_answer(answer: Any) -> None:
     assert not targets(["w0"], [answer], 9898, NODES)
 
@@ -66,3 +77,18 @@ def test_the_node_itself_is_where_the_inventory_says_it_is() -> None:
     assert of_nodes == [("w0", "aa", "172.16.0.3")]
     unplanned = targets(["w0", "w1", "w2"], answers, 9898, addresses=["10.0.0.9", "w1.example", ""])
     assert [each["address"] for each in unplanned if each["kind"] == "node"] == ["10.0.0.9"]
+
+
+@pytest.mark.parametrize(("number", "taken"), [(9899, True), (9918, True), (9898, False), (22, False), ("9899", False)])
+def test_a_host_port_lies_in_the_range_that_is_meant_for_it(number: Any, taken: bool) -> None:
+    answer = {"targets": [POD], "pods": [{"id": POD["id"], "host_port": number}]}
+    found = [each for each in targets(["w0"], [answer], 9898, NODES) if each["kind"] == "port"]
+    assert [(each["address"], each["port"], each["id"]) for each in found] == (
+        [("172.16.0.3", number, POD["id"])] if taken else []
+    )
+
+
+def test_pods_are_not_sent_to_a_family_that_they_do_not_have() -> None:
+    nodes = [{"name": "w0", "node_ips": ["172.16.0.3", "fd00::3"]}]
+    found = targets(["w0"], [{"targets": [POD], "node": {"id": "aa"}}], 9898, nodes)
+    assert [each["address"] for each in found if each["kind"] == "node"] == ["172.16.0.3"]
