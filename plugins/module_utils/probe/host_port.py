@@ -9,10 +9,12 @@ leaves nothing behind. The port goes with the pod, as its other rules do.
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Mapping
 from typing import Any
 
+from ..core import files
 from . import cni as probe_cni
 
 # What a target of this kind is called.
@@ -32,12 +34,15 @@ def offered(host: Mapping[str, Any]) -> bool:
 
 def add(container: str, netns: str, port: int) -> dict[str, Any]:
     """Give a pod a host port that leads to its ``port``: {host_port}, or {host_port_problem}."""
-    for _path, entry in probe_cni.cached(container):
+    for path, entry in probe_cni.cached(container):
         free = next((number for number in range(port + 1, port + 1 + MOST) if number < 65536 and _is_free(number)), 0)
         if not free:
             return {"host_port_problem": f"no TCP port from {port + 1} to {port + MOST} is free"}
         mapping = {"hostPort": free, "containerPort": port, "protocol": "tcp"}
-        problem = probe_cni.add({**entry, "capabilityArgs": {"portMappings": [mapping]}}, PLUGIN, netns)
+        entry["capabilityArgs"] = {"portMappings": [mapping]}
+        # First into libcni's record, from which the pod is removed: without it, the plugin's DEL removes nothing.
+        files.write_atomic(path, json.dumps(entry))
+        problem = probe_cni.add(entry, PLUGIN, netns)
         return {"host_port_problem": problem} if problem else {"host_port": free}
     return {}
 

@@ -66,6 +66,9 @@ def test_the_plugin_does_its_part_for_the_first_free_port(plugin: Path) -> None:
     mapping = {"hostPort": made["host_port"], "containerPort": port, "protocol": "tcp"}
     assert given["runtimeConfig"] == {"portMappings": [mapping]}
     assert (given["name"], given["snat"], given["prevResult"]) == ("n", True, {"ips": []})
+    # A DEL of the pod is given the same.
+    ((_path, entry),) = probe_cni.cached("weft-p1")
+    assert [each.get("runtimeConfig") for each in probe_cni.plugin_inputs(entry)] == [given["runtimeConfig"], None]
 
 
 def test_a_plugin_that_fails_is_quoted(plugin: Path) -> None:
