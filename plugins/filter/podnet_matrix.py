@@ -59,6 +59,13 @@ options:
     type: list
     elements: dict
     default: []
+  clients:
+    description:
+      - What M(weft.podnet.pod_probe) returned with C(state=requested) for hosts that reach pods and have none, as the
+        C(results) of a loop over their names.
+    type: list
+    elements: dict
+    default: []
   targets:
     description:
       - What P(weft.podnet.probe_targets#filter) returned.
@@ -180,10 +187,11 @@ def podnet_matrix(
     removed: Sequence[Mapping[str, Any]] = (),
     findings: Sequence[Mapping[str, Any]] = (),
     targets: Sequence[Mapping[str, Any]] = (),
+    clients: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """See plugin_utils/probe/matrix.py. Raises AnsibleFilterError."""
     try:
-        return matrix.matrix(hosts, started, probed, nodes, scope, removed, findings, targets)
+        return matrix.matrix(hosts, started, probed, nodes, scope, removed, findings, targets, clients)
     except (ValueError, KeyError, TypeError) as error:
         raise AnsibleFilterError(f"podnet_matrix: {error}") from error
 

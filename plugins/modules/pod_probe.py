@@ -39,9 +39,10 @@ options:
     description:
       - V(started) removes what an earlier verification left behind when it was killed, then makes the pods.
       - V(probed) requests every target from every pod of this host.
+      - V(requested) requests the first pod of each node from the host itself, which has and needs no pods.
       - V(absent) removes the pods and all that was made for them.
     type: str
-    choices: [started, probed, absent]
+    choices: [started, probed, requested, absent]
     required: true
   run:
     description:
@@ -256,7 +257,7 @@ from_node:
   description: What the host itself met that requested the first pod of each node, and the other nodes; as C(results).
   type: list
   elements: dict
-  returned: O(state=probed)
+  returned: O(state=probed) and O(state=requested)
 host:
   description:
     - The host as it was before it had the pods, as M(weft.podnet.pod_network_info) returns it.

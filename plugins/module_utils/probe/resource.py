@@ -22,7 +22,12 @@ TARGET: dict[str, Any] = {
     "kind": {"type": "str", "choices": [agent.POD, outside.KIND, host_port.KIND], "default": agent.POD},
 }
 
-STATES = {"started": probe_run.started, "probed": probe_run.probed, "absent": probe_run.absent}
+STATES = {
+    "started": probe_run.started,
+    "probed": probe_run.probed,
+    "requested": probe_run.requested,
+    "absent": probe_run.absent,
+}
 
 
 def converge(call: Call) -> dict[str, Any]:
@@ -37,7 +42,7 @@ def converge(call: Call) -> dict[str, Any]:
 
 RESOURCE = Resource(
     {
-        "state": {"type": "str", "choices": ["started", "probed", "absent"], "required": True},
+        "state": {"type": "str", "choices": [*STATES], "required": True},
         "run": {"type": "str"},
         "pods": {"type": "int", "default": 2},
         "port": {"type": "int", "default": 9898},

@@ -132,18 +132,26 @@ def probed(params: dict[str, Any], check: bool) -> dict[str, Any]:
             )
         probe_pods.touch_run(run)
         with ThreadPoolExecutor(1) as pool:
-            # The node itself tries what the first pod tries thoroughly.
-            own = [
-                each
-                for each in probe_pods.asked("", targets, True)
-                if each.get("thorough", True) and each.get("kind") != host_port.KIND
-            ]
+            own = _of_node(targets, (agent.POD, outside.KIND))
             from_node = pool.submit(agent.probe, own, timeout, tries)
             pods = probe_pods.probe(targets, timeout, tries, service.targets)
         probe_pods.touch_run(run)
     failed = any("error" in result for pod in pods for result in pod["results"])
     routing = probe_host.diagnose([t["address"] for t in targets], failed)
     return {"pods": pods, "from_node": from_node.result(), "routing": routing}
+
+
+def requested(params: dict[str, Any], check: bool) -> dict[str, Any]:
+    """Try one pod of each node from a host that has no pods itself."""
+    if check:
+        return {"would": ["request one probe pod of each node"]}
+    return {"from_node": agent.probe(_of_node(params["targets"], (agent.POD,)), params["timeout"], params["tries"])}
+
+
+def _of_node(targets: list[dict[str, Any]], kinds: tuple[str, ...]) -> list[dict[str, Any]]:
+    """What a host itself tries: what a first pod tries thoroughly."""
+    asked = probe_pods.asked("", targets, True)
+    return [each for each in asked if each.get("kind", agent.POD) in kinds and each.get("thorough", True)]
 
 
 def absent(params: dict[str, Any], check: bool) -> dict[str, Any]:

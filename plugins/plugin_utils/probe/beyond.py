@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .cells import Cell
@@ -17,7 +17,7 @@ TITLES = {
     HAIRPIN: "a pod does not reach itself through a service",
     HOST_PORT: "a host port does not lead to its pod",
     EGRESS: "pods do not leave the cluster as they should",
-    FROM_NODE: "the node itself does not reach pods",
+    FROM_NODE: "a host itself does not reach pods",
 }
 # What it proves where it passes.
 PROVED = {
@@ -122,15 +122,30 @@ def _translated(planned: Mapping[str, Any] | None, address: str) -> bool | None:
 
 
 def _from_node(node: Node, cluster: Mapping[str, Node], scope: str) -> Iterator[Cell]:
+    for cell in _to_pods(node.name, node.from_node, cluster):
+        cell.promised = scope == "cluster" or cell.target == node.name
+        yield cell
+
+
+def of_clients(clients: Iterable[Mapping[str, Any]], cluster: Mapping[str, Node]) -> Iterator[Cell]:
+    """Of hosts that are to reach pods and have none: the control plane, where it is in podnet_clients_group."""
+    for client in clients:
+        name = str(client["item"])
+        if "from_node" in client:
+            yield from _to_pods(name, client["from_node"], cluster)
+            continue
+        # Nothing is known of it, which is no failure of the pod network.
+        problem = str(client.get("msg") or "no answer").partition("\n")[0]
+        yield Cell(name, name, FROM_NODE, 4, "tcp", None, True, reason=f"it could not be asked: {problem}")
+
+
+def _to_pods(name: str, results: Iterable[Mapping[str, Any]], cluster: Mapping[str, Node]) -> Iterator[Cell]:
     owners = {pod["id"]: other for other in cluster.values() for pod in other.pods}
-    for result in node.from_node:
+    for result in results:
         other = owners.get(result["to"])
         if result.get("kind") == "pod" and other is not None:
-            promised = scope == "cluster" or other is node
             reason = str(result.get("error", ""))
-            yield Cell(
-                node.name, other.name, FROM_NODE, _family(result), "tcp", not reason, promised, result.get("ms"), reason
-            )
+            yield Cell(name, other.name, FROM_NODE, _family(result), "tcp", not reason, True, result.get("ms"), reason)
 
 
 def messages(cells: Sequence[Cell], broken: Collection[tuple[str, str]]) -> tuple[list[list[str]], list[list[str]]]:

@@ -34,13 +34,15 @@ def matrix(
     removed: Sequence[Mapping[str, Any]] = (),
     findings: Sequence[Mapping[str, Any]] = (),
     targets: Sequence[Mapping[str, Any]] = (),
+    clients: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Judge a verification.
 
     ``started``, ``probed`` and ``removed`` are the module's results in the order of ``hosts``, {} for a host that gave
     none. ``nodes`` are the cluster's own [{name, node_ips, pod_subnets, settings}] where known. ``scope`` is what the
     backend promises: "cluster" (every pair) or "node" (pairs on one node). ``findings`` are the diagnosis' of the hosts
-    before they had probe pods. ``targets`` are what all hosts were to choose from. Raises ValueError for another scope.
+    before they had probe pods. ``targets`` are what all hosts were to choose from. ``clients`` are the results of hosts
+    that have no pods, {item, from_node}. Raises ValueError for another scope.
 
     The filter podnet_matrix documents what is returned. Each message in ``failures`` and ``expected`` is a headline and
     the reasons after it.
@@ -55,7 +57,7 @@ def matrix(
     }
     names = sample.names(targets)
     of_pods = pairs(cluster, scope, _tried(names, sample.lot(targets), cluster))
-    other = beyond.cells(cluster, known, scope)
+    other = [*beyond.cells(cluster, known, scope), *beyond.of_clients(clients, cluster)]
     serious = [each for each in findings if each["severity"] != "note"]
     failures, expected, failed = _messages(cluster, of_pods, other, serious, scope)
     counts = {

@@ -102,7 +102,7 @@ def test_the_own_node_is_not_outside() -> None:
 def test_nodes_reach_pods_or_their_pods_do_not_either() -> None:
     lost = {"kind": "pod", "to": "p2", "address": "10.244.2.2", "error": "no route"}
     cells = judged(node(1, from_node=(lost,)), node(2))
-    assert messages(cells)[0] == [["the node itself does not reach pods", "w1 -> w2: no route"]]
+    assert messages(cells)[0] == [["a host itself does not reach pods", "w1 -> w2: no route"]]
     assert messages(cells, ("w1", "w2")) == ([], [])
     assert messages(judged(node(1, from_node=(lost,)), node(2), scope="node"))[0] == []
 
@@ -117,3 +117,18 @@ def test_a_node_without_a_listener_is_named() -> None:
     one = node(1)
     one.outside = {"problem": "TCP port 9898 is in use"}
     assert beyond.not_tried([], {"w1": one}) == ["w1: egress to it: TCP port 9898 is in use"]
+
+
+def test_hosts_that_reach_pods_and_have_none() -> None:
+    lost = {"kind": "pod", "to": "p2", "address": "10.244.2.2", "error": "no answer within 3 s"}
+    good = {"kind": "pod", "to": "p1", "address": "10.244.1.2", "ms": 0.3}
+    cluster = {each.name: each for each in (node(1), node(2))}
+    cells = list(beyond.of_clients([{"item": "control-plane", "from_node": [good, lost]}], cluster))
+    assert [(cell.source, cell.target, cell.ok) for cell in cells] == [
+        ("control-plane", "w1", True),
+        ("control-plane", "w2", False),
+    ]
+    assert messages(cells)[0] == [["a host itself does not reach pods", "control-plane -> w2: no answer within 3 s"]]
+    silent = list(beyond.of_clients([{"item": "control-plane", "unreachable": True, "msg": "ssh: gone"}], cluster))
+    assert messages(silent) == ([], [])
+    assert beyond.not_tried(silent, {}) == ["control-plane: node to pod: it could not be asked: ssh: gone"]
