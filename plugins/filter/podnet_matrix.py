@@ -192,7 +192,7 @@ def podnet_matrix(
     """See plugin_utils/probe/matrix.py. Raises AnsibleFilterError."""
     try:
         return matrix.matrix(hosts, started, probed, nodes, scope, removed, findings, targets, clients)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise AnsibleFilterError(f"podnet_matrix: {error}") from error
 
 

@@ -103,8 +103,7 @@ def _socket(version: int) -> socket.socket:
 class Echo:
     """Answers every datagram that names this pod, and remembers whose arrived.
 
-    ``heard`` has the senders' identities. Who does not know the pod's own identity gets no answer: nobody can have it
-    send large answers to somebody else.
+    ``heard`` has the senders' identities. Datagrams that do not name this pod's own identity get no answer.
     """
 
     def __init__(self, identity: str) -> None:
