@@ -8,8 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +19,7 @@ from ansible_collections.weft.podnet.plugins.module_utils.probe import agent as 
 from ansible_collections.weft.podnet.plugins.module_utils.probe import cni as probe_cni
 from ansible_collections.weft.podnet.plugins.module_utils.probe import host as probe_host
 from ansible_collections.weft.podnet.plugins.module_utils.probe import pods as probe_pods
+from support import probe
 from support.modules import run_module
 
 
@@ -34,14 +33,8 @@ def free_port() -> int:
 def agent(tmp_path: Path) -> Iterator[tuple[str, int]]:
     """An agent as a pod runs it: a script of its own, isolated from the environment."""
     port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", probe_agent.__file__, str(tmp_path), str(port), "me"], cwd="/"
-    )
-    control = tmp_path / probe_agent.CONTROL
-    deadline = time.monotonic() + 30
-    while not control.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    yield str(control), port
+    process = probe.start(tmp_path, port, "me")
+    yield str(tmp_path / probe_agent.CONTROL), port
     process.kill()
     process.wait()
 
@@ -54,10 +47,11 @@ def test_the_agent_tells_whom_it_sees(agent: tuple[str, int]) -> None:
     control, port = agent
     reply = probe_agent.ask(control, {"targets": [target(port)], "timeout": 3, "tries": 1}, 10)
     (result,) = reply["results"]
-    assert result.pop("ms") > 0
+    assert result.pop("ms") > 0 and result.pop("udp_ms") > 0
     assert result == {
         "to": "me",
         "address": "127.0.0.1",
+        "kind": "pod",
         "source": "127.0.0.1",
         "identity": "me",
         "client": "127.0.0.1",
