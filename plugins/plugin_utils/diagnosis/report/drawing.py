@@ -1,0 +1,245 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where the parts of the drawn topology are: a few nodes as cards, many on a ring with their labels beside it. Pure.
+
+All numbers are in the drawing's own units, which are pixels where the page is wide enough.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from . import ways as links
+
+# Beyond this, cards would be too small to read.
+MOST_CARDS = 8
+# What a ring can hold; of more, those are drawn with which something is wrong.
+MOST_DRAWN = 60
+CARD_WIDTH = 216
+LINE = 17
+# Beside a ring: a name and a pod subnet.
+LABEL_WIDTH = 290
+# More crosses than these would hide the drawing.
+MOST_CROSSES = 12
+LONGEST_NAME = 24
+LONGEST_SUBNET = 24
+KINDS = {links.TUNNEL: "tunnel", links.ROUTE: "route", "": "link"}
+
+
+Point = tuple[float, float]
+Shape = Callable[[Point, Point], tuple[str, Point]]
+
+
+class Mark(NamedTuple):
+    """A node: the card's upper left corner, or the point on the ring. ``side``: -1 where its label is left of it."""
+
+    x: float
+    y: float
+    side: int
+    name: str
+    lines: tuple[str, ...]
+    title: str
+    state: str
+
+
+class Line(NamedTuple):
+    """A way. ``mark`` is where a broken one has its cross; ``turn`` where only one direction is broken, in degrees."""
+
+    path: str
+    style: str
+    mark: Point | None
+    turn: int | None
+    title: str
+
+
+class Label(NamedTuple):
+    x: float
+    y: float
+    lines: tuple[str, ...]
+    width: int
+
+
+class Entry(NamedTuple):
+    """A kind of line in the legend."""
+
+    style: str
+    text: str
+
+
+class Drawing(NamedTuple):
+    width: int
+    height: int
+    ring: bool
+    card_height: int
+    marks: list[Mark]
+    lines: list[Line]
+    labels: list[Label]
+    legend: list[Entry]
+    hidden: int
+    faint: float
+
+
+def draw(nodes: Sequence[Mapping[str, Any]], ways: Sequence[Mapping[str, Any]]) -> Drawing | None:
+    """The drawing of a report's nodes and ways; None where there is no node with pods."""
+    shown = [node for node in nodes if node["has_pods"]]
+    hidden = 0
+    if len(shown) > MOST_DRAWN:
+        ends = {way[end] for way in ways if way["state"] == links.BROKEN for end in ("from", "to")}
+        first = [node for node in shown if node["state"] != "ok" or node["name"] in ends]
+        rest = [node for node in shown if node not in first]
+        kept = {node["name"] for node in [*first, *rest][:MOST_DRAWN]}
+        hidden = len(shown) - len(kept)
+        shown = [node for node in shown if node["name"] in kept]
+    if not shown:
+        return None
+    return _ring(shown, ways, hidden) if len(shown) > MOST_CARDS else _cards(shown, ways)
+
+
+# A few nodes
+
+
+def _cards(shown: Sequence[Mapping[str, Any]], ways: Sequence[Mapping[str, Any]]) -> Drawing:
+    count = len(shown)
+    texts = [_lines(node) for node in shown]
+    height = 34 + LINE * max(map(len, texts))
+    # Of the ellipse on which the cards' centres are.
+    across = {1: 0, 2: 206, 3: 216, 4: 220}.get(count, 330)
+    down = {1: 0, 2: 0, 3: 118, 4: 104, 5: 170, 6: 190}.get(count, 232)
+    start = {2: math.pi, 4: -3 * math.pi / 4}.get(count, -math.pi / 2)
+    turns = [start + 2 * math.pi * place / count for place in range(count)]
+    stretch = math.sqrt(2) if count == 4 else 1
+    points = [(across * stretch * math.cos(turn), down * stretch * math.sin(turn)) for turn in turns]
+    left, top = min(x for x, _y in points), min(y for _x, y in points)
+    centres = [(x - left + CARD_WIDTH / 2 + 4, y - top + height / 2 + 4) for x, y in points]
+    width = int(max(x for x, _y in centres) + CARD_WIDTH / 2 + 4)
+    tall = int(max(y for _x, y in centres) + height / 2 + 4)
+    marks = [
+        Mark(round(x - CARD_WIDTH / 2), round(y - height / 2), 1, _short(node["name"], LONGEST_NAME), lines,
+             _title(node), node["state"])
+        for (x, y), node, lines in zip(centres, shown, texts, strict=True)
+    ]  # fmt: skip
+    at = {node["name"]: point for node, point in zip(shown, centres, strict=True)}
+    lines = _joined(at, ways, _straight)
+    labels = _labels(at, ways) if count <= 3 else []
+    return Drawing(width, tall, False, height, marks, lines, labels, _legend(at, ways), 0, 1.0)
+
+
+def _lines(node: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a card says beside the name."""
+    subnets = [f"pods {_short(subnet, LONGEST_SUBNET)}" for subnet in node["pod_subnets"]] or ["pods unknown"]
+    addresses = [f"at {_short(address, LONGEST_SUBNET)}" for address in node["addresses"][:2]]
+    sizes = [f"{what} {size}" for what, size in (("pod", node["pod_mtu"]), ("node", node["underlay"]["mtu"])) if size]
+    return (*subnets, *addresses, *([f"MTU {', '.join(sizes)}"] if sizes else []))
+
+
+def _labels(at: Mapping[str, Point], ways: Sequence[Mapping[str, Any]]) -> list[Label]:
+    """What connects two nodes, at the middle of their line; the legend alone says it where there are many."""
+    found: dict[frozenset[str], Label] = {}
+    for way in ways:
+        ends = frozenset((way["from"], way["to"]))
+        if way["from"] in at and way["to"] in at and way["device"] and ends not in found:
+            (x, y), (other_x, other_y) = at[way["from"]], at[way["to"]]
+            lines = (_short(way["device"], 16), *([f"MTU {way['mtu']}"] if way["mtu"] else []))
+            found[ends] = Label(
+                round((x + other_x) / 2), round((y + other_y) / 2), lines, 16 + 8 * max(map(len, lines))
+            )
+    return list(found.values())
+
+
+# Many nodes
+
+
+def _ring(shown: Sequence[Mapping[str, Any]], ways: Sequence[Mapping[str, Any]], hidden: int) -> Drawing:
+    """Nodes at equal heights on both halves of a circle, so that no two labels overlap: clockwise from the top."""
+    count = len(shown)
+    right, left = (count + 1) // 2, count // 2
+    step = max(21.0, min(40.0, 420 / right))
+    radius = step * right / 2 + 18
+    centre_x, centre_y = radius + LABEL_WIDTH, radius + 6
+    marks = []
+    at: dict[str, Point] = {}
+    for place, node in enumerate(shown):
+        side = 1 if place < right else -1
+        row, rows = (place, right) if side > 0 else (count - 1 - place, left)
+        y = (row - (rows - 1) / 2) * step
+        x = side * math.sqrt(radius**2 - y**2)
+        point = (round(centre_x + x, 1), round(centre_y + y, 1))
+        at[node["name"]] = point
+        subnets = tuple(_short(subnet, LONGEST_SUBNET) for subnet in node["pod_subnets"][:1])
+        marks.append(Mark(*point, side, _short(node["name"], LONGEST_NAME), subnets, _title(node), node["state"]))
+
+    def curved(one: Point, other: Point) -> tuple[str, Point]:
+        # Bent towards the centre: neighbours' lines would lie on the ring.
+        x = centre_x + ((one[0] + other[0]) / 2 - centre_x) * 0.45
+        y = centre_y + ((one[1] + other[1]) / 2 - centre_y) * 0.45
+        middle = (round((one[0] + 2 * x + other[0]) / 4, 1), round((one[1] + 2 * y + other[1]) / 4, 1))
+        return f"M{one[0]:g} {one[1]:g}Q{x:.0f} {y:.0f} {other[0]:g} {other[1]:g}", middle
+
+    lines = _joined(at, ways, curved)
+    width, height = int(2 * (radius + LABEL_WIDTH)), int(2 * radius + 12)
+    return Drawing(width, height, True, 0, marks, lines, [], _legend(at, ways), hidden, min(0.7, 7 / count))
+
+
+# Both
+
+
+def _straight(one: Point, other: Point) -> tuple[str, Point]:
+    middle = ((one[0] + other[0]) / 2, (one[1] + other[1]) / 2)
+    return f"M{one[0]:.0f} {one[1]:.0f}L{other[0]:.0f} {other[1]:.0f}", middle
+
+
+def _joined(at: Mapping[str, Point], ways: Sequence[Mapping[str, Any]], shape: Shape) -> list[Line]:
+    """A line for each two nodes; those that are not broken are one path for each node and kind. Broken ones on top."""
+    by_ends = {(way["from"], way["to"]): way for way in ways if way["from"] in at and way["to"] in at}
+    paths: dict[tuple[str, str], list[str]] = {}
+    broken = []
+    for one, other in itertools.combinations(at, 2):
+        both = [by_ends[ends] for ends in ((one, other), (other, one)) if ends in by_ends]
+        bad = [way for way in both if way["state"] == links.BROKEN]
+        if bad:
+            start, end = at[bad[0]["from"]], at[bad[0]["to"]]
+            path, middle = shape(start, end)
+            turn = math.degrees(math.atan2(end[1] - start[1], end[0] - start[0]))
+            title = "\n".join(f"{way['from']} → {way['to']}: {way['reason'] or 'does not work'}" for way in bad)
+            broken.append(Line(path, "broken", middle, round(turn) if len(bad) == 1 else None, title))
+        elif both:
+            kind = KINDS[both[0]["kind"]] if both[0]["state"] == links.OK else "unknown"
+            paths.setdefault((one, kind), []).append(shape(at[one], at[other])[0])
+    if len(broken) > MOST_CROSSES:
+        broken = [line._replace(mark=None) for line in broken]
+    return [*(Line("".join(parts), kind, None, None, "") for (_one, kind), parts in paths.items()), *broken]
+
+
+def _legend(at: Mapping[str, Any], ways: Sequence[Mapping[str, Any]]) -> list[Entry]:
+    """What the styles of the lines mean, with how many ways each has; directions are counted."""
+    counted: Counter[tuple[str, str]] = Counter()
+    for way in ways:
+        if way["from"] not in at or way["to"] not in at:
+            continue
+        if way["state"] == links.BROKEN:
+            counted["broken", "does not work"] += 1
+        elif way["state"] == links.OK:
+            size = f", MTU {way['mtu']}" if way["mtu"] else ""
+            by = f" by {way['device']}" if way["device"] else ""
+            counted[KINDS[way["kind"]], f"{KINDS[way['kind']]}{by}{size}"] += 1
+        else:
+            counted["unknown", "not looked at"] += 1
+    order = [*KINDS.values(), "unknown", "broken"]
+    found = sorted(counted.items(), key=lambda each: (order.index(each[0][0]), -each[1]))
+    most = 6
+    entries = [Entry(style, f"{text} ({count})") for (style, text), count in found[:most]]
+    return entries + ([Entry("", f"and {len(found) - most} more kinds")] if len(found) > most else [])
+
+
+def _title(node: Mapping[str, Any]) -> str:
+    words = {"ok": "nothing wrong", "warning": "has warnings", "error": "has errors", "unseen": "not looked at"}
+    return "\n".join(filter(None, [f"{node['name']}: {words[node['state']]}", *node["pod_subnets"], node["problem"]]))
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"

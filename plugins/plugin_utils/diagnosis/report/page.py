@@ -1,0 +1,248 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A report as one HTML file that needs nothing else: no script, no font, no request. Pure but for its templates.
+
+Everything in a report may have been written by a compromised host. The templates escape all of it, and the page's
+Content-Security-Policy allows nothing but the page's own style sheet and icon.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+from markupsafe import Markup
+
+from ..findings import named
+from ..table import SEVERITIES
+from . import drawing, pairs
+
+TEMPLATES = Path(__file__).parent / "templates"
+# A wider heat map shows nothing any more; then the nodes with a failure come first.
+MOST_COLUMNS = 60
+MOST_GROUPS = 60
+MOST_PAIRS = 8
+# How much slower than the median pair, for the shades of the heat map.
+SHADES = (1.25, 1.75, 2.5, 5.0)
+STATES = {
+    "works": ("ok", "Works"),
+    "warns": ("warning", "Warnings"),
+    "broken": ("error", "Broken"),
+    "unproved": ("note", "Not proved"),
+}
+
+
+class Cell(NamedTuple):
+    """``style`` is a class of the style sheet, ``target`` the number of the failure that it links to, or None."""
+
+    style: str
+    text: str
+    said: str
+    title: str
+    target: int | None
+
+
+class Failure(NamedTuple):
+    """Checks that failed for one reason. ``ends`` are as text, the first few of them."""
+
+    number: int
+    kind: str
+    reasons: tuple[str, ...]
+    ends: list[str]
+    more: int
+    promised: bool
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """The page of a report of model.report."""
+    template = _environment().get_template("page.html.j2")
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    met = report["pairs"]
+    failures = _failures(met)
+    state, word = STATES[report["verdict"]["state"]]
+    return template.render(
+        report=report,
+        style=Markup(style),  # noqa: S704 - a file of the collection
+        policy=f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'",
+        state=state,
+        word=word,
+        figures=_figures(report),
+        drawing=drawing.draw(report["nodes"], report["ways"]),
+        heat=_heat(met, failures) if met and met["cells"] else None,
+        failures=failures[:MOST_GROUPS],
+        failures_hidden=max(0, len(failures) - MOST_GROUPS),
+        checks=_checks(met),
+        findings=_findings(report["findings"] or ()),
+        usual=_usual(report["nodes"]),
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _figures(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(what, number, detail) of the numbers at the top."""
+    nodes = Counter(node["state"] for node in report["nodes"])
+    words = (("error", "with errors"), ("warning", "with warnings"), ("unseen", "not looked at"))
+    told = [f"{nodes[state]} {word}" for state, word in words if nodes[state]]
+    found = [("Nodes", f"{len(report['nodes']):,}", ", ".join(told) or "nothing wrong on any")]
+    met = report["pairs"]
+    if met is not None:
+        share = f"{met['passed'] / met['promised']:.1%}" if met["promised"] else "none was promised"
+        if met["promised"] and met["passed"] != met["promised"]:
+            share = f"{min(met['passed'] / met['promised'], 0.999):.1%} pass"
+        elif met["promised"]:
+            share = "all pass"
+        found.append(("Pairs of pods", f"{met['passed']:,} of {met['promised']:,}", share))
+        answers = _answers(met)
+        if answers:
+            found.append(("Latency", f"{_ms(statistics.median(answers))} ms", f"median; at most {_ms(max(answers))} ms"))
+    if report["findings"] is not None:
+        counts = Counter(each["severity"] for each in report["findings"])
+        others = [f"{counts[each]} {each}{'s' if counts[each] != 1 else ''}" for each in SEVERITIES if counts[each]]
+        found.append(("Findings", str(sum(counts.values())), ", ".join(others) or "no rule found anything"))
+    dated = [each for each in report["certificates"] if each["days_left"] is not None]
+    if dated:
+        days = dated[0]["days_left"]
+        told_days = f"{days} days" if days >= 0 else "expired"
+        found.append(("Next certificate ends", told_days, f"{dated[0]['node']}, {dated[0]['not_after'][:10]}"))
+    return found
+
+
+# Pairs
+
+
+def _answers(met: Mapping[str, Any]) -> list[float]:
+    return [each.latency_ms for each in pairs.heat(met).values() if each.latency_ms is not None]
+
+
+def _ms(value: float) -> str:
+    """Milliseconds in at most three digits, so that it fits a cell."""
+    if value < 0.995:
+        return f"{value:.2f}".lstrip("0") if value >= 0.005 else ".01"
+    return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
+
+
+def _heat(met: Mapping[str, Any], failures: Sequence[Failure]) -> dict[str, Any]:
+    """{names, rows, bounds, size, hidden, several}: ``rows`` are [(name, [Cell])], ``bounds`` the shades' ends."""
+    heat = pairs.heat(met)
+    names = list(met["nodes"])
+    if len(names) > MOST_COLUMNS:
+        ends = {name for both, cell in heat.items() if cell.state == pairs.FAILED for name in both}
+        names = [*(name for name in names if name in ends), *(name for name in names if name not in ends)]
+        kept = set(names[:MOST_COLUMNS])
+        names = [name for name in met["nodes"] if name in kept]
+    answers = _answers(met)
+    median = statistics.median(answers) if answers else 0.0
+    bounds = [median * factor for factor in SHADES]
+    numbers = {
+        (each.kind, each.reasons): each.number for each in failures if each.number < MOST_GROUPS
+    }
+    rows = [
+        (name, [_cell(name, other, heat.get((name, other)), bounds, numbers) for other in names]) for name in names
+    ]
+    size = "small" if len(names) <= 6 else "middle" if len(names) <= 16 else "large"
+    styles = {cell.style for _name, row in rows for cell in row}
+    return {
+        "names": names, "rows": rows, "bounds": [_ms(each) for each in bounds], "size": size, "styles": styles,
+        "hidden": len(met["nodes"]) - len(names),
+    }  # fmt: skip
+
+
+def _cell(
+    one: str, other: str, met: pairs.Heat | None, bounds: Sequence[float], numbers: Mapping[Any, int]
+) -> Cell:
+    way = f"{one} to {other}"
+    if met is None or (met.state == pairs.UNTRIED and not met.reasons):
+        return Cell("none", "·", "not tried", f"{way}: not tried", None)
+    if met.state == pairs.PASSED:
+        latency = met.latency_ms
+        shade = sum(latency > bound for bound in bounds) if latency is not None else 0
+        text = _ms(latency) if latency is not None else "ok"
+        return Cell(f"shade{shade}", text, "", f"{way}: {text} ms" if latency is not None else f"{way}: works", None)
+    style, text, said = {
+        pairs.FAILED: ("failed", "✕", "fails"),
+        pairs.EXPECTED: ("expected", "–", "not promised, does not work"),
+        pairs.UNTRIED: ("none", "·", "not tried"),
+    }[met.state]
+    title = "\n".join([f"{way}: {said}", *met.reasons])
+    return Cell(style, text, said, title, numbers.get(("", met.reasons)))
+
+
+def _failures(met: Mapping[str, Any] | None) -> list[Failure]:
+    """What failed or does not work, with the pairs that have the same reason together; what is promised first."""
+    groups: dict[tuple[bool, str, tuple[str, ...]], list[str]] = {}
+    for (one, other), cell in pairs.heat(met).items():
+        if cell.state in (pairs.FAILED, pairs.EXPECTED):
+            where = f"{one} → {other}" if one != other else f"{one}, its own pods"
+            groups.setdefault((cell.state == pairs.FAILED, "", cell.reasons), []).append(where)
+    for each in (met or {}).get("cells") or ():
+        if each["kind"] not in pairs.POD_TO_POD and each["state"] in (pairs.FAILED, pairs.EXPECTED):
+            where = each["from"] if each["to"] in ("", each["from"]) else f"{each['from']} → {each['to']}"
+            key = (each["state"] == pairs.FAILED, each["kind"], (each["reason"],) if each["reason"] else ())
+            groups.setdefault(key, []).append(where)
+    ordered = sorted(groups.items(), key=lambda item: (not item[0][0], -len(item[1])))
+    return [
+        Failure(number, kind, reasons, ends[:MOST_PAIRS], max(0, len(ends) - MOST_PAIRS), promised)
+        for number, ((promised, kind, reasons), ends) in enumerate(ordered)
+    ]
+
+
+def _checks(met: Mapping[str, Any] | None) -> list[tuple[str, str, int, int, int, int]]:
+    """(kind, protocols, tried, passed, failed, not tried) of each kind of check, in the order in which they come."""
+    found: dict[str, Counter[str]] = {}
+    protocols: dict[str, dict[str, None]] = {}
+    for each in (met or {}).get("cells") or ():
+        found.setdefault(each["kind"] or "pods", Counter())[each["state"]] += 1
+        protocols.setdefault(each["kind"] or "pods", {})[pairs.what(each)] = None
+    return [
+        (kind, "; ".join(filter(None, protocols[kind])), count.total() - count[pairs.UNTRIED], count[pairs.PASSED],
+         count[pairs.FAILED], count[pairs.UNTRIED] + count[pairs.EXPECTED])
+        for kind, count in found.items()
+    ]  # fmt: skip
+
+
+# Findings and nodes
+
+
+def _findings(found: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Findings of one rule together: {first, hosts, places, fix}; ``fix`` where it is the same at all places."""
+    groups: dict[str, list[Mapping[str, str]]] = {}
+    for each in found:
+        groups.setdefault(each["rule"], []).append(each)
+    return [
+        {
+            "first": same[0],
+            "hosts": named(list(dict.fromkeys(each["host"] for each in same))),
+            "places": same,
+            "fix": same[0]["fix"] if len({each["fix"] for each in same}) == 1 else "",
+        }
+        for same in groups.values()
+    ]
+
+
+def _usual(nodes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Of each version the one that most nodes have, where some have another."""
+    usual = {}
+    for name in ("kernel", "os", "runtime", "cni", "flanneld"):
+        counted = Counter(node["versions"][name] for node in nodes if node["versions"][name])
+        if len(counted) > 1:
+            usual[name] = counted.most_common(1)[0][0]
+    return usual
