@@ -94,7 +94,9 @@ class Browser:
 
     def open(self, path: Path, width: int, scheme: str) -> None:
         """Show a file at a width in CSS pixels with a colour scheme, light or dark."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
+        )
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         del self.events[:]
         self.call("Page.navigate", url=path.as_uri())
@@ -131,5 +133,3 @@ class Browser:
         """The whole page."""
         shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(shot["data"]))
-
-

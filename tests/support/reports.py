@@ -30,6 +30,8 @@ def given(backend: str = "vxlan", workers: int = 3, version: int = 4) -> Json:
             ],
         }
         host["kernel_modules"]["br_netfilter"]["boot"] = "/etc/modules-load.d/weft-podnet.conf"
+        if host["flannel"]:
+            host["flannel"]["subnet_env"]["FLANNEL_SUBNET"] = observed_cluster.subnet(number, version)
         host["cni"]["loaded"] = host["cni"]["files"][0]["name"]
         host["cni"]["plugins"] = {"bridge": {"executable": True, "versions": ["0.4.0", "1.0.0"]}}
     return {"observations": hosts, "unobserved": {}, "plan": {}, "api": {}, "workers": list(hosts)}
@@ -71,3 +73,28 @@ def matrix(workers: int = 3, fails: Callable[[str, str], str] = lambda one, othe
         "failures": [f"{each['from']} -> {each['to']}: not reached; {each['reason']}" for each in failed[::2]],
         "expected": [], "common": "", "findings": [], "not_checked": [], "sample": {},
     }  # fmt: skip
+
+
+def hostile() -> Json:
+    """A cluster of which one worker says what no host says, wherever the report repeats it."""
+    found = given()
+    host = found["observations"]["worker-2"]
+    host |= {"kernel": HOSTILE, "os": {"name": HOSTILE}, "hostname": HOSTILE}
+    host["runtime"]["version"] = HOSTILE
+    host["certificates"] = [certificate(HOSTILE, HOSTILE, 3), {**certificate("/x", "y", 4), "not_after": HOSTILE}]
+    host["sysctls"]["net.ipv4.ip_forward"] = {"now": "1", "boot": "0", "file": HOSTILE * 200}
+    host["cni"]["files"].append({"name": HOSTILE, "error": HOSTILE})
+    host["cni"]["broken"] = HOSTILE
+    host["routes"].append({"dst": "10.244.2.0/24", "via": "", "dev": HOSTILE, "table": "main", "metric": 0})
+    host["links"].append({"name": HOSTILE, "kind": "vxlan", "mtu": 9, "underlay": HOSTILE, "ours": True})
+    found["unobserved"] = {f"worker-9{HOSTILE}": HOSTILE}
+    return found
+
+
+def hostile_matrix() -> Json:
+    """A verification in which every text is what no host says."""
+    found = matrix(3, lambda one, other: HOSTILE if one == "worker-2" != other else "")
+    for cell in found["cells"]:
+        if cell["from"] == "worker-2":
+            cell |= {"to": HOSTILE, "kind": cell["kind"] if cell["kind"] == "across" else HOSTILE, "protocol": HOSTILE}
+    return {**found, "hosts": [*found["hosts"], HOSTILE], "common": HOSTILE, "not_checked": [HOSTILE]}

@@ -22,10 +22,10 @@ MOST_CARDS = 8
 MOST_DRAWN = 60
 CARD_WIDTH = 216
 LINE = 17
-# Beside a ring: a name and a pod subnet.
-LABEL_WIDTH = 290
+# Of a letter beside a ring, in a name and in a pod subnet.
+NAME_LETTER, SUBNET_LETTER = 8.6, 7.1
 # More crosses than these would hide the drawing.
-MOST_CROSSES = 12
+MOST_CROSSES = 6
 LONGEST_NAME = 24
 LONGEST_SUBNET = 24
 KINDS = {links.TUNNEL: "tunnel", links.ROUTE: "route", "": "link"}
@@ -106,7 +106,7 @@ def draw(nodes: Sequence[Mapping[str, Any]], ways: Sequence[Mapping[str, Any]]) 
 def _cards(shown: Sequence[Mapping[str, Any]], ways: Sequence[Mapping[str, Any]]) -> Drawing:
     count = len(shown)
     texts = [_lines(node) for node in shown]
-    height = 34 + LINE * max(map(len, texts))
+    height = 38 + LINE * max(map(len, texts))
     # Of the ellipse on which the cards' centres are.
     across = {1: 0, 2: 206, 3: 216, 4: 220}.get(count, 330)
     down = {1: 0, 2: 0, 3: 118, 4: 104, 5: 170, 6: 190}.get(count, 232)
@@ -140,9 +140,11 @@ def _lines(node: Mapping[str, Any]) -> tuple[str, ...]:
 def _labels(at: Mapping[str, Point], ways: Sequence[Mapping[str, Any]]) -> list[Label]:
     """What connects two nodes, at the middle of their line; the legend alone says it where there are many."""
     found: dict[frozenset[str], Label] = {}
+    # These have a cross there.
+    broken = {frozenset((way["from"], way["to"])) for way in ways if way["state"] == links.BROKEN}
     for way in ways:
         ends = frozenset((way["from"], way["to"]))
-        if way["from"] in at and way["to"] in at and way["device"] and ends not in found:
+        if way["from"] in at and way["to"] in at and way["device"] and ends not in found and ends not in broken:
             (x, y), (other_x, other_y) = at[way["from"]], at[way["to"]]
             lines = (_short(way["device"], 16), *([f"MTU {way['mtu']}"] if way["mtu"] else []))
             found[ends] = Label(
@@ -158,9 +160,12 @@ def _ring(shown: Sequence[Mapping[str, Any]], ways: Sequence[Mapping[str, Any]],
     """Nodes at equal heights on both halves of a circle, so that no two labels overlap: clockwise from the top."""
     count = len(shown)
     right, left = (count + 1) // 2, count // 2
-    step = max(21.0, min(40.0, 420 / right))
-    radius = step * right / 2 + 18
-    centre_x, centre_y = radius + LABEL_WIDTH, radius + 6
+    step = max(21.0, min(54.0, 420 / right))
+    radius = step * right / 2 + 5
+    subnets = [_short(next(iter(node["pod_subnets"]), ""), LONGEST_SUBNET) for node in shown]
+    names = [_short(node["name"], LONGEST_NAME) for node in shown]
+    beside = 28 + max(NAME_LETTER * len(name) + SUBNET_LETTER * len(subnet) for name, subnet in zip(names, subnets))
+    centre_x, centre_y = radius + beside, radius + 6
     marks = []
     at: dict[str, Point] = {}
     for place, node in enumerate(shown):
@@ -170,8 +175,7 @@ def _ring(shown: Sequence[Mapping[str, Any]], ways: Sequence[Mapping[str, Any]],
         x = side * math.sqrt(radius**2 - y**2)
         point = (round(centre_x + x, 1), round(centre_y + y, 1))
         at[node["name"]] = point
-        subnets = tuple(_short(subnet, LONGEST_SUBNET) for subnet in node["pod_subnets"][:1])
-        marks.append(Mark(*point, side, _short(node["name"], LONGEST_NAME), subnets, _title(node), node["state"]))
+        marks.append(Mark(*point, side, names[place], (subnets[place],), _title(node), node["state"]))
 
     def curved(one: Point, other: Point) -> tuple[str, Point]:
         # Bent towards the centre: neighbours' lines would lie on the ring.
@@ -181,7 +185,7 @@ def _ring(shown: Sequence[Mapping[str, Any]], ways: Sequence[Mapping[str, Any]],
         return f"M{one[0]:g} {one[1]:g}Q{x:.0f} {y:.0f} {other[0]:g} {other[1]:g}", middle
 
     lines = _joined(at, ways, curved)
-    width, height = int(2 * (radius + LABEL_WIDTH)), int(2 * radius + 12)
+    width, height = int(2 * (radius + beside)), int(2 * radius + 12)
     return Drawing(width, height, True, 0, marks, lines, [], _legend(at, ways), hidden, min(0.7, 7 / count))
 
 
@@ -198,7 +202,7 @@ def _joined(at: Mapping[str, Point], ways: Sequence[Mapping[str, Any]], shape: S
     by_ends = {(way["from"], way["to"]): way for way in ways if way["from"] in at and way["to"] in at}
     paths: dict[tuple[str, str], list[str]] = {}
     broken = []
-    for one, other in itertools.combinations(at, 2):
+    for number, (one, other) in enumerate(itertools.combinations(at, 2)):
         both = [by_ends[ends] for ends in ((one, other), (other, one)) if ends in by_ends]
         bad = [way for way in both if way["state"] == links.BROKEN]
         if bad:
@@ -209,7 +213,8 @@ def _joined(at: Mapping[str, Point], ways: Sequence[Mapping[str, Any]], shape: S
             broken.append(Line(path, "broken", middle, round(turn) if len(bad) == 1 else None, title))
         elif both:
             kind = KINDS[both[0]["kind"]] if both[0]["state"] == links.OK else "unknown"
-            paths.setdefault((one, kind), []).append(shape(at[one], at[other])[0])
+            # By turns one path of either end: where many lines lie over each other, they are as faint at both ends.
+            paths.setdefault(((one, other)[number % 2], kind), []).append(shape(at[one], at[other])[0])
     if len(broken) > MOST_CROSSES:
         broken = [line._replace(mark=None) for line in broken]
     return [*(Line("".join(parts), kind, None, None, "") for (_one, kind), parts in paths.items()), *broken]

@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A report as JUnit XML, for CI: a test case for each host that was looked at, and for each check of the verification. Pure.
+"""A report as JUnit XML, for CI: a test case for each host that was looked at, and for each check with pods. Pure.
 
 One test case has one failure at most, which most readers of the format insist on.
 """
@@ -29,7 +29,12 @@ def document(report: Mapping[str, Any]) -> str:
         _verification(root, report["pairs"])
     for suite in root:
         cases = list(suite)
-        for name, kinds in (("tests", ("",)), ("failures", ("failure",)), ("errors", ("error",)), ("skipped", ("skipped",))):
+        for name, kinds in (
+            ("tests", ("",)),
+            ("failures", ("failure",)),
+            ("errors", ("error",)),
+            ("skipped", ("skipped",)),
+        ):
             suite.set(name, str(sum(any(not kind or case.find(kind) is not None for kind in kinds) for case in cases)))
         suite.set("timestamp", report["time"].removesuffix("Z"))
     ElementTree.indent(root)
@@ -63,9 +68,7 @@ def _verification(root: ElementTree.Element, met: Mapping[str, Any]) -> None:
         seconds = f"{(each['latency_ms'] or 0) / 1000:.6f}"
         told = ", ".join(filter(None, [each["kind"], pairs.what(each)]))
         name = f"{each['from']} -> {each['to']} ({told})"
-        case = ElementTree.SubElement(
-            suite, "testcase", classname="podnet.verification", name=_fit(name), time=seconds
-        )
+        case = ElementTree.SubElement(suite, "testcase", classname="podnet.verification", name=_fit(name), time=seconds)
         if each["state"] == pairs.FAILED:
             _failure(case, each["reason"] or "failed", [])
         elif each["state"] != pairs.PASSED:

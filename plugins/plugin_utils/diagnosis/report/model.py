@@ -9,8 +9,7 @@ Words: a *way* leads from one node to another, a *pair* is two probe pods, a *ce
 from __future__ import annotations
 
 import datetime
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ....module_utils.core.output import printable
@@ -23,6 +22,8 @@ FORMAT = 1
 WORKS, WARNS, BROKEN, UNPROVED = "works", "warns", "broken", "unproved"
 # Of a finding.
 KEYS = ("rule", "severity", "title", "host", "about", "evidence", "effect", "fix", "site", "source")
+# The rule for a host that gave no answer.
+NOT_OBSERVED = "not-observed"
 # A host's text may be as long as it likes.
 LONGEST = 2000
 
@@ -35,18 +36,18 @@ def report(
 ) -> dict[str, Any]:
     """What is known of a pod network.
 
-    ``arguments`` are those of findings.diagnose, ``matrix`` is what the filter podnet_matrix returned (None: nothing was
-    sent), ``changes`` the concerns that this run changed by node (None: the run does not know), and ``time`` is in
+    ``arguments`` are those of findings.diagnose, ``matrix`` is what the filter podnet_matrix returned (None: nothing
+    was sent), ``changes`` the concerns that this run changed by node (None: the run does not know), and ``time`` is in
     seconds since the epoch.
 
     {format, time, verdict: {state, headline, lines}, cluster: {backend, pod_cidrs}, nodes, ways, pairs, findings,
-    certificates, changes, left_out}. ``state`` is ``broken``, ``warns``, ``works``, or ``unproved`` where nothing is wrong
-    and no packet was sent. ``findings`` are those of findings.diagnose, else the matrix's, else None; for ``nodes``
-    and ``certificates`` see nodes.py, for ``ways`` ways.py, for ``pairs`` pairs.py. ``left_out`` are nodes of the plan that
-    this run did not ask.
+    certificates, changes, left_out}. ``state`` is ``broken``, ``warns``, ``works``, or ``unproved`` where nothing is
+    wrong and no packet was sent. ``findings`` are those of findings.diagnose, else the matrix's, else None; for
+    ``nodes`` and ``certificates`` see nodes.py, for ``ways`` ways.py, for ``pairs`` pairs.py. ``left_out`` are nodes
+    of the plan that this run did not ask.
     """
-    cluster = Cluster(*(arguments.get(name) for name in ("observations", "unobserved", "plan", "api", "workers")))
     met = pairs.read(matrix) if matrix is not None else None
+    cluster = _cluster(arguments, met)
     found = _findings(cluster, arguments, matrix or {})
     left_out = _left_out(cluster, met)
     whole = {
@@ -65,12 +66,21 @@ def report(
     return bounded(printable(whole))
 
 
+def _cluster(arguments: Mapping[str, Any], met: Mapping[str, Any] | None) -> Cluster:
+    """The cluster with the nodes that only the verification knows: it needs neither observations nor a plan."""
+    observations, unobserved, plan = (arguments.get(name) or {} for name in ("observations", "unobserved", "plan"))
+    planned = list(plan.get("nodes") or ())
+    known = {*observations, *unobserved, *(each.get("name") for each in planned)}
+    more = [{"name": name} for name in (met or {}).get("nodes") or () if name not in known]
+    plan = {**plan, "nodes": [*planned, *more]} if more else plan
+    return Cluster(observations, unobserved, plan, arguments.get("api"), arguments.get("workers"))
+
+
 def verdict(
     found: Sequence[Mapping[str, Any]] | None, met: Mapping[str, Any] | None, left_out: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Is the pod network right, in a line, and what that rests on."""
-    counts = Counter(each["severity"] for each in found or ())
-    broken = bool(counts[ERROR]) or (met is not None and not met["ok"])
+    counts = counted(found or ())
     lines = []
     if met is not None:
         lines.append(f"{met['passed']:,} of {met['promised']:,} pairs of pods reach each other as they should.")
@@ -79,20 +89,37 @@ def verdict(
             lines.append(_sampled(met["sample"]))
         lines += met["not_checked"]
     else:
-        lines.append("By what the nodes show; no packet was sent. verify.yml proves it with pods.")
+        lines.append("This is what the nodes show; no packet was sent. verify.yml proves it with pods.")
     if found is None:
         lines.append("The nodes themselves were not looked at. diagnose.yml does that.")
     if left_out:
         lines.append(f"Not checked: {named(left_out)}.")
-    warnings = f"{counts[WARNING]} warning{'s' if counts[WARNING] != 1 else ''}"
-    if broken:
-        return {"state": BROKEN, "headline": "The pod network is broken", "lines": lines}
+    state, headline = _headline(counts, met, {each["rule"] for each in found or () if each["severity"] == ERROR})
+    return {"state": state, "headline": headline, "lines": lines}
+
+
+def _headline(counts: Mapping[str, int], met: Mapping[str, Any] | None, errors: set[str]) -> tuple[str, str]:
+    wrong = " and ".join(
+        f"{counts[each]} {each}{'s' if counts[each] != 1 else ''}" for each in (ERROR, WARNING) if counts[each]
+    )
+    if met is not None and not met["ok"]:
+        return BROKEN, "The pod network is broken"
+    if met is not None and errors:
+        # Packets say more than rules; yet what a rule calls an error may break the next pod, or the next boot.
+        return WARNS, f"Pods reach each other, but there are findings: {wrong}"
+    if errors == {NOT_OBSERVED}:
+        return BROKEN, "Not every host could be looked at"
+    if errors:
+        return BROKEN, "The pod network is broken"
     if counts[WARNING]:
-        start = "The pod network works" if met is not None else "Nothing is broken"
-        return {"state": WARNS, "headline": f"{start}, with {warnings}", "lines": lines}
-    if met is not None:
-        return {"state": WORKS, "headline": "The pod network works", "lines": lines}
-    return {"state": UNPROVED, "headline": "Nothing is wrong", "lines": lines}
+        return WARNS, f"{'The pod network works' if met is not None else 'Nothing is broken'}, with {wrong}"
+    return (WORKS, "The pod network works") if met is not None else (UNPROVED, "Nothing is wrong")
+
+
+def counted(found: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """By severity, how many rules found something: one that holds on fifty nodes is one thing to do."""
+    rules = {severity: {each["rule"] for each in found if each["severity"] == severity} for severity in SEVERITIES}
+    return {severity: len(names) for severity, names in rules.items()}
 
 
 def _sampled(sample: Mapping[str, Any]) -> str:
@@ -103,9 +130,7 @@ def _sampled(sample: Mapping[str, Any]) -> str:
     )
 
 
-def _findings(
-    cluster: Cluster, arguments: Mapping[str, Any], matrix: Mapping[str, Any]
-) -> list[dict[str, str]] | None:
+def _findings(cluster: Cluster, arguments: Mapping[str, Any], matrix: Mapping[str, Any]) -> list[dict[str, str]] | None:
     if cluster.observed or cluster.silent:
         return list(diagnose(**arguments)["findings"])
     given = matrix.get("findings")

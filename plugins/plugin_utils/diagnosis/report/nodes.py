@@ -19,10 +19,10 @@ def entries(
 ) -> list[dict[str, Any]]:
     """All hosts in the order of the inventory, then Nodes that only the Kubernetes API knows.
 
-    {name, state: ok | warning | error | unseen, has_pods, pod_subnets, addresses, transport, tunnel: {device, mtu},
-    underlay: {device, mtu}, pod_mtu, pods, versions, problem}. Texts are "" and numbers 0 where nothing is known. What
-    ended without an observation has the reason in ``problem``. ``versions`` has ``kernel``, ``os``, ``runtime``, ``cni`` and
-    ``flanneld``.
+    {name, state: ok | warning | error | unseen, observed, has_pods, pod_subnets, addresses, transport,
+    tunnel: {device, mtu}, underlay: {device, mtu}, pod_mtu, pods, versions, problem}. Texts are "" and numbers 0 where
+    nothing is known.
+    ``problem`` is why there is no observation. ``versions`` has ``kernel``, ``os``, ``runtime``, ``cni``, ``flanneld``.
     """
     severities: dict[str, set[str]] = {}
     for each in found:
@@ -47,6 +47,7 @@ def _entry(node: Node, state: str) -> dict[str, Any]:
     return {
         "name": node.name,
         "state": state,
+        "observed": node.observed,
         "has_pods": node.has_pods,
         "pod_subnets": [str(each) for each in node.pod_subnets],
         "addresses": [str(each) for each in node.underlay],
@@ -86,7 +87,7 @@ def _versions(node: Node) -> dict[str, str]:
 
 
 def certificates(cluster: Cluster) -> list[dict[str, Any]]:
-    """{node, path, subject, not_after, days_left}; ``days_left`` is None where the end is unknown. The next to end first."""
+    """{node, path, subject, not_after, days_left}, the next to end first; ``days_left`` is None if unknown."""
     found = [
         {
             "node": node.name,

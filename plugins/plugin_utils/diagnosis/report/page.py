@@ -22,14 +22,13 @@ import jinja2
 from markupsafe import Markup
 
 from ..findings import named
-from ..table import SEVERITIES
-from . import drawing, pairs
+from . import drawing, model, pairs
 
 TEMPLATES = Path(__file__).parent / "templates"
 # A wider heat map shows nothing any more; then the nodes with a failure come first.
 MOST_COLUMNS = 60
 MOST_GROUPS = 60
-MOST_PAIRS = 8
+MOST_LINES = 8
 # How much slower than the median pair, for the shades of the heat map.
 SHADES = (1.25, 1.75, 2.5, 5.0)
 STATES = {
@@ -51,7 +50,7 @@ class Cell(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """Checks that failed for one reason. ``ends`` are as text, the first few of them."""
+    """Checks that failed for one reason. ``ends`` say between which nodes, the first few of them."""
 
     number: int
     kind: str
@@ -71,7 +70,7 @@ def render(report: Mapping[str, Any]) -> str:
     state, word = STATES[report["verdict"]["state"]]
     return template.render(
         report=report,
-        style=Markup(style),  # noqa: S704 - a file of the collection
+        style=Markup(style),
         policy=f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'",
         state=state,
         word=word,
@@ -82,7 +81,7 @@ def render(report: Mapping[str, Any]) -> str:
         failures_hidden=max(0, len(failures) - MOST_GROUPS),
         checks=_checks(met),
         findings=_findings(report["findings"] or ()),
-        usual=_usual(report["nodes"]),
+        versions=_versions(report["nodes"]),
     )
 
 
@@ -113,10 +112,11 @@ def _figures(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         found.append(("Pairs of pods", f"{met['passed']:,} of {met['promised']:,}", share))
         answers = _answers(met)
         if answers:
-            found.append(("Latency", f"{_ms(statistics.median(answers))} ms", f"median; at most {_ms(max(answers))} ms"))
+            most = f"median; at most {_ms(max(answers))} ms"
+            found.append(("Latency", f"{_ms(statistics.median(answers))} ms", most))
     if report["findings"] is not None:
-        counts = Counter(each["severity"] for each in report["findings"])
-        others = [f"{counts[each]} {each}{'s' if counts[each] != 1 else ''}" for each in SEVERITIES if counts[each]]
+        counts = model.counted(report["findings"])
+        others = [f"{count} {each}{'s' if count != 1 else ''}" for each, count in counts.items() if count]
         found.append(("Findings", str(sum(counts.values())), ", ".join(others) or "no rule found anything"))
     dated = [each for each in report["certificates"] if each["days_left"] is not None]
     if dated:
@@ -134,9 +134,9 @@ def _answers(met: Mapping[str, Any]) -> list[float]:
 
 
 def _ms(value: float) -> str:
-    """Milliseconds in at most three digits, so that it fits a cell."""
+    """Milliseconds in at most three digits."""
     if value < 0.995:
-        return f"{value:.2f}".lstrip("0") if value >= 0.005 else ".01"
+        return f"{max(value, 0.01):.2f}"
     return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
 
 
@@ -152,13 +152,12 @@ def _heat(met: Mapping[str, Any], failures: Sequence[Failure]) -> dict[str, Any]
     answers = _answers(met)
     median = statistics.median(answers) if answers else 0.0
     bounds = [median * factor for factor in SHADES]
-    numbers = {
-        (each.kind, each.reasons): each.number for each in failures if each.number < MOST_GROUPS
-    }
-    rows = [
-        (name, [_cell(name, other, heat.get((name, other)), bounds, numbers) for other in names]) for name in names
-    ]
+    numbers = {(each.kind, each.reasons): each.number for each in failures if each.number < MOST_GROUPS}
     size = "small" if len(names) <= 6 else "middle" if len(names) <= 16 else "large"
+    rows = [
+        (name, [_cell(name, other, heat.get((name, other)), bounds, numbers, size) for other in names])
+        for name in names
+    ]
     styles = {cell.style for _name, row in rows for cell in row}
     return {
         "names": names, "rows": rows, "bounds": [_ms(each) for each in bounds], "size": size, "styles": styles,
@@ -167,7 +166,7 @@ def _heat(met: Mapping[str, Any], failures: Sequence[Failure]) -> dict[str, Any]
 
 
 def _cell(
-    one: str, other: str, met: pairs.Heat | None, bounds: Sequence[float], numbers: Mapping[Any, int]
+    one: str, other: str, met: pairs.Heat | None, bounds: Sequence[float], numbers: Mapping[Any, int], size: str
 ) -> Cell:
     way = f"{one} to {other}"
     if met is None or (met.state == pairs.UNTRIED and not met.reasons):
@@ -176,7 +175,9 @@ def _cell(
         latency = met.latency_ms
         shade = sum(latency > bound for bound in bounds) if latency is not None else 0
         text = _ms(latency) if latency is not None else "ok"
-        return Cell(f"shade{shade}", text, "", f"{way}: {text} ms" if latency is not None else f"{way}: works", None)
+        title = f"{way}: {text} ms" if latency is not None else f"{way}: works"
+        # The zero before the point is what does not fit a small cell.
+        return Cell(f"shade{shade}", text.removeprefix("0") if size == "large" else text, "", title, None)
     style, text, said = {
         pairs.FAILED: ("failed", "✕", "fails"),
         pairs.EXPECTED: ("expected", "–", "not promised, does not work"),
@@ -188,21 +189,36 @@ def _cell(
 
 def _failures(met: Mapping[str, Any] | None) -> list[Failure]:
     """What failed or does not work, with the pairs that have the same reason together; what is promised first."""
-    groups: dict[tuple[bool, str, tuple[str, ...]], list[str]] = {}
-    for (one, other), cell in pairs.heat(met).items():
+    groups: dict[tuple[bool, str, tuple[str, ...]], list[tuple[str, str]]] = {}
+    for ends, cell in pairs.heat(met).items():
         if cell.state in (pairs.FAILED, pairs.EXPECTED):
-            where = f"{one} → {other}" if one != other else f"{one}, its own pods"
-            groups.setdefault((cell.state == pairs.FAILED, "", cell.reasons), []).append(where)
+            groups.setdefault((cell.state == pairs.FAILED, "", cell.reasons), []).append(ends)
     for each in (met or {}).get("cells") or ():
         if each["kind"] not in pairs.POD_TO_POD and each["state"] in (pairs.FAILED, pairs.EXPECTED):
-            where = each["from"] if each["to"] in ("", each["from"]) else f"{each['from']} → {each['to']}"
             key = (each["state"] == pairs.FAILED, each["kind"], (each["reason"],) if each["reason"] else ())
-            groups.setdefault(key, []).append(where)
+            groups.setdefault(key, []).append((each["from"], each["to"]))
     ordered = sorted(groups.items(), key=lambda item: (not item[0][0], -len(item[1])))
-    return [
-        Failure(number, kind, reasons, ends[:MOST_PAIRS], max(0, len(ends) - MOST_PAIRS), promised)
-        for number, ((promised, kind, reasons), ends) in enumerate(ordered)
-    ]
+    found = []
+    for number, ((promised, kind, reasons), ends) in enumerate(ordered):
+        lines = _between(ends)
+        found.append(Failure(number, kind, reasons, lines[:MOST_LINES], max(0, len(lines) - MOST_LINES), promised))
+    return found
+
+
+def _between(ends: Sequence[tuple[str, str]]) -> list[str]:
+    """Ways in few lines, as "worker-3 → worker-1 and worker-2": by the node that most of the rest share."""
+    lines = []
+    rest = dict.fromkeys(ends)
+    while rest:
+        counted = Counter((place, both[place]) for both in rest for place in (0, 1))
+        (place, name), _count = counted.most_common(1)[0]
+        others = [both[1 - place] for both in rest if both[place] == name]
+        if others == [name]:
+            lines.append(f"on {name}")
+        else:
+            lines.append(f"{name} → {named(others)}" if place == 0 else f"{named(others)} → {name}")
+        rest = dict.fromkeys(both for both in rest if both[place] != name)
+    return lines
 
 
 def _checks(met: Mapping[str, Any] | None) -> list[tuple[str, str, int, int, int, int]]:
@@ -238,11 +254,11 @@ def _findings(found: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
     ]
 
 
-def _usual(nodes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Of each version the one that most nodes have, where some have another."""
-    usual = {}
-    for name in ("kernel", "os", "runtime", "cni", "flanneld"):
-        counted = Counter(node["versions"][name] for node in nodes if node["versions"][name])
-        if len(counted) > 1:
-            usual[name] = counted.most_common(1)[0][0]
-    return usual
+def _versions(nodes: Sequence[Mapping[str, Any]]) -> list[tuple[dict[str, str], int, str]]:
+    """(versions, number of nodes, their names) of nodes with equal versions, the most common first."""
+    groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for node in nodes:
+        if any(node["versions"].values()):
+            groups.setdefault(tuple(node["versions"].items()), []).append(node["name"])
+    ordered = sorted(groups.items(), key=lambda item: -len(item[1]))
+    return [(dict(versions), len(names), named(names)) for versions, names in ordered]

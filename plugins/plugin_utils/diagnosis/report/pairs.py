@@ -30,13 +30,14 @@ class Heat(NamedTuple):
 def read(matrix: Mapping[str, Any]) -> dict[str, Any]:
     """{ok, tried, promised, passed, nodes, cells, failures, expected, common, not_checked, sample}.
 
-    ``cells`` are {from, to, kind, family, protocol, state: passed | failed | expected | untried, latency_ms or None, mtu,
-    reason}; "expected" does not work and is not promised. ``sample`` is {asked, possible, share}, {} for all pairs. The
-    counts are of pairs of pods, all other numbers of cells.
+    ``cells`` are {from, to, kind, family, protocol, state: passed | failed | expected | untried, latency_ms or None,
+    mtu, reason}; "expected" does not work and is not promised. ``sample`` is {asked, possible, share}, {} for all
+    pairs. The counts are of pairs of pods.
     """
     counts = matrix.get("pairs")
     counts = counts if isinstance(counts, Mapping) else {}
     cells = [_cell(each) for each in _list(matrix.get("cells")) if isinstance(each, Mapping)]
+    cells = [each for each in cells if each["from"] and each["to"]]
     named = [str(name) for name in _list(matrix.get("hosts"))]
     sample = matrix.get("sample")
     return {
@@ -76,19 +77,21 @@ def heat(met: Mapping[str, Any] | None) -> dict[tuple[str, str], Heat]:
 
 
 def _worst(cells: Sequence[Mapping[str, Any]]) -> Heat:
-    # UDP that got through where TCP did not, and the reverse, is told apart by the reason.
-    several = len({(each["protocol"], each["family"]) for each in cells}) > 1
-    reasons = [
-        f"{what(each)}: {each['reason']}" if several else each["reason"]
-        for each in cells
-        if each["reason"] and each["state"] != PASSED
+    reasons: dict[str, list[str]] = {}
+    for each in cells:
+        if each["reason"] and each["state"] != PASSED:
+            reasons.setdefault(each["reason"], []).append(what(each))
+    # What holds for all protocols and families needs no word on which.
+    told = [
+        reason if len(which) == len(cells) else f"{' and '.join(filter(None, which))}: {reason}"
+        for reason, which in reasons.items()
     ]
     answers = [each["latency_ms"] for each in cells if each["latency_ms"] is not None]
     return Heat(
         max((each["state"] for each in cells), key=STATES.index),
         max(answers, default=None),
         min((each["mtu"] for each in cells if each["mtu"]), default=0),
-        tuple(dict.fromkeys(reasons)),
+        tuple(told),
     )
 
 
