@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""pod_network_report: what a run found out about the pod network, written to the controller as page, JSON and JUnit XML."""
+"""pod_network_report: what a run found out about the pod network, written to the controller in three forms."""
 
 from __future__ import annotations
 

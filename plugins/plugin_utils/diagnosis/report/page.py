@@ -222,14 +222,15 @@ def _between(ends: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _checks(met: Mapping[str, Any] | None) -> list[tuple[str, str, int, int, int, int]]:
-    """(kind, protocols, tried, passed, failed, not tried) of each kind of check, in the order in which they come."""
+    """(kind, by what, tried, passed, failed, not tried or not promised) of each kind of check, in their order."""
     found: dict[str, Counter[str]] = {}
-    protocols: dict[str, dict[str, None]] = {}
+    by: dict[str, dict[str, None]] = {}
     for each in (met or {}).get("cells") or ():
-        found.setdefault(each["kind"] or "pods", Counter())[each["state"]] += 1
-        protocols.setdefault(each["kind"] or "pods", {})[pairs.what(each)] = None
+        kind = each["kind"] or "pods"
+        found.setdefault(kind, Counter())[each["state"]] += 1
+        by.setdefault(kind, {})[pairs.what(each)] = None
     return [
-        (kind, "; ".join(filter(None, protocols[kind])), count.total() - count[pairs.UNTRIED], count[pairs.PASSED],
+        (kind, "; ".join(filter(None, by[kind])), count.total() - count[pairs.UNTRIED], count[pairs.PASSED],
          count[pairs.FAILED], count[pairs.UNTRIED] + count[pairs.EXPECTED])
         for kind, count in found.items()
     ]  # fmt: skip
@@ -239,19 +240,33 @@ def _checks(met: Mapping[str, Any] | None) -> list[tuple[str, str, int, int, int
 
 
 def _findings(found: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
-    """Findings of one rule together: {first, hosts, places, fix}; ``fix`` where it is the same at all places."""
+    """Findings of one rule together: {first, hosts, fix, places: [{host, evidence: [(about, text)], fixes}]}.
+
+    ``fix`` is the command where it is the same on all hosts. ``fixes`` are a host's own, each once.
+    """
     groups: dict[str, list[Mapping[str, str]]] = {}
     for each in found:
         groups.setdefault(each["rule"], []).append(each)
-    return [
-        {
-            "first": same[0],
-            "hosts": named(list(dict.fromkeys(each["host"] for each in same))),
-            "places": same,
-            "fix": same[0]["fix"] if len({each["fix"] for each in same}) == 1 else "",
-        }
-        for same in groups.values()
-    ]
+    return [_group(same) for same in groups.values()]
+
+
+def _group(same: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    places: dict[str, list[Mapping[str, str]]] = {}
+    for each in same:
+        places.setdefault(each["host"], []).append(each)
+    return {
+        "first": same[0],
+        "hosts": named(list(places)),
+        "fix": same[0]["fix"] if len({each["fix"] for each in same}) == 1 else "",
+        "places": [
+            {
+                "host": host,
+                "evidence": [(each["about"], each["evidence"]) for each in own],
+                "fixes": list(dict.fromkeys(each["fix"] for each in own if each["fix"])),
+            }
+            for host, own in places.items()
+        ],
+    }
 
 
 def _versions(nodes: Sequence[Mapping[str, Any]]) -> list[tuple[dict[str, str], int, str]]:

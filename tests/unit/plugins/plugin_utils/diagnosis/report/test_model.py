@@ -24,7 +24,7 @@ def states(report: dict[str, Any]) -> dict[str, str]:
     return {node["name"]: node["state"] for node in report["nodes"]}
 
 
-@pytest.mark.parametrize("backend", ["routes", "vxlan", "flannel"])
+@pytest.mark.parametrize("backend", ["routes", "vxlan"])
 def test_a_healthy_cluster_works(backend: str) -> None:
     report = model.report(reports.given(backend), reports.matrix(), None, 1795758000.0)
     assert report["verdict"] == {
