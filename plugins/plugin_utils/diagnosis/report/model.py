@@ -16,7 +16,7 @@ from ....module_utils.core.output import printable
 from ..cluster import Cluster
 from ..findings import diagnose, named
 from ..table import ERROR, SEVERITIES, WARNING
-from . import nodes, pairs, ways
+from . import nodes, packets, pairs, ways
 
 FORMAT = 1
 WORKS, WARNS, BROKEN, UNPROVED = "works", "warns", "broken", "unproved"
@@ -40,23 +40,25 @@ def report(
     was sent), ``changes`` the concerns that this run changed by node (None: the run does not know), and ``time`` is in
     seconds since the epoch.
 
-    {format, time, verdict: {state, headline, lines}, cluster: {backend, pod_cidrs}, nodes, ways, pairs, findings,
-    certificates, changes, left_out}. ``state`` is ``broken``, ``warns``, ``works``, or ``unproved`` where nothing is
-    wrong and no packet was sent. ``findings`` are those of findings.diagnose, else the matrix's, else None; for
-    ``nodes`` and ``certificates`` see nodes.py, for ``ways`` ways.py, for ``pairs`` pairs.py. ``left_out`` are nodes
-    of the plan that this run did not ask.
+    {format, time, verdict: {state, headline, lines}, cluster: {backend, pod_cidrs}, nodes, ways, packets, pairs,
+    findings, certificates, changes, left_out}. ``state`` is ``broken``, ``warns``, ``works``, or ``unproved`` where
+    nothing is wrong and no packet was sent. ``findings`` are those of findings.diagnose, else the matrix's, else None.
+    For ``nodes`` and ``certificates`` see nodes.py, for ``ways`` ways.py, and so on. ``left_out`` are nodes of the
+    plan that this run did not ask.
     """
     met = pairs.read(matrix) if matrix is not None else None
     cluster = _cluster(arguments, met)
     found = _findings(cluster, arguments, matrix or {})
     left_out = _left_out(cluster, met)
+    between = ways.entries(cluster, found or [], met)
     whole = {
         "format": FORMAT,
         "time": datetime.datetime.fromtimestamp(time, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "verdict": verdict(found, met, left_out),
         "cluster": {"backend": _backend(cluster), "pod_cidrs": [str(each) for each in cluster.pod_networks]},
         "nodes": nodes.entries(cluster, found or [], met),
-        "ways": ways.entries(cluster, found or [], met),
+        "ways": between,
+        "packets": packets.entries(cluster, arguments.get("observations") or {}, between),
         "pairs": met,
         "findings": found,
         "certificates": nodes.certificates(cluster),
