@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,7 @@ def diagnosed(lab: Lab) -> tuple[Play, list[tuple[str, str, str]]]:
     return told, FINDING.findall(told.output)
 
 
-def connect(lab: Lab, backend: str, **variables: str) -> None:
+def connect(lab: Lab, backend: str, **variables: Any) -> None:
     """A healthy lab, on which pods ran already with the last of the backends."""
     made = lab.play("site", podnet_backend=backend, podnet_verify=backend == "vxlan", **variables)
     assert made.code == 0, made.output

@@ -199,8 +199,8 @@ def _failures(met: Mapping[str, Any] | None) -> list[Failure]:
             groups.setdefault(key, []).append((each["from"], each["to"]))
     ordered = sorted(groups.items(), key=lambda item: (not item[0][0], -len(item[1])))
     found = []
-    for number, ((promised, kind, reasons), ends) in enumerate(ordered):
-        lines = _between(ends)
+    for number, ((promised, kind, reasons), those) in enumerate(ordered):
+        lines = _between(those)
         found.append(Failure(number, kind, reasons, lines[:MOST_LINES], max(0, len(lines) - MOST_LINES), promised))
     return found
 

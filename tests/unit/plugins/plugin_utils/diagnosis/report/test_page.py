@@ -155,7 +155,8 @@ def colours(text: str) -> dict[str, tuple[float, float, float]]:
     found = {}
     for name, value in re.findall(r"--([\w-]+): #([0-9a-f]{3,6});", text):
         value = value if len(value) == 6 else "".join(2 * digit for digit in value)
-        found[name] = tuple(int(value[place : place + 2], 16) / 255 for place in (0, 2, 4))
+        red, green, blue = (int(value[place : place + 2], 16) / 255 for place in (0, 2, 4))
+        found[name] = (red, green, blue)
     return found
 
 
