@@ -89,7 +89,7 @@ def verdict(
         lines += filter(None, [met["common"]])
         if met["sample"].get("asked"):
             lines.append(_sampled(met["sample"]))
-        lines += met["not_checked"]
+        lines += [f"Not checked: {each}" for each in met["not_checked"]]
     else:
         lines.append("This is what the nodes show; no packet was sent. verify.yml proves it with pods.")
     if found is None:

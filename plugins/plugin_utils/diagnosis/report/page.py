@@ -23,12 +23,12 @@ from markupsafe import Markup
 
 from ..findings import named
 from . import drawing, model, pairs
+from .failures import Ends, Failure, gathered
 
 TEMPLATES = Path(__file__).parent / "templates"
 # A wider heat map shows nothing any more; then the nodes with a failure come first.
 MOST_COLUMNS = 60
 MOST_GROUPS = 60
-MOST_LINES = 8
 # How much slower than the median pair, for the shades of the heat map.
 SHADES = (1.25, 1.75, 2.5, 5.0)
 STATES = {
@@ -49,24 +49,14 @@ class Cell(NamedTuple):
     target: int | None
 
 
-class Failure(NamedTuple):
-    """Checks that failed for one reason. ``ends`` say between which nodes, the first few of them."""
-
-    number: int
-    kind: str
-    reasons: tuple[str, ...]
-    ends: list[str]
-    more: int
-    promised: bool
-
-
 def render(report: Mapping[str, Any]) -> str:
     """The page of a report of model.report."""
     template = _environment().get_template("page.html.j2")
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     met = report["pairs"]
-    failures = _failures(met)
+    failures, of_pods = gathered(met, report["findings"] or ())
+    findings = _findings(report["findings"] or ())
     state, word = STATES[report["verdict"]["state"]]
     return template.render(
         report=report,
@@ -76,11 +66,12 @@ def render(report: Mapping[str, Any]) -> str:
         word=word,
         figures=_figures(report),
         drawing=drawing.draw(report["nodes"], report["ways"]),
-        heat=_heat(met, failures) if met and met["cells"] else None,
+        heat=_heat(met, of_pods) if met and met["cells"] else None,
         failures=failures[:MOST_GROUPS],
         failures_hidden=max(0, len(failures) - MOST_GROUPS),
         checks=_checks(met),
-        findings=_findings(report["findings"] or ()),
+        findings=findings,
+        titles={each["first"]["rule"]: (number, each["first"]["title"]) for number, each in enumerate(findings, 1)},
         versions=_versions(report["nodes"]),
     )
 
@@ -140,7 +131,7 @@ def _ms(value: float) -> str:
     return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
 
 
-def _heat(met: Mapping[str, Any], failures: Sequence[Failure]) -> dict[str, Any]:
+def _heat(met: Mapping[str, Any], failures: Mapping[Ends, Failure]) -> dict[str, Any]:
     """{names, rows, bounds, size, hidden, several}: ``rows`` are [(name, [Cell])], ``bounds`` the shades' ends."""
     heat = pairs.heat(met)
     names = list(met["nodes"])
@@ -152,10 +143,9 @@ def _heat(met: Mapping[str, Any], failures: Sequence[Failure]) -> dict[str, Any]
     answers = _answers(met)
     median = statistics.median(answers) if answers else 0.0
     bounds = [median * factor for factor in SHADES]
-    numbers = {(each.kind, each.reasons): each.number for each in failures if each.number < MOST_GROUPS}
     size = "small" if len(names) <= 6 else "middle" if len(names) <= 16 else "large"
     rows = [
-        (name, [_cell(name, other, heat.get((name, other)), bounds, numbers, size) for other in names])
+        (name, [_cell((name, other), heat.get((name, other)), bounds, failures, size) for other in names])
         for name in names
     ]
     styles = {cell.style for _name, row in rows for cell in row}
@@ -166,9 +156,9 @@ def _heat(met: Mapping[str, Any], failures: Sequence[Failure]) -> dict[str, Any]
 
 
 def _cell(
-    one: str, other: str, met: pairs.Heat | None, bounds: Sequence[float], numbers: Mapping[Any, int], size: str
+    ends: Ends, met: pairs.Heat | None, bounds: Sequence[float], failures: Mapping[Ends, Failure], size: str
 ) -> Cell:
-    way = f"{one} to {other}"
+    way = f"{ends[0]} to {ends[1]}"
     if met is None or (met.state == pairs.UNTRIED and not met.reasons):
         return Cell("none", "·", "not tried", f"{way}: not tried", None)
     if met.state == pairs.PASSED:
@@ -183,42 +173,10 @@ def _cell(
         pairs.EXPECTED: ("expected", "–", "not promised, does not work"),
         pairs.UNTRIED: ("none", "·", "not tried"),
     }[met.state]
-    title = "\n".join([f"{way}: {said}", *met.reasons])
-    return Cell(style, text, said, title, numbers.get(("", met.reasons)))
-
-
-def _failures(met: Mapping[str, Any] | None) -> list[Failure]:
-    """What failed or does not work, with the pairs that have the same reason together; what is promised first."""
-    groups: dict[tuple[bool, str, tuple[str, ...]], list[tuple[str, str]]] = {}
-    for ends, cell in pairs.heat(met).items():
-        if cell.state in (pairs.FAILED, pairs.EXPECTED):
-            groups.setdefault((cell.state == pairs.FAILED, "", cell.reasons), []).append(ends)
-    for each in (met or {}).get("cells") or ():
-        if each["kind"] not in pairs.POD_TO_POD and each["state"] in (pairs.FAILED, pairs.EXPECTED):
-            key = (each["state"] == pairs.FAILED, each["kind"], (each["reason"],) if each["reason"] else ())
-            groups.setdefault(key, []).append((each["from"], each["to"]))
-    ordered = sorted(groups.items(), key=lambda item: (not item[0][0], -len(item[1])))
-    found = []
-    for number, ((promised, kind, reasons), those) in enumerate(ordered):
-        lines = _between(those)
-        found.append(Failure(number, kind, reasons, lines[:MOST_LINES], max(0, len(lines) - MOST_LINES), promised))
-    return found
-
-
-def _between(ends: Sequence[tuple[str, str]]) -> list[str]:
-    """Ways in few lines, as "worker-3 → worker-1 and worker-2": by the node that most of the rest share."""
-    lines = []
-    rest = dict.fromkeys(ends)
-    while rest:
-        counted = Counter((place, both[place]) for both in rest for place in (0, 1))
-        (place, name), _count = counted.most_common(1)[0]
-        others = [both[1 - place] for both in rest if both[place] == name]
-        if others == [name]:
-            lines.append(f"on {name}")
-        else:
-            lines.append(f"{name} → {named(others)}" if place == 0 else f"{named(others)} → {name}")
-        rest = dict.fromkeys(both for both in rest if both[place] != name)
-    return lines
+    failure = failures.get(ends)
+    title = "\n".join([f"{way}: {said}", *(failure.reasons if failure else met.reasons)])
+    shown = failure is not None and failure.number < MOST_GROUPS
+    return Cell(style, text, said, title, failure.number if failure is not None and shown else None)
 
 
 def _checks(met: Mapping[str, Any] | None) -> list[tuple[str, str, int, int, int, int]]:

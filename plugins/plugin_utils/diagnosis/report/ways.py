@@ -57,7 +57,8 @@ def _entry(one: Node, other: Node, cell: pairs.Heat | None, reason: str) -> dict
     if not knows:
         way["kind"] = {"vxlan": TUNNEL, "routes": ROUTE}.get(one.backend, "")
     if cell is not None and cell.state == pairs.FAILED:
-        return {**way, "state": BROKEN, "reason": next(iter(cell.reasons), "") or reason or missing}
+        told = "; ".join(filter(None, [next(iter(cell.reasons), ""), reason or missing]))
+        return {**way, "state": BROKEN, "reason": told}
     if cell is not None and cell.state == pairs.PASSED:
         # Packets say more than what is configured.
         return {**way, "state": OK, "reason": ""}

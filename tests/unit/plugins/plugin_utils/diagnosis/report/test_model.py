@@ -134,7 +134,11 @@ def test_a_sample_states_its_confidence() -> None:
     sample = {"asked": 4900, "possible": 9900, "share": 0.1}
     report = model.report(reports.given(), {**reports.matrix(), "sample": sample, "not_checked": ["the way back"]})
     lines = report["verdict"]["lines"]
-    assert "4900 of 9900 pairs of nodes" in lines[1] and "95 % confidence" in lines[1] and lines[2] == "the way back"
+    assert (
+        "4900 of 9900 pairs of nodes" in lines[1]
+        and "95 % confidence" in lines[1]
+        and lines[2] == "Not checked: the way back"
+    )
 
 
 def test_changes_and_certificates() -> None:

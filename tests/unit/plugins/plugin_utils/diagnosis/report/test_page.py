@@ -139,11 +139,6 @@ def test_a_failed_cell_says_so_without_colour_and_leads_to_its_reason() -> None:
     assert [each["href"] for each in parsed.all("a") if each["href"].startswith("#f0")] == ["#f0", "#f0"]
 
 
-def test_ways_with_one_reason_are_told_by_the_node_they_share() -> None:
-    ends = [("a", "c"), ("b", "c"), ("d", "c"), ("d", "e"), ("f", "f")]
-    assert page._between(ends) == ["a, b and d → c", "d → e", "on f"]
-
-
 def test_a_cluster_that_is_too_wide_shows_the_failures() -> None:
     matrix = reports.matrix(80, lambda one, other: "no answer" if (one, other) == ("worker-78", "worker-79") else "")
     parsed = Parsed(page.render(model.report({"observations": {}}, matrix)))
