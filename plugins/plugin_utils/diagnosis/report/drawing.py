@@ -1,13 +1,14 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the parts of the drawn topology are: a few nodes as cards, many on a ring with their labels beside it. Pure.
+"""Where the parts of the drawn topology are: a few nodes as cards, many on a ring, on a phone a list with arcs. Pure.
 
 All numbers are in the drawing's own units, which are pixels where the page is wide enough.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections import Counter
@@ -24,6 +25,8 @@ CARD_WIDTH = 216
 LINE = 17
 # Of a letter beside a ring, in a name and in a pod subnet.
 NAME_LETTER, SUBNET_LETTER = 8.6, 7.1
+# The width of a list's arcs.
+ARCS = 120
 # More crosses than these would hide the drawing.
 MOST_CROSSES = 6
 LONGEST_NAME = 24
@@ -74,7 +77,7 @@ class Entry(NamedTuple):
 class Drawing(NamedTuple):
     width: int
     height: int
-    ring: bool
+    style: str
     card_height: int
     marks: list[Mark]
     lines: list[Line]
@@ -84,8 +87,8 @@ class Drawing(NamedTuple):
     faint: float
 
 
-def draw(nodes: Sequence[Mapping[str, Any]], ways: Sequence[Mapping[str, Any]]) -> Drawing | None:
-    """The drawing of a report's nodes and ways; None where there is no node with pods."""
+def draw(nodes: Sequence[Mapping[str, Any]], ways: Sequence[Mapping[str, Any]]) -> list[Drawing]:
+    """The drawing of a report's nodes and ways for a wide page and one for a narrow; [] without a node with pods."""
     shown = [node for node in nodes if node["has_pods"]]
     hidden = 0
     if len(shown) > MOST_DRAWN:
@@ -96,8 +99,9 @@ def draw(nodes: Sequence[Mapping[str, Any]], ways: Sequence[Mapping[str, Any]]) 
         hidden = len(shown) - len(kept)
         shown = [node for node in shown if node["name"] in kept]
     if not shown:
-        return None
-    return _ring(shown, ways, hidden) if len(shown) > MOST_CARDS else _cards(shown, ways)
+        return []
+    wide = _ring(shown, ways, hidden) if len(shown) > MOST_CARDS else _cards(shown, ways)
+    return [wide, _list(shown, ways, hidden)]
 
 
 # A few nodes
@@ -124,9 +128,10 @@ def _cards(shown: Sequence[Mapping[str, Any]], ways: Sequence[Mapping[str, Any]]
         for (x, y), node, lines in zip(centres, shown, texts, strict=True)
     ]  # fmt: skip
     at = {node["name"]: point for node, point in zip(shown, centres, strict=True)}
-    lines = _joined(at, ways, _straight)
+    # At their middles, lines of an even number of nodes cross.
+    lines = _joined(at, ways, functools.partial(_straight, share=0.5 if count <= 3 else 0.4))
     labels = _labels(at, ways) if count <= 3 else []
-    return Drawing(width, tall, False, height, marks, lines, labels, _legend(at, ways), 0, 1.0)
+    return Drawing(width, tall, "cards", height, marks, lines, labels, _legend(at, ways), 0, 1.0)
 
 
 def _lines(node: Mapping[str, Any]) -> tuple[str, ...]:
@@ -156,15 +161,21 @@ def _labels(at: Mapping[str, Point], ways: Sequence[Mapping[str, Any]]) -> list[
 # Many nodes
 
 
+def _labelled(shown: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str], float]:
+    """Names and pod subnets as they are written beside the points, and the width that they need."""
+    subnets = [_short(next(iter(node["pod_subnets"]), ""), LONGEST_SUBNET) for node in shown]
+    names = [_short(node["name"], LONGEST_NAME) for node in shown]
+    letters = zip(map(len, names), map(len, subnets), strict=True)
+    return names, subnets, 28 + max(NAME_LETTER * name + SUBNET_LETTER * subnet for name, subnet in letters)
+
+
 def _ring(shown: Sequence[Mapping[str, Any]], ways: Sequence[Mapping[str, Any]], hidden: int) -> Drawing:
     """Nodes at equal heights on both halves of a circle, so that no two labels overlap: clockwise from the top."""
     count = len(shown)
     right, left = (count + 1) // 2, count // 2
     step = max(21.0, min(54.0, 420 / right))
     radius = step * right / 2 + 5
-    subnets = [_short(next(iter(node["pod_subnets"]), ""), LONGEST_SUBNET) for node in shown]
-    names = [_short(node["name"], LONGEST_NAME) for node in shown]
-    beside = 28 + max(NAME_LETTER * len(name) + SUBNET_LETTER * len(subnet) for name, subnet in zip(names, subnets))
+    names, subnets, beside = _labelled(shown)
     centre_x, centre_y = radius + beside, radius + 6
     marks = []
     at: dict[str, Point] = {}
@@ -186,15 +197,37 @@ def _ring(shown: Sequence[Mapping[str, Any]], ways: Sequence[Mapping[str, Any]],
 
     lines = _joined(at, ways, curved)
     width, height = int(2 * (radius + beside)), int(2 * radius + 12)
-    return Drawing(width, height, True, 0, marks, lines, [], _legend(at, ways), hidden, min(0.7, 7 / count))
+    return Drawing(width, height, "ring", 0, marks, lines, [], _legend(at, ways), hidden, min(0.7, 7 / count))
+
+
+def _list(shown: Sequence[Mapping[str, Any]], ways: Sequence[Mapping[str, Any]], hidden: int) -> Drawing:
+    """One node below the other, with arcs beside them: as narrow as a phone."""
+    count = len(shown)
+    step = 22 if count > MOST_CARDS else 46
+    names, subnets, beside = _labelled(shown)
+    at = {node["name"]: (round(beside), round((place + 0.5) * step)) for place, node in enumerate(shown)}
+    marks = [
+        Mark(*at[node["name"]], -1, names[place], (subnets[place],), _title(node), node["state"])
+        for place, node in enumerate(shown)
+    ]
+    tall = step * count
+
+    def arc(one: Point, other: Point) -> tuple[str, Point]:
+        reach = 14 + (ARCS * 4 / 3 - 24) * abs(one[1] - other[1]) / tall
+        middle = (round(one[0] + reach * 0.75, 1), round((one[1] + other[1]) / 2, 1))
+        return f"M{one[0]} {one[1]}c{reach:.0f} 0 {reach:.0f} {other[1] - one[1]} 0 {other[1] - one[1]}", middle
+
+    lines = _joined(at, ways, arc)
+    legend = _legend(at, ways)
+    return Drawing(round(beside) + ARCS, tall, "list", 0, marks, lines, [], legend, hidden, min(0.8, 9 / count))
 
 
 # Both
 
 
-def _straight(one: Point, other: Point) -> tuple[str, Point]:
-    middle = ((one[0] + other[0]) / 2, (one[1] + other[1]) / 2)
-    return f"M{one[0]:.0f} {one[1]:.0f}L{other[0]:.0f} {other[1]:.0f}", middle
+def _straight(one: Point, other: Point, share: float) -> tuple[str, Point]:
+    x, y = (round(start + (end - start) * share) for start, end in zip(one, other, strict=True))
+    return f"M{one[0]:.0f} {one[1]:.0f}L{other[0]:.0f} {other[1]:.0f}", (x, y)
 
 
 def _joined(at: Mapping[str, Point], ways: Sequence[Mapping[str, Any]], shape: Shape) -> list[Line]:

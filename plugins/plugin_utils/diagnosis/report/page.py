@@ -65,7 +65,7 @@ def render(report: Mapping[str, Any]) -> str:
         state=state,
         word=word,
         figures=_figures(report),
-        drawing=drawing.draw(report["nodes"], report["ways"]),
+        drawings=drawing.draw(report["nodes"], report["ways"]),
         heat=_heat(met, of_pods) if met and met["cells"] else None,
         failures=failures[:MOST_GROUPS],
         failures_hidden=max(0, len(failures) - MOST_GROUPS),

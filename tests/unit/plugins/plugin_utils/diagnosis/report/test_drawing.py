@@ -16,16 +16,14 @@ from support import reports
 
 def drawn(workers: int, matrix: dict[str, Any] | None = None, **given: Any) -> drawing.Drawing:
     report = model.report(reports.given(workers=workers, **given), matrix)
-    found = drawing.draw(report["nodes"], report["ways"])
-    assert found is not None
-    return found
+    return drawing.draw(report["nodes"], report["ways"])[0]
 
 
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("workers", range(1, drawing.MOST_CARDS + 1))
 def test_cards_do_not_overlap_and_lie_inside(workers: int, version: int) -> None:
     found = drawn(workers, version=version)
-    assert len(found.marks) == workers and not found.ring
+    assert len(found.marks) == workers and found.style == "cards"
     for mark in found.marks:
         assert 0 <= mark.x <= found.width - drawing.CARD_WIDTH
         assert 0 <= mark.y <= found.height - found.card_height
@@ -36,7 +34,7 @@ def test_cards_do_not_overlap_and_lie_inside(workers: int, version: int) -> None
 @pytest.mark.parametrize("workers", [9, 10, 33, 50, 60])
 def test_labels_on_a_ring_have_a_line_of_their_own(workers: int) -> None:
     found = drawn(workers)
-    assert found.ring and len(found.marks) == workers
+    assert found.style == "ring" and len(found.marks) == workers
     for side in (1, -1):
         heights = sorted(mark.y for mark in found.marks if mark.side == side)
         assert all(after - before >= 16 for before, after in itertools.pairwise(heights))
@@ -44,6 +42,15 @@ def test_labels_on_a_ring_have_a_line_of_their_own(workers: int) -> None:
         length = len(mark.name) * drawing.NAME_LETTER + len(mark.lines[0]) * drawing.SUBNET_LETTER
         assert (mark.x - 21 - length if mark.side < 0 else found.width - mark.x - 21 - length) >= 0
         assert 0 <= mark.y <= found.height
+
+
+@pytest.mark.parametrize("workers", [1, 3, 8, 50])
+def test_on_a_phone_nodes_are_a_list_beside_arcs(workers: int) -> None:
+    report = model.report(reports.given(workers=workers))
+    found = drawing.draw(report["nodes"], report["ways"])[1]
+    assert found.style == "list" and found.width <= 350
+    assert all(after.y - before.y >= 16 for before, after in itertools.pairwise(found.marks))
+    assert all(0 <= mark.y <= found.height for mark in found.marks)
 
 
 def test_a_healthy_mesh_is_one_kind_of_line() -> None:
@@ -67,15 +74,15 @@ def test_a_broken_way_has_a_cross_and_its_direction() -> None:
 def test_of_too_many_nodes_those_with_something_wrong_are_drawn() -> None:
     matrix = reports.matrix(100, lambda one, other: "no answer" if (one, other) == ("worker-98", "worker-99") else "")
     report = model.report({"observations": {}}, matrix)
-    found = drawing.draw(report["nodes"], report["ways"])
-    assert found is not None and len(found.marks) == drawing.MOST_DRAWN and found.hidden == 40
-    assert {"worker-98", "worker-99"} <= {mark.name for mark in found.marks}
+    for found in drawing.draw(report["nodes"], report["ways"]):
+        assert len(found.marks) == drawing.MOST_DRAWN and found.hidden == 40
+        assert {"worker-98", "worker-99"} <= {mark.name for mark in found.marks}
 
 
 def test_long_names_are_cut_and_no_node_is_no_drawing() -> None:
     given = reports.given(workers=2)
     given["observations"] = {f"{name}.{'x' * 300}": host for name, host in given["observations"].items()}
     report = model.report({**given, "workers": list(given["observations"])})
-    found = drawing.draw(report["nodes"], report["ways"])
-    assert found is not None and all(len(mark.name) == drawing.LONGEST_NAME for mark in found.marks)
-    assert drawing.draw([], []) is None
+    for found in drawing.draw(report["nodes"], report["ways"]):
+        assert all(len(mark.name) == drawing.LONGEST_NAME for mark in found.marks)
+    assert drawing.draw([], []) == []
