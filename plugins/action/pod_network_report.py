@@ -133,10 +133,13 @@ def _changes(hosts: list[str], hostvars: Mapping[str, Any]) -> dict[str, list[st
         if not isinstance(applied, Mapping) or applied.get("failed"):
             continue
         # What connects a node is changed by tasks before the last one: the look knows of them.
-        told = [
-            each for result in (look, applied) if isinstance(result, Mapping) for each in result.get("concerns") or ()
-        ]
+        told = [each for result in (look, applied) for each in _concerns(result)]
         changed = [each for each in dict.fromkeys(told) if each in CONCERNS]
         if changed:
             changes[name] = changed
     return changes if looked else None
+
+
+def _concerns(result: Any) -> list[str]:
+    given = result.get("concerns") if isinstance(result, Mapping) else None
+    return [each for each in given if isinstance(each, str)] if isinstance(given, (list, tuple)) else []

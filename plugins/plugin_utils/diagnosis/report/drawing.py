@@ -136,7 +136,7 @@ def _cards(shown: Sequence[Mapping[str, Any]], ways: Sequence[Mapping[str, Any]]
 
 def _lines(node: Mapping[str, Any]) -> tuple[str, ...]:
     """What a card says beside the name."""
-    subnets = [f"pods {_short(subnet, LONGEST_SUBNET)}" for subnet in node["pod_subnets"]] or ["pods unknown"]
+    subnets = [f"pods {_short(subnet, LONGEST_SUBNET)}" for subnet in node["pod_subnets"][:2]] or ["pods unknown"]
     addresses = [f"at {_short(address, LONGEST_SUBNET)}" for address in node["addresses"][:2]]
     sizes = [f"{what} {size}" for what, size in (("pod", node["pod_mtu"]), ("node", node["underlay"]["mtu"])) if size]
     return (*subnets, *addresses, *([f"MTU {', '.join(sizes)}"] if sizes else []))
@@ -276,7 +276,9 @@ def _legend(at: Mapping[str, Any], ways: Sequence[Mapping[str, Any]]) -> list[En
 
 def _title(node: Mapping[str, Any]) -> str:
     words = {"ok": "nothing wrong", "warning": "has warnings", "error": "has errors", "unseen": "not looked at"}
-    return "\n".join(filter(None, [f"{node['name']}: {words[node['state']]}", *node["pod_subnets"], node["problem"]]))
+    return "\n".join(
+        filter(None, [f"{node['name']}: {words[node['state']]}", *node["pod_subnets"][:2], node["problem"]])
+    )
 
 
 def _short(text: str, most: int) -> str:

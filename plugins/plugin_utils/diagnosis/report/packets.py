@@ -24,6 +24,7 @@ def entries(
     Only of packets for which explain finds a reason, and only where both nodes had a pod when they were observed.
     """
     nodes = {node.name: node for node in cluster.observed}
+    observations = {name: observations[name] for name in nodes}
     found: dict[str, dict[str, Any]] = {}
     for way in ways:
         if len(found) == MOST:

@@ -29,6 +29,10 @@ TEMPLATES = Path(__file__).parent / "templates"
 # A wider heat map shows nothing any more; then the nodes with a failure come first.
 MOST_COLUMNS = 60
 MOST_GROUPS = 60
+# A host can claim what it likes, as often as it likes. The JSON file has all.
+MOST_HOSTS = 100
+MOST_EVIDENCE = 100
+MOST_CERTIFICATES = 300
 # How much slower than the median pair, for the shades of the heat map.
 SHADES = (1.25, 1.75, 2.5, 5.0)
 STATES = {
@@ -72,6 +76,7 @@ def render(report: Mapping[str, Any]) -> str:
         checks=_checks(met),
         findings=findings,
         titles={each["first"]["rule"]: (number, each["first"]["title"]) for number, each in enumerate(findings, 1)},
+        certificates=report["certificates"][:MOST_CERTIFICATES],
         versions=_versions(report["nodes"]),
     )
 
@@ -198,9 +203,9 @@ def _checks(met: Mapping[str, Any] | None) -> list[tuple[str, str, int, int, int
 
 
 def _findings(found: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
-    """Findings of one rule together: {first, hosts, fix, places: [{host, evidence: [(about, text)], fixes}]}.
+    """Findings of one rule together: {first, hosts, fix, places, hidden}.
 
-    ``fix`` is the command where it is the same on all hosts. ``fixes`` are a host's own, each once.
+    ``places`` are {host, evidence: [(about, text)], fixes, hidden}, and ``hidden`` counts what is left out. ``fix`` is the command where it is the same on all hosts. ``fixes`` are a host's own, each once.
     """
     groups: dict[str, list[Mapping[str, str]]] = {}
     for each in found:
@@ -219,11 +224,13 @@ def _group(same: Sequence[Mapping[str, str]]) -> dict[str, Any]:
         "places": [
             {
                 "host": host,
-                "evidence": [(each["about"], each["evidence"]) for each in own],
-                "fixes": list(dict.fromkeys(each["fix"] for each in own if each["fix"])),
+                "evidence": [(each["about"], each["evidence"]) for each in own[:MOST_EVIDENCE]],
+                "fixes": list(dict.fromkeys(each["fix"] for each in own[:MOST_EVIDENCE] if each["fix"])),
+                "hidden": max(0, len(own) - MOST_EVIDENCE),
             }
-            for host, own in places.items()
+            for host, own in list(places.items())[:MOST_HOSTS]
         ],
+        "hidden": max(0, len(places) - MOST_HOSTS),
     }
 
 

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
+import random
 import re
 from html.parser import HTMLParser
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
-from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis.report import model, page
+from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis.report import junit, model, page
 from support import reports
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
@@ -144,6 +147,38 @@ def test_a_cluster_that_is_too_wide_shows_the_failures() -> None:
     parsed = Parsed(page.render(model.report({"observations": {}}, matrix)))
     assert [each["title"] for each in parsed.all("td") if each.get("class") == "failed"]
     assert "20 more nodes are left out" in "".join(parsed.texts)
+
+
+def leaves(value: Any) -> list[tuple[Any, Any]]:
+    """(container, key) of everything in a structure."""
+    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else []
+    return [(value, key) for key in keys] + [leaf for key in keys for leaf in leaves(value[key])]
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_whatever_a_host_answers_there_is_a_report(seed: int) -> None:
+    chance = random.Random(seed)
+    given, matrix = reports.given(chance.choice(["routes", "vxlan", "flannel"])), reports.matrix()
+    given["observations"]["worker-3"]["fdb"] = []
+    odd = [None, True, -1, 1e308, float("nan"), "", "x" * 5000, reports.HOSTILE, [], {}, [[]], {"a": {}}, ["::/0"] * 3]
+    places = leaves(given["observations"]["worker-2"]) + leaves(matrix)
+    for _time in range(12):
+        container, key = chance.choice(places)
+        if isinstance(container, dict) or len(container) > key:
+            container[key] = chance.choice(odd)
+    report = model.report(given, matrix, {})
+    Parsed(page.render(report))
+    ElementTree.fromstring(junit.document(report).encode())
+    json.dumps(report, allow_nan=False).encode()
+
+
+def test_a_host_can_not_make_the_page_endless() -> None:
+    given = reports.given()
+    host = given["observations"]["worker-2"]
+    host["certificates"] = [reports.certificate(f"/{number}", "x", 3) for number in range(3000)]
+    host["cni"]["files"][0]["subnets"] = [f"10.{number % 250}.{number // 250}.0/24" for number in range(3000)]
+    text = page.render(model.report(given, reports.matrix()))
+    assert len(text) < 300_000
 
 
 def colours(text: str) -> dict[str, tuple[float, float, float]]:
