@@ -205,7 +205,8 @@ def _checks(met: Mapping[str, Any] | None) -> list[tuple[str, str, int, int, int
 def _findings(found: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
     """Findings of one rule together: {first, hosts, fix, places, hidden}.
 
-    ``places`` are {host, evidence: [(about, text)], fixes, hidden}, and ``hidden`` counts what is left out. ``fix`` is the command where it is the same on all hosts. ``fixes`` are a host's own, each once.
+    ``places`` are {host, evidence: [(about, text)], fixes, hidden}, and ``hidden`` counts what is left out.
+    ``fix`` is the command where it is the same on all hosts. ``fixes`` are a host's own, each once.
     """
     groups: dict[str, list[Mapping[str, str]]] = {}
     for each in found:

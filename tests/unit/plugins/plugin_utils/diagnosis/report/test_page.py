@@ -160,7 +160,8 @@ def test_whatever_a_host_answers_there_is_a_report(seed: int) -> None:
     chance = random.Random(seed)
     given, matrix = reports.given(chance.choice(["routes", "vxlan", "flannel"])), reports.matrix()
     given["observations"]["worker-3"]["fdb"] = []
-    odd = [None, True, -1, 1e308, float("nan"), "", "x" * 5000, reports.HOSTILE, [], {}, [[]], {"a": {}}, ["::/0"] * 3]
+    odd: list[Any] = [None, True, -1, 1e308, float("nan"), "", "x" * 5000, [], {}, [[]], {"a": {}}, ["::/0"] * 3]
+    odd.append(reports.HOSTILE)
     places = leaves(given["observations"]["worker-2"]) + leaves(matrix)
     for _time in range(12):
         container, key = chance.choice(places)
