@@ -50,7 +50,17 @@ def broken(workers: int) -> dict[str, Any]:
     return model.report(given, reports.matrix(workers, lambda one, other: "no answer" if one == "worker-2" else ""), {})
 
 
+def long_names() -> dict[str, Any]:
+    given = reports.given()
+    given["observations"] = {
+        f"gke-production-default-pool-1a2b3c4d-{name}.europe-west3.c.company.internal": host
+        for name, host in given["observations"].items()
+    }
+    return model.report({**given, "workers": list(given["observations"])})
+
+
 REPORTS = {
+    "long names": long_names,
     "healthy": lambda: model.report(reports.given("routes", 2), reports.matrix(2)),
     "IPv6": lambda: model.report(reports.given("vxlan", 4, 6)),
     "broken": lambda: broken(8),

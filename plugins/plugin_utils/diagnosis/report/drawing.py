@@ -29,7 +29,7 @@ NAME_LETTER, SUBNET_LETTER = 8.6, 7.1
 ARCS = 120
 # More crosses than these would hide the drawing.
 MOST_CROSSES = 6
-LONGEST_NAME = 24
+LONGEST_NAME, LONGEST_CARD = 24, 19
 LONGEST_SUBNET = 24
 KINDS = {links.TUNNEL: "tunnel", links.ROUTE: "route", "": "link"}
 
@@ -100,6 +100,8 @@ def draw(nodes: Sequence[Mapping[str, Any]], ways: Sequence[Mapping[str, Any]]) 
         shown = [node for node in shown if node["name"] in kept]
     if not shown:
         return []
+    names = without_domain([node["name"] for node in nodes])
+    shown = [{**node, "label": names[node["name"]]} for node in shown]
     wide = _ring(shown, ways, hidden) if len(shown) > MOST_CARDS else _cards(shown, ways)
     return [wide, _list(shown, ways, hidden)]
 
@@ -123,7 +125,7 @@ def _cards(shown: Sequence[Mapping[str, Any]], ways: Sequence[Mapping[str, Any]]
     width = int(max(x for x, _y in centres) + CARD_WIDTH / 2 + 4)
     tall = int(max(y for _x, y in centres) + height / 2 + 4)
     marks = [
-        Mark(round(x - CARD_WIDTH / 2), round(y - height / 2), 1, _short(node["name"], LONGEST_NAME), lines,
+        Mark(round(x - CARD_WIDTH / 2), round(y - height / 2), 1, _short(node["label"], LONGEST_CARD), lines,
              _title(node), node["state"])
         for (x, y), node, lines in zip(centres, shown, texts, strict=True)
     ]  # fmt: skip
@@ -164,7 +166,7 @@ def _labels(at: Mapping[str, Point], ways: Sequence[Mapping[str, Any]]) -> list[
 def _labelled(shown: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str], float]:
     """Names and pod subnets as they are written beside the points, and the width that they need."""
     subnets = [_short(next(iter(node["pod_subnets"]), ""), LONGEST_SUBNET) for node in shown]
-    names = [_short(node["name"], LONGEST_NAME) for node in shown]
+    names = [_short(node["label"], LONGEST_NAME) for node in shown]
     letters = zip(map(len, names), map(len, subnets), strict=True)
     return names, subnets, 28 + max(NAME_LETTER * name + SUBNET_LETTER * subnet for name, subnet in letters)
 
@@ -283,3 +285,12 @@ def _title(node: Mapping[str, Any]) -> str:
 
 def _short(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def without_domain(names: Sequence[str]) -> dict[str, str]:
+    """Names by themselves: without the domain where it is the same for all, and the rest still tells them apart."""
+    firsts = [name.partition(".")[0] for name in names]
+    domains = {name.partition(".")[2] for name in names}
+    alike = len(domains) == 1 and domains != {""} and len(set(firsts)) == len(set(names))
+    # What begins with a number is an address.
+    return dict(zip(names, firsts if alike and not any(first.isdigit() for first in firsts) else names, strict=True))

@@ -118,7 +118,8 @@ def _figures(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     if dated:
         days = dated[0]["days_left"]
         told_days = f"{days} days" if days >= 0 else "expired"
-        found.append(("Next certificate ends", told_days, f"{dated[0]['node']}, {dated[0]['not_after'][:10]}"))
+        label = drawing.without_domain([node["name"] for node in report["nodes"]])[dated[0]["node"]]
+        found.append(("Next certificate ends", told_days, f"{label}, {dated[0]['not_after'][:10]}"))
     return found
 
 
@@ -137,7 +138,7 @@ def _ms(value: float) -> str:
 
 
 def _heat(met: Mapping[str, Any], failures: Mapping[Ends, Failure]) -> dict[str, Any]:
-    """{names, rows, bounds, size, hidden, several}: ``rows`` are [(name, [Cell])], ``bounds`` the shades' ends."""
+    """{names, labels, rows, bounds, size, styles, hidden}: ``rows`` are [(name, [Cell])], ``bounds`` the shades' ends."""
     heat = pairs.heat(met)
     names = list(met["nodes"])
     if len(names) > MOST_COLUMNS:
@@ -155,7 +156,8 @@ def _heat(met: Mapping[str, Any], failures: Mapping[Ends, Failure]) -> dict[str,
     ]
     styles = {cell.style for _name, row in rows for cell in row}
     return {
-        "names": names, "rows": rows, "bounds": [_ms(each) for each in bounds], "size": size, "styles": styles,
+        "names": names, "labels": drawing.without_domain(met["nodes"]), "rows": rows,
+        "bounds": [_ms(each) for each in bounds], "size": size, "styles": styles,
         "hidden": len(met["nodes"]) - len(names),
     }  # fmt: skip
 

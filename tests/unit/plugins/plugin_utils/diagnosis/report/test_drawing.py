@@ -79,10 +79,26 @@ def test_of_too_many_nodes_those_with_something_wrong_are_drawn() -> None:
         assert {"worker-98", "worker-99"} <= {mark.name for mark in found.marks}
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a.example", "b.example"], ["a", "b"]),
+        (["a.example", "b.other"], ["a.example", "b.other"]),
+        (["a.example", "a.example.org"], ["a.example", "a.example.org"]),
+        (["172.16.0.3", "173.16.0.3"], ["172.16.0.3", "173.16.0.3"]),
+        (["worker-1", "worker-2"], ["worker-1", "worker-2"]),
+        ([], []),
+    ],
+)
+def test_a_domain_that_all_share_is_left_out(names: list[str], expected: list[str]) -> None:
+    assert drawing.without_domain(names) == dict(zip(names, expected, strict=True))
+
+
 def test_long_names_are_cut_and_no_node_is_no_drawing() -> None:
     given = reports.given(workers=2)
-    given["observations"] = {f"{name}.{'x' * 300}": host for name, host in given["observations"].items()}
+    given["observations"] = {f"{name}-{'x' * 300}": host for name, host in given["observations"].items()}
     report = model.report({**given, "workers": list(given["observations"])})
-    for found in drawing.draw(report["nodes"], report["ways"]):
-        assert all(len(mark.name) == drawing.LONGEST_NAME for mark in found.marks)
+    wide, narrow = drawing.draw(report["nodes"], report["ways"])
+    assert {len(mark.name) for mark in wide.marks} == {drawing.LONGEST_CARD}
+    assert {len(mark.name) for mark in narrow.marks} == {drawing.LONGEST_NAME}
     assert drawing.draw([], []) == []
