@@ -138,7 +138,7 @@ def _ms(value: float) -> str:
 
 
 def _heat(met: Mapping[str, Any], failures: Mapping[Ends, Failure]) -> dict[str, Any]:
-    """{names, labels, rows, bounds, size, styles, hidden}: ``rows`` are [(name, [Cell])], ``bounds`` the shades' ends."""
+    """{names, labels, rows, bounds, size, styles, hidden}; rows are [(name, [Cell])], bounds the ends of the shades."""
     heat = pairs.heat(met)
     names = list(met["nodes"])
     if len(names) > MOST_COLUMNS:
