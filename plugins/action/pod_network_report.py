@@ -68,24 +68,39 @@ class ActionModule(ActionBase):
 
 def _checked(path: Path) -> dict[str, Path]:
     """The three files by their kind. Raises Refused where they can't be written."""
-    if path.suffix != ENDING or path.name == ENDING:
+    if path.suffix != ENDING:
         raise Refused([f"path: {path}: expected a name that ends in {ENDING}, such as report{ENDING}"])
-    folder = path.parent
+    paths = {kind: path.with_suffix(f".{kind}") for kind in ("html", "json", "xml")}
+    try:
+        problem = _place(path.parent)
+        problems = [problem] if problem else [line for each in paths.values() for line in _file(each)]
+    except OSError as error:
+        problems = [error.strerror or str(error)]
+    if problems:
+        raise Refused([f"path: {path}: {line}" for line in problems])
+    return paths
+
+
+def _place(folder: Path) -> str:
+    """Why no file can be written there, "" where it can. Raises OSError."""
     if not folder.is_dir():
         found = "is no folder" if folder.exists() else "there is no such folder on the controller"
-        raise Refused([f"path: {path}: {folder}: {found}; create it, or name another"])
+        return f"{folder}: {found}; create it, or name another"
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise Refused([f"path: {path}: {folder}: you may not write there; name another folder"])
-    paths = {kind: path.with_suffix(f".{kind}") for kind in ("html", "json", "xml")}
-    problems = []
-    for each in paths.values():
-        # A link is replaced, whoever made it and wherever it leads: it is not followed.
-        mode = each.lstat().st_mode if os.path.lexists(each) else stat.S_IFREG
-        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-            problems.append(f"path: {each}: found {files.kind(mode)}, expected a file or nothing; name another path")
-    if problems:
-        raise Refused(problems)
-    return paths
+        return f"{folder}: you may not write there; name another folder"
+    return ""
+
+
+def _file(path: Path) -> list[str]:
+    """What keeps a file from being replaced. Raises OSError."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return []
+    # A link is replaced, whoever made it and wherever it leads: it is not followed.
+    if stat.S_ISREG(mode) or stat.S_ISLNK(mode):
+        return []
+    return [f"{path.name}: found {files.kind(mode)}, expected a file or nothing; name another path"]
 
 
 def _write(paths: Mapping[str, Path], report: Mapping[str, Any]) -> None:

@@ -26,6 +26,7 @@ from support import reports
         ("file/report.html", "is no folder"),
         ("folder.html", "found a folder, expected a file or nothing"),
         ("fifo.html", "fifo.xml: found a FIFO"),
+        (f"{'x' * 300}.html", "File name too long"),
     ],
 )
 def test_a_path_that_can_not_be_written_is_refused(tmp_path: Path, path: str, expected: str) -> None:
