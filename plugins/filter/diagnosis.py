@@ -22,6 +22,17 @@ def findings(
     workers: Sequence[str] = (),
 ) -> dict[str, Any]:
     """See plugin_utils/diagnosis/findings.py. Raises AnsibleFilterError."""
+    return _findings.diagnose(**arguments(hosts, observed, cluster, api, workers))
+
+
+def arguments(
+    hosts: Sequence[str],
+    observed: Sequence[Mapping[str, Any]],
+    cluster: Mapping[str, Any] | None,
+    api: Mapping[str, Any] | None,
+    workers: Sequence[str],
+) -> dict[str, Any]:
+    """The arguments of diagnose, from what modules returned. Raises AnsibleFilterError."""
     if len(hosts) != len(observed):
         raise AnsibleFilterError(
             f"findings: {len(hosts)} hosts and {len(observed)} observations; expected one for each"
@@ -35,7 +46,10 @@ def findings(
     except (OSError, ValueError) as error:
         raise AnsibleFilterError(f"findings: the plan can't be read ({error})") from error
     nodes = {name: _node(entry) for name, entry in ((api or {}).get("nodes") or {}).items()}
-    return _findings.diagnose(seen, silent, plan, nodes, workers, str((api or {}).get("msg") or ""))
+    return {
+        "observations": seen, "unobserved": silent, "plan": plan, "api": nodes, "workers": workers,
+        "api_problem": str((api or {}).get("msg") or ""),
+    }  # fmt: skip
 
 
 def _reason(answer: Mapping[str, Any]) -> str:

@@ -214,6 +214,7 @@ class Cni(Part):
 
 @dataclass(frozen=True)
 class Runtime(Part):
+    socket: str = ""
     running: bool | None = None
     conf_dir: str = ""
     bin_dir: str = ""
@@ -363,6 +364,7 @@ class Host(Part):
     hostname: str = ""
     machine_id: str = ""
     kernel: str = ""
+    os: dict[str, str] = field(default_factory=dict)
     time: float | None = None
     problems: tuple[str, ...] = ()
     links: tuple[Link, ...] = ()
