@@ -1,0 +1,166 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A cluster as it is, for the inventory that would keep it: what was found, what can't be told, what can't be kept.
+
+What the files of this package find is a value of a ``podnet_`` variable of one worker. Which of them are the same for
+all workers, and which the inventory need not name, is plan/draft.py's concern.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ansible_collections.weft.podnet.plugins.module_utils.core.networks import Address, Network
+from ansible_collections.weft.podnet.plugins.module_utils.core.output import printable
+
+from .. import cluster as diagnosis
+from ..cluster import Cluster, Node
+from ..observation import CniFile, Link, Masquerade, Route
+
+# Where the collection unpacks releases: a folder by version, with the first digits of the archive's SHA-256.
+RELEASED = re.compile(r"/opt/weft-podnet/(\w+)/(v[\w.-]+)-[0-9a-f]{12}/")
+MOST_NAMED = 3
+
+
+class Remark(NamedTuple):
+    """What a person has to know or to decide; ``host`` is "" for what concerns the cluster."""
+
+    host: str
+    text: str
+
+
+class Way(NamedTuple):
+    """How packets for a peer's pods leave a node.
+
+    ``kind``: vxlan, another tunnel's kind, "plain" over the underlay itself, or "" for no way. ``reached``: the
+    underlay address that they are sent to, None where that is not to be seen.
+    """
+
+    kind: str
+    reached: Address | None
+    route: Route | None
+
+
+@dataclass
+class Survey:
+    """``addresses``: where the inventory reaches each worker (``ansible_host``).
+
+    ``values``: variables by worker. ``problems`` are what keeps the cluster from being written as an inventory at all.
+    """
+
+    cluster: Cluster
+    addresses: Mapping[str, str]
+    values: dict[str, dict[str, Any]] = field(default_factory=dict)
+    remarks: list[Remark] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @functools.cached_property
+    def nodes(self) -> list[Node]:
+        """The workers that were observed."""
+        return [node for node in self.cluster.observed if node.name in self.cluster.workers]
+
+    def set(self, node: Node, **values: Any) -> None:
+        """Variables of a worker, without their prefix; None is no value."""
+        mine = self.values.setdefault(node.name, {})
+        mine.update({f"podnet_{name}": value for name, value in values.items() if value is not None})
+
+    def remark(self, node: Node | None, text: str) -> None:
+        found = Remark(node.name if node else "", str(printable(text)))
+        if found not in self.remarks:
+            self.remarks.append(found)
+
+    # What several concerns ask
+
+    @functools.cached_property
+    def subnets(self) -> dict[str, tuple[Network, ...]]:
+        """Pod subnets by worker: what its pods get addresses from, else what the others send to it."""
+        own = {node.name: node.own_subnets for node in self.nodes}
+        return {node.name: own[node.name] or self._subnets_by_peers(node) for node in self.nodes}
+
+    def _subnets_by_peers(self, node: Node) -> tuple[Network, ...]:
+        """What all others that send pods' packets to this worker take for its subnets."""
+        told = set()
+        for other in self.nodes:
+            sent = {dst for dst, way in self._sent(other) if way.reached in node.addresses}
+            if other is not node and sent:
+                told.add(tuple(sorted(sent, key=str)))
+        return next(iter(told)) if len(told) == 1 else ()
+
+    def _sent(self, node: Node) -> Iterator[tuple[Network, Way]]:
+        """The routes of the collection, and those through a VXLAN device, with where they end."""
+        for route in node.host.routes:
+            dst = diagnosis.network(route.dst)
+            if dst is not None and route.via and (route.owner == "weft.podnet" or self._kind(node, route) == "vxlan"):
+                yield dst, self.follow(node, route)
+
+    @functools.cached_property
+    def ways(self) -> list[tuple[Node, Node, Network, Way]]:
+        """From each worker to each pod subnet of each other."""
+        return [
+            (node, peer, subnet, self.follow(node, node.table.way(subnet)))
+            for node in self.nodes
+            if node.host.knows("routes")
+            for peer in self.nodes
+            if peer is not node
+            for subnet in self.subnets[peer.name]
+        ]
+
+    def follow(self, node: Node, route: Route | None) -> Way:
+        if route is None or route.dst == "default" or route.type != "unicast":
+            return Way("", None, route)
+        kind = self._kind(node, route)
+        if kind == "plain":
+            return Way(kind if route.via else "", diagnosis.address(route.via), route)
+        return Way(kind, self._behind(node, route) if kind == "vxlan" else None, route)
+
+    @staticmethod
+    def _kind(node: Node, route: Route) -> str:
+        link = node.links.get(route.dev)
+        if link is not None and link.kind in diagnosis.TUNNELS:
+            return link.kind
+        return "tunnel" if node.is_tunnel(route.dev) else "plain"
+
+    @staticmethod
+    def _behind(node: Node, route: Route) -> Address | None:
+        """The node behind a VXLAN device: the next hop's MAC address, and where the device sends that."""
+        via = diagnosis.address(route.via)
+        macs = [each.mac for each in node.host.neighbours if each.dev == route.dev and via == _address(each.dst)]
+        found = {each.dst for each in node.host.fdb if each.dev == route.dev and each.mac in macs}
+        return diagnosis.address(found.pop()) if len(found) == 1 else None
+
+    @functools.cached_property
+    def owners(self) -> dict[Address, str]:
+        """The workers' addresses, but those on their pods' own devices."""
+        return {each: node.name for node in reversed(self.nodes) for each in node.addresses}
+
+    def meshes(self, node: Node) -> list[Link]:
+        """The VXLAN devices that lead to other workers' pods, and the collection's."""
+        used = {way.route.dev for own, _peer, _subnet, way in self.ways if own is node and way.route and way.kind}
+        return [link for link in node.links.values() if link.kind == "vxlan" and (link.ours or link.name in used)]
+
+    @staticmethod
+    def masquerades(node: Node, owner: str) -> list[Masquerade]:
+        return [place for place in node.host.masquerade if place.owner == owner]
+
+
+def _address(text: str) -> Address | None:
+    return diagnosis.address(text)
+
+
+def plugin(file: CniFile | None) -> str:
+    """The plugin that makes a pod's interface."""
+    return file.types[0] if file is not None and file.types else ""
+
+
+def named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
+
+
+def families(items: Iterable[Network | Address]) -> list[int]:
+    return sorted({each.version for each in items})
