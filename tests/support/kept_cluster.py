@@ -218,7 +218,7 @@ def _cni(made: Sequence[Json], env: Mapping[str, str], seen: Json) -> Json:
                 next(iter(config.get("plugins", [config])))["mtu"] = min(sizes)
             texts[step["args"]["name"]] = json.dumps(config)
             folders = {name: step["args"][name] for name in ("conf_dir", "bin_dir")}
-    files = cni.configurations(texts, env, "/nowhere", Notes(), "/nowhere")
+    files = cni.configurations(dict(sorted(texts.items())), env, "/nowhere", Notes(), "/nowhere")
     version = next(
         (step["args"]["source"] for step in made if step["module"] == "cni_plugins" and "source" in step["args"]), ""
     )

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import yaml
 from ansible.parsing.yaml.dumper import AnsibleDumper
 
+from ansible_collections.weft.podnet.plugins.module_utils.core.output import printable
 from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
 
 from ..flannel import net_conf
@@ -199,7 +200,7 @@ def _folded(remarks: Iterable[tuple[str, str]], workers: Sequence[str]) -> list[
     """One line for what is the same on several workers."""
     by_text: dict[str, list[str]] = {}
     for name, text in remarks:
-        by_text.setdefault(" ".join(text.split()), []).append(name)
+        by_text.setdefault(" ".join(printable(text).split()), []).append(name)
     found = []
     for text, names in by_text.items():
         where = list(dict.fromkeys(filter(None, names)))

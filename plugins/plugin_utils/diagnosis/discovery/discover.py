@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from ..cluster import Cluster, Node
 from . import backend as backends
 from . import flannel, pods, underlay
-from .survey import Remark, Survey
+from .survey import Remark, Survey, one_line
 
 # Parts of an observation that the answer depends on.
 READ = ("links", "addresses", "routes", "cni", "flannel")
@@ -44,7 +44,7 @@ def discover(
     ]
     backend = backends.find(survey)
     if not backend:
-        return Discovered({}, {}, survey.remarks, survey.problems)
+        return Discovered({}, {}, survey.remarks, [*map(one_line, survey.problems)])
     cidrs = pods.cidrs(survey, backend)
     node_ips = {node.name: underlay.addresses(survey, node, backend) for node in survey.nodes}
     subnets = {}
@@ -67,7 +67,7 @@ def discover(
     if backend in ("routes", "vxlan"):
         underlay.strangers(survey)
     given = {name: each for name, each in subnets.items() if each}
-    return Discovered(survey.values, given, survey.remarks, survey.problems)
+    return Discovered(survey.values, given, survey.remarks, [*map(one_line, survey.problems)])
 
 
 def _node_name(node: Node) -> str:

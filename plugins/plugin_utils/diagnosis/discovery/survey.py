@@ -70,7 +70,7 @@ class Survey:
         mine.update({f"podnet_{name}": value for name, value in values.items() if value is not None})
 
     def remark(self, node: Node | None, text: str) -> None:
-        found = Remark(node.name if node else "", str(printable(text)))
+        found = Remark(node.name if node else "", one_line(text))
         if found not in self.remarks:
             self.remarks.append(found)
 
@@ -146,6 +146,11 @@ class Survey:
     @staticmethod
     def masquerades(node: Node, owner: str) -> list[Masquerade]:
         return [place for place in node.host.masquerade if place.owner == owner]
+
+
+def one_line(text: str) -> str:
+    """A text that quotes a host."""
+    return " ".join(str(printable(text)).split())
 
 
 def _address(text: str) -> Address | None:
