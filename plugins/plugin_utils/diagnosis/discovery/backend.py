@@ -42,7 +42,7 @@ def _shown(survey: Survey, node: Node) -> str:
         return "flannel"
     if survey.meshes(node):
         return "vxlan"
-    kinds = {way.kind: way for own, _peer, _subnet, way in survey.ways if own is node and way.kind}
+    kinds = {each.way.kind: each.way for each in survey.ways_of(node) if each.way.kind}
     other = sorted(set(kinds) - {"plain"})
     if other:
         route = kinds[other[0]].route

@@ -86,7 +86,7 @@ def _backend(survey: Survey, node: Node) -> dict[str, Any] | None:
             if link.kind == "vxlan":
                 return {"Type": "vxlan", "VNI": link.vni or 1, "Port": link.port or 8472}
             return {"Type": TYPES[link.kind]}
-    if any(own is node and way.kind == "plain" for own, _peer, _subnet, way in survey.ways):
+    if any(each.way.kind == "plain" for each in survey.ways_of(node)):
         survey.remark(node, "podnet_flannel_backend: its net-conf.json is not to be seen; told by its plain routes")
         return {"Type": "host-gw"}
     survey.remark(

@@ -242,9 +242,9 @@ def subnets(survey: Survey, node: Node, backend: str) -> list[str]:
         except networks.Unfit as unfit:
             survey.problems.append(f"{node.name}: pod subnet {subnet}: {unfit}")
     elsewhere = sorted(
-        own.name
-        for own, peer, _subnet, way in survey.ways
-        if peer is node and way.reached is not None and survey.owners.get(way.reached) not in (None, node.name)
+        each.node.name
+        for each in survey.ways_to(node)
+        if each.way.reached is not None and survey.owners.get(each.way.reached) not in (None, node.name)
     )
     if elsewhere:
         survey.remark(node, f"{named(elsewhere)} sends packets for its pods to another worker; site.yml corrects that")

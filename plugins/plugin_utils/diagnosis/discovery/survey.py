@@ -25,6 +25,7 @@ from ..observation import CniFile, Link, Masquerade, Route
 # Where the collection unpacks releases: a folder by version, with the first digits of the archive's SHA-256.
 RELEASED = re.compile(r"/opt/weft-podnet/(\w+)/(v[\w.-]+)-[0-9a-f]{12}/")
 MOST_NAMED = 3
+Entries = dict[tuple[str, str], set[str]]
 
 
 class Remark(NamedTuple):
@@ -46,6 +47,15 @@ class Way(NamedTuple):
     route: Route | None
 
 
+class Sent(NamedTuple):
+    """A way from one worker to a pod subnet of another."""
+
+    node: Node
+    peer: Node
+    subnet: Network
+    way: Way
+
+
 @dataclass
 class Survey:
     """``addresses``: where the inventory reaches each worker (``ansible_host``).
@@ -58,6 +68,8 @@ class Survey:
     values: dict[str, dict[str, Any]] = field(default_factory=dict)
     remarks: list[Remark] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    # By worker: MACs by device and address, and addresses by device and MAC.
+    _mesh_entries: dict[str, tuple[Entries, Entries]] = field(default_factory=dict, repr=False)
 
     @functools.cached_property
     def nodes(self) -> list[Node]:
@@ -99,16 +111,31 @@ class Survey:
                 yield dst, self.follow(node, route)
 
     @functools.cached_property
-    def ways(self) -> list[tuple[Node, Node, Network, Way]]:
+    def ways(self) -> list[Sent]:
         """From each worker to each pod subnet of each other."""
         return [
-            (node, peer, subnet, self.follow(node, node.table.way(subnet)))
+            Sent(node, peer, subnet, self.follow(node, node.table.way(subnet)))
             for node in self.nodes
             if node.host.knows("routes")
             for peer in self.nodes
             if peer is not node
             for subnet in self.subnets[peer.name]
         ]
+
+    def ways_of(self, node: Node) -> list[Sent]:
+        return self._by_end[0].get(node.name, [])
+
+    def ways_to(self, node: Node) -> list[Sent]:
+        return self._by_end[1].get(node.name, [])
+
+    @functools.cached_property
+    def _by_end(self) -> tuple[dict[str, list[Sent]], dict[str, list[Sent]]]:
+        """By the worker that sends, and by the one that is sent to."""
+        ends: tuple[dict[str, list[Sent]], dict[str, list[Sent]]] = ({}, {})
+        for each in self.ways:
+            ends[0].setdefault(each.node.name, []).append(each)
+            ends[1].setdefault(each.peer.name, []).append(each)
+        return ends
 
     def follow(self, node: Node, route: Route | None) -> Way:
         if route is None or route.dst == "default" or route.type != "unicast":
@@ -125,12 +152,19 @@ class Survey:
             return link.kind
         return "tunnel" if node.is_tunnel(route.dev) else "plain"
 
-    @staticmethod
-    def _behind(node: Node, route: Route) -> Address | None:
+    def _behind(self, node: Node, route: Route) -> Address | None:
         """The node behind a VXLAN device: the next hop's MAC address, and where the device sends that."""
-        via = diagnosis.address(route.via)
-        macs = [each.mac for each in node.host.neighbours if each.dev == route.dev and via == _address(each.dst)]
-        found = {each.dst for each in node.host.fdb if each.dev == route.dev and each.mac in macs}
+        if node.name not in self._mesh_entries:
+            macs: Entries = {}
+            ends: Entries = {}
+            for neighbour in node.host.neighbours:
+                macs.setdefault((neighbour.dev, diagnosis.canonical(neighbour.dst)), set()).add(neighbour.mac)
+            for entry in node.host.fdb:
+                ends.setdefault((entry.dev, entry.mac), set()).add(entry.dst)
+            self._mesh_entries[node.name] = macs, ends
+        macs, ends = self._mesh_entries[node.name]
+        via = macs.get((route.dev, diagnosis.canonical(route.via)), set())
+        found = {end for mac in via for end in ends.get((route.dev, mac), ())}
         return diagnosis.address(found.pop()) if len(found) == 1 else None
 
     @functools.cached_property
@@ -140,7 +174,7 @@ class Survey:
 
     def meshes(self, node: Node) -> list[Link]:
         """The VXLAN devices that lead to other workers' pods, and the collection's."""
-        used = {way.route.dev for own, _peer, _subnet, way in self.ways if own is node and way.route and way.kind}
+        used = {each.way.route.dev for each in self.ways_of(node) if each.way.route and each.way.kind}
         return [link for link in node.links.values() if link.kind == "vxlan" and (link.ours or link.name in used)]
 
     @staticmethod
@@ -151,10 +185,6 @@ class Survey:
 def one_line(text: str) -> str:
     """A text that quotes a host."""
     return " ".join(str(printable(text)).split())
-
-
-def _address(text: str) -> Address | None:
-    return diagnosis.address(text)
 
 
 def plugin(file: CniFile | None) -> str:

@@ -25,7 +25,7 @@ def addresses(survey: Survey, node: Node, backend: str) -> list[Address]:
     if backend == "bridge":
         return given
     wanted = families(survey.subnets[node.name]) or [4, 6]
-    asked = {way.reached: own.name for own, peer, _subnet, way in survey.ways if peer is node and way.reached}
+    asked = {each.way.reached: each.node.name for each in survey.ways_to(node) if each.way.reached}
     found = []
     for version in wanted:
         sent = sorted((each for each in asked if each is not None and each.version == version), key=str)
@@ -60,13 +60,13 @@ def _own(node: Node, found: Iterable[Address | None]) -> list[Address]:
 
 def strangers(survey: Survey) -> None:
     """Remark on peers and routes that belong to no worker of the inventory."""
-    pods = [subnet for subnets in survey.subnets.values() for subnet in subnets]
+    pods = {subnet for subnets in survey.subnets.values() for subnet in subnets}
     by_route: dict[str, list[str]] = {}
     for node in survey.nodes:
         devices = {link.name for link in survey.meshes(node)}
         for route in node.host.routes:
             dst = diagnosis.network(route.dst)
-            if dst is None or not route.via or any(diagnosis.covers(subnet, dst) for subnet in pods):
+            if dst is None or not route.via or dst in pods or any(diagnosis.covers(subnet, dst) for subnet in pods):
                 continue
             of_pods = route.dev in devices or route.owner == "weft.podnet"
             if of_pods or any(diagnosis.covers(dst, subnet) for subnet in pods):
@@ -137,9 +137,10 @@ def _sizes(survey: Survey, node: Node, links: Sequence[Link]) -> None:
 def direct_routing(survey: Survey, node_ips: dict[str, list[Address]]) -> None:
     """Do the workers of a mesh that share a subnet reach each other past it?"""
     kinds: dict[str, list[str]] = {}
+    near = {node.name: _near(node) for node in survey.nodes}
     for node, peer, subnet, way in survey.ways:
         reached = [each for each in node_ips.get(peer.name, ()) if each.version == subnet.version]
-        if way.kind in ("vxlan", "plain") and reached and any(reached[0] in each for each in _near(node)):
+        if way.kind in ("vxlan", "plain") and reached and any(reached[0] in each for each in near[node.name]):
             kinds.setdefault(way.kind, []).append(node.name)
     if len(kinds) > 1:
         tunnel, plain = (named(list(dict.fromkeys(kinds[kind]))) for kind in ("vxlan", "plain"))
