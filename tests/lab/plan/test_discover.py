@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,21 +31,24 @@ ip route add 10.22.%s.0/24 via 172.16.0.%s
 """
 
 
-def discovered(lab: Lab, **variables: Any) -> tuple[Any, str]:
-    """(the written inventory, what was printed). The nodes stay as they are."""
+def discovered(lab: Lab) -> tuple[Path, str]:
+    """(the written inventory, what was printed) of one that names hosts and how they are reached, no more.
+
+    The nodes stay as they are, and what an earlier run kept beside the inventory is gone.
+    """
+    whole = yaml.safe_load(lab.inventory.read_text())
+    for group in whole.values():
+        group["vars"] = {name: each for name, each in group.get("vars", {}).items() if not name.startswith("podnet_")}
+    hosts = lab.folder / "hosts.yml"
+    hosts.write_text(yaml.safe_dump(whole))
+    (lab.folder / "podnet.lock.yml").unlink(missing_ok=True)
+    lab.variables.clear()
     folder = lab.folder / "adopted"
     before = lab.snapshots(*NODES)
-    told = lab.play("discover", podnet_discover_to=str(folder), **variables)
+    told = lab.play("discover", inventory=hosts, podnet_discover_to=str(folder))
     assert told.code == 0, told.output
     assert unlike(before, lab.snapshots(*NODES)) == []
     return folder / "inventory.yml", told.output
-
-
-def only_the_nodes(lab: Lab) -> None:
-    """The lab's inventory names hosts and how they are reached; what a run added beside it goes."""
-    assert "podnet_" not in lab.inventory.read_text()
-    (lab.folder / "podnet.lock.yml").unlink(missing_ok=True)
-    lab.variables.clear()
 
 
 @pytest.mark.long
@@ -53,7 +57,6 @@ def test_what_was_discovered_changes_nothing(lab: Lab, backend: str) -> None:
     made = lab.play("site", podnet_backend=backend, **BACKENDS[backend])
     assert made.code == 0, made.output
     lock = yaml.safe_load((lab.folder / "podnet.lock.yml").read_text())
-    only_the_nodes(lab)
     inventory, _output = discovered(lab)
     assert yaml.safe_load(inventory.with_name("podnet.lock.yml").read_text())["pod_subnets"] == lock["pod_subnets"]
     written = yaml.safe_load(inventory.read_text())["workers"]["vars"]
@@ -71,7 +74,6 @@ def test_what_was_discovered_changes_nothing(lab: Lab, backend: str) -> None:
 def test_flannel(lab: Lab, plane: ControlPlane) -> None:
     made = lab.play("site")
     assert made.code == 0, made.output
-    only_the_nodes(lab)
     inventory, _output = discovered(lab)
     dry = lab.play("site", "--check", "--diff", inventory=inventory, podnet_drift="report")
     assert dry.code == 0 and "2 workers: nothing to change" in dry.text, dry.output
