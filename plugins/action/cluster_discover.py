@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ class ActionModule(ActionBase):
         return {
             "changed": bool(args["to"]),
             "remarks": made.remarks,
+            "lines": _report(targets if args["to"] else [], made.remarks, texts, self._task.check_mode),
             "inventory": texts[0],
             "lock_file": texts[1],
             "diff": [
@@ -103,6 +104,15 @@ def _left_out(layout: draft.Layout, hostvars: Mapping[str, Any]) -> list[tuple[s
         if others:
             found.append((host, f"{', '.join(others)}: what the given inventory says is not copied"))
     return found
+
+
+def _report(targets: Sequence[Path], remarks: Sequence[str], texts: Sequence[str], dry: bool) -> list[str]:
+    """For the terminal: where both files are and what to read before they are used; or the files themselves."""
+    if not targets:
+        return "\n".join(texts).splitlines()
+    done = "would be written" if dry else "written"
+    told = ["Could not be told or kept:", *(f"- {line}" for line in remarks)] if remarks else []
+    return [f"{done}: {path}" for path in targets] + told
 
 
 def _write(texts: Mapping[Path, str]) -> None:

@@ -69,6 +69,11 @@ remarks:
   returned: success
   type: list
   elements: str
+lines:
+  description: Where both files are, and the remarks; without O(to), both files. For a terminal.
+  returned: success
+  type: list
+  elements: str
 problems:
   description: Why no inventory can be written, as one text with one line for each problem.
   returned: failure

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,12 @@ def test_routes_by_hand_are_adopted(lab: Lab) -> None:
         lab.sh(f"worker-{number}", BY_HAND % (own, other, address))
     inventory, output = discovered(lab)
     assert "10.22.0.0/22 is the smallest network" in " ".join(output.split()), output
+    assert "site.yml refuses beside them" in " ".join(output.split()), output
     dry = lab.play("site", "--check", "--diff", inventory=inventory)
-    assert dry.code == 0 and "10-mynet" not in dry.output.partition("PLAY RECAP")[2], dry.output
+    commands = set(re.findall(r"remove it \((ip route del [^)]+)\)", dry.text))
+    assert dry.code != 0 and len(commands) == 2, dry.output
+    for command in commands:
+        lab.sh(f"worker-{1 if '172.16.0.4' in command else 2}", command)
     run = lab.play("site", inventory=inventory)
     assert run.code == 0 and "12 of 12 promised pairs pass" in run.output, run.output
     # Each kept its subnet.

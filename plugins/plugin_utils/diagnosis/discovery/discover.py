@@ -56,6 +56,8 @@ def discover(
         pods.cni(survey, node, backend)
         if backend == "vxlan":
             underlay.mesh(survey, node, mine)
+        if backend == "routes":
+            underlay.routes(survey, node)
         if backend == "flannel":
             flannel.find(survey, node, mine)
         else:

@@ -78,6 +78,18 @@ def strangers(survey: Survey) -> None:
         )
 
 
+def routes(survey: Survey, node: Node) -> None:
+    """Remark on routes to other workers' pods that site.yml would not take over."""
+    used = [each.way.route for each in survey.ways_of(node) if each.way.kind == "plain" and each.way.route]
+    if any(route.owner != "weft.podnet" for route in used):
+        survey.remark(
+            node,
+            "its routes to the other workers' pods are not the collection's, and site.yml refuses beside them: it "
+            "names the commands that remove them. Run these right before it when you adopt the cluster, and take the routes "
+            "out of what makes them at boot; pods of different nodes do not reach each other meanwhile",
+        )
+
+
 def mesh(survey: Survey, node: Node, node_ips: Sequence[Address]) -> None:
     """The variables of a worker's VXLAN devices."""
     links = survey.meshes(node)

@@ -80,6 +80,7 @@ def test_routes_by_hand() -> None:
     common, own, remarks = found(seen)
     assert common == {"podnet_backend": "routes", "podnet_pod_cidr": "10.244.0.0/22"} and not own
     assert has(remarks, "no host shows the cluster's", "10.244.0.0/22")
+    assert has(remarks, "all workers: its routes to the other workers' pods are not the collection's")
     assert has(remarks, "all workers: 10-mine.conflist was not written", "network is bridge instead of mine")
     made, _problems = written(seen)
     assert made is not None and made.lock.pod_subnets() == SUBNETS
