@@ -85,8 +85,8 @@ def routes(survey: Survey, node: Node) -> None:
         survey.remark(
             node,
             "its routes to the other workers' pods are not the collection's, and site.yml refuses beside them: it "
-            "names the commands that remove them. Run these right before it when you adopt the cluster, and take the routes "
-            "out of what makes them at boot; pods of different nodes do not reach each other meanwhile",
+            "names the commands that remove them. Run these right before it when you adopt the cluster, and take the "
+            "routes out of what makes them at boot; pods of different nodes do not reach each other meanwhile",
         )
 
 
