@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+from .. import cluster as diagnosis
 from ..cluster import Node
 from .survey import Survey, named, plugin
+
+OTHER = "a tunnel of another kind"
 
 
 def find(survey: Survey) -> str:
@@ -24,6 +27,12 @@ def find(survey: Survey) -> str:
         shown = _shown(survey, node)
         if shown:
             by_backend.setdefault(shown, []).append(node.name)
+    for shown in [each for each in by_backend if each.startswith(OTHER)]:
+        survey.problems.append(
+            f"{named(by_backend.pop(shown))}: other workers' pods are reached by {shown}, which no backend of the "
+            "collection makes; it can't be kept as it is"
+        )
+        foreign = survey.nodes
     if foreign:
         return ""
     if len(by_backend) > 1:
@@ -45,14 +54,20 @@ def _shown(survey: Survey, node: Node) -> str:
     kinds = {each.way.kind: each.way for each in survey.ways_of(node) if each.way.kind}
     other = sorted(set(kinds) - {"plain"})
     if other:
-        route = kinds[other[0]].route
-        device = route.dev if route else ""
-        return f"a tunnel of another kind ({other[0]}, device {device})"
+        return f"{OTHER} ({other[0]})"
     return "routes" if "plain" in kinds else ""
 
 
 def _unconnected(survey: Survey) -> str:
     """Of workers that have no way to each other's pods."""
+    for node in survey.nodes:
+        tunnels = sorted(link.name for link in node.links.values() if link.kind in diagnosis.TUNNELS)
+        if tunnels:
+            survey.remark(
+                node,
+                f"no route to another worker's pods leads into {', '.join(tunnels)}; if pods use it in another way, "
+                "such as through a bridge, no backend keeps that",
+            )
     configured = [node for node in survey.nodes if plugin(node.loaded) == "bridge"]
     if not configured:
         survey.problems.append(

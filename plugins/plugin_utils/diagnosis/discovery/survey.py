@@ -114,7 +114,7 @@ class Survey:
     def ways(self) -> list[Sent]:
         """From each worker to each pod subnet of each other."""
         return [
-            Sent(node, peer, subnet, self.follow(node, node.table.way(subnet)))
+            Sent(node, peer, subnet, self._way(node, subnet))
             for node in self.nodes
             if node.host.knows("routes")
             for peer in self.nodes
@@ -136,6 +136,15 @@ class Survey:
             ends[0].setdefault(each.node.name, []).append(each)
             ends[1].setdefault(each.peer.name, []).append(each)
         return ends
+
+    def _way(self, node: Node, subnet: Network) -> Way:
+        """A wide route by a router or a tunnel that is no mesh, such as a VPN's, is no way to a worker's pods."""
+        route = node.table.way(subnet)
+        if route is None or node.table.leads_nowhere(subnet, route):
+            return Way("", None, route)
+        way, dst = self.follow(node, route), diagnosis.network(route.dst)
+        is_wide = dst is not None and dst.prefixlen < subnet.prefixlen
+        return Way("", None, route) if is_wide and way.kind not in ("plain", "vxlan") else way
 
     def follow(self, node: Node, route: Route | None) -> Way:
         if route is None or route.dst == "default" or route.type != "unicast":

@@ -249,6 +249,24 @@ def test_what_no_inventory_keeps() -> None:
     assert written({name: {} for name in ADDRESSES})[1]
 
 
+def test_other_ways_to_other_workers() -> None:
+    """A tunnel that no backend makes; and routes of a site or a VPN, which are no way to pods."""
+    seen = by_hand(world("routes"))
+    for host in seen.values():
+        host["links"].append({"name": "wg0", "kind": "wireguard", "up": True, "mtu": 1420})
+        for route in host["routes"]:
+            route.update({"dev": "wg0", "via": ""} if route["dst"].startswith("10.244.") else {})
+    _made, problems = written(seen)
+    assert len(problems) == 1 and "w0, w1, w2: other workers' pods are reached by a tunnel" in problems[0], problems
+    for way in ({"dev": "wg0", "via": ""}, {"dev": "eth0", "via": "172.16.0.1"}):
+        for host in seen.values():
+            host["routes"] = [route for route in host["routes"] if not route["dst"].startswith("10.")]
+            host["routes"].append({"dst": "10.0.0.0/8", "table": "main", "type": "unicast", "owner": "static", **way})
+        common, _own, remarks = found(seen)
+        assert common["podnet_backend"] == "bridge" and has(remarks, "no worker has a route to another's pods")
+        assert has(remarks, "all workers: no route to another worker's pods leads into wg0")
+
+
 def test_what_site_refuses_is_said() -> None:
     seen = world("routes")
     seen["w1"]["cni"]["files"][0]["subnets"] = ["10.244.0.0/24"]
