@@ -295,6 +295,7 @@ def test_cni(node: Host) -> None:
         "hairpin": True,
         "ipam": "host-local",
         "default_route": True,
+        "chained": POD_NETWORK["plugins"][1:],
     }
     # What flanneld alone decides is left out where it has not written subnet.env.
     assert "ip_masq" not in found["files"][1] and found["files"][1]["subnets"] == []
