@@ -48,7 +48,7 @@ class Node:
         assert not result["failed"], result
         return result
 
-    def read(self) -> dict[str, Any]:
+    def read(self) -> dict[Any, float]:
         """Values by name, or by name and labels."""
         found = parse(self.file.read_text())
         return {name if not labels else (name, *labels.values()): value for name, labels, value in found}

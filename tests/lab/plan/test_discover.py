@@ -102,7 +102,7 @@ def test_routes_by_hand_are_adopted(lab: Lab) -> None:
 @pytest.mark.long
 def test_metrics(lab: Lab) -> None:
     folder = "/var/lib/prometheus/node-exporter"
-    given = {"podnet_backend": "vxlan", "podnet_metrics_dir": folder}
+    given: dict[str, Any] = {"podnet_backend": "vxlan", "podnet_metrics_dir": folder}
     made = lab.play("site", **given)
     assert made.code == 0, made.output
     text = lab.sh("worker-1", f"cat {folder}/podnet.prom")
