@@ -11,6 +11,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis import findings as _findings
+from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis import observation
 from ansible_collections.weft.podnet.plugins.plugin_utils.plan import inventory, plan_file
 
 
@@ -38,7 +39,9 @@ def arguments(
             f"findings: {len(hosts)} hosts and {len(observed)} observations; expected one for each"
         )
     seen = {name: each["host"] for name, each in zip(hosts, observed, strict=True) if each.get("host")}
-    silent = {name: _reason(each) for name, each in zip(hosts, observed, strict=True) if not each.get("host")}
+    silent = {
+        name: observation.reason(each) for name, each in zip(hosts, observed, strict=True) if not each.get("host")
+    }
     try:
         plan = dict(cluster or {})
         if plan:
@@ -50,12 +53,6 @@ def arguments(
         "observations": seen, "unobserved": silent, "plan": plan, "api": nodes, "workers": workers,
         "api_problem": str((api or {}).get("msg") or ""),
     }  # fmt: skip
-
-
-def _reason(answer: Mapping[str, Any]) -> str:
-    """Why a host gave no observation: where its Python failed, the message alone says nothing."""
-    said = str(answer.get("module_stderr") or "").strip().partition("\n")[0]
-    return ": ".join(filter(None, [str(answer.get("msg") or "no answer"), said]))
 
 
 def _complete(node: Mapping[str, Any]) -> dict[str, Any]:
