@@ -32,6 +32,8 @@ ARGUMENTS: dict[str, Any] = {
     "api": {"type": "dict", "default": {}},
     "workers": {"type": "list", "elements": "str", "default": []},
     "matrix": {"type": "dict"},
+    "looked": {"type": "list", "elements": "dict", "default": []},
+    "applied": {"type": "list", "elements": "dict", "default": []},
 }
 ENDING = ".html"
 # A host's answer is data: nothing but these words is taken from it.
@@ -55,7 +57,7 @@ class ActionModule(ActionBase):
             report = model.report(
                 _observations(args),
                 args["matrix"],
-                _changes(args["hosts"], variables.get("hostvars") or {}),
+                _changes(args),
                 time.time(),
             )
             if not self._task.check_mode:
@@ -137,24 +139,20 @@ def _observations(args: Mapping[str, Any]) -> dict[str, Any]:
         raise Refused([str(error)]) from error
 
 
-def _changes(hosts: list[str], hostvars: Mapping[str, Any]) -> dict[str, list[str]] | None:
-    """By host, the concerns that site.yml changed before; None where it did not run."""
-    looked = False
+def _changes(args: Mapping[str, Any]) -> dict[str, list[str]] | None:
+    """By host, the concerns that the run changed; None where it looked at no host."""
     changes: dict[str, list[str]] = {}
-    for name in hosts:
-        known = hostvars.get(name) or {}
-        look, applied = known.get("__podnet_look"), known.get("__podnet_configured")
-        looked = looked or isinstance(look, Mapping)
-        if not isinstance(applied, Mapping) or applied.get("failed"):
+    for name, look, applied in zip(args["hosts"], args["looked"], args["applied"], strict=False):
+        if not applied or applied.get("failed"):
             continue
         # What connects a node is changed by tasks before the last one: the look knows of them.
         told = [each for result in (look, applied) for each in _concerns(result)]
         changed = [each for each in dict.fromkeys(told) if each in CONCERNS]
         if changed:
             changes[name] = changed
-    return changes if looked else None
+    return changes if any(args["looked"]) else None
 
 
-def _concerns(result: Any) -> list[str]:
-    given = result.get("concerns") if isinstance(result, Mapping) else None
+def _concerns(result: Mapping[str, Any]) -> list[str]:
+    given = result.get("concerns")
     return [each for each in given if isinstance(each, str)] if isinstance(given, (list, tuple)) else []

@@ -60,6 +60,18 @@ options:
   matrix:
     description: What P(weft.podnet.podnet_matrix#filter) returned. Without it the report says that no packet was sent.
     type: dict
+  looked:
+    description:
+      - What M(weft.podnet.node_steps) returned in check mode for each of O(hosts), before the run changed anything; empty
+        for one that it did not look at.
+    type: list
+    elements: dict
+    default: []
+  applied:
+    description: What M(weft.podnet.node_steps) returned for each of O(hosts) that the run changed; empty for the others.
+    type: list
+    elements: dict
+    default: []
 seealso:
   - module: weft.podnet.pod_network_info
   - plugin: weft.podnet.podnet_matrix

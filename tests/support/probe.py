@@ -141,5 +141,3 @@ class Verification:
     def _removed(self, number: int) -> dict[str, Any]:
         asked = {pod.identity: agent.ask(str(pod.folder / agent.CONTROL), {}, 10) for pod in self.pods[number]}
         return {"heard": {identity: reply["heard"] for identity, reply in asked.items() if reply["heard"]}}
-
-

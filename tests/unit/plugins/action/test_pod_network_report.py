@@ -52,15 +52,19 @@ def test_the_three_files_are_replaced_and_readable_as_the_user_wants(tmp_path: P
 
 
 def test_what_the_run_changed_is_what_the_look_found_on_workers_that_were_configured() -> None:
-    hostvars: dict[str, Any] = {
-        "worker-1": {"__podnet_look": {"concerns": ["vxlan", "<b>", {}]}, "__podnet_configured": {"concerns": ["cni"]}},
-        "worker-2": {"__podnet_look": {"concerns": ["routes"]}},
-        "worker-4": {"__podnet_look": 5, "__podnet_configured": {"concerns": 5}},
-        "worker-3": {"__podnet_look": {"concerns": ["cni"]}, "__podnet_configured": {"failed": True}},
+    args: dict[str, Any] = {
+        "hosts": ["worker-1", "worker-2", "worker-3", "worker-4"],
+        "looked": [
+            {"concerns": ["vxlan", "<b>", {}]},
+            {"concerns": ["routes"]},
+            {"concerns": ["cni"]},
+            {"concerns": 5},
+        ],
+        "applied": [{"concerns": ["cni"]}, {}, {"failed": True}, {"concerns": 5}],
     }
     known = sorted(action.CONCERNS & {"vxlan", "cni"})
     assert {"cni"} <= set(known)
-    changes = action._changes(list(hostvars), hostvars)
+    changes = action._changes(args)
     assert changes is not None and list(changes) == ["worker-1"] and sorted(changes["worker-1"]) == known
     # verify.yml on its own knows nothing of that.
-    assert action._changes(["worker-1"], {"worker-1": {}}) is None
+    assert action._changes({"hosts": ["worker-1"], "looked": [{}], "applied": [{}]}) is None
