@@ -62,13 +62,15 @@ options:
     type: dict
   looked:
     description:
-      - What M(weft.podnet.node_steps) returned in check mode for each of O(hosts), before the run changed anything; empty
-        for one that it did not look at.
+      - What M(weft.podnet.node_steps) returned in check mode for each of O(hosts), before the run changed anything.
+      - Empty for one that it did not look at.
     type: list
     elements: dict
     default: []
   applied:
-    description: What M(weft.podnet.node_steps) returned for each of O(hosts) that the run changed; empty for the others.
+    description:
+      - What M(weft.podnet.node_steps) returned for each of O(hosts) that the run changed.
+      - Empty for the others.
     type: list
     elements: dict
     default: []
