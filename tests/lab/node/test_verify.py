@@ -32,8 +32,8 @@ def test_what_a_healthy_cluster_is_seen_to_do_and_what_stays(own: Lab) -> None:
     assert part.code == 0 and "Not checked: pods of worker-2, which this run leaves out" in part.text, part.output
     proof = own.play("verify")
     assert proof.code == 0 and ALL_PASS in proof.output, proof.output
-    for what in ("of the full size arrive (1450 bytes)", "through a service", "leave the cluster", "nodes reach pods"):
-        assert what in proof.text, proof.output
+    also = "Packets of the full size arrive (1450 bytes); pods reach themselves through a service; "
+    assert f"{also}pods leave the cluster as planned; nodes reach pods." in proof.text, proof.output
     for unexpected in ("WARNING worker", "ERROR worker", "Not checked"):
         assert unexpected not in proof.text, proof.output
     # host-local notes the address that it gave last.
