@@ -73,6 +73,12 @@ BREAKS = {
             "ip route add $(cat /root/route) proto 87",
             ["worker-2 has no route to 10.244.0.0/24 (worker-1's pods)", "[no-route-back]"],
         ),
+        (
+            "control-plane",
+            "ip route show 10.244.1.0/24 proto 87 >/root/route; ip route del $(cat /root/route)",
+            "ip route add $(cat /root/route) proto 87",
+            ["a host itself does not reach pods", "control-plane -> worker-2"],
+        ),
     ],
     "vxlan": [
         (
@@ -94,7 +100,7 @@ BREAKS = {
 @pytest.mark.long
 @pytest.mark.parametrize("backend", BREAKS)
 def test_a_break_fails_with_its_reason(own: Lab, backend: str) -> None:
-    own.variables["podnet_backend"] = backend
+    own.variables.update(podnet_backend=backend, podnet_clients_group="control_plane")
     assert own.play("site").code == 0
     wrong = []
     for node, broken, healed, said in BREAKS[backend]:
