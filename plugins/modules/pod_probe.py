@@ -182,6 +182,13 @@ pods:
       type: list
       elements: str
       sample: [10.244.0.5]
+    itself:
+      description:
+        - What the first pod met that requested itself through a service, as C(results). Empty for other pods, and on
+          a host without C(nft).
+      type: list
+      elements: dict
+      returned: O(state=probed)
     host_port:
       description: A port of the host that the plugin C(portmap) leads to the pod. Only where other pods have one.
       type: int
@@ -206,7 +213,7 @@ pods:
           description: The address that was requested.
           type: str
         kind:
-          description: V(pod), V(node) or V(port) as in O(targets), or V(service), which leads back to the pod itself.
+          description: V(pod), V(node) or V(port) as in O(targets).
           type: str
         error:
           description: Why there is no answer. Absent if there is one.

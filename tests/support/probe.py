@@ -115,11 +115,12 @@ class Verification:
 
         def of_pod(pod: Pod) -> dict[str, Any]:
             asked = pods.asked(pod.identity, targets, pod is own[0])
-            if pod is own[0]:
-                back = {"id": pod.identity, "kind": service.KIND, "address": service.ADDRESS[4], "port": PORT}
-                asked.append(back)
-            reply = agent.ask(str(pod.folder / agent.CONTROL), {"targets": asked, "timeout": 1, "tries": 2}, 60)
-            return self._described(number, pod, reply)
+            back = {"id": pod.identity, "kind": service.KIND, "address": service.ADDRESS[4], "port": PORT}
+            itself = [back] if pod is own[0] else []
+            request = {"targets": asked + itself, "timeout": 1, "tries": 2}
+            reply = agent.ask(str(pod.folder / agent.CONTROL), request, 60)
+            met = {"results": reply["results"][: len(asked)], "itself": reply["results"][len(asked) :]}
+            return {**self._described(number, pod), "seen": reply["addresses"], **met}
 
         def on_host() -> tuple[list[dict[str, Any]], dict[str, Any]]:
             asked = [each for each in pods.asked("", targets, True) if each.get("thorough", True)]
@@ -131,11 +132,11 @@ class Verification:
             met = list(pool.map(of_pod, own))
         return {"pods": met, "from_node": node.result()[0], "routing": node.result()[1]}
 
-    def _described(self, number: int, pod: Pod, reply: dict[str, Any]) -> dict[str, Any]:
+    def _described(self, number: int, pod: Pod) -> dict[str, Any]:
         flag = self.hosts.hosts[number].run("cat", f"/sys/class/net/{pod.port}/brport/hairpin_mode").strip()
         return {
             "name": pod.name, "id": pod.identity, "network": "podnet", "given": [pod.given],
-            "seen": reply["addresses"], "results": reply["results"], "hairpin": flag == "1",
+            "hairpin": flag == "1",
         }  # fmt: skip
 
     def _removed(self, number: int) -> dict[str, Any]:

@@ -246,6 +246,7 @@ class Agent:
                     heard_of = time.monotonic()
                     asked = json.loads(_read(connection))
                     if asked.get("end"):
+                        connection.sendall(b"{}")
                         return
                     connection.sendall(json.dumps(self.answer(asked)).encode())
 

@@ -282,7 +282,8 @@ def probe(
     tries: int,
     of_first: Callable[[str], list[dict[str, Any]]] = lambda _identity: [],
 ) -> list[dict[str, Any]]:
-    """Let every pod of this host try the targets, all pods at once; the first one also ``of_first`` its identity.
+    """Let every pod of this host try the targets, all pods at once; the first one also what ``of_first`` gives
+    for its identity.
 
     Raises ProbeError.
     """
@@ -292,13 +293,15 @@ def probe(
     pods = ours()
 
     def one(pod: Pod) -> dict[str, Any]:
-        others = asked(pod.identity, targets, pod is pods[0]) + (of_first(pod.identity) if pod is pods[0] else [])
-        request = {"targets": others, "timeout": timeout, "tries": tries}
+        others = asked(pod.identity, targets, pod is pods[0])
+        itself = of_first(pod.identity) if pod is pods[0] else []
+        request = {"targets": others + itself, "timeout": timeout, "tries": tries}
         try:
             reply = probe_agent.ask(pod.socket, request, longest)
         except (OSError, ValueError) as error:
             raise ProbeError(f"probe pod {pod.name} does not answer on its own host: {error}") from error
-        return {**describe(pod), "results": reply["results"]}
+        met = reply["results"]
+        return {**describe(pod), "results": met[: len(others)], "itself": met[len(others) :]}
 
     with ThreadPoolExecutor(max_workers=max(1, len(pods))) as pool:
         return list(pool.map(one, pods))

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .cells import Cell
-from .reasons import Node
+from .reasons import Node, listed
 
 HAIRPIN, HOST_PORT, EGRESS, FROM_NODE = "hairpin", "host port", "egress", "node to pod"
 TITLES = {
@@ -23,7 +23,7 @@ TITLES = {
 PROVED = {
     HAIRPIN: "pods reach themselves through a service",
     HOST_PORT: "host ports lead to their pods",
-    EGRESS: "they leave the cluster as they should",
+    EGRESS: "pods leave the cluster as planned",
     FROM_NODE: "nodes reach pods",
 }
 
@@ -49,7 +49,7 @@ def _family(result: Mapping[str, Any]) -> int:
 
 
 def _hairpin(node: Node, scope: str) -> Iterator[Cell]:
-    tried = [result for _pod, result in _results(node, "service")]
+    tried = [result for pod in node.pods for result in pod.get("itself", [])]
     off = any(pod.get("hairpin") is False for pod in node.pods)
     port = "hairpin mode is off on the bridge ports of its pods" if off else "hairpin mode is on"
     for result in tried:
@@ -184,9 +184,3 @@ def not_tried(cells: Sequence[Cell], cluster: Mapping[str, Node]) -> list[str]:
         if node.heard and node.outside.get("problem"):
             found.setdefault(f"{EGRESS} to it: {node.outside['problem']}", []).append(node.name)
     return [f"{listed(list(dict.fromkeys(names)))}: {what}" for what, names in found.items()]
-
-
-def listed(names: Sequence[str], most: int = 4) -> str:
-    """``worker-1, worker-2 and 5 more``"""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -54,7 +54,7 @@ def of_pods(cluster: Mapping[str, Node], pairs: Iterable[Pair], scope: str) -> l
         for protocol, cell in (("tcp", _tcp(each)), ("udp", _udp(each))):
             found.append(Cell(source, target, kind, family, protocol, promised=promised, **cell))
     for silent in (node for node in cluster.values() if not node.heard):
-        reason = nothing_heard(silent)
+        reason = nothing_heard([silent.name], silent.problem)
         for name in cluster:
             for source, target in dict.fromkeys([(silent.name, name), (name, silent.name)]):
                 kind = SAME if source == target else ACROSS

@@ -18,7 +18,7 @@ from ansible_collections.weft.podnet.plugins.module_utils.core.output import pri
 
 from . import beyond, cells, common, report, sample
 from .pairs import Pair, addresses, pairs, reasons, what_failed
-from .reasons import Node, explain, nothing_heard
+from .reasons import Node, explain, listed, nothing_heard
 
 SCOPES = ("cluster", "node")
 # What only pods that were there before can meet: the probe pods are new. Hairpin mode counts where it matters.
@@ -108,7 +108,12 @@ def _messages(
     scope: str,
 ) -> tuple[list[list[str]], list[list[str]], set[tuple[str, str]]]:
     """What is broken; what does not work and is not promised; the ordered pairs of nodes that are broken."""
-    failures = [[nothing_heard(node)] for node in cluster.values() if not node.heard]
+    # The same on every node, such as a missing configuration, is one failure.
+    silent: dict[str, list[str]] = defaultdict(list)
+    for node in cluster.values():
+        if not node.heard:
+            silent[node.problem].append(node.name)
+    failures = [[nothing_heard(names, problem)] for problem, names in silent.items()]
     failures += [[problem] for problem in addresses(cluster)]
     failures += [
         [f"{each['host']}: {each['title']}", str(each["evidence"])] for each in findings if _fails(each, cluster, scope)
@@ -172,7 +177,7 @@ def _left_out(cluster: Mapping[str, Node], known: Iterable[str]) -> list[str]:
     if not names:
         return []
     return [
-        f"pods of {beyond.listed(names)}, which this run leaves out: whether the pods tried here reach them, and "
+        f"pods of {listed(names)}, which this run leaves out: whether the pods tried here reach them, and "
         "whether these nodes know the way back"
     ]
 

@@ -73,9 +73,15 @@ class Node:
         return next((subnet for subnet in self.subnets if target in ipaddress.ip_network(subnet)), address)
 
 
-def nothing_heard(node: Node) -> str:
-    """A node that takes no part in the matrix, and why."""
-    return f"{node.name} has no probe pods: {node.problem}"
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """``worker-1, worker-2 and 5 more``"""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def nothing_heard(names: Sequence[str], problem: str) -> str:
+    """Nodes that take no part in the matrix, and why."""
+    return f"{listed(names)} {'has' if len(names) == 1 else 'have'} no probe pods: {problem}"
 
 
 def explain(one: Node, other: Node, explained: bool = False) -> list[str]:

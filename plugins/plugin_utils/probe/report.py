@@ -10,10 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from . import beyond
-from .beyond import listed
 from .cells import Cell
 from .pairs import Pair
-from .reasons import Node
+from .reasons import Node, listed
 
 # A wider table than this does not fit a terminal; then only the nodes with a failure are shown.
 WIDEST = 12

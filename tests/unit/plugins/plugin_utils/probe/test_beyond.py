@@ -18,7 +18,9 @@ SETTINGS: Json = {"podnet_masquerade": True, "podnet_masquerade_exclude": []}
 
 def node(number: int, *results: Json, from_node: tuple[Json, ...] = (), **pod: Any) -> Node:
     own = f"10.244.{number}.2"
-    pods = [{"name": "p1", "id": f"p{number}", "given": [f"{own}/24"], "seen": [own], "results": list(results), **pod}]
+    itself = [each for each in results if each["kind"] == "service"]
+    met = {"results": [each for each in results if each not in itself], "itself": itself}
+    pods = [{"name": "p1", "id": f"p{number}", "given": [f"{own}/24"], "seen": [own], **met, **pod}]
     made = Node(f"w{number}", pods, [], False, [], {"bridge_calls": {"4": True}}, "")
     made.outside, made.from_node = {"id": f"n{number}"}, from_node
     return made

@@ -243,6 +243,12 @@ def test_a_host_without_pods_fails_and_says_why() -> None:
     assert "no pods" in result["lines"][1]
 
 
+def test_hosts_without_pods_for_one_reason_are_one_failure() -> None:
+    names = [f"w{number}" for number in range(1, 8)]
+    result = matrix(names, [{"failed": True, "msg": "no CNI"}] * 7, [{}] * 7)
+    assert result["failures"] == ["w1, w2, w3, w4 and 3 more have no probe pods: no CNI"]
+
+
 def test_nothing_tried_proves_nothing() -> None:
     result = judge(healthy(nodes=1, pods=1))
     assert not result["ok"]
