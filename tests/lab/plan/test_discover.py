@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from standins.control_plane import ControlPlane
-from support.lab import Lab, unlike
+from support.lab import Lab, unlike, until
 
 NODES = ("control-plane", "worker-1", "worker-2")
 BACKENDS: dict[str, dict[str, Any]] = {
@@ -32,7 +32,17 @@ ip route add 10.22.%s.0/24 via 172.16.0.%s
 """
 
 
-def discovered(lab: Lab) -> tuple[Path, str]:
+START = {
+    "worker-1": "systemd-run --quiet --unit=by-hand -E NODE_NAME=%s /usr/local/bin/flanneld %s",
+    "worker-2": """
+printf '[Service]\\nType=notify\\nEnvironment=NODE_NAME=%s\\nExecStart=/usr/local/bin/flanneld %s\\n' \
+    >/etc/systemd/system/flanneld.service
+systemctl daemon-reload && systemctl start flanneld
+""",
+}
+
+
+def discovered(lab: Lab, name: str = "adopted") -> tuple[Path, str]:
     """(the written inventory, what was printed) of one that names hosts and how they are reached, no more.
 
     The nodes stay as they are, and what an earlier run kept beside the inventory is gone.
@@ -44,7 +54,7 @@ def discovered(lab: Lab) -> tuple[Path, str]:
     hosts.write_text(yaml.safe_dump(whole))
     (lab.folder / "podnet.lock.yml").unlink(missing_ok=True)
     lab.variables.clear()
-    folder = lab.folder / "adopted"
+    folder = lab.folder / name
     before = lab.snapshots(*NODES)
     told = lab.play("discover", inventory=hosts, podnet_discover_to=str(folder))
     assert told.code == 0, told.output
@@ -81,6 +91,23 @@ def test_flannel(lab: Lab, plane: ControlPlane) -> None:
     given = {name: each for name, each in known.items() if name.startswith("podnet_artifacts_")}
     dry = lab.play("site", "--check", "--diff", inventory=inventory, podnet_drift="report", **given)
     assert dry.code == 0 and "2 workers: nothing to change" in dry.text, dry.output
+
+    # The same flanneld without a unit of the collection's: from a shell on one worker, in a unit by hand on the other.
+    for node in ("worker-1", "worker-2"):
+        words = lab.sh(node, "tr '\\0' ' ' </proc/$(systemctl show -P MainPID flanneld)/cmdline")
+        options = words[words.index("--kube-subnet-mgr") :].strip()
+        lab.sh(
+            node, "systemctl disable --now flanneld; rm /etc/systemd/system/flanneld.service; systemctl daemon-reload"
+        )
+        lab.sh(node, START[node] % (node, options))
+    assert until(lambda: "flanneld" in lab.sh("worker-1", "pgrep -l flanneld || true"), 30)
+    again, output = discovered(lab, "by-hand")
+    assert "its flanneld has no unit" in " ".join(output.split()) and "site.yml takes it over" in output, output
+    # Only that one worker's is to be taken over.
+    hosts = [yaml.safe_load(path.read_text())["workers"]["hosts"] for path in (inventory, again)]
+    assert hosts[1]["worker-2"].pop("podnet_flannel_adopt") is True and hosts[0] == hosts[1]
+    refused = lab.play("site", "--check", inventory=again, **given)
+    assert refused.code != 0 and "is a flanneld that flanneld.service does not run" in refused.text, refused.output
 
 
 @pytest.mark.long
