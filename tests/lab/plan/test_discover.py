@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from standins.control_plane import ControlPlane
-from support.lab import Lab, unlike
+from support.lab import Lab, unlike, until
 
 NODES = ("control-plane", "worker-1", "worker-2")
 BACKENDS: dict[str, dict[str, Any]] = {
@@ -32,7 +32,17 @@ ip route add 10.22.%s.0/24 via 172.16.0.%s
 """
 
 
-def discovered(lab: Lab) -> tuple[Path, str]:
+START = {
+    "worker-1": "systemd-run --quiet --unit=by-hand -E NODE_NAME=%s /usr/local/bin/flanneld %s",
+    "worker-2": """
+printf '[Service]\\nType=notify\\nEnvironment=NODE_NAME=%s\\nExecStart=/usr/local/bin/flanneld %s\\n' \
+    >/etc/systemd/system/flanneld.service
+systemctl daemon-reload && systemctl start flanneld
+""",
+}
+
+
+def discovered(lab: Lab, name: str = "adopted") -> tuple[Path, str]:
     """(the written inventory, what was printed) of one that names hosts and how they are reached, no more.
 
     The nodes stay as they are, and what an earlier run kept beside the inventory is gone.
@@ -44,7 +54,7 @@ def discovered(lab: Lab) -> tuple[Path, str]:
     hosts.write_text(yaml.safe_dump(whole))
     (lab.folder / "podnet.lock.yml").unlink(missing_ok=True)
     lab.variables.clear()
-    folder = lab.folder / "adopted"
+    folder = lab.folder / name
     before = lab.snapshots(*NODES)
     told = lab.play("discover", inventory=hosts, podnet_discover_to=str(folder))
     assert told.code == 0, told.output
@@ -82,6 +92,23 @@ def test_flannel(lab: Lab, plane: ControlPlane) -> None:
     dry = lab.play("site", "--check", "--diff", inventory=inventory, podnet_drift="report", **given)
     assert dry.code == 0 and "2 workers: nothing to change" in dry.text, dry.output
 
+    # The same flanneld without a unit of the collection's: from a shell on one worker, in a unit by hand on the other.
+    for node in ("worker-1", "worker-2"):
+        words = lab.sh(node, "tr '\\0' ' ' </proc/$(systemctl show -P MainPID flanneld)/cmdline")
+        options = words[words.index("--kube-subnet-mgr") :].strip()
+        lab.sh(
+            node, "systemctl disable --now flanneld; rm /etc/systemd/system/flanneld.service; systemctl daemon-reload"
+        )
+        lab.sh(node, START[node] % (node, options))
+    assert until(lambda: "flanneld" in lab.sh("worker-1", "pgrep -l flanneld || true"), 30)
+    again, output = discovered(lab, "by-hand")
+    assert "its flanneld has no unit" in " ".join(output.split()) and "site.yml takes it over" in output, output
+    # Only that one worker's is to be taken over.
+    hosts = [yaml.safe_load(path.read_text())["workers"]["hosts"] for path in (inventory, again)]
+    assert hosts[1]["worker-2"].pop("podnet_flannel_adopt") is True and hosts[0] == hosts[1]
+    refused = lab.play("site", "--check", inventory=again, **given)
+    assert refused.code != 0 and "is a flanneld that flanneld.service does not run" in refused.text, refused.output
+
 
 @pytest.mark.long
 def test_routes_by_hand_are_adopted(lab: Lab) -> None:
@@ -100,28 +127,3 @@ def test_routes_by_hand_are_adopted(lab: Lab) -> None:
     # Each kept its subnet.
     for number in (1, 2):
         assert f"10.22.{number}.0/24" in lab.sh(f"worker-{number}", "cat /etc/cni/net.d/10-bridge.conflist")
-
-
-@pytest.mark.long
-def test_metrics(lab: Lab) -> None:
-    folder = "/var/lib/prometheus/node-exporter"
-    given: dict[str, Any] = {"podnet_backend": "vxlan", "podnet_metrics_dir": folder}
-    made = lab.play("site", **given)
-    assert made.code == 0, made.output
-    text = lab.sh("worker-1", f"cat {folder}/podnet.prom")
-    assert "podnet_peers_present 1\n" in text and "podnet_verify_success 1\n" in text, text
-    assert 'podnet_drift{concern="vxlan"} 0\n' in text and 'podnet_leases_capacity{network="bridge"} 253\n' in text, (
-        text
-    )
-    again = lab.play("site", **given)
-    assert again.code == 0 and not any(again.changed.values()), again.output
-    lab.sh("worker-2", "ip link set flannel.1 down")
-    broken = lab.play("verify", **given)
-    assert broken.code != 0, broken.output
-    for node, drifts in (("worker-1", 0), ("worker-2", 1)):
-        text = lab.sh(node, f"cat {folder}/podnet.prom")
-        assert f'podnet_drift{{concern="vxlan"}} {drifts}\n' in text and "podnet_verify_success 0\n" in text, text
-    assert "podnet_peers_present 0\n" in text, text
-    gone = lab.play("reset", **given)
-    assert gone.code == 0, gone.output
-    assert lab.sh("worker-1", f"ls {folder}").split() == []
