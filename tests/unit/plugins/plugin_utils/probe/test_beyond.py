@@ -14,6 +14,7 @@ from ansible_collections.weft.podnet.plugins.plugin_utils.probe.reasons import N
 
 Json = dict[str, Any]
 SETTINGS: Json = {"podnet_masquerade": True, "podnet_masquerade_exclude": []}
+UNPLANNED: Json = {}
 
 
 def node(number: int, *results: Json, from_node: tuple[Json, ...] = (), **pod: Any) -> Node:
@@ -30,8 +31,9 @@ def result(kind: str, to: str, **met: Any) -> Json:
     return {"kind": kind, "to": to, "address": "172.16.0.4", "identity": to, "ms": 0.5, **met}
 
 
-def judged(*nodes: Node, scope: str = "cluster", settings: Json | None = SETTINGS) -> list[beyond.Cell]:
-    known = {each.name: {"settings": settings} for each in nodes} if settings is not None else {}
+def judged(*nodes: Node, scope: str = "cluster", planned: Json | None = None) -> list[beyond.Cell]:
+    """``planned`` are settings besides the defaults; without a plan, they are UNPLANNED."""
+    known = {} if planned is UNPLANNED else {each.name: {"settings": {**SETTINGS, **(planned or {})}} for each in nodes}
     return beyond.cells({each.name: each for each in nodes}, known, scope)
 
 
@@ -64,19 +66,19 @@ def test_hairpin_by_the_flag_where_no_service_can_be_made(flag: bool, calls: boo
 
 
 @pytest.mark.parametrize(
-    ("settings", "client", "ok", "promised"),
+    ("planned", "client", "ok", "promised"),
     [
-        (SETTINGS, "172.16.0.3", True, True),
-        (SETTINGS, "10.244.1.2", False, True),
-        ({**SETTINGS, "podnet_masquerade_exclude": ["172.16.0.0/16"]}, "10.244.1.2", True, True),
-        ({**SETTINGS, "podnet_masquerade_exclude": ["172.16.0.0/16"]}, "172.16.0.3", False, True),
-        ({**SETTINGS, "podnet_masquerade": False}, "10.244.1.2", True, False),
-        (None, "10.244.1.2", True, False),
+        (None, "172.16.0.3", True, True),
+        (None, "10.244.1.2", False, True),
+        ({"podnet_masquerade_exclude": ["172.16.0.0/16"]}, "10.244.1.2", True, True),
+        ({"podnet_masquerade_exclude": ["172.16.0.0/16"]}, "172.16.0.3", False, True),
+        ({"podnet_masquerade": False}, "10.244.1.2", True, False),
+        (UNPLANNED, "10.244.1.2", True, False),
     ],
 )
-def test_the_way_out_by_the_plan(settings: Json | None, client: str, ok: bool, promised: bool) -> None:
+def test_the_way_out_by_the_plan(planned: Json | None, client: str, ok: bool, promised: bool) -> None:
     one, other = node(1, result("node", "n2", client=client)), node(2)
-    (cell,) = judged(one, other, settings=settings)
+    (cell,) = judged(one, other, planned=planned)
     assert (cell.source, cell.target, cell.ok, cell.promised) == ("w1", "w2", ok, promised)
     assert bool(messages([cell])[0]) is (not ok)
 
