@@ -147,7 +147,7 @@ def fresh(name: str, workers: int = 2) -> Iterator[Lab]:
     """A lab that nobody has touched, gone afterwards."""
     lab = Lab(name)
     lab.down()
-    # A lab of this name that is gone had the same inventory, and verify.yml reads the plan that was applied last for it.
+    # A lab of this name that is gone had the same inventory, and verify.yml reads the plan applied last for it.
     plan_file.applied_file(str(lab.inventory)).unlink(missing_ok=True)
     lab.up(workers)
     try:
