@@ -339,7 +339,8 @@ def test_the_direction_in_which_nothing_arrives() -> None:
     removed = [{"heard": {"1-1": ["1-2", "2-1"]}}, {"heard": {"2-1": ["2-2"]}}]
     text = found_with(probed, removed=removed)["text"]
     assert "packets of w2's pods arrive at w1's pods, and none of w1's pods arrives at w2's" in text
-    for unknown in ([{"heard": {"1-1": ["2-1"]}}, {}], [{"heard": {}}, {"heard": {}}], []):
+    unknowns: list[list[dict[str, Any]]] = [[{"heard": {"1-1": ["2-1"]}}, {}], [{"heard": {}}, {"heard": {}}], []]
+    for unknown in unknowns:
         assert "arrive at" not in found_with(probed, removed=unknown)["text"]
 
 
