@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the kernel shows of a broken network, the finding, and its fix, pasted as it is printed: then nothing is wrong."""
+"""What the kernel shows of a broken network, the finding, and its fix, pasted as printed: then nothing is wrong."""
 
 from __future__ import annotations
 
