@@ -33,8 +33,6 @@ LONGEST = 4096
 BULK = b"." * 70000
 # How long a target that does not answer by HTTP is given to answer a last datagram.
 LAST_WORD = 0.5
-# Seconds for what is no pod. TCP repeats its first packet after one.
-BRIEFLY = 2.0
 # A process on the node itself ends by itself where its run has said nothing for so long.
 FORGOTTEN = 900
 POD = "pod"
@@ -159,9 +157,6 @@ def attempt(target: dict[str, Any], identity: str, timeout: float, tries: int) -
     arrived.
     """
     found = {"to": target["id"], "address": target["address"], "kind": target.get("kind", POD)}
-    if found["kind"] != POD:
-        # A firewall of the node may well drop these, and a healthy network must not wait for them for long.
-        timeout, tries = min(timeout, BRIEFLY), 1
     try:
         # The node itself asks without an identity, and by HTTP only.
         by_udp = identity and found["kind"] == POD

@@ -381,6 +381,15 @@ def test_the_narrow_way_back_is_that_of_the_other_direction() -> None:
     assert judge_narrow(back=1400)["ok"]
 
 
+def test_a_size_that_could_not_be_told_is_not_checked() -> None:
+    probed = healthy()
+    probed[0]["pods"][0]["results"][1].update(udp_ms=0.2, bulk_error="")
+    found = judge(probed)
+    assert found["ok"] and found["not_checked"] == [
+        "w1 -> w2: how large a packet may be, as small ones got lost, too (is a machine overloaded?)"
+    ]
+
+
 def test_udp_alone_may_fail() -> None:
     probed = healthy()
     probed[0]["pods"][0]["results"][1].update(udp_error="no answer within 3 s")
