@@ -33,7 +33,7 @@ iptables-legacy-save 2>/dev/null | grep -v '^#' || true
 find /etc/cni /var/lib/cni /opt/cni /opt/weft-podnet /etc/weft-podnet /run/weft-podnet* /var/lib/weft-podnet \
     /etc/sysctl.d /etc/modules-load.d /etc/systemd/system /etc/iproute2 /etc/kubernetes /etc/flannel /run/flannel \
     /usr/local/bin \
-    -printf '%p %y %m %l\n' 2>/dev/null | sort
+    -path /var/lib/weft-podnet/bytecode -prune -o -printf '%p %y %m %l\n' 2>/dev/null | sort
 find /run/runc /run/containerd/runc /run/containerd/io.containerd.runtime.v2.task \
     /var/lib/containerd/io.containerd.runtime.v2.task -maxdepth 1 -name '*weft*' 2>/dev/null | sort
 find /etc/cni /var/lib/cni /etc/sysctl.d /etc/modules-load.d /etc/systemd/system -type f -exec md5sum {} + | sort

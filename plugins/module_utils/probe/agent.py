@@ -33,8 +33,6 @@ LONGEST = 4096
 BULK = b"." * 70000
 # How long a target that does not answer by HTTP is given to answer a last datagram.
 LAST_WORD = 0.5
-# Seconds for what is no pod. TCP repeats its first packet after one.
-BRIEFLY = 2.0
 # A process on the node itself ends by itself where its run has said nothing for so long.
 FORGOTTEN = 900
 POD = "pod"
@@ -155,12 +153,10 @@ def attempt(target: dict[str, Any], identity: str, timeout: float, tries: int) -
 
     A pod is also sent datagrams: ``udp_ms``, or ``udp_error``. One that is marked ``thorough`` gets large ones as well:
     ``mtu`` and ``peer_mtu`` are the interfaces' at both ends, ``there`` and ``back`` the largest packets that passed,
-    and ``bulk_error`` says what became of more bytes than a packet has, by TCP, "" where they arrived.
+    if that could be told, and ``bulk_error`` says what became of more bytes than a packet has, by TCP, "" where they
+    arrived.
     """
     found = {"to": target["id"], "address": target["address"], "kind": target.get("kind", POD)}
-    if found["kind"] != POD:
-        # A firewall of the node may well drop these, and a healthy network must not wait for them for long.
-        timeout, tries = min(timeout, BRIEFLY), 1
     try:
         # The node itself asks without an identity, and by HTTP only.
         by_udp = identity and found["kind"] == POD
@@ -179,14 +175,19 @@ def attempt(target: dict[str, Any], identity: str, timeout: float, tries: int) -
         found.update(outcome)
         if peer is None:
             return found
-        if not peer.reached(LAST_WORD if "error" in outcome else timeout):
-            found["udp_error"] = f"no answer within {timeout:g} s"
+        # Where HTTP works, a machine that is merely busy gets as long as HTTP does.
+        longest = timeout if "error" in outcome else 2 * timeout * tries
+        if not peer.reached(LAST_WORD if "error" in outcome else longest):
+            found["udp_error"] = f"no answer within {longest:g} s"
             return found
         found["udp_ms"] = peer.milliseconds
         if target.get("thorough") and "error" not in outcome:
-            peer.measure(timeout)
-            found.update(mtu=peer.mtu, peer_mtu=peer.peer_mtu, there=peer.there, back=peer.back)
-            found["bulk_error"] = bulk(target, timeout)
+            if peer.measure(timeout):
+                found.update(mtu=peer.mtu, peer_mtu=peer.peer_mtu, there=peer.there, back=peer.back)
+            for _try in range(tries):
+                found["bulk_error"] = bulk(target, timeout)
+                if not found["bulk_error"]:
+                    break
         return found
     finally:
         if peer:

@@ -30,9 +30,9 @@ HEADERS = {4: 28, 6: 48}
 SMALLEST = 576
 LARGEST = 65535
 MOST_HEARD = 20000
-# The sizes of a round of the search, and how long a round waits for answers.
+# The sizes of a round of the search, and how often one that is lost is sent: a full buffer loses packets, too.
 SIZES_A_ROUND = 12
-ROUND = 0.5
+ROUNDS = 4
 # Waits between repetitions: one packet that is lost, or a machine that is busy, is no broken path.
 PAUSES = (0.1, 0.3, 0.6, 1.0)
 # Don't fragment, and ignore what was learned of the path: a search sends what it means to send. See ip(7), ipv6(7).
@@ -109,6 +109,7 @@ class Echo:
     def __init__(self, identity: str) -> None:
         self.identity = identity
         self.heard: dict[str, None] = {}
+        self._mtu = 0
 
     def open(self, port: int) -> list[tuple[int, socket.socket]]:
         """Sockets by IP version on every address of the pod. Raises OSError where there is not even IPv4."""
@@ -137,7 +138,8 @@ class Echo:
                     continue
                 if len(self.heard) < MOST_HEARD:
                     self.heard[request.sender] = None
-                answer = f"{request.nonce} {interface_mtu()}\n".encode()
+                self._mtu = self._mtu or interface_mtu()
+                answer = f"{request.nonce} {self._mtu}\n".encode()
                 handle.sendto(answer.ljust(max(request.size - HEADERS[version], 0), b"."), client)
 
 
@@ -188,48 +190,62 @@ class Peer:
             self.ping()
         return self.milliseconds is not None
 
-    def measure(self, timeout: float) -> None:
-        """Find out how large a packet may be in each direction. The target answers pings already."""
-        self.mtu = interface_mtu(self._handle.getsockname()[0])
-        deadline = time.monotonic() + timeout
-        for pause in PAUSES:
-            nonce = self._send(self.mtu, self.peer_mtu)
-            for answer in self._receive(min(pause, max(deadline - time.monotonic(), 0))):
-                self._take([answer])
-                if answer.nonce == nonce:
-                    self.there, self.back = self.mtu, self.peer_mtu
-                    return
-        self.there = self._largest(self.mtu, answers=False)
-        self.back = self._largest(self.peer_mtu, answers=True)
+    def measure(self, timeout: float) -> bool:
+        """Find out how large a packet may be in each direction. The target answers pings already.
 
-    def _largest(self, high: int, answers: bool) -> int:
-        """The largest request, or answer, that passes; 0 where not even small ones do."""
+        False where that can't be told, because small packets get lost meanwhile as well.
+        """
+        self.mtu = interface_mtu(self._handle.getsockname()[0])
+        try:
+            self.there = self._largest(self.mtu, answers=False, timeout=timeout)
+            self.back = self._largest(self.peer_mtu, answers=True, timeout=timeout)
+        except TimeoutError:
+            return False
+        return True
+
+    def _largest(self, high: int, answers: bool, timeout: float) -> int:
+        """The largest request, or answer, that passes; 0 where not even small ones do. Raises TimeoutError."""
+        if high in self._round({high}, answers, timeout):
+            return high
         low = 0
+        high -= 1
         while low < high:
             floor = low or min(SMALLEST, high) - 1
             step = max(1, -(-(high - floor) // SIZES_A_ROUND))
             # The smallest is always among the first, as nothing is known to pass yet.
             sizes = {*range(high, floor, -step), floor + 1}
-            passed = self._round(sizes, answers)
+            passed = self._round(sizes, answers, timeout)
             if not passed and not low:
                 return 0
             low = max(passed, default=low)
             high = min((size for size in sizes if size > low), default=low + 1) - 1
         return low
 
-    def _round(self, wanted: set[int], answers: bool) -> set[int]:
-        """Those of the sizes that pass."""
-        waiting: dict[str, int] = {}
+    def _round(self, wanted: set[int], answers: bool, timeout: float) -> set[int]:
+        """Those of the sizes that pass. Raises TimeoutError.
+
+        How long an answer takes says nothing on a busy machine. So a small datagram follows the others, and what is not
+        answered when that is was lost. What is lost each time does not pass.
+        """
         passed: set[int] = set()
-        for wait in (ROUND / 2, ROUND / 2):
-            for size in wanted - passed:
-                waiting[self._send(0, size) if answers else self._send(size, 0)] = size
-            deadline = time.monotonic() + wait
-            while passed != wanted and time.monotonic() < deadline:
-                for answer in self._receive(max(deadline - time.monotonic(), 0)):
+        for _again in range(ROUNDS):
+            waiting = {
+                (self._send(0, size) if answers else self._send(size, 0)): size for size in sorted(wanted - passed)
+            }
+            last = self._send(0, 0)
+            deadline = time.monotonic() + timeout
+            answered = False
+            while not answered:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError
+                for answer in self._receive(left):
                     size = waiting.get(answer.nonce, 0)
                     if size and (not answers or answer.size == size):
                         passed.add(size)
+                    answered = answered or answer.nonce == last
+            if passed == wanted:
+                break
         return passed
 
     def _send(self, size: int, answer: int) -> str:

@@ -70,7 +70,9 @@ def matrix(
         failures = [["nothing was proved: there is not one pair of probe pods; make at least two pods per node"]]
     shared = common.common(failed, {(pair.source, pair.target) for pair in of_pods if pair.promised})
     shown = _concerning(serious, cluster, failed, other)
-    not_checked = [*_left_out(cluster, known), *beyond.not_tried(other, cluster), *_sampled(names)]
+    not_checked = [
+        *_left_out(cluster, known), *_unmeasured(of_pods), *beyond.not_tried(other, cluster), *_sampled(names),
+    ]  # fmt: skip
     lines = [
         *report.table(cluster, of_pods),
         f"{counts['passed']} of {counts['promised']} promised pairs pass, {counts['tried']} tried, by HTTP.",
@@ -179,6 +181,15 @@ def _left_out(cluster: Mapping[str, Node], known: Iterable[str]) -> list[str]:
     return [
         f"pods of {listed(names)}, which this run leaves out: whether the pods tried here reach them, and "
         "whether these nodes know the way back"
+    ]
+
+
+def _unmeasured(of_pods: Iterable[Pair]) -> list[str]:
+    pairs_of_nodes = [f"{p.source} -> {p.target}" for p in of_pods if any(way.unmeasured for way in p.ways)]
+    if not pairs_of_nodes:
+        return []
+    return [
+        f"{listed(pairs_of_nodes)}: how large a packet may be, as small ones got lost, too (is a machine overloaded?)"
     ]
 
 

@@ -19,6 +19,7 @@ class Way:
     """What happened on one address of the target: by TCP, by UDP, and with large packets.
 
     ``mtu`` is the sender's interface's, ``largest`` the largest packet that arrives; both 0 where it was not measured.
+    ``unmeasured``: it was to be, and small packets got lost as well.
     """
 
     family: int
@@ -29,6 +30,7 @@ class Way:
     large: str = ""
     mtu: int = 0
     largest: int = 0
+    unmeasured: bool = False
 
     @property
     def narrow(self) -> bool:
@@ -129,6 +131,7 @@ def _way(result: Mapping[str, Any]) -> Way:
     way.udp_lost = "" if way.unreached else str(result.get("udp_error", ""))
     way.mtu, way.largest = int(result.get("mtu", 0)), int(result.get("there", 0))
     way.large = str(result.get("bulk_error", ""))
+    way.unmeasured = "bulk_error" in result and "mtu" not in result
     if way.large and not way.narrow and int(result.get("back", 0)) < int(result.get("peer_mtu", 0)):
         # The way back is the narrow one: the same pair in the other direction says so.
         way.large = f"{way.large}; answers of more than {result['back']} bytes do not come back"

@@ -23,6 +23,7 @@ def own() -> Iterator[Lab]:
         yield lab
 
 
+@pytest.mark.long
 def test_what_a_healthy_cluster_is_seen_to_do_and_what_stays(own: Lab) -> None:
     own.variables["podnet_backend"] = "vxlan"
     site = own.play("site")

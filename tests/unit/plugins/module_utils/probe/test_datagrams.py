@@ -62,13 +62,30 @@ def test_no_answer_is_larger_than_a_packet_can_be() -> None:
 def test_the_search_finds_the_largest_size_that_passes(monkeypatch: pytest.MonkeyPatch, largest: int, mtu: int) -> None:
     rounds = []
 
-    def passing(_self: datagrams.Peer, sizes: set[int], answers: bool) -> set[int]:
+    def passing(_self: datagrams.Peer, sizes: set[int], answers: bool, _timeout: float) -> set[int]:
         rounds.append((sizes, answers))
         return {size for size in sizes if size <= largest}
 
     monkeypatch.setattr(datagrams.Peer, "_round", passing)
     with contextlib.closing(peer("127.0.0.1", 9)) as one:
-        found = one._largest(mtu, answers=False)
+        found = one._largest(mtu, answers=False, timeout=1)
     # What is smaller than any link takes is not told apart.
     assert found == (min(largest, mtu) if largest >= min(datagrams.SMALLEST, mtu) else 0)
-    assert len(rounds) <= 4 and all(len(sizes) <= datagrams.SIZES_A_ROUND + 1 for sizes, _answers in rounds)
+    assert len(rounds) <= 5 and all(len(sizes) <= datagrams.SIZES_A_ROUND + 1 for sizes, _answers in rounds)
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_machine_that_answers_late_or_not_has_no_narrow_path(
+    monkeypatch: pytest.MonkeyPatch, echo: tuple[datagrams.Echo, str, int], silent: bool
+) -> None:
+    served, address, port = echo
+    with contextlib.closing(peer(address, port)) as one:
+        assert one.reached(5)
+        monkeypatch.setattr(datagrams, "interface_mtu", lambda _address="": 1400)
+        one.peer_mtu = 1400
+        if silent:
+            served.identity = "gone"
+            assert not one.measure(0.3)
+        else:
+            whole = served.heard
+            assert one.measure(5) and (one.there, one.back) == (1400, 1400) and whole

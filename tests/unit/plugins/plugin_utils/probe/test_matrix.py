@@ -339,8 +339,8 @@ def test_the_direction_in_which_nothing_arrives() -> None:
     removed = [{"heard": {"1-1": ["1-2", "2-1"]}}, {"heard": {"2-1": ["2-2"]}}]
     text = found_with(probed, removed=removed)["text"]
     assert "packets of w2's pods arrive at w1's pods, and none of w1's pods arrives at w2's" in text
-    silences: list[list[dict[str, Any]]] = [[{"heard": {"1-1": ["2-1"]}}, {}], [{"heard": {}}, {"heard": {}}], []]
-    for unknown in silences:
+    unknowns: list[list[dict[str, Any]]] = [[{"heard": {"1-1": ["2-1"]}}, {}], [{"heard": {}}, {"heard": {}}], []]
+    for unknown in unknowns:
         assert "arrive at" not in found_with(probed, removed=unknown)["text"]
 
 
@@ -379,6 +379,15 @@ def test_the_narrow_way_back_is_that_of_the_other_direction() -> None:
     text = judge_narrow(back=1400, bulk_error="no answer within 3 s")["text"]
     assert "answers of more than 1400 bytes do not come back" in text
     assert judge_narrow(back=1400)["ok"]
+
+
+def test_a_size_that_could_not_be_told_is_not_checked() -> None:
+    probed = healthy()
+    probed[0]["pods"][0]["results"][1].update(udp_ms=0.2, bulk_error="")
+    found = judge(probed)
+    assert found["ok"] and found["not_checked"] == [
+        "w1 -> w2: how large a packet may be, as small ones got lost, too (is a machine overloaded?)"
+    ]
 
 
 def test_udp_alone_may_fail() -> None:
