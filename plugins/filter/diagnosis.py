@@ -11,6 +11,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis import findings as _findings
+from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis import observation
 from ansible_collections.weft.podnet.plugins.plugin_utils.plan import inventory, plan_file
 
 
@@ -22,12 +23,25 @@ def findings(
     workers: Sequence[str] = (),
 ) -> dict[str, Any]:
     """See plugin_utils/diagnosis/findings.py. Raises AnsibleFilterError."""
+    return _findings.diagnose(**arguments(hosts, observed, cluster, api, workers))
+
+
+def arguments(
+    hosts: Sequence[str],
+    observed: Sequence[Mapping[str, Any]],
+    cluster: Mapping[str, Any] | None,
+    api: Mapping[str, Any] | None,
+    workers: Sequence[str],
+) -> dict[str, Any]:
+    """The arguments of diagnose, from what modules returned. Raises AnsibleFilterError."""
     if len(hosts) != len(observed):
         raise AnsibleFilterError(
             f"findings: {len(hosts)} hosts and {len(observed)} observations; expected one for each"
         )
     seen = {name: each["host"] for name, each in zip(hosts, observed, strict=True) if each.get("host")}
-    silent = {name: _reason(each) for name, each in zip(hosts, observed, strict=True) if not each.get("host")}
+    silent = {
+        name: observation.reason(each) for name, each in zip(hosts, observed, strict=True) if not each.get("host")
+    }
     try:
         plan = dict(cluster or {})
         if plan:
@@ -35,13 +49,10 @@ def findings(
     except (OSError, ValueError) as error:
         raise AnsibleFilterError(f"findings: the plan can't be read ({error})") from error
     nodes = {name: _node(entry) for name, entry in ((api or {}).get("nodes") or {}).items()}
-    return _findings.diagnose(seen, silent, plan, nodes, workers, str((api or {}).get("msg") or ""))
-
-
-def _reason(answer: Mapping[str, Any]) -> str:
-    """Why a host gave no observation: where its Python failed, the message alone says nothing."""
-    said = str(answer.get("module_stderr") or "").strip().partition("\n")[0]
-    return ": ".join(filter(None, [str(answer.get("msg") or "no answer"), said]))
+    return {
+        "observations": seen, "unobserved": silent, "plan": plan, "api": nodes, "workers": workers,
+        "api_problem": str((api or {}).get("msg") or ""),
+    }  # fmt: skip
 
 
 def _complete(node: Mapping[str, Any]) -> dict[str, Any]:

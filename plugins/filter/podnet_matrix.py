@@ -45,6 +45,34 @@ options:
     type: str
     choices: [cluster, node]
     default: cluster
+  removed:
+    description:
+      - What M(weft.podnet.pod_probe) returned with C(state=absent), in the same way.
+      - With it, the reasons say in which direction nothing arrives.
+    type: list
+    elements: dict
+    default: []
+  findings:
+    description:
+      - The C(findings) of the filter P(weft.podnet.findings#filter) for the same hosts, before they had probe pods.
+      - Those that concern a failure are shown with it. Without a failure, all errors and warnings are.
+    type: list
+    elements: dict
+    default: []
+  clients:
+    description:
+      - What M(weft.podnet.pod_probe) returned with C(state=requested) for hosts that reach pods and have none, as the
+        C(results) of a loop over their names.
+    type: list
+    elements: dict
+    default: []
+  targets:
+    description:
+      - What P(weft.podnet.probe_targets#filter) returned.
+      - It is needed beyond 50 nodes, where P(weft.podnet.probe_sample#filter) leaves out pairs.
+    type: list
+    elements: dict
+    default: []
 """
 
 EXAMPLES = r"""
@@ -79,6 +107,67 @@ _value:
     pairs:
       description: The pairs of pods C(tried), C(promised) and C(passed), counted.
       type: dict
+    hosts:
+      description: The names of the hosts, in the order of the rows.
+      type: list
+      elements: str
+    cells:
+      description:
+        - What was met, for each ordered pair of nodes, kind, family and protocol; the worst of their pods.
+        - A pair that was not tried, because the verification is a sample, has none.
+      type: list
+      elements: dict
+      contains:
+        from:
+          description: The node that tries.
+          type: str
+        to:
+          description: The node that is tried.
+          type: str
+        kind:
+          description:
+            - V(same node) and V(across) are pods to pods. V(hairpin) is a pod to itself through a service, V(egress) a
+              pod to another node's own address, V(node to pod) the node itself to a pod.
+          type: str
+        family:
+          description: V(4) or V(6).
+          type: int
+        protocol:
+          description: V(tcp), or V(udp), which pods to pods alone have.
+          type: str
+        ok:
+          description: Whether it is as it should be; null where it could not be tried.
+          type: bool
+        promised:
+          description: Whether the backend promises it. Without a promise, V(false) is no failure.
+          type: bool
+        latency_ms:
+          description: The slowest answer in milliseconds, null where there is none.
+          type: float
+        reason:
+          description: What is wrong, or why it could not be tried; empty where nothing is.
+          type: str
+        mtu:
+          description: The largest packet that arrives. Only where those of the full size do not.
+          type: int
+    common:
+      description: What the failed pairs have in common. Empty where there is nothing to say.
+      type: str
+      sample: All of them involve worker-3; it reaches no other node.
+    findings:
+      description: Those of the given findings that concern a failure, or all errors and warnings without one.
+      type: list
+      elements: dict
+    not_checked:
+      description: What this verification does not say.
+      type: list
+      elements: str
+    sample:
+      description:
+        - Empty where all pairs of nodes were tried. Otherwise the ordered pairs of nodes that were C(asked), and how
+          many are C(possible).
+        - If at least C(share) percent of all pairs were broken, one of them would be found with 95 % confidence.
+      type: dict
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -95,11 +184,15 @@ def podnet_matrix(
     probed: Sequence[Mapping[str, Any]],
     nodes: Sequence[Mapping[str, Any]] = (),
     scope: str = "cluster",
+    removed: Sequence[Mapping[str, Any]] = (),
+    findings: Sequence[Mapping[str, Any]] = (),
+    targets: Sequence[Mapping[str, Any]] = (),
+    clients: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """See plugin_utils/probe/matrix.py. Raises AnsibleFilterError."""
     try:
-        return matrix.matrix(hosts, started, probed, nodes, scope)
-    except (ValueError, KeyError, TypeError) as error:
+        return matrix.matrix(hosts, started, probed, nodes, scope, removed, findings, targets, clients)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise AnsibleFilterError(f"podnet_matrix: {error}") from error
 
 

@@ -12,14 +12,23 @@ from ansible_collections.weft.podnet.plugins.plugin_utils.probe import targets a
 
 
 def probe_targets(
-    hosts: Sequence[str], started: Sequence[Any], port: int, nodes: Sequence[Mapping[str, Any]] = ()
+    hosts: Sequence[str],
+    started: Sequence[Any],
+    port: int,
+    nodes: Sequence[Mapping[str, Any]] = (),
+    addresses: Sequence[Any] = (),
 ) -> list[dict[str, Any]]:
     """See plugin_utils/probe/targets.py."""
-    return _probe_targets.targets(hosts, started, port, nodes)
+    return _probe_targets.targets(hosts, started, port, nodes, addresses)
+
+
+def probe_sample(targets: Sequence[Mapping[str, Any]], node: str) -> list[dict[str, Any]]:
+    """See plugin_utils/probe/sample.py."""
+    return _probe_targets.chosen(targets, node)
 
 
 class FilterModule:
-    """weft.podnet's filter for verifications."""
+    """weft.podnet's filters for verifications."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"probe_targets": probe_targets}
+        return {"probe_targets": probe_targets, "probe_sample": probe_sample}

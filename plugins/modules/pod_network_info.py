@@ -410,6 +410,12 @@ host:
             default_route:
               description: Do pods get one?
               type: bool
+            chained:
+              description: The plugins of a list behind its first with their configurations; of plugins
+                that are no reference plugins only C(type).
+              type: list
+              returned: if there are any
+              elements: dict
             appended:
               description: Files of a folder named as the network, whose plugins libcni 1.3 and newer
                 adds.
@@ -547,6 +553,20 @@ host:
         pod_cidr:
           description: Empty where the API gives it.
           type: str
+        server:
+          description: The API server, as its kubeconfig names it; empty where there is no telling.
+          type: str
+    kube_proxy:
+      description: By its command line and configuration, also of one in a container.
+      type: dict
+      contains:
+        running:
+          description: Does one of root's run?
+          type: bool
+        cluster_cidrs:
+          description: The cluster's pod network, as it was given to kube-proxy.
+          type: list
+          elements: str
     masquerade:
       description: The chains in which the source of packets is translated.
       type: list
@@ -712,7 +732,7 @@ host:
               description: Active since, in seconds since the epoch; V(0) where it is not.
               type: float
         processes:
-          description: Those in the host's network namespace.
+          description: Root's in the host's network namespace, containers' as well.
           type: list
           elements: dict
           contains:
@@ -733,7 +753,7 @@ host:
           description: Empty where there is none.
           type: str
         net_conf:
-          description: Its C(net-conf.json), a preshared key as V(***).
+          description: Its C(net-conf.json), or k3s', a preshared key as V(***).
           type: dict
         net_conf_problems:
           description: What flanneld ignores or takes otherwise.
@@ -770,6 +790,9 @@ host:
         days_left:
           description: Negative once it has expired.
           type: int
+        key_type:
+          description: V(rsa), V(ecdsa), V(ed25519), or another kind's name.
+          type: str
         signed_by_ca:
           description: By C(/etc/kubernetes/pki/ca.crt).
           type: bool

@@ -16,6 +16,9 @@ description:
     HTTP, and removes them again.
   - No image and no registry are needed. A probe pod sees the host's C(/usr) read-only, and its process is the Python
     that runs this module.
+  - The same server runs on the host itself as long as there are pods, to show with which address pods leave the
+    cluster. Where the host has C(nft), a table C(weft-podnet-verify) leads the first pod back to itself, as a service
+    does.
   - The pods only serve to observe. Nothing that outlives them is changed, so the module always reports
     RV(ignore:changed=false), and it is not refused while a run holds the host (M(weft.podnet.run_lock)).
   - Only one verification runs on a host at a time. A second one waits until the first is done or shows no sign of life
@@ -36,9 +39,10 @@ options:
     description:
       - V(started) removes what an earlier verification left behind when it was killed, then makes the pods.
       - V(probed) requests every target from every pod of this host.
+      - V(requested) requests the first pod of each node from the host itself, which has and needs no pods.
       - V(absent) removes the pods and all that was made for them.
     type: str
-    choices: [started, probed, absent]
+    choices: [started, probed, requested, absent]
     required: true
   run:
     description:
@@ -51,7 +55,7 @@ options:
     type: int
     default: 2
   port:
-    description: The TCP port that the pods' servers listen on, inside the pods.
+    description: The port, TCP and UDP, that the servers listen on inside the pods, and TCP on the host itself.
     type: int
     default: 9898
   targets:
@@ -80,6 +84,20 @@ options:
         description: The port that its server listens on.
         type: int
         required: true
+      kind:
+        description:
+          - V(pod) is a pod. V(node) is the process on a node itself, and O(targets[].address) the node's own. V(port)
+            is a host port of the node that leads to its first pod.
+          - Every pod requests every pod. The first pod of a host also requests the nodes, and tries the first pod of
+            each node with packets of the full size.
+        type: str
+        choices: [pod, node, port]
+        default: pod
+  ways:
+    description: Addresses whose ways are looked up for RV(host), such as those of the other nodes.
+    type: list
+    elements: str
+    default: []
   node:
     description: The host's name in the inventory. It appears in RV(targets) unchanged.
     type: str
@@ -121,17 +139,17 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-detached:
-  description: The host's interfaces to running pods that are on no bridge and to which no route leads.
-  type: list
-  elements: str
-  returned: O(state=started)
-  sample: [veth0123abcd]
-forwarding:
-  description: Whether the host forwarded packets before its pods were made, by IP version.
+heard:
+  description:
+    - For each pod of this host that did not reach all of its targets, by its identity, the identities of those pods
+      whose datagrams arrived.
+  type: dict
+  returned: O(state=absent)
+node:
+  description: The process on the host itself, its C(id), or the C(problem) that keeps it from running.
   type: dict
   returned: O(state=started)
-  sample: {"4": true, "6": false}
+  sample: {"id": 3f0c8b6d5d5f4a7c8b8f8d9a2f3e1c01}
 run:
   description: The identifier of this verification on this host, for the calls that follow.
   type: str
@@ -164,6 +182,24 @@ pods:
       type: list
       elements: str
       sample: [10.244.0.5]
+    itself:
+      description:
+        - What the first pod met that requested itself through a service, as C(results). Empty for other pods, and on
+          a host without C(nft).
+      type: list
+      elements: dict
+      returned: O(state=probed)
+    host_port:
+      description: A port of the host that the plugin C(portmap) leads to the pod. Only where other pods have one.
+      type: int
+      returned: O(state=started)
+    host_port_problem:
+      description: Why there is none although other pods have one.
+      type: str
+      returned: O(state=started)
+    hairpin:
+      description: Whether hairpin mode is on at the bridge port that leads to the pod. Absent where there is none.
+      type: bool
     results:
       description: One entry for each target but the pod itself.
       type: list
@@ -176,10 +212,34 @@ pods:
         address:
           description: The address that was requested.
           type: str
+        kind:
+          description: V(pod), V(node) or V(port) as in O(targets).
+          type: str
         error:
           description: Why there is no answer. Absent if there is one.
           type: str
           sample: no answer within 3 s
+        udp_ms:
+          description: Milliseconds until a datagram was answered.
+          type: float
+        udp_error:
+          description: Why none was. Absent if one was.
+          type: str
+        mtu:
+          description: The MTU of the pod's interface, where the target was tried with packets of the full size.
+          type: int
+        peer_mtu:
+          description: The MTU of the target's interface.
+          type: int
+        there:
+          description: The largest packet, up to C(mtu), that reaches the target.
+          type: int
+        back:
+          description: The largest packet, up to C(peer_mtu), that comes back.
+          type: int
+        bulk_error:
+          description: What kept 70,000 bytes from passing in both directions by TCP. Empty if nothing did.
+          type: str
         ms:
           description: Milliseconds from the first packet to the end of the answer.
           type: float
@@ -200,7 +260,18 @@ targets:
   type: list
   elements: dict
   returned: O(state=started)
+from_node:
+  description: What the host itself met that requested the first pod of each node, and the other nodes; as C(results).
+  type: list
+  elements: dict
+  returned: O(state=probed) and O(state=requested)
 host:
+  description:
+    - The host as it was before it had the pods, as M(weft.podnet.pod_network_info) returns it.
+    - A failure has it as well, unless in check mode.
+  type: dict
+  returned: O(state=started)
+routing:
   description:
     - C(ways) has this host's routing for the address of every target, the matched route (C(dst), C(via), C(dev),
       C(local), C(src), C(mtu)) or the kernel's C(error).

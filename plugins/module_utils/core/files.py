@@ -251,13 +251,15 @@ def _sweep(path: Path) -> None:
 class _Step(NamedTuple):
     """One change: ``fresh`` is renamed to ``path`` (None: remove it); ``kept`` is a second name of what was there.
 
-    ``moved``: ``fresh`` is a file with a life of its own, which a restoration gives back.
+    ``moved``: ``fresh`` is a file with a life of its own, which a restoration gives back. ``new``: only where
+    nothing is.
     """
 
     path: str
     fresh: str | None
     kept: str | None
     moved: bool = False
+    new: bool = False
 
 
 class Staged:
@@ -285,8 +287,18 @@ class Staged:
             self.restore()
         self.discard()
 
-    def write(self, path: str | Path, content: str | bytes, mode: int = 0o644, uid: int = -1, gid: int = -1) -> None:
-        """Prepare a file's replacement. Folders on the way are made (0755). Raises FileError.
+    def write(
+        self,
+        path: str | Path,
+        content: str | bytes,
+        mode: int = 0o644,
+        uid: int = -1,
+        gid: int = -1,
+        new: bool = False,
+    ) -> None:
+        """Prepare a file's replacement; a ``new`` one replaces none, and the commit fails where one is there.
+
+        Folders on the way are made (0755). Raises FileError.
 
         The temporary file is in the same directory: containerd's watcher of /etc/cni/net.d reacts to a rename within
         the directory but not to a file that is moved there. Its name ends in ``.tmp``, so no runtime reads
@@ -295,7 +307,7 @@ class Staged:
         data = _encoded(content) if isinstance(content, str) else content
         try:
             kept, (fresh, descriptor) = self._place(path, lambda: self._create(path))
-            self._steps.append(_Step(str(path), fresh, kept))
+            self._steps.append(_Step(str(path), fresh, kept, new=new))
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
@@ -338,6 +350,8 @@ class Staged:
             try:
                 if step.fresh is None:
                     Path(step.path).unlink()
+                elif step.new:
+                    os.link(step.fresh, step.path)
                 else:
                     Path(step.fresh).replace(step.path)
             except OSError as error:

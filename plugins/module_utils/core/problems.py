@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 # Nobody reads more: one mistake in a template can break ten thousand items.
 MOST_PROBLEMS = 100
@@ -13,7 +14,12 @@ MOST_WORDS = 3
 
 
 class PodnetError(Exception):
-    """The base of errors whose text is for the user; any other exception that leaves a module is a bug."""
+    """The base of errors whose text is for the user; any other exception that leaves a module is a bug.
+
+    ``found`` is what the module returns beside the error.
+    """
+
+    found: Mapping[str, Any] = {}
 
 
 class Refused(PodnetError):

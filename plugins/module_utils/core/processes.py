@@ -44,15 +44,21 @@ def arguments(pid: int, proc: str = "/proc") -> list[str]:
     return (files.read_text(f"{proc}/{pid}/cmdline") or "").rstrip("\0").split("\0")
 
 
+def of_root(pid: int) -> bool:
+    """Is this a process of root's, here or in a container? Anybody can start a process of any name."""
+    try:
+        return Path(f"/proc/{pid}").stat().st_uid == 0
+    except OSError:
+        return False
+
+
 def trusted(pid: int) -> bool:
     """Is this a process of root's that sees the files of this one?
 
-    Anybody can start a process of any name. So only of such a one is the program started, or a file that its command
-    line names followed.
+    Only of such a one is the program started, or a file that its command line names followed as this process sees it.
     """
     try:
-        root = Path(f"/proc/{pid}").stat().st_uid == 0
-        return root and Path(f"/proc/{pid}/ns/mnt").readlink() == Path("/proc/self/ns/mnt").readlink()
+        return of_root(pid) and Path(f"/proc/{pid}/ns/mnt").readlink() == Path("/proc/self/ns/mnt").readlink()
     except OSError:
         return False
 

@@ -188,5 +188,5 @@ def main(resource: Resource) -> None:
     try:
         result = resource.result(module)
     except (PodnetError, OSError) as error:
-        module.refuse(error, resource.named(module.params, error), **said)
+        module.refuse(error, resource.named(module.params, error), **{**getattr(error, "found", {}), **said})
     module.exit_json(**result, **said)

@@ -12,9 +12,9 @@ import importlib
 from typing import Any
 
 from ..core import files
-from ..core.output import Module, lines
+from ..core.output import lines
 from ..core.problems import PodnetError, Refused
-from ..core.resource import Resource, Step, options
+from ..core.resource import Call, Resource, Step, options
 
 # Steps that are no modules: nobody but a run of all concerns needs them.
 INTERNAL = (
@@ -92,7 +92,7 @@ def _packed() -> None:
     from .firewall import resource as firewall  # noqa: F401
 
 
-def run(module: Module) -> dict[str, Any]:
+def run(module: Call) -> dict[str, Any]:
     """The result of all steps. In check mode all problems are found; a real run ends with the first.
 
     Raises Failed.
@@ -107,7 +107,7 @@ def run(module: Module) -> dict[str, Any]:
             watch.extend()
 
 
-def _run(module: Module) -> dict[str, Any]:
+def _run(module: Call) -> dict[str, Any]:
     results: list[dict[str, Any]] = []
     problems: list[str] = []
     for step in module.params["steps"]:
@@ -139,7 +139,7 @@ class Failed(Refused):
         self.outcome = outcome
 
 
-def _one(module: Module, step: dict[str, Any], results: list[dict[str, Any]]) -> dict[str, Any]:
+def _one(module: Call, step: dict[str, Any], results: list[dict[str, Any]]) -> dict[str, Any]:
     concern = resource(step["module"])
     given = dict(step["args"] or {})
     if step["module"] == "flannel_service" and module.params["psk"]:

@@ -3,52 +3,44 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The process inside a probe pod: an HTTP server that reports its client's address, and a client that tries targets.
 
-The file is copied into the pod and run there by the host's Python, so it uses the standard library only and imports
-nothing from the collection. ``ask`` is the host's side of the unix socket.
+The file and datagrams.py are copied into the pod and run there by the host's Python, so they use the standard library
+only and import nothing else from the collection. ``ask`` is the host's side of the unix socket. On the node itself, the
+same process is what pods reach outside of the pod network.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import http.client
 import http.server
 import json
+import os
 import socket
-import struct
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from . import datagrams
+
 CONTROL = "control.sock"
 WORKERS = 128
-SIOCGIFADDR = 0x8915
-LOOPBACK = "lo"
 # What a probe pod answers. Another pod's host may be compromised, so nothing else of an answer is passed on.
 ANSWER = ("identity", "client", "reached")
 LONGEST = 4096
+# More than any link carries in one packet, so it takes several full ones in each direction.
+BULK = b"." * 70000
+# How long a target that does not answer by HTTP is given to answer a last datagram.
+LAST_WORD = 0.5
+# A process on the node itself ends by itself where its run has said nothing for so long.
+FORGOTTEN = 900
+POD = "pod"
 
 
 def own_addresses() -> list[str]:
     """The addresses this network namespace has on its interfaces, loopback and IPv6 link-local ones left out."""
-    found = []
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
-        for _number, name in socket.if_nameindex():
-            if name == LOOPBACK:
-                continue
-            # An interface without an IPv4 address refuses the question.
-            with contextlib.suppress(OSError):
-                answer = fcntl.ioctl(handle.fileno(), SIOCGIFADDR, struct.pack("256s", name.encode()))
-                found.append(socket.inet_ntop(socket.AF_INET, answer[20:24]))
-    table = Path("/proc/net/if_inet6")
-    for line in table.read_text(encoding="ascii").splitlines() if table.exists() else []:
-        packed, _index, _length, scope, _flags, name = line.split()
-        if name != LOOPBACK and scope == "00":
-            found.append(socket.inet_ntop(socket.AF_INET6, bytes.fromhex(packed)))
-    return found
+    return [address for _name, address in datagrams.interfaces()]
 
 
 def plain(address: str) -> str:
@@ -82,9 +74,17 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers every GET with who this pod is, who asks, and by which address the pod was reached."""
+    """Answers every GET with who this pod is, who asks, and by which address the pod was reached; a POST with as much
+    as it takes."""
 
     server: Server
+
+    def do_POST(self) -> None:
+        length = self.headers.get("Content-Length", "")
+        left = min(int(length) if length.isdecimal() and len(length) < 9 else 0, len(BULK))
+        while left > 0 and (read := self.rfile.read(min(left, 65536))):
+            left -= len(read)
+        self._answer(BULK)
 
     def do_GET(self) -> None:
         answer = {
@@ -92,9 +92,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             "client": plain(self.client_address[0]),
             "reached": plain(self.connection.getsockname()[0]),
         }
-        body = json.dumps(answer).encode()
+        self._answer(json.dumps(answer).encode())
+
+    def _answer(self, body: bytes) -> None:
         self.send_response(200)
-        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -112,53 +113,143 @@ def heard(body: bytes) -> dict[str, str]:
         raise ValueError("the answer is not a probe pod's") from None
 
 
-def attempt(target: dict[str, Any], timeout: float, tries: int) -> dict[str, Any]:
-    """Request one target. {to, ms, source, identity, client, reached} when it answers, {to, error} when it does not."""
-    error = ""
-    for _try in range(tries):
-        began = time.monotonic()
-        connection = http.client.HTTPConnection(target["address"], target["port"], timeout=timeout)
-        try:
-            connection.connect()
-            source = plain(connection.sock.getsockname()[0])
-            connection.request("GET", "/")
-            answer = heard(connection.getresponse().read(LONGEST))
-            milliseconds = round((time.monotonic() - began) * 1000, 2)
-            return {"to": target["id"], "address": target["address"], "ms": milliseconds, "source": source, **answer}
-        except socket.timeout:
-            error = f"no answer within {timeout:g} s"
-        except (OSError, http.client.HTTPException, ValueError) as problem:
-            error = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
-        finally:
-            connection.close()
-    return {"to": target["id"], "address": target["address"], "error": error}
+def request(target: dict[str, Any], timeout: float) -> dict[str, Any]:
+    """Request one target. {ms, source, identity, client, reached} when it answers, {error} when it does not."""
+    began = time.monotonic()
+    connection = http.client.HTTPConnection(target["address"], target["port"], timeout=timeout)
+    try:
+        connection.connect()
+        source = plain(connection.sock.getsockname()[0])
+        connection.request("GET", "/")
+        answer = heard(connection.getresponse().read(LONGEST))
+        return {"ms": round((time.monotonic() - began) * 1000, 2), "source": source, **answer}
+    except (OSError, http.client.HTTPException, ValueError) as problem:
+        return {"error": _told(problem, timeout)}
+    finally:
+        connection.close()
 
 
-def probe(targets: list[dict[str, Any]], timeout: float, tries: int) -> list[dict[str, Any]]:
-    """Request all targets at the same time, in the order given."""
+def bulk(target: dict[str, Any], timeout: float) -> str:
+    """Move more than a packet in both directions; what went wrong, or ""."""
+    connection = http.client.HTTPConnection(target["address"], target["port"], timeout=timeout)
+    try:
+        connection.request("POST", "/", BULK)
+        came = len(connection.getresponse().read(2 * len(BULK)))
+        return "" if came == len(BULK) else f"{came} of {len(BULK)} bytes came back"
+    except (OSError, http.client.HTTPException, ValueError) as problem:
+        return _told(problem, timeout)
+    finally:
+        connection.close()
+
+
+def _told(problem: Exception, timeout: float) -> str:
+    if isinstance(problem, socket.timeout):
+        return f"no answer within {timeout:g} s"
+    return getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
+
+
+def attempt(target: dict[str, Any], identity: str, timeout: float, tries: int) -> dict[str, Any]:
+    """Try one target: {to, address, kind} and what ``request`` says.
+
+    A pod is also sent datagrams: ``udp_ms``, or ``udp_error``. One that is marked ``thorough`` gets large ones as well:
+    ``mtu`` and ``peer_mtu`` are the interfaces' at both ends, ``there`` and ``back`` the largest packets that passed,
+    if that could be told, and ``bulk_error`` says what became of more bytes than a packet has, by TCP, "" where they
+    arrived.
+    """
+    found = {"to": target["id"], "address": target["address"], "kind": target.get("kind", POD)}
+    try:
+        # The node itself asks without an identity, and by HTTP only.
+        by_udp = identity and found["kind"] == POD
+        peer = datagrams.Peer(target["address"], target["port"], target["id"], identity) if by_udp else None
+    except OSError as problem:
+        return {**found, "error": _told(problem, timeout), "udp_error": _told(problem, timeout)}
+    try:
+        outcome = request(target, timeout)
+        for _again in range(1, tries):
+            if "error" not in outcome:
+                break
+            if peer:
+                # The target remembers whose datagrams arrive: so it shows in which direction nothing passes.
+                peer.ping()
+            outcome = request(target, timeout)
+        found.update(outcome)
+        if peer is None:
+            return found
+        # Where HTTP works, a machine that is merely busy gets as long as HTTP does.
+        longest = timeout if "error" in outcome else 2 * timeout * tries
+        if not peer.reached(LAST_WORD if "error" in outcome else longest):
+            found["udp_error"] = f"no answer within {longest:g} s"
+            return found
+        found["udp_ms"] = peer.milliseconds
+        if target.get("thorough") and "error" not in outcome:
+            if peer.measure(timeout):
+                found.update(mtu=peer.mtu, peer_mtu=peer.peer_mtu, there=peer.there, back=peer.back)
+            for _try in range(tries):
+                found["bulk_error"] = bulk(target, timeout)
+                if not found["bulk_error"]:
+                    break
+        return found
+    finally:
+        if peer:
+            peer.close()
+
+
+def probe(targets: list[dict[str, Any]], timeout: float, tries: int, identity: str = "") -> list[dict[str, Any]]:
+    """Try all targets at the same time; the results are in the order given."""
     with ThreadPoolExecutor(max_workers=max(1, min(WORKERS, len(targets)))) as pool:
-        return list(pool.map(lambda target: attempt(target, timeout, tries), targets))
+        return list(pool.map(lambda target: attempt(target, identity, timeout, tries), targets))
 
 
-def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """What the host asks over the unix socket: the pod's own view of its addresses, and to probe targets if given."""
-    results = probe(request["targets"], request["timeout"], request["tries"]) if "targets" in request else []
-    return {"addresses": own_addresses(), "results": results}
+class Agent:
+    """What answers the host over the unix socket."""
 
+    def __init__(self, identity: str) -> None:
+        self.identity = identity
+        self.echo = datagrams.Echo(identity)
+        self.failed = False
 
-def control(path: str) -> None:
-    """Serve the unix socket for ever, one request a connection, the end of each marked by closing that direction."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # The host takes the socket's name for "the pod is ready", so it must not be there before it can be connected to.
-    temporary = Path(path + ".new")
-    temporary.unlink(missing_ok=True)
-    listener.bind(str(temporary))
-    listener.listen(8)
-    temporary.rename(path)
-    while True:
-        connection, _peer = listener.accept()
-        with connection, contextlib.suppress(OSError, ValueError, KeyError):
-            connection.sendall(json.dumps(answer(json.loads(_read(connection)))).encode())
+    def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """The pod's own view of its addresses, and what became of ``targets`` where some are given.
+
+        ``heard`` has the identities of the pods whose datagrams arrived, where this pod did not reach all of its
+        targets.
+        """
+        results = []
+        if "targets" in asked:
+            results = probe(asked["targets"], asked["timeout"], asked["tries"], self.identity)
+            self.failed = self.failed or any("error" in each or each.get("udp_error") for each in results)
+        return {
+            "addresses": own_addresses(),
+            "results": results,
+            "heard": list(self.echo.heard) if self.failed else [],
+        }
+
+    def control(self, path: str) -> None:
+        """Serve the unix socket, one request a connection, the end of each marked by closing that direction.
+
+        Ends where it is asked to, and where the socket was removed or its folder not written to for a quarter of an
+        hour: on the node itself nothing else ends it when its run is killed.
+        """
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # The host takes the socket's name for "the pod is ready": it must not be there before it can be connected to.
+        temporary = Path(path + ".new")
+        temporary.unlink(missing_ok=True)
+        listener.bind(str(temporary))
+        listener.listen(8)
+        temporary.rename(path)
+        listener.settimeout(5)
+        heard_of = time.monotonic()
+        while time.monotonic() - heard_of < FORGOTTEN and Path(path).exists():
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                connection, _peer = listener.accept()
+                with connection:
+                    connection.settimeout(None)
+                    heard_of = time.monotonic()
+                    asked = json.loads(_read(connection))
+                    if asked.get("end"):
+                        connection.sendall(b"{}")
+                        return
+                    connection.sendall(json.dumps(self.answer(asked)).encode())
 
 
 def ask(path: str, request: dict[str, Any], timeout: float) -> dict[str, Any]:
@@ -176,11 +267,11 @@ def _read(connection: socket.socket) -> bytes:
     return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
-def main(folder: str, port: str, identity: str) -> None:
-    server = Server(int(port), identity)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    control(f"{folder}/{CONTROL}")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+def main(folder: str, port: str, identity: str, where: str = POD) -> None:
+    agent = Agent(identity)
+    threading.Thread(target=Server(int(port), identity).serve_forever, daemon=True).start()
+    for opened in agent.echo.open(int(port)) if where == POD else []:
+        threading.Thread(target=agent.echo.serve, args=opened, daemon=True).start()
+    agent.control(f"{folder}/{CONTROL}")
+    # Threads that are at work must not keep the process.
+    os._exit(0)

@@ -58,6 +58,12 @@ def addresses(entry: dict[str, Any]) -> list[str]:
     return [str(item["address"]) for item in (entry.get("result") or {}).get("ips") or [] if "address" in item]
 
 
+def interfaces(entry: dict[str, Any]) -> list[str]:
+    """The host's ends of a pod's links, and its bridges, from a cached result."""
+    found = (entry.get("result") or {}).get("interfaces") or []
+    return [str(item["name"]) for item in found if item.get("name") and not item.get("sandbox")]
+
+
 def plugin_inputs(entry: dict[str, Any]) -> list[dict[str, Any]]:
     """The configurations for a DEL, one per plugin, last plugin first, as libcni makes them. Raises ValueError."""
     try:
@@ -87,15 +93,7 @@ def detach(entry: dict[str, Any], netns: str) -> list[str]:
     ``netns`` is the path of its network namespace, "" when that is gone.
     """
     problems = []
-    environment = {
-        "PATH": tools.SEARCH_PATH,
-        "CNI_COMMAND": "DEL",
-        "CNI_CONTAINERID": str(entry["containerId"]),
-        "CNI_NETNS": netns,
-        "CNI_IFNAME": str(entry.get("ifName", "eth0")),
-        "CNI_ARGS": ";".join("=".join(pair) for pair in entry.get("cniArgs") or []),
-        "CNI_PATH": BIN_PATH,
-    }
+    environment = _environment("DEL", entry, netns)
     try:
         inputs = plugin_inputs(entry)
     except ValueError as error:
@@ -110,6 +108,33 @@ def detach(entry: dict[str, Any], netns: str) -> list[str]:
         if problem:
             problems.append(f"CNI plugin {name!r} could not take {entry['containerId']} off the network: {problem}")
     return problems
+
+
+def add(entry: dict[str, Any], plugin: str, netns: str) -> str:
+    """Have one plugin of a container's configuration do its part once more, with the entry's ``capabilityArgs``.
+
+    What went wrong, or "".
+    """
+    try:
+        given = next((each for each in plugin_inputs(entry) if each.get("type") == plugin), None)
+    except ValueError as error:
+        return str(error)
+    program = shutil.which(plugin, path=BIN_PATH)
+    if given is None or program is None:
+        return f"the CNI plugin {plugin} is in none of {BIN_PATH}" if given else f"the configuration has no {plugin}"
+    return _run(program, given, _environment("ADD", entry, netns))
+
+
+def _environment(verb: str, entry: dict[str, Any], netns: str) -> dict[str, str]:
+    return {
+        "PATH": tools.SEARCH_PATH,
+        "CNI_COMMAND": verb,
+        "CNI_CONTAINERID": str(entry["containerId"]),
+        "CNI_NETNS": netns,
+        "CNI_IFNAME": str(entry.get("ifName", "eth0")),
+        "CNI_ARGS": ";".join("=".join(pair) for pair in entry.get("cniArgs") or []),
+        "CNI_PATH": BIN_PATH,
+    }
 
 
 def _run(program: str, given: dict[str, Any], environment: dict[str, str]) -> str:

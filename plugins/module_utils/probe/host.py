@@ -14,7 +14,6 @@ from typing import Any
 from ..core import files, tools
 from ..netlink import link, route
 from ..netlink.channel import Channel, NetlinkError
-from ..node import unmanaged
 
 FORWARDING = {4: "/proc/sys/net/ipv4/ip_forward", 6: "/proc/sys/net/ipv6/conf/all/forwarding"}
 BRIDGE_CALLS = {4: "/proc/sys/net/bridge/bridge-nf-call-iptables", 6: "/proc/sys/net/bridge/bridge-nf-call-ip6tables"}
@@ -47,23 +46,6 @@ def diagnose(addresses: Iterable[str], firewall: bool) -> dict[str, Any]:
         if policy:
             found["forward_policy"][key] = policy
     return found
-
-
-def forwarding() -> dict[str, bool]:
-    """{"4": true, "6": false}: does this host forward? The bridge plugin turns it on with its first pod."""
-    return {
-        str(version): (files.read_text(path) or "").strip() != "0"
-        for version, path in FORWARDING.items()
-        if Path(path).exists()
-    }
-
-
-def detached() -> list[str]:
-    """Links of pods that live and that nothing leads to; none where that can't be read."""
-    try:
-        return unmanaged.detached()
-    except NetlinkError:
-        return []
 
 
 def _forward_policy(program: str) -> str:

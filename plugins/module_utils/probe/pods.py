@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +28,7 @@ from ..core import files, tools
 from ..core.problems import PodnetError
 from . import agent as probe_agent
 from . import cni as probe_cni
+from . import datagrams as probe_datagrams
 
 NAMESPACE = "weft-podnet-verify"
 HOME = Path("/run/weft-podnet/verify")
@@ -39,6 +40,9 @@ CTR_TIMEOUT = 60
 READY_TIMEOUT = 15
 SOCKET = "/run/containerd/containerd.sock"
 LOG_TAIL = 2000
+# The agent's folder in the pods' root file system, and how Python runs what is in it.
+AGENT = "agent"
+BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from probe import agent; agent.main(*sys.argv[1:])"
 
 
 class ProbeError(PodnetError):
@@ -103,11 +107,11 @@ def preflight(socket: str) -> None:
 
 def ctr(socket: str, *arguments: str, inherit: int | None = None) -> str:
     """Run ctr in our namespace and return its output; it inherits a descriptor if given. Raises ProbeError."""
-    command = ["ctr", "--address", socket, "--namespace", NAMESPACE, *arguments]
+    words = ["ctr", "--address", socket, "--namespace", NAMESPACE, *arguments]
     try:
         # A session of its own: a lost ssh connection must not stop ctr between making a pod and reporting it.
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=CTR_TIMEOUT, check=False,
+            words, capture_output=True, text=True, timeout=CTR_TIMEOUT, check=False,
             stdin=subprocess.DEVNULL, start_new_session=True, pass_fds=() if inherit is None else (inherit,),
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError) as error:
@@ -144,23 +148,27 @@ def build_rootfs() -> list[str]:
     # containerd's default specification mounts the first five; a read-only root can't grow mount points later.
     for folder in ["proc", "sys", "dev", "run", "tmp", "control", *(str(path)[1:] for path in binds if path.is_dir())]:
         (ROOTFS / folder).mkdir(parents=True, exist_ok=True)
-    (ROOTFS / "agent.py").write_text(_agent_source(), encoding="utf-8")
+    package = ROOTFS / AGENT / "probe"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    for module in (probe_agent, probe_datagrams):
+        (package / f"{module.__name__.rpartition('.')[2]}.py").write_text(_source(module.__name__), encoding="utf-8")
     return [f"type=bind,src={path},dst={path},options=rbind:ro" for path in binds]
 
 
-def _agent_source() -> str:
+def _source(module: str) -> str:
     # On a host the module runs out of a zip file, where only the loader can read the source.
-    spec = importlib.util.find_spec(probe_agent.__name__)
-    source = spec.loader.get_source(probe_agent.__name__) if spec and spec.loader else None  # type: ignore[attr-defined]
+    spec = importlib.util.find_spec(module)
+    source = spec.loader.get_source(module) if spec and spec.loader else None  # type: ignore[attr-defined]
     if source is None:
         raise ProbeError("the probe agent's source is not part of the module that Ansible sent")
     return str(source)
 
 
-def make(socket: str, count: int, port: int) -> list[dict[str, Any]]:
-    """Make ``count`` pods; returns them as ``describe`` does. Raises ProbeError; pods made by then are not removed."""
-    mounts = build_rootfs()
-    return [describe(start(socket, number, port, mounts)) for number in range(1, count + 1)]
+def command(root: Path, control: Path, port: int, identity: str, where: str = probe_agent.POD) -> list[str]:
+    """How the agent is started. ``root`` is the pods' root file system as the process sees it."""
+    folder = root / AGENT
+    return [interpreter()[0], "-I", "-S", "-c", BOOT, str(folder), str(control), str(port), identity, where]
 
 
 def start(socket: str, number: int, port: int, mounts: list[str]) -> Pod:
@@ -174,16 +182,16 @@ def start(socket: str, number: int, port: int, mounts: list[str]) -> Pod:
     options.append(f"--mount=type=bind,src={pod.folder},dst=/control,options=rbind:rw")
     # CPU shares are a cgroup v1 number that a host with mixed hierarchies refuses; a pod that lives for seconds has no
     # use for them. A cgroup path of one part leaves no parent behind.
-    command = [
+    words = [
         "run", "--detach", "--cni", "--read-only", "--rootfs", "--cpu-shares", "0",
         "--cgroup", f"/{CNI_PREFIX}{pod.container}", "--with-ns", f"network:{netns}",
         "--log-uri", f"file://{log}", "--pid-file", str(pod.folder / "pid"), *options,
-        str(ROOTFS), pod.container, interpreter()[0], "-I", "-S", "/agent.py", "/control", str(port), pod.identity,
+        str(ROOTFS), pod.container, *command(Path("/"), Path("/control"), port, pod.identity),
     ]  # fmt: skip
     held = busy()
     try:
         fcntl.flock(held, fcntl.LOCK_SH)
-        ctr(socket, *command, inherit=held)
+        ctr(socket, *words, inherit=held)
     finally:
         os.close(held)
     deadline = time.monotonic() + READY_TIMEOUT
@@ -230,27 +238,84 @@ def describe(pod: Pod) -> dict[str, Any]:
     if not given:
         raise ProbeError(f"CNI gave probe pod {pod.name} no address: the configuration in use has no IPAM")
     network = str(entries[0].get("networkName", ""))
-    return {"name": pod.name, "id": pod.identity, "network": network, "given": given, "seen": seen}
+    return {
+        "name": pod.name,
+        "id": pod.identity,
+        "network": network,
+        "given": given,
+        "seen": seen,
+        **_hairpin([name for entry in entries for name in probe_cni.interfaces(entry)]),
+    }
 
 
-def probe(targets: list[dict[str, Any]], timeout: float, tries: int) -> list[dict[str, Any]]:
-    """Let every pod of this host request every target but itself, all pods at once. Raises ProbeError."""
+def _hairpin(interfaces: list[str]) -> dict[str, bool]:
+    """{hairpin} of the bridge port that leads to a pod; {} where there is none."""
+    for name in interfaces:
+        text = files.read_text(f"/sys/class/net/{name}/brport/hairpin_mode")
+        if text is not None:
+            return {"hairpin": text.strip() == "1"}
+    return {}
+
+
+def asked(identity: str, targets: list[dict[str, Any]], first: bool) -> list[dict[str, Any]]:
+    """Which targets a pod tries, and which of them thoroughly.
+
+    Every pod tries every other pod. The first pod of a node tries one pod of each node with large packets, and what is
+    no pod: that depends on the nodes and not on the pods.
+    """
+    found = []
+    measured = set()
+    for target in targets:
+        kind = target.get("kind", probe_agent.POD)
+        if kind == probe_agent.POD and target["id"] != identity:
+            place = (target["node"], ":" in target["address"])
+            found.append({**target, "thorough": first and place not in measured})
+            measured.add(place)
+        elif kind != probe_agent.POD and first:
+            found.append(target)
+    return found
+
+
+def probe(
+    targets: list[dict[str, Any]],
+    timeout: float,
+    tries: int,
+    of_first: Callable[[str], list[dict[str, Any]]] = lambda _identity: [],
+) -> list[dict[str, Any]]:
+    """Let every pod of this host try the targets, all pods at once; the first one also what ``of_first`` gives
+    for its identity.
+
+    Raises ProbeError.
+    """
     rounds = -(-len(targets) // probe_agent.WORKERS)
-    # Connecting and reading each have the time-out to themselves.
-    longest = rounds * 2 * timeout * tries + 30
+    # Connecting and reading each have the time-out to themselves, and so have datagrams and large packets.
+    longest = rounds * 6 * timeout * tries + 60
+    pods = ours()
 
     def one(pod: Pod) -> dict[str, Any]:
-        others = [target for target in targets if target["id"] != pod.identity]
-        request = {"targets": others, "timeout": timeout, "tries": tries}
+        others = asked(pod.identity, targets, pod is pods[0])
+        itself = of_first(pod.identity) if pod is pods[0] else []
+        request = {"targets": others + itself, "timeout": timeout, "tries": tries}
         try:
             reply = probe_agent.ask(pod.socket, request, longest)
         except (OSError, ValueError) as error:
             raise ProbeError(f"probe pod {pod.name} does not answer on its own host: {error}") from error
-        return {**describe(pod), "results": reply["results"]}
+        met = reply["results"]
+        return {**describe(pod), "results": met[: len(others)], "itself": met[len(others) :]}
 
-    pods = ours()
     with ThreadPoolExecutor(max_workers=max(1, len(pods))) as pool:
         return list(pool.map(one, pods))
+
+
+def heard() -> dict[str, list[str]]:
+    """For each pod of this host, by its identity: whose datagrams arrived, if it did not reach all others itself."""
+    found = {}
+    for pod in ours():
+        with contextlib.suppress(OSError, ValueError):
+            senders = probe_agent.ask(pod.socket, {}, 5).get("heard")
+            if senders:
+                found[pod.identity] = senders
+    return found
 
 
 def busy() -> int:

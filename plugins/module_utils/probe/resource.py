@@ -9,6 +9,7 @@ from typing import Any
 
 from ..core.problems import Refused
 from ..core.resource import Call, Resource
+from . import agent, host_port, outside
 from . import pods as probe_pods
 from . import run as probe_run
 
@@ -18,9 +19,15 @@ TARGET: dict[str, Any] = {
     "id": {"type": "str", "required": True},
     "address": {"type": "str", "required": True},
     "port": {"type": "int", "required": True},
+    "kind": {"type": "str", "choices": [agent.POD, outside.KIND, host_port.KIND], "default": agent.POD},
 }
 
-STATES = {"started": probe_run.started, "probed": probe_run.probed, "absent": probe_run.absent}
+STATES = {
+    "started": probe_run.started,
+    "probed": probe_run.probed,
+    "requested": probe_run.requested,
+    "absent": probe_run.absent,
+}
 
 
 def converge(call: Call) -> dict[str, Any]:
@@ -35,12 +42,13 @@ def converge(call: Call) -> dict[str, Any]:
 
 RESOURCE = Resource(
     {
-        "state": {"type": "str", "choices": ["started", "probed", "absent"], "required": True},
+        "state": {"type": "str", "choices": [*STATES], "required": True},
         "run": {"type": "str"},
         "pods": {"type": "int", "default": 2},
         "port": {"type": "int", "default": 9898},
         "targets": {"type": "list", "elements": "dict", "default": [], "options": TARGET},
         "node": {"type": "str", "default": ""},
+        "ways": {"type": "list", "elements": "str", "default": []},
         "timeout": {"type": "float", "default": 3},
         "tries": {"type": "int", "default": 2},
         "patience": {"type": "int", "default": 15},

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ..core import lock
+from ..core.problems import PodnetError
+from . import agent, host_port, outside, service
 from . import host as probe_host
 from . import pods as probe_pods
 from . import removal as probe_removal
@@ -17,6 +20,8 @@ from .pods import ProbeError
 
 LOCK = "verify"
 LONGEST_WAIT = 120
+# Seconds for the process on the node itself, which starts while the pods are made.
+READY = 5
 # runc's word for a container whose init was gone before it was started. Seen once in hundreds, under load, and not with
 # the next container.
 STILLBORN = "cannot start a stopped process"
@@ -26,8 +31,19 @@ def started(params: dict[str, Any], check: bool) -> dict[str, Any]:
     """Make the pods as soon as no other verification is at work.
 
     Takes the module's arguments and returns its result, with ``problems``: what of an earlier verification is still
-    there. Raises ProbeError, LockError and OSError, as ``probed`` and ``absent`` do.
+    there. Raises ProbeError, LockError and OSError, as ``probed`` and ``absent`` do; its own errors have the
+    observation of the host as well.
     """
+    seen: dict[str, Any] = {}
+    try:
+        return _started(params, check, seen)
+    except PodnetError as error:
+        if not check:
+            error.found = {"host": seen or _observation(params)}
+        raise
+
+
+def _started(params: dict[str, Any], check: bool, seen: dict[str, Any]) -> dict[str, Any]:
     socket = params["socket"]
     probe_pods.preflight(socket)
     if check:
@@ -38,7 +54,7 @@ def started(params: dict[str, Any], check: bool) -> dict[str, Any]:
         with lock.hold(LOCK):
             run, silent = probe_pods.current_run()
             if not run or silent > params["patience"]:
-                return _make(params)
+                return _make(params, seen)
         if time.monotonic() > deadline:
             raise ProbeError(
                 f"another verification (run {run}) has been at work on this host for {LONGEST_WAIT} s and was heard of "
@@ -47,16 +63,24 @@ def started(params: dict[str, Any], check: bool) -> dict[str, Any]:
         time.sleep(0.2)
 
 
-def _make(params: dict[str, Any]) -> dict[str, Any]:
+def _observation(params: dict[str, Any]) -> dict[str, Any]:
+    # Imported here, as it takes a while and only this state needs it.
+    from ..node.info import resource as info
+
+    return info.observe({"conf_dir": None, "bin_dir": None, "socket": params["socket"], "ways": params["ways"]})
+
+
+def _make(params: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
     problems = probe_removal.remove_all(params["socket"])
-    forwarding, detached = probe_host.forwarding(), probe_host.detached()
+    # Before the pods: their plugin makes the bridge, and turns forwarding on.
+    seen.update(_observation(params))
     run = uuid.uuid4().hex
     try:
-        pods = _pods(run, params)
+        pods, node = _pods(run, params, seen)
     except ProbeError as error:
         if STILLBORN not in str(error):
             raise
-        pods = _pods(run, params)
+        pods, node = _pods(run, params, seen)
     targets = [
         {
             "node": params["node"], "pod": pod["name"], "id": pod["id"],
@@ -65,32 +89,39 @@ def _make(params: dict[str, Any]) -> dict[str, Any]:
         for pod in pods
         for address in pod["given"]
     ]  # fmt: skip
-    return {
-        "run": run,
-        "pods": pods,
-        "targets": targets,
-        "forwarding": forwarding,
-        "detached": detached,
-        "problems": problems,
-    }
+    return {"run": run, "pods": pods, "targets": targets, "node": node, "host": seen, "problems": problems}
 
 
-def _pods(run: str, params: dict[str, Any]) -> list[dict[str, Any]]:
+def _pods(run: str, params: dict[str, Any], seen: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The pods, and what they reach outside of their network."""
+    port = params["port"]
     try:
         probe_pods.touch_run(run)
-        pods = probe_pods.make(params["socket"], params["pods"], params["port"])
+        mounts = probe_pods.build_rootfs()
+        node = outside.start(port)
+        started = [probe_pods.start(params["socket"], number, port, mounts) for number in range(1, params["pods"] + 1)]
+        pods = [probe_pods.describe(pod) for pod in started]
+        service.start([address.split("/")[0] for address in pods[0]["given"]], port)
+        if host_port.offered(seen):
+            first = started[0]
+            pods[0].update(
+                host_port.add(f"{probe_pods.CNI_PREFIX}{first.container}", str(first.folder / "netns"), port)
+            )
+        if "id" in node and not outside.ready(READY):
+            node = {"problem": "its process does not answer"}
         probe_pods.touch_run(run)
     except BaseException:
         # The caller gets no run to hand to state absent, so nothing may stay.
         probe_removal.remove_all(params["socket"])
         raise
-    return pods
+    return pods, node
 
 
 def probed(params: dict[str, Any], check: bool) -> dict[str, Any]:
-    """Request every target from every pod of this host, and say what the host's routing thinks of them."""
+    """Try every target from every pod of this host, and say what the host's routing thinks of them."""
+    targets, timeout, tries = params["targets"], params["timeout"], params["tries"]
     if check:
-        return {"would": [f"request {len(params['targets'])} targets from every probe pod of this host"]}
+        return {"would": [f"request {len(targets)} targets from every probe pod of this host"]}
     with lock.hold(LOCK):
         run = probe_pods.current_run()[0]
         if not run or (params["run"] and run != params["run"]):
@@ -100,10 +131,27 @@ def probed(params: dict[str, Any], check: bool) -> dict[str, Any]:
                 + "; run it again when no other is at work"
             )
         probe_pods.touch_run(run)
-        pods = probe_pods.probe(params["targets"], params["timeout"], params["tries"])
+        with ThreadPoolExecutor(1) as pool:
+            own = _of_node(targets, (agent.POD, outside.KIND))
+            from_node = pool.submit(agent.probe, own, timeout, tries)
+            pods = probe_pods.probe(targets, timeout, tries, service.targets)
         probe_pods.touch_run(run)
     failed = any("error" in result for pod in pods for result in pod["results"])
-    return {"pods": pods, "host": probe_host.diagnose([t["address"] for t in params["targets"]], failed)}
+    routing = probe_host.diagnose([t["address"] for t in targets], failed)
+    return {"pods": pods, "from_node": from_node.result(), "routing": routing}
+
+
+def requested(params: dict[str, Any], check: bool) -> dict[str, Any]:
+    """Try one pod of each node from a host that has no pods itself."""
+    if check:
+        return {"would": ["request one probe pod of each node"]}
+    return {"from_node": agent.probe(_of_node(params["targets"], (agent.POD,)), params["timeout"], params["tries"])}
+
+
+def _of_node(targets: list[dict[str, Any]], kinds: tuple[str, ...]) -> list[dict[str, Any]]:
+    """What a host itself tries: what a first pod tries thoroughly."""
+    asked = probe_pods.asked("", targets, True)
+    return [each for each in asked if each.get("kind", agent.POD) in kinds and each.get("thorough", True)]
 
 
 def absent(params: dict[str, Any], check: bool) -> dict[str, Any]:
@@ -115,7 +163,8 @@ def absent(params: dict[str, Any], check: bool) -> dict[str, Any]:
         run = probe_pods.current_run()[0]
         if params["run"] and run and run != params["run"]:
             return {}
+        heard = probe_pods.heard()
         problems = probe_removal.remove_all(socket)
     if problems:
         raise ProbeError("not everything of the probe pods could be removed: " + "; ".join(problems))
-    return {}
+    return {"heard": heard}

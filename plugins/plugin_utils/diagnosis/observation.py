@@ -54,6 +54,7 @@ class Link(Part):
     port: int | None = None
     local: str = ""
     underlay: str = ""
+    learning: bool | None = None
     ours: bool | None = None
     tx_checksum: bool | None = None
 
@@ -153,12 +154,14 @@ class CniFile(Part):
     hairpin: bool | None = None
     default_route: bool | None = None
     ipam: str = ""
+    chained: tuple[dict[str, Any], ...] = ()
     appended: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Plugin(Part):
     path: str = ""
+    target: str = ""
     executable: bool | None = None
     versions: tuple[str, ...] = ()
     error: str = ""
@@ -214,6 +217,7 @@ class Cni(Part):
 
 @dataclass(frozen=True)
 class Runtime(Part):
+    socket: str = ""
     running: bool | None = None
     conf_dir: str = ""
     bin_dir: str = ""
@@ -226,6 +230,13 @@ class Runtime(Part):
 class Kubelet(Part):
     running: bool = False
     node_name: str = ""
+    server: str = ""
+
+
+@dataclass(frozen=True)
+class KubeProxy(Part):
+    running: bool = False
+    cluster_cidrs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -333,12 +344,14 @@ class Certificate(Part):
     subject: str = ""
     not_after: str = ""
     days_left: float | None = None
+    key_type: str = ""
     signed_by_ca: bool | None = None
 
 
 @dataclass(frozen=True)
 class Kubeconfig(Part):
     path: str = ""
+    server: str = ""
     user_certificate: str = ""
     problems: tuple[str, ...] = ()
 
@@ -363,6 +376,7 @@ class Host(Part):
     hostname: str = ""
     machine_id: str = ""
     kernel: str = ""
+    os: dict[str, str] = field(default_factory=dict)
     time: float | None = None
     problems: tuple[str, ...] = ()
     links: tuple[Link, ...] = ()
@@ -377,6 +391,7 @@ class Host(Part):
     cni: Cni = Cni()
     runtime: Runtime = Runtime()
     kubelet: Kubelet = Kubelet()
+    kube_proxy: KubeProxy = KubeProxy()
     masquerade: tuple[Masquerade, ...] = ()
     forward: tuple[Forward, ...] = ()
     firewalls: Firewalls = Firewalls()
@@ -398,6 +413,12 @@ class Host(Part):
         cut = any(each == name or each.startswith(f"{name}.") for each in self.truncated)
         sources = (name, f"{name}.", SOURCES.get(name, "kernel"))
         return cut or any(line.startswith((f"{sources[0]}:", sources[1], f"{sources[2]}:")) for line in self.problems)
+
+
+def reason(answer: Mapping[str, Any]) -> str:
+    """Why a host gave no observation: where its Python failed, the message alone says nothing."""
+    said = str(answer.get("module_stderr") or "").strip().partition("\n")[0]
+    return ": ".join(filter(None, [str(answer.get("msg") or "no answer"), said]))
 
 
 def read(kind: type[Kind], value: Any) -> Kind:

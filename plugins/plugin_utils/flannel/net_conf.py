@@ -26,6 +26,8 @@ OVERHEAD = {"vxlan": 50, "wireguard": 80}
 LEAST_IPV6_MTU = 1280
 # A device's name holds 15 bytes, its VNI included.
 MOST_VNI = {"flannel.": 9_999_999, "flannel-v6.": 9_999}
+# The part of the schema that has each type's keys.
+SECTIONS = {"vxlan": "vxlan", "host-gw": "hostGw", "wireguard": "wireguard", "ipip": "ipip", "udp": "udp"}
 PSK_PATH = "$.Backend.PSK"
 # A preshared key is a secret: the message about a wrong one does not show it.
 PSK_PROBLEM = Problem(PSK_PATH, "is no WireGuard key; expected 32 bytes in base64, as `wg genpsk` prints them")
@@ -45,6 +47,16 @@ def check(net_conf: Any) -> list[str]:
     return [str(problem) for problem in dict.fromkeys(problems)]
 
 
+def read_backend(backend: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What flanneld reads of a ``Backend``, with keys in any case: (settings by their names, the keys it ignores)."""
+    given = {str(key).lower(): (str(key), value) for key, value in backend.items()}
+    types = _schema()["properties"]["Backend"]["properties"]["Type"]["enum"]
+    kind = str(given.get("type", ("", ""))[1])
+    known = _schema()["$defs"][SECTIONS[kind]]["properties"] if kind in types else {}
+    found = {name: given.pop(name.lower())[1] for name in ("Type", *known) if name.lower() in given}
+    return found, [name for name, _value in given.values()]
+
+
 def udp_ports(net_conf: Mapping[str, Any]) -> list[int]:
     """The UDP ports on which nodes hear each other, for a firewall. ``net_conf`` is valid. ipip is IP protocol 4."""
     backend = net_conf["Backend"]
@@ -61,8 +73,13 @@ def udp_ports(net_conf: Mapping[str, Any]) -> list[int]:
 
 
 @functools.lru_cache(maxsize=1)
+def _schema() -> dict[str, Any]:
+    return dict(json.loads(SCHEMA.read_text(encoding="utf-8")))
+
+
+@functools.lru_cache(maxsize=1)
 def _validator() -> Any:
-    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    schema = dict(_schema())
     jsonschema, _referencing = cni_schema.library()
     formats = jsonschema.FormatChecker(formats=())
     for version in (4, 6):

@@ -92,7 +92,8 @@ def part(worker: Worker, name: str) -> list[Step]:
     ``look``: everything, to be planned. ``first``: what connecting the nodes needs. ``devices``: the mesh without
     peers. ``mesh``: the mesh. ``certificate``, ``kubeconfig``, ``releases`` and ``flannel``: what flanneld needs,
     and flanneld. ``last``: everything that stays but flanneld. ``pods_absent`` and ``absent``: the removal.
-    ``rollback``: the way back to an earlier checkpoint.
+    ``rollback``: the way back to an earlier checkpoint. ``watched``: what can be compared with the plan at any time,
+    without release files and certificates.
     """
     steps = PARTS[name](worker)
     return [_checkpoint(worker, name), *steps] if name in CUTTING and worker.setting("confirm") else steps
@@ -524,6 +525,7 @@ PARTS: dict[str, Callable[[Worker], list[Step]]] = {
     "pods_absent": _pods_absent,
     "absent": _everything_absent,
     "rollback": _rollback,
+    "watched": lambda worker: [_kernel(worker), *_firewall(worker), *_last(worker)],
 }
 # Parts that could cut a worker off.
 CUTTING = ("first", "devices", "mesh", "flannel", "last", "absent", "rollback")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -16,7 +16,9 @@ class Node:
     """One host of the verification, with what is known of it.
 
     ``subnets`` are its pod subnets, ``declared`` says whether the inventory names them (else they are read off its
-    pods), ``host`` is the module's diagnosis, ``problem`` why there is none.
+    pods), ``routing`` is the module's own look, ``problem`` why there is none. ``outside`` is the process on the node
+    itself ({id} or {problem}), ``from_node`` what the node's own requests met, ``arrived`` whose datagrams its pods got
+    (None: not known), ``port_problem`` why the plugin portmap gives its pod no host port.
     """
 
     name: str
@@ -24,25 +26,42 @@ class Node:
     subnets: list[str]
     declared: bool
     addresses: list[str]
-    host: Mapping[str, Any]
+    routing: Mapping[str, Any]
     problem: str
+    outside: Mapping[str, Any] = field(default_factory=dict)
+    from_node: Sequence[Mapping[str, Any]] = ()
+    arrived: Mapping[str, Sequence[str]] | None = None
+    port_problem: str = ""
 
     @property
     def heard(self) -> bool:
         return not self.problem
 
     @classmethod
-    def of(cls, name: str, made: Mapping[str, Any], probe: Mapping[str, Any], known: Mapping[str, Any]) -> Node:
-        """From the module's two results ({} for none) and the cluster's own entry for the node ({} for none)."""
+    def of(
+        cls,
+        name: str,
+        made: Mapping[str, Any],
+        probe: Mapping[str, Any],
+        known: Mapping[str, Any],
+        removed: Mapping[str, Any] | None = None,
+    ) -> Node:
+        """From the module's three results and the cluster's own entry for the node, {} for none."""
         pods = probe.get("pods") or []
         declared = [str(subnet) for subnet in known.get("pod_subnets") or []]
         read = dict.fromkeys(str(ipaddress.ip_interface(given).network) for pod in pods for given in pod["given"])
         problem = ""
         if not pods:
             problem = str(next((r["msg"] for r in (made, probe) if r.get("msg")), "the host gave no answer"))
-        host = probe.get("host") or {}
-        addresses = [str(ip) for ip in [*(known.get("node_ips") or []), *(host.get("addresses") or [])]]
-        return cls(name, pods, declared or list(read), bool(declared), addresses, host, problem)
+        routing = probe.get("routing") or {}
+        addresses = [str(ip) for ip in [*(known.get("node_ips") or []), *(routing.get("addresses") or [])]]
+        arrived = (removed or {}).get("heard")
+        node = cls(name, pods, declared or list(read), bool(declared), addresses, routing, problem)
+        node.port_problem = next(
+            (str(p["host_port_problem"]) for p in made.get("pods") or [] if "host_port_problem" in p), ""
+        )
+        node.outside, node.from_node, node.arrived = made.get("node") or {}, probe.get("from_node") or (), arrived
+        return node
 
     def given(self) -> list[str]:
         """The addresses of its pods."""
@@ -54,18 +73,48 @@ class Node:
         return next((subnet for subnet in self.subnets if target in ipaddress.ip_network(subnet)), address)
 
 
-def nothing_heard(node: Node) -> str:
-    """A node that takes no part in the matrix, and why."""
-    return f"{node.name} has no probe pods: {node.problem}"
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """``worker-1, worker-2 and 5 more``"""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def explain(one: Node, other: Node) -> list[str]:
-    """What keeps pods of ``one`` and ``other`` apart, the certain first; both directions are looked at."""
+def nothing_heard(names: Sequence[str], problem: str) -> str:
+    """Nodes that take no part in the matrix, and why."""
+    return f"{listed(names)} {'has' if len(names) == 1 else 'have'} no probe pods: {problem}"
+
+
+def explain(one: Node, other: Node, explained: bool = False) -> list[str]:
+    """What keeps pods of ``one`` and ``other`` apart, the certain first; both directions are looked at.
+
+    ``explained``: something else says why, so that there is nothing to guess.
+    """
     if one.name == other.name:
-        return _same_node(one)
+        return _same_node(one, explained)
     reasons = _ways(one, other) + _ways(other, one) + _own(one) + _own(other)
     reasons += _switches(one, other) + _switches(other, one)
-    return reasons or [_nothing_found(one, other)]
+    direction = _direction(one, other)
+    if explained or reasons:
+        return [*direction, *reasons]
+    return [*direction, _nothing_found(one, other)]
+
+
+def _direction(one: Node, other: Node) -> list[str]:
+    """In which direction nothing arrives, where it is only one: an answer needs both, a datagram does not."""
+    there, back = _arrives(one, other), _arrives(other, one)
+    if there == back or one.arrived is None or other.arrived is None:
+        return []
+    if back:
+        one, other = other, one
+    return [
+        f"packets of {one.name}'s pods arrive at {other.name}'s pods, and none of {other.name}'s pods arrives at "
+        f"{one.name}'s: what is wrong is on the way from {other.name} to {one.name}"
+    ]
+
+
+def _arrives(here: Node, there: Node) -> bool:
+    ids = {pod["id"] for pod in here.pods}
+    return any(ids & set((there.arrived or {}).get(pod["id"], ())) for pod in there.pods)
 
 
 def _families(node: Node) -> list[str]:
@@ -75,7 +124,7 @@ def _families(node: Node) -> list[str]:
 def _ways(here: Node, there: Node) -> list[str]:
     """What is wrong with the way from ``here`` to the pods of ``there``."""
     reasons: dict[str, None] = {}
-    ways = here.host.get("ways") or {}
+    ways = here.routing.get("ways") or {}
     for address in there.given():
         way = ways.get(address)
         if way is not None:
@@ -89,7 +138,7 @@ def _own(here: Node) -> list[str]:
     """A route that leads away what comes in for the node's own pods; among themselves the bridge is all they need."""
     reasons: dict[str, None] = {}
     for address in here.given():
-        way = (here.host.get("ways") or {}).get(address) or {}
+        way = (here.routing.get("ways") or {}).get(address) or {}
         if way.get("via") and way["dst"] != "default":
             route = f"{way['dst']} via {way['via']}"
             reasons[
@@ -127,10 +176,10 @@ def _switches(here: Node, there: Node) -> list[str]:
     """What on ``here`` keeps it from forwarding between its pods and the other node."""
     reasons = []
     for family in _families(there):
-        if (here.host.get("forwarding") or {}).get(family) is False:
+        if (here.routing.get("forwarding") or {}).get(family) is False:
             name = "net.ipv4.ip_forward" if family == "4" else "net.ipv6.conf.all.forwarding"
             reasons.append(f"{here.name}: {name} is 0, so it forwards nothing between pods and other nodes")
-        policy = (here.host.get("forward_policy") or {}).get(family, "ACCEPT")
+        policy = (here.routing.get("forward_policy") or {}).get(family, "ACCEPT")
         if policy != "ACCEPT":
             tool = "iptables" if family == "4" else "ip6tables"
             reasons.append(
@@ -139,36 +188,37 @@ def _switches(here: Node, there: Node) -> list[str]:
     return reasons
 
 
-def _same_node(node: Node) -> list[str]:
+def _same_node(node: Node, explained: bool) -> list[str]:
     reasons = []
     for family in _families(node):
-        policy = (node.host.get("forward_policy") or {}).get(family, "ACCEPT")
-        if policy != "ACCEPT" and (node.host.get("bridge_calls") or {}).get(family):
+        policy = (node.routing.get("forward_policy") or {}).get(family, "ACCEPT")
+        if policy != "ACCEPT" and (node.routing.get("bridge_calls") or {}).get(family):
             reasons.append(
                 f"{node.name}: the FORWARD policy is {policy} and bridge-nf-call-iptables is 1, "
                 "so traffic inside the bridge is filtered as well"
             )
     for address in node.given():
-        way = (node.host.get("ways") or {}).get(address) or {}
+        way = (node.routing.get("ways") or {}).get(address) or {}
         if way.get("error") or way.get("dst") == "default":
             reasons.append(f"{node.name} has no route to its own pods ({node.subnet_of(address)}): is its bridge up?")
-    return list(dict.fromkeys(reasons)) or [
-        f"{node.name}: its routing looks right; look at the rules that filter or isolate ports of the pods' bridge"
-    ]
+    if reasons or explained:
+        return list(dict.fromkeys(reasons))
+    return [f"{node.name}: its routing looks right; look at the rules that filter or isolate ports of the pods' bridge"]
 
 
 def _nothing_found(one: Node, other: Node) -> str:
-    ways = [way for here in (one, other) for way in (here.host.get("ways") or {}).values()]
+    ways = [way for here in (one, other) for way in (here.routing.get("ways") or {}).values()]
     flannel = any(str(way.get("dev", "")).startswith("flannel") for way in ways)
     port = "the overlay's UDP port, 8472 unless it is set otherwise" if flannel else "an overlay's UDP port"
     return (
-        f"both nodes' routes look right ({_short(one, other)}; {_short(other, one)}); look for a firewall on the nodes "
-        f"or between them ({port}), and for source checks of the network that drop pod addresses"
+        f"both nodes' routes look right ({_short(one, other)}; {_short(other, one)}), and nothing else is seen on "
+        f"them; look for a firewall on the nodes or between them ({port}), and for source checks of the network "
+        f"that drop pod addresses (explain.yml -e from={one.name} -e to={other.name} follows one packet)"
     )
 
 
 def _short(here: Node, there: Node) -> str:
-    ways = here.host.get("ways") or {}
+    ways = here.routing.get("ways") or {}
     way = next((ways[address] for address in there.given() if address in ways), None)
     if not way or "error" in way:
         return f"{here.name}: unknown"

@@ -24,6 +24,7 @@ HOST_MODULES: dict[str, dict[str, Any]] = {
     "pod_network_info": {},
     "pod_probe": {"state": "absent"},
     "pod_route": {"routes": []},
+    "node_metrics": {"directory": "/nonexistent"},
     "node_steps": {"steps": []},
     "run_lock": {"state": "released"},
     "vxlan_peer": {"state": "absent"},

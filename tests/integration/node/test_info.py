@@ -295,6 +295,7 @@ def test_cni(node: Host) -> None:
         "hairpin": True,
         "ipam": "host-local",
         "default_route": True,
+        "chained": POD_NETWORK["plugins"][1:],
     }
     # What flanneld alone decides is left out where it has not written subnet.env.
     assert "ip_masq" not in found["files"][1] and found["files"][1]["subnets"] == []
@@ -524,6 +525,8 @@ def test_daemons_by_their_processes(node: Host, tmp_path: Path) -> None:
     node.put("/etc/containerd/mine.toml", 'imports = ["conf.d/*.toml"]\n  conf_dir = "/a"\n # bin_dir = "/b"\n')
     node.put("/etc/containerd/conf.d/x.toml", "conf_dir = '/etc/cni/other.d'\n")
     node.put("/etc/kubelet.yaml", "kind: KubeletConfiguration\npodCIDR: 10.99.0.0/24\n")
+    node.put("/etc/kubelet.conf", "clusters:\n- cluster:\n    server: https://api.example.com:6443\n")
+    node.put("/etc/proxy.yaml", 'kind: KubeProxyConfiguration\nclusterCIDR: "10.99.0.0/16,fd00::/48"\n')
     conf = tmp_path / "net-conf.json"
     conf.write_text('{"Network": "10.99.0.0/16", "Backend": {"Type": "vxlan"}}')
     folder = tmp_path / "v0.27.2"
@@ -534,8 +537,8 @@ def test_daemons_by_their_processes(node: Host, tmp_path: Path) -> None:
         pid = stack.enter_context(daemon(node, folder / "flanneld", *words, NODE_NAME="worker-9"))
         for name, *given in (
             ("containerd", "--config", "/etc/containerd/mine.toml"),
-            ("kubelet", "--config=/etc/kubelet.yaml", "--hostname-override=worker-9"),
-            ("kube-proxy",),
+            ("kubelet", "--config=/etc/kubelet.yaml", "--hostname-override=worker-9", "--kubeconfig=/etc/kubelet.conf"),
+            ("kube-proxy", "--config=/etc/proxy.yaml", "--cluster-cidr=10.1.0.0/16"),
         ):
             stack.enter_context(daemon(node, folder / name, *given))
         found = node.info(socket=str(path))
@@ -554,7 +557,13 @@ def test_daemons_by_their_processes(node: Host, tmp_path: Path) -> None:
         "message": "",
     }
     assert found["cni"]["conf_dir"] == "/etc/cni/other.d" and silent["running"] is False
-    assert found["kubelet"] == {"running": True, "node_name": "worker-9", "pod_cidr": "10.99.0.0/24"}
+    assert found["kubelet"] == {
+        "running": True,
+        "node_name": "worker-9",
+        "pod_cidr": "10.99.0.0/24",
+        "server": "https://api.example.com:6443",
+    }
+    assert found["kube_proxy"] == {"running": True, "cluster_cidrs": ["10.99.0.0/16", "fd00::/48"]}
     assert only(found["services"], name="kube-proxy")["running"]
 
 
@@ -564,16 +573,16 @@ def test_a_users_process_by_a_daemons_name_decides_nothing(node: Host, tmp_path:
     for folder in (tmp_path, *tmp_path.parents[:-2]):
         folder.chmod(folder.stat().st_mode | 0o055)
     with contextlib.ExitStack() as stack:
-        for name in ("containerd", "kubelet", "flanneld"):
+        for name in ("containerd", "kubelet", "kube-proxy", "flanneld"):
             stack.enter_context(daemon(node, tmp_path / "home" / name, "--config=/etc/evil.toml", user=65534))
         theirs = node.info(socket="/run/containerd/containerd.sock")
         stack.enter_context(daemon(node, tmp_path / "root" / "flanneld"))
         both = node.info()
     assert (theirs["runtime"]["conf_dir"], theirs["runtime"]["version"]) == ("/etc/cni/net.d", "")
     assert theirs["cni"]["conf_dir"] == "/etc/cni/net.d" and not theirs["kubelet"]["running"]
-    assert [each["version"] for each in theirs["flannel"]["processes"]] == [""]
+    assert theirs["flannel"]["processes"] == [] and not theirs["kube_proxy"]["running"]
     # Perl's own version, as root's daemon is asked.
-    assert sorted(bool(each["version"]) for each in both["flannel"]["processes"]) == [False, True]
+    assert [bool(each["version"]) for each in both["flannel"]["processes"]] == [True]
 
 
 def test_other_networks_leave_things_behind(node: Host) -> None:

@@ -9,9 +9,12 @@ is wrong any more.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,9 +55,9 @@ def diagnosed(lab: Lab) -> tuple[Play, list[tuple[str, str, str]]]:
     return told, FINDING.findall(told.output)
 
 
-def connect(lab: Lab, backend: str) -> None:
+def connect(lab: Lab, backend: str, **variables: Any) -> None:
     """A healthy lab, on which pods ran already with the last of the backends."""
-    made = lab.play("site", podnet_backend=backend, podnet_verify=backend == "vxlan")
+    made = lab.play("site", podnet_backend=backend, podnet_verify=backend == "vxlan", **variables)
     assert made.code == 0, made.output
 
 
@@ -65,15 +68,25 @@ def mesh() -> Iterator[Lab]:
 
 
 @pytest.mark.long
-def test_healthy_nodes_have_no_finding_and_stay_as_they_are(mesh: Lab) -> None:
+def test_healthy_nodes_have_no_finding_and_stay_as_they_are(mesh: Lab, tmp_path: Path) -> None:
     for backend in ("bridge", "routes", "vxlan"):
-        connect(mesh, backend)
+        connect(mesh, backend, podnet_report=str(tmp_path / "report.html"))
         before = mesh.snapshots("control-plane", "worker-1", "worker-2")
         told, found = diagnosed(mesh)
         assert (told.code, found) == (0, []), told.output
         walked = mesh.play("explain", "--extra-vars", "from=worker-1 to=worker-2")
         assert walked.code == 0 and "reaches it" in walked.output, walked.output
         assert unlike(before, mesh.snapshots("control-plane", "worker-1", "worker-2")) == []
+    # Of the run that sent packets.
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["verdict"]["state"] == "works", report
+    assert report["pairs"]["passed"] == report["pairs"]["promised"] > 0
+    assert [(way["from"], way["state"], way["kind"]) for way in report["ways"]] == [
+        ("worker-1", "ok", "tunnel"),
+        ("worker-2", "ok", "tunnel"),
+    ]
+    assert all("cni" in each["changed"] for each in report["changes"]) and len(report["changes"]) == 2
+    assert "The pod network works" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.long

@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.weft.podnet.plugins.module_utils.probe.pods import BOOT
 from standins.release import build_plugins
 from support.cni import BRIDGE
 from support.lab import BIN, CHECKOUT, Lab, unlike, until
@@ -47,9 +48,9 @@ def conf(lab: Lab, node: str, name: str) -> Any:
 @contextmanager
 def gateway_server(lab: Lab, folder: Path) -> Iterator[dict[str, Any]]:
     """An HTTP server outside of the cluster, at the underlay's gateway, that reports the client it sees."""
-    agent = CHECKOUT / "plugins" / "module_utils" / "probe" / "agent.py"
-    command = [str(CHECKOUT / "lab" / "lab"), "exec", "--name", lab.name, "underlay", "--"]
-    server = subprocess.Popen([*command, "/usr/bin/python3", str(agent), str(folder), "8080", "gateway"])
+    program = ["/usr/bin/python3", "-c", BOOT, str(CHECKOUT / "plugins" / "module_utils")]
+    command = [str(CHECKOUT / "lab" / "lab"), "exec", "--name", lab.name, "underlay", "--", *program]
+    server = subprocess.Popen([*command, str(folder), "8080", "gateway"])
     try:
         assert until((folder / "control.sock").exists, 60)
         yield {"node": "gateway", "pod": "gateway", "id": "gateway", "address": "172.16.0.1", "port": 8080}

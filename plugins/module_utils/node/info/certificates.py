@@ -39,6 +39,11 @@ def fields(text: str) -> dict[str, str]:
     return dict(json.loads(flannel_unit.kubeconfig_identity(text)))
 
 
+def server(text: str | None) -> str:
+    """The API server that a kubeconfig names; "" for none."""
+    return fields(text).get("server", "") if text else ""
+
+
 def kubeconfig(path: str, wanted: bool) -> dict[str, Any]:
     """``wanted``: flanneld runs or has a unit here, so that a missing file is a problem. Raises FileError."""
     text = files.read_text(path)
@@ -95,6 +100,7 @@ def certificates(path: str, now: float, notes: Notes) -> list[dict[str, Any]]:
 def _one(name: str, pem: bytes, authorities: list[Any], now: float) -> dict[str, Any]:
     """Raises ValueError."""
     from ...pki import certs as pki_certs
+    from ...pki import keys as pki_keys
 
     try:
         certificate = pki_certs.load_all(pem)[0]
@@ -107,6 +113,7 @@ def _one(name: str, pem: bytes, authorities: list[Any], now: float) -> dict[str,
         "not_before": pki_certs.stamp(pki_certs.validity(certificate).not_before),
         "not_after": pki_certs.stamp(until),
         "days_left": int((until.timestamp() - now) // DAY),
+        "key_type": pki_keys.spec_of(certificate.public_key()).type,
     }
     if authorities:
         found["signed_by_ca"] = pki_certs.issuer_among(certificate, authorities) is not None

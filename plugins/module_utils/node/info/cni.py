@@ -26,6 +26,8 @@ PLUGIN_SECONDS = 5.0
 MOST_CAPACITY = 1 << 31
 # Where runtimes mount the network namespaces of pods (CRI's, by containerd and CRI-O).
 NETNS = "cni-*"
+# The reference plugins that run after another one. None has a secret in its configuration.
+CHAINABLE = ("bandwidth", "firewall", "portmap", "sbr", "tuning", "vrf")
 
 
 class Pods(NamedTuple):
@@ -112,10 +114,21 @@ def _configuration(
     masquerades = _masquerades(config, env)
     if masquerades is not None:
         shown["ip_masq"] = masquerades
+    chained = _chained(config)
+    if chained:
+        shown["chained"] = chained
     appended = _appended(name, config, conf_dir)
     if appended:
         shown["appended"] = appended
     return shown
+
+
+def _chained(config: Mapping[str, Any]) -> list[Any]:
+    """Plugins of a list behind its first, each with its configuration; of another publisher's only the type."""
+    return [
+        plugin if cni.get(plugin, "type") in CHAINABLE else {"type": cni.get(plugin, "type")}
+        for plugin in cni.members(config)[1:]
+    ]
 
 
 def _appended(name: str, config: Mapping[str, Any], conf_dir: str) -> list[str]:

@@ -36,6 +36,8 @@ BACKEND_KEYS: Mapping[str, tuple[str, ...]] = {
     "ipip": ("Type", "DirectRouting"),
     "udp": ("Type", "Port"),
 }
+# Where k3s keeps the settings of the flannel in its own process.
+K3S_NET_CONF = "/var/lib/rancher/k3s/agent/etc/flannel/net-conf.json"
 SUBNET_FILE = flannel_unit.ARGUMENT_SPEC["subnet_file"]["default"]
 SPAN = re.compile(r"([\d.]+)(us|ms|s|min|h|d|w|month|y)\b")
 SECONDS = {
@@ -122,7 +124,8 @@ def subnet_env(words: Sequence[str]) -> dict[str, str]:
 
 
 def _net_conf_path() -> str:
-    return next((path for path in flanneld.SETTINGS if os.path.lexists(path)), flanneld.NET_CONF)
+    known = (*flanneld.SETTINGS, K3S_NET_CONF)
+    return next((path for path in known if os.path.lexists(path)), flanneld.NET_CONF)
 
 
 def net_conf(text: str | None) -> tuple[dict[str, Any], list[str]]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...core import boot_units, persist
+from ...core import boot_units, persist, processes
 from ...core.resource import Call, Resource
 from ...netlink import link
 from ...netlink.channel import Channel
@@ -51,9 +51,10 @@ def observe(options: Mapping[str, Any]) -> dict[str, Any]:
     found["services"] = shown
     found["runtime"] = notes.read("runtime", services.runtime, {}, options["socket"] or "", live, notes)
     found["kubelet"] = services.kubelet(live, found["hostname"], notes)
+    found["kube_proxy"] = notes.read("kube_proxy", services.kube_proxy, services.NO_KUBE_PROXY, live, notes)
 
     unit = flannel.unit_of(units)
-    pids = live.get("flanneld", [])
+    pids = [pid for pid in live.get("flanneld", []) if processes.of_root(pid)]
     words = notes.read("flannel", flannel.arguments, [], unit, pids)
     found["flannel"] = notes.read("flannel", flannel.observe, flannel.NOTHING, unit, pids, notes)
     config = certificates.kubeconfig_path(words)

@@ -15,6 +15,7 @@ from ...core import files, persist, processes, tools
 from ...core.problems import PodnetError
 from ...flannel import unit as flannel_unit
 from .. import containerd
+from . import certificates
 from .section import Notes
 
 # What changes packet filters or links: the name here, its units, its processes (which may run without a unit).
@@ -49,7 +50,8 @@ PROPERTIES = (
 )
 # /proc/net/unix, a socket that listens: "Num: RefCount Protocol 00010000 Type St Inode Path".
 LISTENS = re.compile(r"^\S+: \S+ \S+ 00010000 \S+ \S+ +\d+ (/\S+)$", re.MULTILINE)
-NO_KUBELET: dict[str, Any] = {"running": False, "node_name": "", "pod_cidr": ""}
+NO_KUBELET: dict[str, Any] = {"running": False, "node_name": "", "pod_cidr": "", "server": ""}
+NO_KUBE_PROXY: dict[str, Any] = {"running": False, "cluster_cidrs": []}
 UNIT_FILES = "weft-podnet-*.service"
 
 
@@ -190,5 +192,22 @@ def kubelet(live: Mapping[str, Sequence[int]], hostname: str, notes: Notes) -> d
         text = notes.read("kubelet", files.read_text, None, config) or ""
         match = re.search(r"^podCIDR: *[\"']?([^\s\"'#]+)", text, re.MULTILINE)
         cidr = match[1] if match else ""
+    kubeconfig = processes.option(words, "kubeconfig")
+    server = certificates.server(notes.read("kubelet", files.read_text, None, kubeconfig) if kubeconfig else None)
     # The kubelet's own default.
-    return {"running": True, "node_name": name or hostname.strip().lower(), "pod_cidr": cidr}
+    return {"running": True, "node_name": name or hostname.strip().lower(), "pod_cidr": cidr, "server": server}
+
+
+def kube_proxy(live: Mapping[str, Sequence[int]], notes: Notes) -> dict[str, Any]:
+    """The cluster's pod network, as kube-proxy's command line or configuration names it. It may live in a container."""
+    pid = next(filter(processes.of_root, live.get("kube-proxy", [])), 0)
+    if not pid:
+        return NO_KUBE_PROXY
+    words = notes.read("kube_proxy", processes.arguments, [], pid)
+    given, config = processes.option(words, "cluster-cidr"), processes.option(words, "config")
+    if config.startswith("/"):
+        # With a configuration file, options do not count.
+        text = notes.read("kube_proxy", files.read_text, None, f"/proc/{pid}/root{config}") or ""
+        match = re.search(r"^clusterCIDR: *[\"']?([^\s\"'#]+)", text, re.MULTILINE)
+        given = match[1] if match else ""
+    return {"running": True, "cluster_cidrs": [each for each in given.split(",") if each]}

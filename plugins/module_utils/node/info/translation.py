@@ -31,6 +31,8 @@ CHAINS = (
 )
 TABLES = (
     (re.compile(rf"ip6? {masquerade.TABLE}$"), "weft.podnet"),
+    # Like a plugin's, it is for a single pod, a probe pod.
+    (re.compile(rf"ip6? {masquerade.TABLE}-verify$"), "cni"),
     (re.compile(r"ip6? flannel-ipv[46]$"), "flannel"),
     (re.compile(r"inet cni_(plugins_masquerade|hostport)$"), "cni"),
     (re.compile(r"ip6? kube-proxy$"), "kube-proxy"),

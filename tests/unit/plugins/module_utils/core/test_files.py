@@ -86,3 +86,18 @@ def test_a_commit_that_fails_brings_everything_back(tmp_path: Path) -> None:
 def test_a_masked_unit_has_no_text(tmp_path: Path) -> None:
     (tmp_path / "x.service").symlink_to("/dev/null")
     assert persist.unit_text(tmp_path / "x.service") == "" and persist.unit_text(tmp_path / "y.service") is None
+
+
+def test_a_new_file_replaces_none(tmp_path: Path) -> None:
+    """Not even one that another process makes meanwhile; and what was committed before goes again."""
+    with pytest.raises(files.FileError, match="exists"), files.Staged() as staged:
+        for name in ("a", "b"):
+            staged.write(tmp_path / "folder" / name, name, new=True)
+        (tmp_path / "folder/b").write_text("theirs")
+        staged.commit()
+    assert [path.read_text() for path in (tmp_path / "folder").iterdir()] == ["theirs"]
+    with files.Staged() as staged:
+        staged.write(tmp_path / "folder/a", "a", mode=0o640, new=True)
+        staged.commit()
+    assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == ["a", "b"]
+    assert (tmp_path / "folder/a").read_text() == "a" and (tmp_path / "folder/a").stat().st_mode & 0o777 == 0o640

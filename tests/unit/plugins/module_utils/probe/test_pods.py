@@ -8,8 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +19,7 @@ from ansible_collections.weft.podnet.plugins.module_utils.probe import agent as 
 from ansible_collections.weft.podnet.plugins.module_utils.probe import cni as probe_cni
 from ansible_collections.weft.podnet.plugins.module_utils.probe import host as probe_host
 from ansible_collections.weft.podnet.plugins.module_utils.probe import pods as probe_pods
+from support import probe
 from support.modules import run_module
 
 
@@ -34,14 +33,8 @@ def free_port() -> int:
 def agent(tmp_path: Path) -> Iterator[tuple[str, int]]:
     """An agent as a pod runs it: a script of its own, isolated from the environment."""
     port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", probe_agent.__file__, str(tmp_path), str(port), "me"], cwd="/"
-    )
-    control = tmp_path / probe_agent.CONTROL
-    deadline = time.monotonic() + 30
-    while not control.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    yield str(control), port
+    process = probe.start(tmp_path, port, "me")
+    yield str(tmp_path / probe_agent.CONTROL), port
     process.kill()
     process.wait()
 
@@ -54,10 +47,11 @@ def test_the_agent_tells_whom_it_sees(agent: tuple[str, int]) -> None:
     control, port = agent
     reply = probe_agent.ask(control, {"targets": [target(port)], "timeout": 3, "tries": 1}, 10)
     (result,) = reply["results"]
-    assert result.pop("ms") > 0
+    assert result.pop("ms") > 0 and result.pop("udp_ms") > 0
     assert result == {
         "to": "me",
         "address": "127.0.0.1",
+        "kind": "pod",
         "source": "127.0.0.1",
         "identity": "me",
         "client": "127.0.0.1",
@@ -195,3 +189,44 @@ def test_a_host_without_containerd_is_told_what_it_lacks(tmp_path: Path) -> None
     result = run_module("pod_probe", {"state": "started", "socket": str(tmp_path / "none.sock")}, check=True)
     assert result["failed"]
     assert f"containerd is not running: there is no socket {tmp_path}/none.sock" in result["msg"]
+
+
+def test_a_host_that_lacks_something_is_observed_all_the_same(tmp_path: Path) -> None:
+    result = run_module("pod_probe", {"state": "started", "socket": str(tmp_path / "none.sock")})
+    assert result["failed"] and result["host"]["format"] == 1 and result["host"]["links"]
+
+
+def test_the_agent_ends_when_it_is_asked_to(tmp_path: Path) -> None:
+    process = probe.start(tmp_path, free_port(), "me", where="node")
+    probe_agent.ask(str(tmp_path / probe_agent.CONTROL), {"end": True}, 5)
+    assert process.wait(timeout=10) == 0
+
+
+def test_more_than_a_packet_passes_both_ways(agent: tuple[str, int]) -> None:
+    _control, port = agent
+    assert probe_agent.bulk(target(port), 5) == ""
+    assert probe_agent.bulk(target(free_port()), 5) == "Connection refused"
+
+
+def test_whose_datagrams_arrived_is_told_where_something_failed(agent: tuple[str, int]) -> None:
+    control, port = agent
+    ask = {"targets": [target(port)], "timeout": 1, "tries": 1}
+    assert probe_agent.ask(control, ask, 20)["heard"] == []
+    ask["targets"] = [target(free_port())]
+    assert probe_agent.ask(control, ask, 20)["heard"] == ["me"]
+
+
+def test_large_packets_and_nodes_are_tried_once_for_each_node() -> None:
+    everyone = [
+        {"node": node, "id": f"{node}-{pod}", "address": address, "kind": "pod"}
+        for node in ("w1", "w2")
+        for pod in ("p1", "p2")
+        for address in ("10.244.0.5", "fd00::5")
+    ]
+    outside = {"node": "w2", "id": "n2", "address": "172.16.0.4", "kind": "node"}
+    first = probe_pods.asked("w1-p1", [*everyone, outside], first=True)
+    assert [each["id"] for each in first] == [each["id"] for each in everyone[2:]] + ["n2"]
+    thorough = [(each["id"], each["address"]) for each in first if each.get("thorough")]
+    assert thorough == [(pod, ip) for pod in ("w1-p2", "w2-p1") for ip in ("10.244.0.5", "fd00::5")]
+    second = probe_pods.asked("w1-p2", [*everyone, outside], first=False)
+    assert len(second) == 6 and not any(each["thorough"] for each in second)

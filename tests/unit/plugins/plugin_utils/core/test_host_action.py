@@ -21,10 +21,20 @@ from ansible_collections.weft.podnet.plugins.plugin_utils.core.host_action impor
 
 PLUGINS = Path(__file__).resolve().parents[5] / "plugins"
 # They work on the controller, and on the control plane through kubernetes.core.
-ELSEWHERE = {"cluster_forget", "cluster_nodes", "cluster_objects", "cluster_plan", "release_artifacts"}
+ELSEWHERE = {
+    "cluster_discover",
+    "cluster_forget",
+    "cluster_nodes",
+    "cluster_objects",
+    "cluster_plan",
+    "pod_network_report",
+    "release_artifacts",
+}
 REQUIRED: dict[str, dict[str, Any]] = {
+    "cluster_discover": {"observed": {}},
     "cluster_forget": {"name": "worker-2"},
     "cluster_objects": {"objects": [{}]},
+    "pod_network_report": {"path": "report.html"},
     "release_artifacts": {"components": {}, "architectures": []},
 }
 MODULES = sorted(file.stem for file in (PLUGINS / "modules").glob("*.py") if file.stem not in ELSEWHERE)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.weft.podnet.plugins.action import flannel_service
-from ansible_collections.weft.podnet.plugins.plugin_utils.flannel.net_conf import SCHEMA, check, udp_ports
+from ansible_collections.weft.podnet.plugins.plugin_utils.flannel.net_conf import SCHEMA, check, read_backend, udp_ports
 
 V4 = {"Network": "10.244.0.0/16"}
 V6 = {"EnableIPv6": True, "IPv6Network": "fd00:10:244::/56"}
@@ -133,3 +133,14 @@ def test_the_action_moves_the_preshared_key_out_of_sight() -> None:
     assert moved["net_conf"]["Backend"] == {"Type": "wireguard", "MTU": 1400}
     assert flannel_service.check({"net_conf": '{"Network": "x"}'})[0].startswith("net_conf: is a string")
     assert flannel_service.check({"net_conf": {}})[0].startswith("net_conf: $: required key 'Backend'")
+
+
+def test_a_backend_as_flanneld_reads_it() -> None:
+    read = read_backend
+    assert read({"type": "vxlan", "vni": 7, "DIRECTROUTING": True, "Vlan": 3}) == (
+        {"Type": "vxlan", "VNI": 7, "DirectRouting": True},
+        ["Vlan"],
+    )
+    # A setting of another type's is ignored as well.
+    assert read({"Type": "host-gw", "VNI": 7}) == ({"Type": "host-gw"}, ["VNI"])
+    assert read({"Type": "extension", "Post": "x"}) == ({"Type": "extension"}, ["Post"]) and read({}) == ({}, [])

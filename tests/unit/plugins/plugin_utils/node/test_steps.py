@@ -73,6 +73,7 @@ def test_every_module_accepts_its_step(backend: str, name: str, source: str) -> 
         "podnet_flannel_iface": "eth1",
         "podnet_cni_chained_plugins": [{"type": "bandwidth"}, {"type": "own"}],
         "podnet_reset_binaries": True,
+        "podnet_metrics_dir": "/var/lib/node_exporter",
     }
     for own in ({"podnet_cni_plugins_source": source}, more):
         for number, step in enumerate(part(plan(backend, own), name, dry=name == "look")):

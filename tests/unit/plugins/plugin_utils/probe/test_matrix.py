@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.weft.podnet.plugins.plugin_utils.probe import sample
 from ansible_collections.weft.podnet.plugins.plugin_utils.probe.matrix import matrix
 
 NODES = [
@@ -53,7 +54,7 @@ def healthy(nodes: int = 2, pods: int = 2) -> list[dict[str, Any]]:
                 }
                 for pod in range(1, pods + 1)
             ],
-            "host": {
+            "routing": {
                 "ways": {
                     address(n, p): {
                         "dst": f"10.244.{n - 1}.0/24",
@@ -93,7 +94,7 @@ def ways(probed: list[dict[str, Any]], here: int, there: int, **way: Any) -> Non
     """What host ``here`` says about the way to the pods of ``there``."""
     for pod in probed[there - 1]["pods"]:
         target = pod["given"][0].split("/")[0]
-        probed[here - 1]["host"]["ways"][target] = way
+        probed[here - 1]["routing"]["ways"][target] = way
 
 
 def test_a_network_that_works() -> None:
@@ -137,7 +138,7 @@ def test_scope_node_takes_the_same_for_expected() -> None:
 def test_a_pod_of_the_same_node_is_always_promised(scope: str) -> None:
     probed = healthy()
     probed[0]["pods"][0]["results"][0] = {"to": "1-2", "address": address(1, 2), "error": "Connection refused"}
-    probed[0]["host"]["forward_policy"] = {"4": "DROP"}
+    probed[0]["routing"]["forward_policy"] = {"4": "DROP"}
     result = judge(probed, scope=scope)
     assert not result["ok"]
     assert result["failures"][0].startswith("on w1: 1 pair not reached (Connection refused); w1: the FORWARD policy is")
@@ -195,7 +196,7 @@ def test_an_answer_from_a_stranger() -> None:
 )
 def test_switches_of_a_host(change: dict[str, Any], reason: str) -> None:
     probed = cut(healthy())
-    probed[0]["host"].update(change)
+    probed[0]["routing"].update(change)
     assert reason in judge(probed)["failures"][0]
 
 
@@ -242,6 +243,12 @@ def test_a_host_without_pods_fails_and_says_why() -> None:
     assert "no pods" in result["lines"][1]
 
 
+def test_hosts_without_pods_for_one_reason_are_one_failure() -> None:
+    names = [f"w{number}" for number in range(1, 8)]
+    result = matrix(names, [{"failed": True, "msg": "no CNI"}] * 7, [{}] * 7)
+    assert result["failures"] == ["w1, w2, w3, w4 and 3 more have no probe pods: no CNI"]
+
+
 def test_nothing_tried_proves_nothing() -> None:
     result = judge(healthy(nodes=1, pods=1))
     assert not result["ok"]
@@ -271,6 +278,156 @@ def test_an_unknown_scope_is_refused() -> None:
         judge(healthy(), scope="world")
 
 
+def finding(rule: str, host: str, about: str = "", severity: str = "error") -> dict[str, Any]:
+    return {
+        "rule": rule, "severity": severity, "title": f"Title of {rule}", "host": host, "about": about,
+        "evidence": f"evidence of {rule}", "effect": "", "fix": f"mend {rule}", "site": "", "source": "",
+    }  # fmt: skip
+
+
+def found_with(probed: list[dict[str, Any]], *findings: dict[str, Any], **given: Any) -> dict[str, Any]:
+    hosts = [f"w{number}" for number in range(1, len(probed) + 1)]
+    return matrix(hosts, [{}] * len(hosts), probed, NODES, findings=findings, **given)
+
+
+def test_what_the_next_boot_takes_away_is_a_warning_with_its_fix() -> None:
+    found = found_with(healthy(), finding("forwarding-off-at-boot", "w2", severity="warning"))
+    assert found["ok"] and [each["rule"] for each in found["findings"]] == ["forwarding-off-at-boot"]
+    assert found["lines"][-3:] == [
+        "WARNING w2: Title of forwarding-off-at-boot [forwarding-off-at-boot]",
+        "  found:  evidence of forwarding-off-at-boot",
+        "  fix:    mend forwarding-off-at-boot",
+    ]
+
+
+def test_notes_stay_unsaid() -> None:
+    found = found_with(healthy(), finding("route-by-hand", "w2", severity="note"))
+    assert found["findings"] == [] and "route-by-hand" not in found["text"]
+
+
+def test_live_pods_with_one_address_fail_though_new_pods_reach_each_other() -> None:
+    found = found_with(healthy(), finding("pod-address-duplicate", "w2", "w1"))
+    assert not found["ok"] and found["failures"] == [
+        "w2: Title of pod-address-duplicate; evidence of pod-address-duplicate"
+    ]
+
+
+@pytest.mark.parametrize(("calls", "ok"), [({"4": True}, False), ({"4": False}, True), ({}, True)])
+def test_hairpin_of_live_pods_counts_where_the_bridge_shows_packets_to_iptables(
+    calls: dict[str, bool], ok: bool
+) -> None:
+    probed = healthy()
+    probed[0]["routing"]["bridge_calls"] = calls
+    found = found_with(probed, finding("hairpin-off", "w1", severity="warning"))
+    assert found["ok"] is ok and found["findings"]
+    assert found_with(probed, finding("hairpin-off", "w1", severity="warning"), scope="node")["ok"]
+
+
+def test_a_cause_that_is_known_takes_the_place_of_a_guess() -> None:
+    probed = cut(healthy())
+    for here, there in ((1, 2), (2, 1)):
+        ways(probed, here, there, dst=f"10.244.{there - 1}.0/24", via=f"172.16.0.{there + 2}", dev="eth0", local=False)
+    assert "look for a firewall" in found_with(probed)["text"]
+    known = found_with(probed, finding("fdb-missing", "w1", "w2"), finding("leases-stale", "w3", severity="warning"))
+    assert "look for a firewall" not in known["text"] and "fix:    mend fdb-missing" in known["text"]
+    # What is wrong elsewhere is counted only.
+    assert "leases-stale" not in known["text"] and "and 1 more findings" in known["text"]
+
+
+def test_the_direction_in_which_nothing_arrives() -> None:
+    probed = cut(healthy())
+    removed = [{"heard": {"1-1": ["1-2", "2-1"]}}, {"heard": {"2-1": ["2-2"]}}]
+    text = found_with(probed, removed=removed)["text"]
+    assert "packets of w2's pods arrive at w1's pods, and none of w1's pods arrives at w2's" in text
+    unknowns: list[list[dict[str, Any]]] = [[{"heard": {"1-1": ["2-1"]}}, {}], [{"heard": {}}, {"heard": {}}], []]
+    for unknown in unknowns:
+        assert "arrive at" not in found_with(probed, removed=unknown)["text"]
+
+
+def narrowed(probed: list[dict[str, Any]], **met: Any) -> dict[str, Any]:
+    """What w1's first pod met at w2's, with large packets."""
+    result = next(each for each in probed[0]["pods"][0]["results"] if each["to"] == "2-1")
+    result.update({"udp_ms": 0.2, "mtu": 1450, "peer_mtu": 1450, "there": 1450, "back": 1450, "bulk_error": "", **met})
+    return next(
+        cell for cell in judge(probed)["cells"] if (cell["from"], cell["to"], cell["protocol"]) == ("w1", "w2", "udp")
+    )
+
+
+def test_a_path_that_is_narrower_than_the_interface_fails_with_its_size() -> None:
+    probed = healthy()
+    cell = narrowed(probed, there=1400, bulk_error="no answer within 3 s")
+    assert (cell["ok"], cell["mtu"], cell["latency_ms"]) == (False, 1400, 0.2)
+    text = judge(probed)["text"]
+    assert "packets of more than 1400 bytes from w1's pods to w2's do not arrive" in text and "downloads stall" in text
+    assert "give pods an MTU of 1400" in text
+    assert "TCP is told and adapts" in judge_narrow(there=1400)["text"]
+
+
+def judge_narrow(**met: Any) -> dict[str, Any]:
+    probed = healthy()
+    narrowed(probed, **met)
+    return judge(probed)
+
+
+@pytest.mark.parametrize("met", [{}, {"peer_mtu": 1400, "back": 1400}, {"mtu": 9000, "there": 9000, "peer_mtu": 9000}])
+def test_what_interfaces_take_is_no_failure(met: dict[str, Any]) -> None:
+    assert judge_narrow(**met)["ok"]
+
+
+def test_the_narrow_way_back_is_that_of_the_other_direction() -> None:
+    # Downloads of this pair stall all the same.
+    text = judge_narrow(back=1400, bulk_error="no answer within 3 s")["text"]
+    assert "answers of more than 1400 bytes do not come back" in text
+    assert judge_narrow(back=1400)["ok"]
+
+
+def test_a_size_that_could_not_be_told_is_not_checked() -> None:
+    probed = healthy()
+    probed[0]["pods"][0]["results"][1].update(udp_ms=0.2, bulk_error="")
+    found = judge(probed)
+    assert found["ok"] and found["not_checked"] == [
+        "w1 -> w2: how large a packet may be, as small ones got lost, too (is a machine overloaded?)"
+    ]
+
+
+def test_udp_alone_may_fail() -> None:
+    probed = healthy()
+    probed[0]["pods"][0]["results"][1].update(udp_error="no answer within 3 s")
+    found = judge(probed)
+    assert found["failures"] == ["w1 -> w2: 1 pair reached by TCP and not by UDP (no answer within 3 s)"]
+    assert {cell["protocol"]: cell["ok"] for cell in found["cells"] if (cell["from"], cell["to"]) == ("w1", "w2")} == {
+        "tcp": True,
+        "udp": False,
+    }
+
+
+def test_nodes_left_out_are_named() -> None:
+    result = matrix(["w1"], [{}], healthy(nodes=1), NODES)
+    assert result["ok"] and result["lines"][-1].startswith("Not checked: pods of w2, which this run leaves out")
+
+
+def test_a_sample_says_what_it_proves() -> None:
+    probed = healthy(nodes=60, pods=1)
+    targets = [{"node": f"w{number}", "id": f"{number}-1"} for number in range(1, 61)]
+    names = [target["node"] for target in targets]
+    for name, host in zip(names, probed, strict=True):
+        chosen = sample.peers(names, name, "1-1")
+        pod = host["pods"][0]
+        pod["results"] = [each for each in pod["results"] if f"w{each['to'].split('-')[0]}" in chosen]
+    found = found_with(probed, targets=targets)
+    assert found["ok"] and found["pairs"]["tried"] == 60 * 49 and found["sample"]["possible"] == 60 * 59
+    assert "2940 of them were drawn by lot, 49 for each node" in found["not_checked"][0]
+    # What was drawn and did not answer is a failure all the same.
+    probed[5]["pods"][0]["results"].pop()
+    assert "it was not tried" in found_with(probed, targets=targets)["text"]
+
+
+def test_the_cells_of_a_host_without_pods_say_why() -> None:
+    result = matrix(["w1", "w2"], [{}, {"failed": True, "msg": "no CNI"}], [healthy(nodes=1)[0], {}], NODES)
+    silent = [cell for cell in result["cells"] if "w2" in (cell["from"], cell["to"])]
+    assert len(silent) == 3 and all(cell["ok"] is False and "no CNI" in cell["reason"] for cell in silent)
+
+
 @given(st.sets(st.tuples(st.integers(0, 2), st.integers(0, 1), st.integers(0, 4)), min_size=1))
 def test_any_failed_pair_fails_the_cluster_and_is_counted(broken: set[tuple[int, int, int]]) -> None:
     probed = healthy(nodes=3)
@@ -281,13 +438,3 @@ def test_any_failed_pair_fails_the_cluster_and_is_counted(broken: set[tuple[int,
     assert not result["ok"]
     assert result["pairs"] == {"tried": 30, "promised": 30, "passed": 30 - len(broken)}
     assert result["failures"]
-
-
-def test_forwarding_that_only_the_probe_pods_turned_on_is_reported() -> None:
-    probed = healthy()
-    started = [{**each, "forwarding": {"4": number == 0, "6": False}} for number, each in enumerate(probed)]
-    verdict = matrix(["w1", "w2"], started, probed, NODES)
-    assert verdict["ok"] and verdict["lines"][-1].startswith(
-        "WARNING w2: net.ipv4.ip_forward was 0 before the probe pods"
-    )
-    assert "WARNING w1" not in verdict["text"]

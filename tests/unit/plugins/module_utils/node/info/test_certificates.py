@@ -38,9 +38,8 @@ def test_validity_and_issuer(folder: Path) -> None:
     embedded = base64.b64encode(pki_certs.to_pem(issue(days=1)).encode()).decode()
     (folder / "flannel.conf").write_text(f"users:\n- user:\n    client-certificate-data: {embedded}\n")
     found = look(folder)
-    assert (
-        found["flannel.crt"].items() >= {"subject": "CN=system:flannel", "days_left": 10, "signed_by_ca": True}.items()
-    )
+    wanted = {"subject": "CN=system:flannel", "days_left": 10, "key_type": "rsa", "signed_by_ca": True}
+    assert found["flannel.crt"].items() >= wanted.items()
     assert found["flannel.crt"]["not_after"] == "2026-12-03T12:00:00Z"
     assert found["kubelet.pem"]["days_left"] == -1 and found["kubelet.pem"]["signed_by_ca"] is False
     assert found["flannel.conf (embedded)"]["days_left"] == 1 and found["ca.crt"]["signed_by_ca"] is True

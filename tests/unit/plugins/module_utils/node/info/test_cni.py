@@ -49,6 +49,15 @@ def test_flannel_by_what_flanneld_wrote() -> None:
     assert shown(FLANNEL, {**ENV, "FLANNEL_IPMASQ": "false"})["ip_masq"] is True
 
 
+def test_plugins_behind_the_first() -> None:
+    own = {"type": "own", "token": "secret"}
+    more = [{"type": "portmap", "capabilities": {"portMappings": True}}, own, {"type": "tuning", "mac": "x"}]
+    found = shown({**FLANNEL, "plugins": [*FLANNEL["plugins"], *more]})
+    # What the settings of an unknown plugin hold is not known either.
+    assert found["chained"] == [more[0], {"type": "own"}, more[2]]
+    assert "chained" not in shown(FLANNEL) and "chained" not in shown(bridge())
+
+
 @pytest.mark.parametrize(
     ("ipam", "count"),
     [
