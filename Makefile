@@ -39,7 +39,7 @@ demo-down: ## take the demo's machines away
 	@lab/lab down --name $(LAB)
 
 .PHONY: test
-test: unit integration nodes molecule ## everything that must hold (24 min)
+test: unit integration nodes molecule ## everything that must hold (21 min)
 
 .PHONY: unit
 unit: .venv/ready-dev ## the pure parts (1 min)
@@ -50,7 +50,7 @@ integration: .venv/ready-dev ## the modules, against the kernel, in network name
 	python -m pytest tests/integration --numprocesses 3 --dist loadfile
 
 .PHONY: nodes
-nodes: .venv/ready-dev ## the playbooks, on real nodes: their life, and everything they must refuse (13 min)
+nodes: .venv/ready-dev ## the playbooks, on real nodes: their life, and everything they must refuse (10 min)
 	python -m pytest tests/lab -m 'not long' --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: nodes-long

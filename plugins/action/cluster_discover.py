@@ -111,7 +111,7 @@ def _report(targets: Sequence[Path], remarks: Sequence[str], texts: Sequence[str
     if not targets:
         return "\n".join(texts).splitlines()
     done = "would be written" if dry else "written"
-    told = ["Could not be told or kept:", *(f"- {line}" for line in remarks)] if remarks else []
+    told = ["Could not be determined or kept:", *(f"- {line}" for line in remarks)] if remarks else []
     return [f"{done}: {path}" for path in targets] + told
 
 

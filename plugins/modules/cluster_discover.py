@@ -65,7 +65,7 @@ lock_file:
   returned: success
   type: str
 remarks:
-  description: What could not be told or kept.
+  description: What could not be determined or kept.
   returned: success
   type: list
   elements: str

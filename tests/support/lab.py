@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from ansible_collections.weft.podnet.plugins.plugin_utils.plan import plan_file
 from support import labs, plays
 from support.forks import CHECKOUT
 
@@ -147,6 +146,9 @@ def fresh(name: str, workers: int = 2) -> Iterator[Lab]:
     """A lab that nobody has touched, gone afterwards."""
     lab = Lab(name)
     lab.down()
+    # Here, as Molecule and the benchmarks use this file without the collection on Python's path.
+    from ansible_collections.weft.podnet.plugins.plugin_utils.plan import plan_file
+
     # A lab of this name that is gone had the same inventory, and verify.yml reads the plan applied last for it.
     plan_file.applied_file(str(lab.inventory)).unlink(missing_ok=True)
     lab.up(workers)

@@ -39,6 +39,12 @@ def capped(problems: Sequence[str], most: int = MOST_PROBLEMS) -> list[str]:
     return [*problems[:most], f"... and {more} more problems"] if more > 0 else list(problems)
 
 
+def named(names: Sequence[str], most: int = MOST_WORDS) -> str:
+    """``worker-1, worker-2 and 5 more``"""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
 def listed(words: Sequence[str], most: int = MOST_WORDS) -> str:
     """``a and b and c``, and how many more there are."""
     more = len(words) - most

@@ -132,7 +132,7 @@ class Node:
 
     @functools.cached_property
     def transport(self) -> str:
-        """How it sends pods' packets to other nodes: vxlan, host-gw, wireguard, ... or "" where that is not to be seen.
+        """How it sends pods' packets to other nodes: vxlan, host-gw, wireguard, ... or "" where nothing shows it.
 
         A plain route to the peer is ``host-gw``, as flannel calls it.
         """

@@ -19,7 +19,7 @@ import yaml
 from ansible.parsing.yaml.dumper import AnsibleDumper
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.output import printable
-from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
+from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused, named
 
 from ..flannel import net_conf
 from . import cluster, inventory, lock_file
@@ -38,13 +38,12 @@ TEMPLATES = ("{{", "{%", "{#")
 ALWAYS = ("podnet_backend", "podnet_pod_cidr")
 # Each worker has its own.
 OWN = ("podnet_node_ip", "podnet_node_name", "podnet_vtep_mac")
-MOST_NAMED = 3
 HEAD = """\
 # Written by weft.podnet (discover.yml) after it had looked at {count}. No host was changed.
 # It describes the pod network as it is. See what site.yml would change, and change nothing:
 #   ansible-playbook -i {name} playbooks/site.yml --check --diff
 """
-REMARKS = "\n# What could not be told or kept. Read these before you run site.yml:\n"
+REMARKS = "\n# What could not be determined or kept. Read these before you run site.yml:\n"
 
 
 class Layout(NamedTuple):
@@ -151,7 +150,7 @@ def _common(mine: Mapping[str, Mapping[str, Any]], remarks: list[tuple[str, str]
         if len(by_value) == 1 and (everywhere or _is_cluster_wide(key)):
             found[key] = json.loads(next(iter(by_value)))
         elif _is_cluster_wide(key):
-            told = "; ".join(f"{value} on {_some(names)}" for value, names in by_value.items())
+            told = "; ".join(f"{value} on {named(names)}" for value, names in by_value.items())
             remarks.append(("", f"{key}: the workers differ, and it is one for all: {told}. Left out; choose one"))
     return found
 
@@ -205,13 +204,8 @@ def _folded(remarks: Iterable[tuple[str, str]], workers: Sequence[str]) -> list[
     for text, names in by_text.items():
         where = list(dict.fromkeys(filter(None, names)))
         every = len(where) == len(workers) > 1
-        found.append(f"{'all workers' if every else _some(where)}: {text}" if where else text)
+        found.append(f"{'all workers' if every else named(where)}: {text}" if where else text)
     return found
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
 
 
 def _text(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
+from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused, named
 
 
 class Kind(NamedTuple):
@@ -42,7 +42,7 @@ def find(kind: Kind, groups: Mapping[str, Sequence[str]], hostvars: Mapping[str,
     if not groups.get("all"):
         raise Refused(["inventory: it has no hosts; does the path after -i exist, and can Ansible read it?"])
     there = [f"{name} ({len(hosts)})" for name, hosts in groups.items() if hosts and name not in ("all", "ungrouped")]
-    has = f"groups with hosts are {_listed(there)}" if there else "no host is in a group"
+    has = f"groups with hosts are {named(there, MOST_NAMES)}" if there else "no host is in a group"
     if given:
         raise Refused([f"{kind.variable}: the group {wanted[0]!r} has no hosts; {has}"])
     expected = " or ".join(kind.names)
@@ -85,7 +85,8 @@ def clients(
     both = [name for name in names if name in workers]
     if both:
         problems.append(
-            f"{CLIENTS}: {_listed(both)} in it are workers, which reach pods anyway; take them out of one group"
+            f"{CLIENTS}: {named(both, MOST_NAMES)} in it are workers, which reach pods anyway; "
+            "take them out of one group"
         )
     if names and backend not in ("routes", "vxlan"):
         problems.append(
@@ -110,8 +111,3 @@ def _given(
         if value not in (None, ""):
             values.setdefault(str(value), host)
     return values
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return ", ".join(names[:MOST_NAMES]) + more

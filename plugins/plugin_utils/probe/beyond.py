@@ -9,8 +9,10 @@ import ipaddress
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.weft.podnet.plugins.module_utils.core.problems import named
+
 from .cells import Cell
-from .reasons import Node, listed
+from .reasons import Node
 
 HAIRPIN, HOST_PORT, EGRESS, FROM_NODE = "hairpin", "host port", "egress", "node to pod"
 TITLES = {
@@ -168,7 +170,7 @@ def messages(cells: Sequence[Cell], broken: Collection[tuple[str, str]]) -> tupl
             for cell in wrong:
                 where = cell.source if cell.source == cell.target else f"{cell.source} -> {cell.target}"
                 by_reason.setdefault(cell.reason, []).append(where)
-            lines = [f"{listed(list(dict.fromkeys(names)))}: {reason}" for reason, names in by_reason.items()]
+            lines = [f"{named(list(dict.fromkeys(names)))}: {reason}" for reason, names in by_reason.items()]
             if lines:
                 into.append([title, *lines])
     return failures, expected
@@ -183,4 +185,4 @@ def not_tried(cells: Sequence[Cell], cluster: Mapping[str, Node]) -> list[str]:
     for node in cluster.values():
         if node.heard and node.outside.get("problem"):
             found.setdefault(f"{EGRESS} to it: {node.outside['problem']}", []).append(node.name)
-    return [f"{listed(list(dict.fromkeys(names)))}: {what}" for what, names in found.items()]
+    return [f"{named(list(dict.fromkeys(names)))}: {what}" for what, names in found.items()]

@@ -15,10 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.output import printable
+from ansible_collections.weft.podnet.plugins.module_utils.core.problems import named
 
 from . import beyond, cells, common, report, sample
 from .pairs import Pair, addresses, pairs, reasons, what_failed
-from .reasons import Node, explain, listed, nothing_heard
+from .reasons import Node, explain, nothing_heard
 
 SCOPES = ("cluster", "node")
 # What only pods that were there before can meet: the probe pods are new. Hairpin mode counts where it matters.
@@ -179,7 +180,7 @@ def _left_out(cluster: Mapping[str, Node], known: Iterable[str]) -> list[str]:
     if not names:
         return []
     return [
-        f"pods of {listed(names)}, which this run leaves out: whether the pods tried here reach them, and "
+        f"pods of {named(names)}, which this run leaves out: whether the pods tried here reach them, and "
         "whether these nodes know the way back"
     ]
 
@@ -189,7 +190,7 @@ def _unmeasured(of_pods: Iterable[Pair]) -> list[str]:
     if not pairs_of_nodes:
         return []
     return [
-        f"{listed(pairs_of_nodes)}: how large a packet may be, as small ones got lost, too (is a machine overloaded?)"
+        f"{named(pairs_of_nodes)}: how large a packet may be, as small ones got lost, too (is a machine overloaded?)"
     ]
 
 

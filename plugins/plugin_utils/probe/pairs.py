@@ -240,4 +240,4 @@ def narrow(pair: Pair, way: Way) -> str:
 def _by_tcp(way: Way) -> str:
     if way.large:
         return f"downloads stall, as nothing tells the pods ({way.large})"
-    return "TCP is told and adapts, UDP with larger packets is lost"
+    return "TCP learns of it and adapts; larger packets by UDP are lost"

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.weft.podnet.plugins.module_utils.core.problems import named
+
 
 @dataclass
 class Node:
@@ -73,15 +75,9 @@ class Node:
         return next((subnet for subnet in self.subnets if target in ipaddress.ip_network(subnet)), address)
 
 
-def listed(names: Sequence[str], most: int = 4) -> str:
-    """``worker-1, worker-2 and 5 more``"""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
-
-
 def nothing_heard(names: Sequence[str], problem: str) -> str:
     """Nodes that take no part in the matrix, and why."""
-    return f"{listed(names)} {'has' if len(names) == 1 else 'have'} no probe pods: {problem}"
+    return f"{named(names)} {'has' if len(names) == 1 else 'have'} no probe pods: {problem}"
 
 
 def explain(one: Node, other: Node, explained: bool = False) -> list[str]:

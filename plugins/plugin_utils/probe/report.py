@@ -9,14 +9,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.weft.podnet.plugins.module_utils.core.problems import named
+
 from . import beyond
 from .cells import Cell
 from .pairs import Pair
-from .reasons import Node, listed
+from .reasons import Node
 
 # A wider table than this does not fit a terminal; then only the nodes with a failure are shown.
 WIDEST = 12
-# Failures that are told in full, and findings; what follows is counted.
+# The failures and findings that are shown in full; the rest is only counted.
 MOST_FAILURES = 6
 MOST_FINDINGS = 6
 
@@ -91,7 +93,7 @@ def findings(found: Iterable[Mapping[str, Any]], others: int) -> list[str]:
             hosts.append(str(each["host"]))
     lines = []
     for each, hosts in list(groups.values())[:MOST_FINDINGS]:
-        lines.append(f"{str(each['severity']).upper()} {listed(hosts)}: {each['title']} [{each['rule']}]")
+        lines.append(f"{str(each['severity']).upper()} {named(hosts)}: {each['title']} [{each['rule']}]")
         lines.append(f"  found:  {each['evidence']}")
         if each["fix"]:
             lines.append(f"  fix:    {each['fix']}")

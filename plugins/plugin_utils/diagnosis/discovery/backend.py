@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+from ansible_collections.weft.podnet.plugins.module_utils.core.problems import named
+
 from .. import cluster as diagnosis
 from ..cluster import Node
-from .survey import Survey, named, plugin
+from .survey import Survey, plugin
 
 OTHER = "a tunnel of another kind"
 

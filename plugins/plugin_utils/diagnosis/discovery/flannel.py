@@ -81,16 +81,17 @@ def _backend(survey: Survey, node: Node) -> dict[str, Any] | None:
     for link in node.links.values():
         if link.name.startswith("flannel") and link.kind in TYPES:
             survey.remark(
-                node, f"podnet_flannel_backend: its net-conf.json is not to be seen; told by the device {link.name}"
+                node, f"podnet_flannel_backend: its net-conf.json cannot be read; inferred from the device {link.name}"
             )
             if link.kind == "vxlan":
                 return {"Type": "vxlan", "VNI": link.vni or 1, "Port": link.port or 8472}
             return {"Type": TYPES[link.kind]}
     if any(each.way.kind == "plain" for each in survey.ways_of(node)):
-        survey.remark(node, "podnet_flannel_backend: its net-conf.json is not to be seen; told by its plain routes")
+        survey.remark(node, "podnet_flannel_backend: its net-conf.json cannot be read; inferred from its plain routes")
         return {"Type": "host-gw"}
     survey.remark(
-        node, "podnet_flannel_backend: its net-conf.json is not to be seen, and neither is a device or a route"
+        node,
+        "podnet_flannel_backend: its net-conf.json cannot be read, and no device or route shows it",
     )
     return None
 

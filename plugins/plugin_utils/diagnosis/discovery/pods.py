@@ -12,10 +12,11 @@ from typing import Any
 
 from ansible_collections.weft.podnet.plugins.module_utils.core import networks
 from ansible_collections.weft.podnet.plugins.module_utils.core.networks import Network
+from ansible_collections.weft.podnet.plugins.module_utils.core.problems import named
 
 from .. import cluster as diagnosis
 from ..cluster import Node, lowered
-from .survey import RELEASED, Survey, families, named, plugin
+from .survey import RELEASED, Survey, families, plugin
 
 MULTICAST = {4: "224.0.0.0/4", 6: "ff00::/8"}
 # A destination that a rule spares, in both languages: what returns, and what is masqueraded but for it.
@@ -227,7 +228,7 @@ def subnets(survey: Survey, node: Node, backend: str) -> list[str]:
     if not found:
         survey.remark(
             node,
-            "its pod subnet is not to be seen, neither in a CNI configuration nor on the other workers; "
+            "its pod subnet cannot be found, neither in a CNI configuration nor on the other workers; "
             + (
                 "its Node in the Kubernetes API has it"
                 if backend == "flannel"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -24,7 +24,6 @@ from ..observation import CniFile, Link, Masquerade, Route
 
 # Where the collection unpacks releases: a folder by version, with the first digits of the archive's SHA-256.
 RELEASED = re.compile(r"/opt/weft-podnet/(\w+)/(v[\w.-]+)-[0-9a-f]{12}/")
-MOST_NAMED = 3
 Entries = dict[tuple[str, str], set[str]]
 
 
@@ -39,7 +38,7 @@ class Way(NamedTuple):
     """How packets for a peer's pods leave a node.
 
     ``kind``: vxlan, another tunnel's kind, "plain" over the underlay itself, or "" for no way. ``reached``: the
-    underlay address that they are sent to, None where that is not to be seen.
+    underlay address that they are sent to, None where nothing shows it.
     """
 
     kind: str
@@ -199,11 +198,6 @@ def one_line(text: str) -> str:
 def plugin(file: CniFile | None) -> str:
     """The plugin that makes a pod's interface."""
     return file.types[0] if file is not None and file.types else ""
-
-
-def named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
 
 
 def families(items: Iterable[Network | Address]) -> list[int]:

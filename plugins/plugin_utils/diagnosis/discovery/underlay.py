@@ -9,11 +9,12 @@ from collections.abc import Iterable, Sequence
 
 from ansible_collections.weft.podnet.plugins.module_utils.core import networks
 from ansible_collections.weft.podnet.plugins.module_utils.core.networks import Address, Network
+from ansible_collections.weft.podnet.plugins.module_utils.core.problems import named
 
 from .. import cluster as diagnosis
 from ..cluster import Node
 from ..observation import Link
-from .survey import Survey, families, named
+from .survey import Survey, families
 
 
 def addresses(survey: Survey, node: Node, backend: str) -> list[Address]:

@@ -114,7 +114,7 @@ def test_nodes_reach_pods_or_their_pods_do_not_either() -> None:
 def test_the_same_on_many_nodes_is_one_line() -> None:
     lost = [{"kind": "service", "to": f"p{n}", "address": "198.18.0.10", "error": "no answer"} for n in range(9)]
     (message,) = messages(judged(*(node(n, lost[n], hairpin=False) for n in range(9))))[0]
-    assert len(message) == 2 and message[1].startswith("w0, w1, w2, w3 and 5 more: no answer")
+    assert len(message) == 2 and message[1].startswith("w0, w1, w2 and 6 more: no answer")
 
 
 def test_a_node_without_a_listener_is_named() -> None:

@@ -246,7 +246,7 @@ def test_a_host_without_pods_fails_and_says_why() -> None:
 def test_hosts_without_pods_for_one_reason_are_one_failure() -> None:
     names = [f"w{number}" for number in range(1, 8)]
     result = matrix(names, [{"failed": True, "msg": "no CNI"}] * 7, [{}] * 7)
-    assert result["failures"] == ["w1, w2, w3, w4 and 3 more have no probe pods: no CNI"]
+    assert result["failures"] == ["w1, w2, w3 and 4 more have no probe pods: no CNI"]
 
 
 def test_nothing_tried_proves_nothing() -> None:
@@ -360,7 +360,7 @@ def test_a_path_that_is_narrower_than_the_interface_fails_with_its_size() -> Non
     text = judge(probed)["text"]
     assert "packets of more than 1400 bytes from w1's pods to w2's do not arrive" in text and "downloads stall" in text
     assert "give pods an MTU of 1400" in text
-    assert "TCP is told and adapts" in judge_narrow(there=1400)["text"]
+    assert "TCP learns of it and adapts" in judge_narrow(there=1400)["text"]
 
 
 def judge_narrow(**met: Any) -> dict[str, Any]:
@@ -375,7 +375,7 @@ def test_what_interfaces_take_is_no_failure(met: dict[str, Any]) -> None:
 
 
 def test_the_narrow_way_back_is_that_of_the_other_direction() -> None:
-    # Downloads of this pair stall all the same.
+    # A download by this pair stalls as well, since its answers are large.
     text = judge_narrow(back=1400, bulk_error="no answer within 3 s")["text"]
     assert "answers of more than 1400 bytes do not come back" in text
     assert judge_narrow(back=1400)["ok"]

@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Clusters that others set up: what is told, what is a remark, and what no inventory can keep."""
+"""Clusters that other tools set up: which values are found, what becomes a remark, and what no inventory can keep."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_addresses_by_which_the_others_reach_a_worker() -> None:
         for route in seen[name]["routes"]:
             route["via"] = "192.0.2.9" if route["via"] == "172.16.0.4" else route["via"]
     assert found(seen)[1] == {"w1": {"podnet_node_ip": "192.0.2.9"}}
-    # The others do not agree, or send to somebody else.
+    # The other workers disagree, or send to an address that no worker has.
     seen["w2"]["routes"][-1]["via"] = "172.16.0.4"
     assert has(found(seen)[2], "w1: podnet_node_ip: others reach it by 172.16.0.4, 192.0.2.9")
     seen["w2"]["routes"][-1]["via"] = "172.16.0.77"
@@ -152,7 +152,7 @@ def test_a_worker_without_cni() -> None:
         seen[name]["routes"] = [route for route in seen[name]["routes"] if route["dst"] != "10.244.1.0/24"]
     made, _problems = written(seen)
     assert made is not None and "w1" not in made.lock.pod_subnets()
-    assert has(made.remarks, "w1: its pod subnet is not to be seen", "would allot it a free one")
+    assert has(made.remarks, "w1: its pod subnet cannot be found", "would allot it a free one")
 
 
 def test_routes_to_strangers() -> None:
@@ -226,7 +226,7 @@ def test_flannel_without_settings_by_its_device(device: Json, backend: Json) -> 
         host["flannel"]["subnet_env"]["FLANNEL_NETWORK"] = "10.244.0.0/16"
         host["links"].append({"mac": "", "mtu": 1450, "up": True, **device})
     common, _own, remarks = found(seen)
-    assert common["podnet_flannel_backend"] == backend and has(remarks, f"told by the device {device['name']}")
+    assert common["podnet_flannel_backend"] == backend and has(remarks, f"inferred from the device {device['name']}")
 
 
 def test_what_no_inventory_keeps() -> None:
@@ -295,7 +295,7 @@ def test_nothing_from_a_host_is_a_template() -> None:
 
 @pytest.mark.parametrize("value", [None, 3, "x", [], {}, [{}], {"a": None}, [None, 3, "x"]])
 def test_observations_of_any_shape(value: Any) -> None:
-    """What a host says may be anything; that it is told or a remark, never a traceback."""
+    """A host may answer anything: that gives a value or a remark, never a traceback."""
     for key in ("links", "addresses", "routes", "cni", "flannel", "masquerade", "kubelet", "kube_proxy", "fdb"):
         for backend in ("routes", "vxlan", "flannel"):
             seen = world(backend)
