@@ -12,7 +12,9 @@ import fcntl
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import IO
 
 from . import access, cgroup, network, node
 from .layout import GATEWAY_V4, GATEWAY_V6, Lab, Node
@@ -42,9 +44,7 @@ def supervise(lab: Lab, this: Node) -> int:
     """Keep the node booted until it is powered off or killed; returns systemd-nspawn's last exit code."""
     folder = lab.folder(this)
     with (folder / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not claim(lock):
             return 0  # another supervisor was faster
         try:
             cgroup.make(f"{lab.node_cgroup(this)}/supervisor")
@@ -62,6 +62,24 @@ def supervise(lab: Lab, this: Node) -> int:
         print(ending, file=sys.stderr, flush=True)
         (folder / "ended").write_text(f"{ending}\n", encoding="utf-8")
         return code
+
+
+def claim(lock: IO[str]) -> bool:
+    """Take a node's lock; False where another supervisor has it.
+
+    Whoever asks for a supervisor (node.supervised) shares the lock for a moment, which is no reason to give up.
+    """
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            time.sleep(0.01)
 
 
 def _boot_once(lab: Lab, this: Node) -> int:

@@ -67,7 +67,8 @@ def test_a_worker_that_is_cut_off_comes_back_by_itself(lab: Lab) -> None:
 @pytest.mark.parametrize("how", CUTS)
 def test_a_worker_that_is_cut_off_in_a_move_has_its_former_backend(lab: Lab, how: str) -> None:
     lab.variables["podnet_backend"] = "vxlan"
-    assert lab.play("site").code == 0
+    made = lab.play("site")
+    assert made.code == 0, made.output
     lab.variables["podnet_backend"] = "routes"
     lost = cut_off(lab, how, 0)
     assert lost.code != 0, lost.output

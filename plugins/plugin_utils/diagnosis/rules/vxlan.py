@@ -24,6 +24,8 @@ VXLAN = Concern(
     "writes them once, when it learns of the peer, and never looks again.",
 )
 RESTART = "systemctl restart flanneld"
+# Not waited for: an event of the device may end the unit's first round, which systemctl takes for a failure.
+REPLAY = "systemctl restart --no-block {unit}"
 # Between two nodes; what explains them says so for a whole node.
 ENTRIES = (
     "mesh-peer-missing",
@@ -139,7 +141,7 @@ def mesh_device_missing(node: Node) -> Iterator[Found]:
     if node.vxlans or not node.host.whole("links") or not node.host.links or not node.cluster.connects:
         return
     unit = _unit(node)
-    fix = ("systemctl restart {unit}", {"unit": unit}) if unit else (RESTART if node.uses_flannel else "", {})
+    fix = (REPLAY, {"unit": unit}) if unit else (RESTART if node.uses_flannel else "", {})
     if node.uses_flannel and node.host.flannel.processes and node.transport == "vxlan":
         yield found("flanneld runs with the backend vxlan, and there is no flannel device", fix=fix[0], **fix[1])
     elif node.cluster.backend == "vxlan":
@@ -372,7 +374,7 @@ def _and_peers(node: Node, link: Link, command: str, **given: object) -> tuple[s
     if node.uses_flannel:
         commands.append(RESTART)
     elif unit:
-        commands.append("systemctl restart {unit}")
+        commands.append(REPLAY)
         values["unit"] = unit
     else:
         for number, tunnel in enumerate(each for each in tunnels(node) if each.device is link and each.mac):

@@ -684,7 +684,7 @@ def break_mesh_device_missing(world: World) -> None:
     lose_the_device(world)
 
 
-@breaks("mesh-device-missing", "vxlan", fix="systemctl restart weft-podnet-vxlan-flannel.1.service")
+@breaks("mesh-device-missing", "vxlan", fix="systemctl restart --no-block weft-podnet-vxlan-flannel.1.service")
 def planned(world: World) -> None:
     lose_the_device(world)
 
@@ -705,7 +705,7 @@ def lose_the_device(world: World) -> None:
 @breaks(
     "mesh-device-down",
     "vxlan",
-    fix="ip link set flannel.1 up && systemctl restart weft-podnet-vxlan-flannel.1.service",
+    fix="ip link set flannel.1 up && systemctl restart --no-block weft-podnet-vxlan-flannel.1.service",
 )
 def break_mesh_device_down(world: World) -> None:
     entry(world[2]["links"], name="flannel.1").update(up=False, running=False)
@@ -777,7 +777,7 @@ def break_vtep_mac_changed(world: World) -> None:
     "vtep-mac-changed",
     "vxlan",
     (4, 6),
-    fix=f"ip link set flannel-v6.1 address {mac(1, 6)} && systemctl restart weft-podnet-vxlan-flannel.1.service",
+    fix=f"ip link set flannel-v6.1 address {mac(1, 6)} && systemctl restart --no-block weft-podnet-vxlan-flannel.1.service",
 )
 def by_what_the_others_have(world: World) -> None:
     entry(world[2]["links"], name=device(6))["mac"] = "0e:ff:ff:ff:ff:ff"
