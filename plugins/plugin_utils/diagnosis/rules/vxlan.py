@@ -9,7 +9,7 @@ import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils.core import documents
+from ansible_collections.weft.podnet.plugins.module_utils.core import documents, networks
 
 from ..cluster import Cluster, Network, Node, address, canonical, covers, family, most_common, network, version_of
 from ..observation import Link
@@ -361,8 +361,11 @@ def vtep_mac_changed(node: Node) -> Iterator[Found]:
             yield found(evidence, fix=fix, **values)
             continue
         known = _known_macs(node.cluster).get((node.name, link.name), [])
-        if len(known) > 1 and len(set(known)) == 1 and link.mac and known[0] != link.mac.lower():
-            evidence = f"{link.name} has {link.mac}, {len(known)} other nodes send to {known[0]}"
+        # Of two nodes either may be wrong, unless one's MAC is that which the collection derives from its name.
+        certain = len(known) > 1 or known == [networks.vtep_mac(node.name, link.vni or 0)]
+        if certain and len(set(known)) == 1 and link.mac and known[0] != link.mac.lower():
+            senders = "the other node sends" if len(known) == 1 else f"{len(known)} other nodes send"
+            evidence = f"{link.name} has {link.mac}, {senders} to {known[0]}"
             fix, values = _and_peers(node, link, "ip link set {device} address {mac}", mac=known[0])
             yield found(evidence, fix=fix, **values)
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from ansible_collections.weft.podnet.plugins.module_utils.core import networks
 from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis import findings
 from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis.rules import CONCERNS, RULES
 from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis.table import SEVERITIES
@@ -777,11 +778,26 @@ def break_vtep_mac_changed(world: World) -> None:
     "vtep-mac-changed",
     "vxlan",
     (4, 6),
-    fix=f"ip link set flannel-v6.1 address {mac(1, 6)} && systemctl restart --no-block weft-podnet-vxlan-flannel.1.service",
+    fix=f"ip link set flannel-v6.1 address {mac(1, 6)} "
+    "&& systemctl restart --no-block weft-podnet-vxlan-flannel.1.service",
 )
 def by_what_the_others_have(world: World) -> None:
     entry(world[2]["links"], name=device(6))["mac"] = "0e:ff:ff:ff:ff:ff"
     without(world[2]["neighbours"], dev=device(6))
+
+
+@pytest.mark.parametrize(
+    ("known", "cause"),
+    [(networks.vtep_mac("worker-2", 1), "vtep-mac-changed"), ("0e:00:00:00:00:11", "neighbour-mac-wrong")],
+)
+def test_of_two_nodes_the_derived_mac_is_right(known: str, cause: str) -> None:
+    world = World("vxlan")
+    entry(world[2]["links"], name="flannel.1")["mac"] = "0e:ff:ff:ff:ff:ff"
+    entry(world[1]["neighbours"], dst=first(1))["mac"] = known
+    # Only worker-1 has an opinion.
+    without(world[3]["neighbours"], dst=first(1))
+    rules = {each["rule"] for each in found(world)}
+    assert cause in rules and not {"vtep-mac-changed", "neighbour-mac-wrong"} - {cause} & rules
 
 
 @breaks("mesh-peer-missing", "flannel")
