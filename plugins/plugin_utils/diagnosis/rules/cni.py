@@ -101,7 +101,7 @@ def cni_broken(node: Node) -> Iterator[Found]:
     fix="mv {conf_dir}/{loaded} {conf_dir}/{loaded}.disabled",
     site="site.yml with podnet_cni_foreign: remove",
     source="flannel pitfall 3; F10; containerd#5225",
-    explains=CONSEQUENCES,
+    explains=("cni-only-loopback", *CONSEQUENCES),
 )
 def cni_other_file_first(node: Node) -> Iterator[Found]:
     """The runtime uses another file than the collection's, or than flannel's on a node that runs flanneld."""

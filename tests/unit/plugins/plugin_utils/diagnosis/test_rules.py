@@ -348,6 +348,13 @@ def the_bridge_files_under_flannel(world: World) -> None:
     world[2]["cni"]["loaded"] = "10-bridge.conf"
 
 
+@breaks("cni-other-file-first")
+def the_loopbacks_before_the_clusters(world: World) -> None:
+    files = world[2]["cni"]["files"]
+    files.insert(0, {**files[0], "name": "05-other.conf", "network": "other", "types": ["loopback"], "ours": False})
+    world[2]["cni"]["loaded"] = "05-other.conf"
+
+
 @breaks("cni-only-loopback")
 def break_cni_only_loopback(world: World) -> None:
     del world[2]["cni"]["files"][0]
