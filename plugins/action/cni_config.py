@@ -5,14 +5,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
-from ansible_collections.weft.podnet.plugins.plugin_utils.cni.schema import validate
+from ansible_collections.weft.podnet.plugins.plugin_utils.cni.schema import library, validate
 from ansible_collections.weft.podnet.plugins.plugin_utils.core.host_action import HostAction
+
+# Imported before Ansible forks a process for each host. If it is missing, the first configuration reports it.
+with contextlib.suppress(RuntimeError):
+    library()
 
 
 def _flag(value: Any) -> bool:
