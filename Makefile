@@ -47,7 +47,7 @@ unit: .venv/ready-dev ## the pure parts (1 min)
 
 .PHONY: integration
 integration: .venv/ready-dev ## the modules, against the kernel, in network namespaces (5 min)
-	python -m pytest tests/integration --numprocesses 3 --dist loadfile
+	python -m pytest tests/integration --numprocesses 4 --dist loadfile
 
 .PHONY: nodes
 nodes: .venv/ready-dev ## the playbooks, on real nodes: their life, and everything they must refuse (10 min)
@@ -66,7 +66,7 @@ soak: .venv/ready-dev ## random operations on five workers (hours; SEED=n OPS=n,
 
 .PHONY: molecule
 molecule: .venv/ready-dev ## the roles, in the lab (5 min; SCENARIO=name for one)
-	@printf '%s\n' $(SCENARIO) | xargs -P 2 -I SCENARIO molecule test -s SCENARIO
+	@printf '%s\n' $(SCENARIO) | xargs -P 4 -I SCENARIO molecule test -s SCENARIO
 
 .PHONY: bench
 bench: .venv/ready-dev ## what the mesh costs, against other tools: an hour or more (docs/benchmarks.md)

@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the mesh costs: against other tools, in playbooks, and on the controller. bench.py --help."""
+"""What the mesh and a run cost: against other tools, in playbooks, to pods, on the controller. bench.py --help."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 # Not this folder but the one above: bench is a package.
 sys.path.remove(str(HERE))
-sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests")]
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests"), str(HERE.parent / ".collections")]
 
-from bench import controller, peers, report, site_run, tools, venv_ifstate  # noqa: E402
+from bench import controller, outage, peers, report, site_run, tools, venv_ifstate  # noqa: E402
 from bench.measure import ChildFailed, Row  # noqa: E402
 
-PARTS = ("peers", "site", "controller")
+PARTS = ("peers", "site", "outage", "controller")
 SIZES = (100, 1_000, 10_000, 40_000)
 
 
@@ -36,7 +36,9 @@ def main() -> int:
         if "controller" in parts:
             controller.bench((100, 50) if options.quick else (1_000, 100, 200))
         if "site" in parts:
-            site_run.bench(options.workers)
+            site_run.bench(options.workers, options.rounds)
+        if "outage" in parts and not options.quick:
+            outage.bench()
     except ChildFailed as error:
         print(error, file=sys.stderr)
         return 1

@@ -5,41 +5,57 @@
 
 from __future__ import annotations
 
+import statistics
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench import report
 from bench.measure import ChildFailed
-from bench.play import play
+from bench.play import Played, play
 from support.modules import CHECKOUT
 
 LAB = "bench"
+# Workers up to which a first run is repeated.
+FEW = 2
 PLAYBOOKS = (
     ("site.yml", CHECKOUT / "playbooks" / "site.yml"),
     ("baseline", Path(__file__).resolve().parent / "baseline" / "site.yml"),
 )
 
 
-def bench(workers: Sequence[int]) -> None:
-    """Each playbook on workers nobody has touched, then again. Raises measure.ChildFailed."""
-    print(f"{'workers':>7}  {'playbook':<10}{'run':<7}{'seconds':>9}{'s/worker':>10}{'tasks':>7}{'changed':>9}")
+def bench(workers: Sequence[int], rounds: int) -> None:
+    """Each playbook on workers nobody has touched, then again. Raises measure.ChildFailed.
+
+    Medians of so many rounds, and how they compare; the first run on a larger lab is timed once, as it takes minutes.
+    """
+    columns = f"{'seconds':>9}{'rounds':>7}{'s/worker':>10}{'tasks':>7}{'changed':>9}"
+    print(f"{'workers':>7}  {'playbook':<10}{'run':<7}{columns}")
     for count in workers:
+        medians: dict[str, list[float]] = {"first": [], "no-op": []}
         for name, playbook in PLAYBOOKS:
-            _lab("down")
-            try:
-                _lab("up", "--workers", str(count))
-                inventory = CHECKOUT / ".lab" / LAB / "inventory.yml"
-                for run in ("first", "no-op"):
-                    played = play(playbook, inventory, podnet_backend="vxlan", podnet_verify=False)
-                    each = played.seconds / count
-                    print(
-                        f"{count:>7}  {name:<10}{run:<7}{played.seconds:>9.1f}{each:>10.2f}"
-                        f"{played.tasks:>7}{played.changed:>9}",
-                        flush=True,
-                    )
-            finally:
+            runs: dict[str, list[Played]] = {"first": [], "no-op": []}
+            for _round in range(rounds if count <= FEW else 1):
                 _lab("down")
+                _lab("up", "--workers", str(count))
+                runs["first"].append(_play(playbook))
+            runs["no-op"] = [_play(playbook) for _round in range(rounds)]
+            _lab("down")
+            for run, played in runs.items():
+                seconds = statistics.median(each.seconds for each in played)
+                medians[run].append(seconds)
+                print(
+                    f"{count:>7}  {name:<10}{run:<7}{seconds:>9.1f}{len(played):>7}{seconds / count:>10.2f}"
+                    f"{played[-1].tasks:>7}{played[-1].changed:>9}",
+                    flush=True,
+                )
+        for run, (site, baseline) in medians.items():
+            print(f"{count:>7}  {run}: {site / baseline:.2f} times the baseline", flush=True)
+
+
+def _play(playbook: Path) -> Played:
+    inventory = CHECKOUT / ".lab" / LAB / "inventory.yml"
+    return play(playbook, inventory, podnet_backend="vxlan", podnet_verify=False)
 
 
 def _lab(command: str, *words: str) -> None:

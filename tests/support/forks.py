@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import gc
 import io
 import json
 import os
@@ -98,6 +99,8 @@ def _called(run: Callable[[dict[str, Any]], None], call: dict[str, Any], out: in
     code = 1
     try:
         ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+        # The call ends before its garbage matters, and looking for it takes a fifth of the time that Ansible needs.
+        gc.disable()
         # As ssh gives it one.
         os.setsid()
         signal.signal(signal.SIGINT, signal.default_int_handler)

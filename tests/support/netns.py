@@ -51,6 +51,12 @@ class Namespace:
     def run(self, *words: str) -> str:
         return command("ip", "netns", "exec", self.name, *words)
 
+    def address(self, dev: str, address: str) -> None:
+        """Give ``dev``, which is up, an address with a prefix. The routes of an IPv6 one come a moment later."""
+        self.ip("addr", "add", address, "dev", dev, *(["nodad"] if ":" in address else []))
+        if ":" in address:
+            self.settle(dev)
+
     def settle(self, dev: str, seconds: float = 30) -> None:
         """Wait until the kernel has done what it does by itself after ``dev`` came up: it has its IPv6 link-local
         address, and no address is under examination. From then on routes change by nobody's hand."""

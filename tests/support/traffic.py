@@ -8,13 +8,62 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from support.lab import CHECKOUT, Lab
 
 PODS = "weft-podnet-verify"
+
+
+@dataclass
+class Pings:
+    """What became of the pings: how many were sent, each ``interval`` seconds, and which had an answer, from 1 on."""
+
+    interval: float
+    sent: int = 0
+    answered: set[int] = field(default_factory=set)
+
+    @property
+    def lost(self) -> int:
+        return self.sent - len(self.answered)
+
+    @property
+    def gap(self) -> float:
+        """The longest time without an answer, in seconds."""
+        missing = "".join(" " if number in self.answered else "x" for number in range(1, self.sent + 1))
+        return max(map(len, missing.split()), default=0) * self.interval
+
+    @property
+    def works(self) -> bool:
+        """Is the last second answered? The very last ping may still have been on its way."""
+        last = range(max(1, self.sent - round(1 / self.interval)), self.sent)
+        return self.answered.issuperset(last)
+
+
+@contextmanager
+def ping(
+    lab: Lab, node: str, address: str, interval: float, source: str = "", inside: Sequence[str] = ()
+) -> Iterator[Pings]:
+    """Ping an address from a node, or with a command that runs others ``inside`` a pod. Complete after the block."""
+    words = ["ping", "-n", "-i", str(interval), *(["-I", source] if source else []), address]
+    command = [str(CHECKOUT / "lab" / "lab"), "exec", "--name", lab.name, node, "--", *inside, *words]
+    pings = Pings(interval)
+    # A file, since nobody reads a pipe meanwhile.
+    with tempfile.TemporaryFile("w+") as output, subprocess.Popen(command, stdout=output) as running:
+        time.sleep(1)
+        try:
+            yield pings
+        finally:
+            lab.exec(node, "pkill", "-INT", "--full", "--exact", " ".join(words))
+            running.wait(10)
+        output.seek(0)
+        said = output.read()
+    pings.sent = int(re.findall(r"(\d+) packets transmitted", said)[0])
+    pings.answered = {int(number) for number in re.findall(r"bytes from .*icmp_seq=(\d+) ", said)}
 
 
 @contextmanager
@@ -30,17 +79,10 @@ def pinging(lab: Lab, lost: list[int]) -> Iterator[None]:
         pids[node] = listed[1]
         shown = lab.exec(node, "nsenter", "-t", pids[node], "-n", "ip", "-4", "-json", "addr", "show", "eth0")
         addresses[node] = json.loads(shown)[0]["addr_info"][0]["local"]
-    inside = ["nsenter", "-t", pids["worker-1"], "-n", "ping", "-n", "-q", "-i", "0.02", addresses["worker-2"]]
-    command = [str(CHECKOUT / "lab" / "lab"), "exec", "--name", lab.name, "worker-1", "--", *inside]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ping:
-        time.sleep(1)
-        try:
-            yield
-        finally:
-            lab.exec("worker-1", "pkill", "-INT", "ping")
-            told = ping.communicate(timeout=10)[0]
-    sent, received = (int(number) for number in re.findall(r"(\d+) packets transmitted, (\d+) received", told)[0])
-    assert sent > 50, told
-    lost.append(sent - received)
+    inside = ["nsenter", "-t", pids["worker-1"], "-n"]
+    with ping(lab, "worker-1", addresses["worker-2"], 0.02, inside=inside) as pings:
+        yield
+    assert pings.sent > 50, pings
+    lost.append(pings.lost)
     for node in ("worker-1", "worker-2"):
         lab.module(node, "pod_probe", {"state": "absent"})

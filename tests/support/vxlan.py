@@ -49,8 +49,8 @@ def underlay_host() -> Iterator[Namespace]:
     """n1 with its underlay (172.31.0.11/24, fd00::11) and a default route; its peer answers for n2."""
     with Namespace() as node, Namespace() as peer:
         connect(node, "172.31.0.11/24", peer, "172.31.0.12/24")
-        node.ip("addr", "add", "fd00::11/64", "dev", "eth0", "nodad")
-        peer.ip("addr", "add", "fd00::12/64", "dev", "eth0", "nodad")
+        node.address("eth0", "fd00::11/64")
+        peer.address("eth0", "fd00::12/64")
         node.ip("route", "add", "default", "via", "172.31.0.1")
         yield node
 

@@ -32,7 +32,7 @@ NAMES = st.from_regex(r"[!-~]{1,16}", fullmatch=True) | st.sampled_from([".", ".
 def host() -> Iterator[Namespace]:
     with Namespace() as node, Namespace() as peer:
         connect(node, "172.31.0.11/24", peer, "172.31.0.12/24")
-        node.ip("addr", "add", "fd00::11/64", "dev", "eth0", "nodad")
+        node.address("eth0", "fd00::11/64")
         node.ip("link", "add", "vx0", "type", "vxlan", "id", "1", "dev", "eth0", "dstport", "8472")
         node.ip("link", "set", "vx0", "up")
         yield node

@@ -34,7 +34,7 @@ ip route add 198.51.100.0/24 via 192.0.2.2; ip route add 203.0.113.0/24 via 198.
 def hosts() -> Iterator[tuple[Namespace, Namespace]]:
     with Namespace() as here, Namespace() as there:
         connect(here, f"{HERE}/24", there, f"{THERE}/24")
-        here.ip("addr", "add", "fd00::1/64", "dev", "eth0", "nodad")
+        here.address("eth0", "fd00::1/64")
         there.ip("addr", "add", f"{THERE_V6}/64", "dev", "eth0", "nodad")
         yield here, there
 

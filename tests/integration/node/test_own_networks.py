@@ -27,7 +27,7 @@ def host() -> Iterator[Namespace]:
     """A worker (172.16.0.3, fd00::3) whose default route leads over eth0, with a bridge of a container engine."""
     with Namespace() as node, Namespace() as peer:
         connect(node, "172.16.0.3/24", peer, "172.16.0.4/24")
-        node.ip("addr", "add", "fd00::3/64", "dev", "eth0", "nodad")
+        node.address("eth0", "fd00::3/64")
         node.ip("route", "add", "default", "via", "172.16.0.1")
         bridge(node, "docker0", "172.17.0.1/16")
         yield node

@@ -25,7 +25,7 @@ def host() -> Iterator[Namespace]:
     """worker-1 with an underlay (172.16.0.3, fd00::3) and a default route; its peer answers for .1, .4 and .5."""
     with Namespace() as node, Namespace() as peer:
         connect(node, "172.16.0.3/24", peer, "172.16.0.4/24")
-        node.ip("addr", "add", "fd00::3/64", "dev", "eth0", "nodad")
+        node.address("eth0", "fd00::3/64")
         node.ip("route", "add", "default", "via", "172.16.0.1")
         yield node
 
@@ -207,7 +207,7 @@ def test_what_others_change_meanwhile_is_none_of_our_doing(host: Namespace, monk
     host.ip("link", "set", "br9", "up")
     host.ip("addr", "add", "172.30.9.1/24", "dev", "br9")
     host.ip("addr", "add", "172.16.0.77/32", "dev", "eth0")
-    host.ip("addr", "add", "fd00::77/128", "dev", "eth0", "nodad")
+    host.address("eth0", "fd00::77/128")
     plain = Channel.apply
 
     def with_others(self: Channel, *args: Any) -> Any:

@@ -167,7 +167,7 @@ def dual(cluster: Cluster, version: str) -> None:
     cluster.allow(RULES)
     for number, node in enumerate(cluster.nodes, start=1):
         node.binary.write_bytes(flanneld(version))
-        node.host.ip("addr", "add", f"fd00::1{number}/64", "dev", "eth0", "nodad")
+        node.host.address("eth0", f"fd00::1{number}/64")
         cluster.register(node.name, f"10.244.{number - 1}.0/24", six=f"fd00:10:244:{number - 1}::/64")
 
 
