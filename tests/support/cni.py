@@ -89,3 +89,8 @@ class Node:
 
     def bridges(self) -> list[str]:
         return [link["ifname"] for link in self.host.ip_json("link", "show", "type", "bridge")]
+
+    def hairpin(self) -> list[bool]:
+        """Of each port of the bridge: does it send back where it came from?"""
+        ports = self.host.ip_json("-details", "link", "show", "master", "cni0")
+        return [bool(port["linkinfo"]["info_slave_data"]["hairpin"]) for port in ports]

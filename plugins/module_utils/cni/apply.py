@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from ..core import files
+from . import bridge as cni_bridge
 from . import host as cni_host
 from . import leftovers as cni_leftovers
 from .change import Plan, Spec
@@ -42,7 +43,8 @@ def apply(wish: Spec, plan_: Plan) -> str | None:
         if wish.present:
             # Delete a bridge that is in the way before a pod can use it.
             cni_leftovers.remove(plan_.leftovers)
-        staged.commit()
+        with cni_bridge.hairpin(plan_.hairpin):
+            staged.commit()
     # Afterwards, so that a pod that starts in between gets no such rules any more.
     cni_leftovers.release(plan_.leftovers)
     if not wish.present:

@@ -77,7 +77,7 @@ class Plan(NamedTuple):
     """``text`` is to be written unless None, ``others`` (file names) and our own file are to be removed.
 
     Of the others, a copy of ``set_aside`` is kept under a name that no runtime reads. ``affected``: what live
-    pods lose, which are problems or warnings as well.
+    pods lose, which are problems or warnings as well. ``hairpin``: ports of live pods that are to get that mode.
     """
 
     text: str | None
@@ -90,6 +90,7 @@ class Plan(NamedTuple):
     problems: list[str]
     warnings: list[str]
     diff: list[dict[str, str]]
+    hairpin: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -119,6 +120,7 @@ def plan(wish: Spec, host: cni_host.Observed, root: str = cni_host.STATE_ROOT) -
     if bridge:
         leftovers = leftovers._replace(bridge=bridge)
     warnings += notes
+    hairpin = _without_hairpin(wish, host)
     return Plan(
         text=text,
         attributes=attributes,
@@ -129,7 +131,8 @@ def plan(wish: Spec, host: cni_host.Observed, root: str = cni_host.STATE_ROOT) -
         affected=affected + unfit,
         problems=problems,
         warnings=warnings,
-        diff=_diff(wish, host, text, attributes, others, leftovers),
+        diff=_diff(wish, host, text, attributes, others, leftovers, hairpin),
+        hairpin=hairpin,
     )
 
 
@@ -314,6 +317,14 @@ def _of_pods(wish: Spec, host: cni_host.Observed) -> tuple[cni_leftovers.Leftove
     return cni_leftovers.NONE._replace(leases=live.stale, rules=tuple(rules)), notes
 
 
+def _without_hairpin(wish: Spec, host: cni_host.Observed) -> tuple[str, ...]:
+    """Ports of live pods that the plugin attached before this configuration asked for hairpin mode."""
+    if not wish.present or wish.config is None or not cni.hairpin(wish.config):
+        return ()
+    live = host.live.get(cni.network(wish.config))
+    return live.bridge.without_hairpin if live and live.bridge else ()
+
+
 def _loading(wish: Spec, after: Mapping[str, str | None]) -> list[str]:
     """Why the runtime will not load this configuration, and what to do about it; empty where it will."""
     if not wish.present or wish.is_loopback:
@@ -344,6 +355,7 @@ def _diff(
     attributes: cni_host.Attributes,
     others: tuple[str, ...],
     leftovers: cni_leftovers.Leftovers,
+    hairpin: tuple[str, ...],
 ) -> list[dict[str, str]]:
     entries = []
     found = host.files.get(wish.name, "")
@@ -360,6 +372,9 @@ def _diff(
         entries.append(_entry(str(Path(wish.conf_dir) / name), host.files[name] or "unreadable\n", ""))
     if leftovers.names():
         entries.append(_entry("left by CNI plugins", "".join(f"{name}\n" for name in leftovers.names()), ""))
+    if hairpin:
+        off, on = ["".join(f"{port} {mode}\n" for port in hairpin) for mode in ("off", "on")]
+        entries.append(_entry("hairpin mode of live pods' bridge ports", off, on))
     return entries
 
 

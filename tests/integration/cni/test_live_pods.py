@@ -73,6 +73,19 @@ def test_a_list_takes_the_place_of_the_plain_file_under_a_live_pod(node: Node) -
     assert names(node.conf) == [] and node.bridges() == []
 
 
+def test_a_live_pods_port_gets_hairpin_mode(node: Node) -> None:
+    """As a pod of the plain file has it, which a list with hairpinMode replaces: it reaches itself through services."""
+    wanted = {"config": config(node.conf, hairpinMode=True)}
+    assert node.hairpin() == [False]
+    dry = node.cni(**wanted, check=True)
+    assert dry["diff"][-1]["after"].endswith(" on\n") and node.hairpin() == [False]
+    done = node.cni(**wanted)
+    assert done["diff"] == dry["diff"] and done["affected"] == [] and node.hairpin() == [True]
+    assert not node.cni(**wanted)["changed"]
+    # Nobody asked for it to be off again.
+    assert node.cni(config=config(node.conf))["changed"] and node.hairpin() == [True]
+
+
 def test_leftovers_of_live_pods_stay(node: Node) -> None:
     done = node.cni(state="absent", allow_live_pods=True, leftovers=True)
     assert "device cni0" not in done["removed"] and node.bridges() == ["cni0"]

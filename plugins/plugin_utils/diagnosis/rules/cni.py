@@ -365,7 +365,7 @@ def cni_masquerades_pods(node: Node) -> Iterator[Found]:
     effect="A pod that calls a service of which it is the chosen backend gets no answer.",
     see="bridge -d link show | grep hairpin",
     fix="for port in {ports}; do bridge link set dev $port hairpin on; done",
-    site="site.yml writes hairpinMode: true",
+    site="site.yml turns it on, for pods that run as well",
     source="F1; kubernetes-the-hard-way#518",
 )
 def hairpin_off(node: Node) -> Iterator[Found]:
