@@ -25,8 +25,8 @@ description:
     no ports, or that the lease is older than ten minutes or than the last boot. iptables rules of the plugins
     (masquerading, host ports) are removed when their pod is gone, or when the configuration makes no such rules. The
     plugins would never remove them, and they would translate the traffic of the next pod with that address.
-  - With C(hairpinMode) in the configuration, pods that run get it as well. The plugin sets it when a pod starts, and never
-    later; without it, a pod does not reach itself through a service.
+  - With C(hairpinMode) in the configuration, pods that run get it as well. The plugin sets it when a pod starts, and
+    never later; without it, a pod does not reach itself through a service.
 requirements:
   - the Python package jsonschema 4.18 or later on the controller
 extends_documentation_fragment:

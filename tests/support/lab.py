@@ -64,6 +64,16 @@ class Play(NamedTuple):
     def changed(self) -> dict[str, int]:
         return {host: counts["changed"] for host, counts in self.recap.items()}
 
+    @property
+    def findings(self) -> list[tuple[str, str, str]]:
+        """What the diagnosis found: (severity, hosts, rule)."""
+        return re.findall(r"^ *(ERROR|WARNING|NOTE) (.+): .* \[([a-z0-9-]+)\]$", self.output, re.MULTILINE)
+
+    @property
+    def fixes(self) -> list[str]:
+        """The first fix of each finding, as printed."""
+        return re.findall(r"^ *fix: +(.+)$", self.output, re.MULTILINE)
+
 
 class Lab:
     """One lab by name. ``up`` and ``down`` cost a second or two each."""

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.output import printable
 
+from ..core.finding import block
 from .cluster import Cluster
 from .rules import RULES
 from .table import ERROR, NOTE, SEVERITIES, WARNING, Finding, Rule
@@ -161,18 +162,10 @@ def named(hosts: Sequence[str]) -> str:
 
 
 def _block(group: Group) -> list[str]:
+    evidence = _some([_cut(each) for each in group.evidence], MOST_EVIDENCE)
+    fix = _some(group.fixes, MOST_COMMANDS, "  # ")
     rule = group.rule
-    lines = [
-        f"{rule.severity.upper()} {named(group.hosts)}: {rule.title} [{rule.id}]",
-        f"  found:  {_some([_cut(each) for each in group.evidence], MOST_EVIDENCE)}",
-        f"  effect: {rule.effect}",
-    ]
-    # Pasted on the host as it is printed.
-    if group.fixes:
-        lines.append(f"  fix:    {_some(group.fixes, MOST_COMMANDS, '  # ')}")
-    if rule.site:
-        lines.append(f"  {'or:' if group.fixes else 'fix:'}{' ' * (5 - bool(not group.fixes))}{rule.site}")
-    return lines
+    return block(rule.severity, named(group.hosts), rule.title, rule.id, evidence, rule.effect, fix, rule.site)
 
 
 def _cut(text: str) -> str:

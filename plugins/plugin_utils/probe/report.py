@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.problems import named
 
+from ..core.finding import block
 from . import beyond
 from .cells import Cell
 from .pairs import Pair
@@ -93,11 +94,7 @@ def findings(found: Iterable[Mapping[str, Any]], others: int) -> list[str]:
             hosts.append(str(each["host"]))
     lines = []
     for each, hosts in list(groups.values())[:MOST_FINDINGS]:
-        lines.append(f"{str(each['severity']).upper()} {named(hosts)}: {each['title']} [{each['rule']}]")
-        lines.append(f"  found:  {each['evidence']}")
-        if each["fix"]:
-            lines.append(f"  fix:    {each['fix']}")
-        if each["site"]:
-            lines.append(f"  {'or:    ' if each['fix'] else 'fix:   '} {each['site']}")
+        text = {key: str(each[key]) for key in ("severity", "title", "rule", "evidence", "fix", "site")}
+        lines += block(hosts=named(hosts), **text)
     more = max(len(groups) - MOST_FINDINGS, 0) + others
     return lines + ([f"and {more} more findings: diagnose.yml shows them"] if more > 0 else [])

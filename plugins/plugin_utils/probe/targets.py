@@ -14,14 +14,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.weft.podnet.plugins.module_utils.core import networks
+from ansible_collections.weft.podnet.plugins.module_utils.probe import host_port
 
 from . import sample
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # pod_probe makes at most 100 pods on a host, each with one address a family.
 MOST = 200
-# How far a host port may lie after the pods' own port; see module_utils/probe/host_port.py.
-MOST_PORTS = 20
 
 
 def targets(
@@ -72,7 +71,7 @@ def _host_ports(answer: Any, ip: str, port: int) -> list[dict[str, Any]]:
     pods = answer.get("pods") if isinstance(answer, Mapping) else None
     first = pods[0] if isinstance(pods, Sequence) and pods and isinstance(pods[0], Mapping) else {}
     number, identity = first.get("host_port"), first.get("id")
-    fits = isinstance(number, int) and port < number <= port + MOST_PORTS
+    fits = isinstance(number, int) and port < number <= port + host_port.MOST
     if not fits or not isinstance(identity, str) or not NAME.fullmatch(identity):
         return []
     return [{"pod": "", "id": identity, "address": ip, "port": number, "kind": "port"}]

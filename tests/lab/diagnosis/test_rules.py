@@ -1,0 +1,269 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rules of the diagnosis on real nodes: a break is made, the one finding is expected, and its fix is pasted.
+
+Then nothing is wrong any more. The cluster has two workers, and pods that run on worker-1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+
+from support import flannel, node_pods
+from support.lab import Lab, fresh, unlike
+
+pytestmark = pytest.mark.long
+
+PODS = ("one", "two")
+# The address of the mesh's device, with its prefix.
+VTEP = "$(ip -4 -o address show dev flannel.1 | awk '{print $4}')"
+
+
+class Break(NamedTuple):
+    """``command`` breaks a node so that ``rule`` finds it there. ``by_hand`` heals what no printed fix can.
+
+    ``host`` is what the finding names; the command and the fix run on ``node``, the finding's host by default.
+    """
+
+    rule: str
+    command: str
+    host: str = "worker-1"
+    by_hand: str = ""
+    node: str = ""
+
+
+def conf(change: str, name: str = "10-bridge.conflist") -> str:
+    """A change of the CNI configuration, as Python of the parsed ``c``, whose first plugin is ``p``."""
+    path = f"/etc/cni/net.d/{name}"
+    program = f"import json; c = json.load(open('{path}')); p = c['plugins'][0]; {change}; "
+    return f"python3 -c \"{program} json.dump(c, open('{path}', 'w'), indent=2)\""
+
+
+def mesh(words: str) -> str:
+    """The mesh's device again, with other words, and with the peer's entries and the address that it had."""
+    return (
+        f"MAC=$(cat /sys/class/net/flannel.1/address); ADDRESS={VTEP}; "
+        "ROUTE=$(ip route show dev flannel.1 | head -1); NEIGHBOUR=$(ip neighbour show dev flannel.1 nud permanent); "
+        "FDB=$(bridge fdb show dev flannel.1 | head -1); set -e; ip link del flannel.1; "
+        f"ip link add flannel.1 address $MAC mtu 1450 type vxlan {words} nolearning; "
+        "ip address add $ADDRESS dev flannel.1; ip link set flannel.1 up; ip neighbour add $NEIGHBOUR dev flannel.1; "
+        "bridge fdb append $FDB dev flannel.1; ip route add ${ROUTE%%nhid*} via ${NEIGHBOUR%% *} dev flannel.1 onlink"
+    )
+
+
+ENTRY = "$(bridge fdb show dev flannel.1 | head -1 | cut -d' ' -f1)"
+STRANGER = "02:00:00:00:99:99"
+PORTS = "$(ls /sys/class/net/cni0/brif)"
+NETD = "/etc/cni/net.d"
+LEASES = "/var/lib/cni/networks/bridge"
+# Older than any pod whose address is not configured yet.
+LEASE = "printf 'gone\\r\\neth0' >10.244.0.$n; touch -d '1 hour ago' 10.244.0.$n"
+NO_PEER = (
+    f"bridge fdb del {ENTRY} dev flannel.1; ip neighbour flush dev flannel.1 nud permanent; ip route del 10.244.1.0/24"
+)
+NETWORKD = "$(grep -rl Unmanaged /etc/systemd/network)"
+LEAKED = (
+    "iptables -t nat -N CNI-{chain}; iptables -t nat -A POSTROUTING -s 10.244.0.77 -m comment --comment "
+    '\'name: "bridge" id: "{container}"\' -j CNI-{chain}'
+).format(chain="aaaaaaaaaaaaaaaaaaaaaaaa", container="feed" * 16)
+
+# Settings of the kernel and files, whatever connects the nodes.
+HOST = [
+    Break("forwarding-off", "sysctl -q -w net.ipv4.ip_forward=0"),
+    Break("forwarding-off-at-boot", "echo net.ipv4.ip_forward=0 >/etc/sysctl.d/zz-hardening.conf", "worker-2"),
+    Break("bridge-filter-off", "sysctl -q -w net.bridge.bridge-nf-call-iptables=0"),
+    Break("bridge-filter-off-at-boot", "echo net.bridge.bridge-nf-call-iptables=0 >/etc/sysctl.d/zz-hardening.conf"),
+    Break("runtime-down", "systemctl stop containerd"),
+    Break("cni-not-configured", f"rm {NETD}/*"),
+    Break("cni-broken", f"echo '{{' >{NETD}/05-broken.conf"),
+    Break(
+        "cni-other-file-first",
+        f"""echo '{{"cniVersion": "1.0.0", "name": "other", "type": "loopback"}}' >{NETD}/05-other.conf""",
+    ),
+    Break("cni-plugin-missing", "rm /opt/cni/bin/host-local"),
+    Break("cni-plugin-missing", "P=/opt/cni/bin/portmap; cp --remove-destination $(readlink -f $P) $P; chmod 644 $P"),
+    Break("cni-plugin-fails", "P=/opt/cni/bin/host-local; rm $P; echo x >$P; chmod 755 $P"),
+    Break("cni-version-unsupported", conf("c['cniVersion'] = '9.9.9'")),
+    Break("cni-not-loaded", f"mv {NETD} /root/net.d; systemctl restart containerd; sleep 2; mv /root/net.d {NETD}"),
+    Break("cni-subnet-wrong", f"sed -i s#10.244.0.0/24#10.244.77.0/24#g {NETD}/10-bridge.conflist"),
+    Break("cni-no-default-route", conf("p['ipam'].pop('routes'); p.update(isDefaultGateway=False, isGateway=True)")),
+    Break("cni-masquerades-pods", conf("p['ipMasq'] = True")),
+    Break("hairpin-off", conf("p.pop('hairpinMode')")),
+    Break("hairpin-off", f"for port in {PORTS}; do bridge link set dev $port hairpin off; done"),
+    Break("host-ports-ignored", conf("c['plugins'] = c['plugins'][:1]")),
+    Break("leases-stale", f"cd {LEASES}; for n in 200 201; do {LEASE}; done"),
+    Break("leases-nearly-full", f"cd {LEASES}; for n in $(seq 10 230); do {LEASE}; done"),
+    Break("leases-exhausted", f"cd {LEASES}; for n in $(seq 4 254); do {LEASE}; done"),
+    Break("pods-detached", f"for port in {PORTS}; do ip link set $port nomaster; done"),
+    Break("bridge-down", "ip link set cni0 down"),
+    Break("bridge-address-wrong", "ip address add 10.9.9.1/24 dev cni0; ip address del 10.244.0.1/24 dev cni0"),
+    Break("bridge-ports-isolated", f"for port in {PORTS}; do bridge link set dev $port isolated on; done"),
+    Break("bridge-mtu-too-small", "ip link set cni0 mtu 1300"),
+    Break("pod-rules-leaked", LEAKED),
+    Break(
+        "networkd-claims-pods",
+        f"rm {NETWORKD}; printf '[Match]\\nName=veth*\\n' >/etc/systemd/network/05-veth.network; networkctl reload",
+    ),
+    Break("networkd-removes-routes", "rm $(grep -rl ManageForeignRoutes /etc/systemd/networkd.conf.d)"),
+    Break("masquerade-missing", "nft delete table ip weft-podnet"),
+    Break("forward-drops-pods", "iptables -P FORWARD DROP"),
+    Break("unit-not-active", "systemctl stop weft-podnet-masquerade"),
+    Break("leftovers", "ip link add cilium_host type bridge"),
+    Break(
+        "pod-network-overlaps", "ip address add 10.244.1.77/28 dev lo", by_hand="ip address del 10.244.1.77/28 dev lo"
+    ),
+    Break(
+        "policy-rule-diverts-pods",
+        "ip rule add to 10.244.1.0/24 table 99 priority 100; ip route add default via 172.16.0.1 table 99",
+    ),
+]
+BREAKS = {
+    "bridge": [Break("cni-only-loopback", f"rm {NETD}/10-bridge.conf*")],
+    "routes": [
+        Break("no-route-back", "ip route del $(ip route show proto 87 | head -1)", "worker-2"),
+        Break("route-via-stranger", "ip route replace 10.244.1.0/24 via 172.16.0.77 proto 87"),
+        Break("route-without-gateway", "ip route replace 10.244.1.0/24 dev eth0 proto 87"),
+        Break("pods-route-blackholed", "ip route replace blackhole 10.244.1.0/24"),
+        Break(
+            "own-pods-led-away",
+            "ip route del 10.244.0.0/24 dev cni0; ip route add 10.244.0.0/24 via 172.16.0.4; "
+            "ip route add 10.244.0.0/24 dev cni0 metric 9",
+        ),
+        Break("rule-translates-pods", "iptables -t nat -A POSTROUTING -o eth0 -j MASQUERADE"),
+        Break("underlay-mtu-differs", "ip link set eth0 mtu 1400", "worker-2"),
+        Break(
+            "peer-unreachable",
+            "nft add table netdev cut; nft add chain netdev cut in "
+            "'{ type filter hook ingress device eth0 priority 0; }'; "
+            "nft add rule netdev cut in arp saddr ip 172.16.0.4 drop; ip neighbour flush 172.16.0.4; "
+            "ping -c1 -W1 172.16.0.4; sleep 3",
+            by_hand="nft delete table netdev cut; ping -c1 -W3 172.16.0.4",
+        ),
+    ],
+    "vxlan": [
+        *HOST,
+        Break("mesh-device-missing", "ip link del flannel.1"),
+        Break("mesh-device-down", "ip link set flannel.1 down"),
+        Break("mesh-vni-differs", mesh("id 2 local 172.16.0.3 dev eth0 dstport 8472")),
+        Break("mesh-port-differs", mesh("id 1 local 172.16.0.3 dev eth0 dstport 4789")),
+        Break(
+            "mesh-source-wrong",
+            "ip address add 172.16.0.203/24 dev eth0; " + mesh("id 1 local 172.16.0.203 dev eth0 dstport 8472"),
+        ),
+        Break("mesh-address-missing", f"ip address del {VTEP} dev flannel.1"),
+        Break("vtep-mac-changed", f"ip link set flannel.1 address {STRANGER}", "worker-2"),
+        Break("mesh-peer-missing", NO_PEER),
+        Break("neighbour-missing", "ip neighbour flush dev flannel.1 nud permanent"),
+        Break("neighbour-mac-wrong", f"ip neighbour replace 10.244.1.0 lladdr {STRANGER} dev flannel.1 nud permanent"),
+        Break("fdb-missing", f"bridge fdb del {ENTRY} dev flannel.1"),
+        Break("fdb-wrong-node", f"bridge fdb replace {ENTRY} dev flannel.1 dst 172.16.0.99 self permanent"),
+        Break("mesh-peer-gone", "ip route add 10.244.9.0/24 via 10.244.9.0 dev flannel.1 onlink"),
+        Break("no-route-back", "ip route del 10.244.0.0/24", "worker-2"),
+        Break("mesh-mtu-too-large", "ip link set flannel.1 mtu 1500"),
+        Break("mesh-mtu-differs", "ip link set flannel.1 mtu 1400"),
+        Break(
+            "path-mtu-too-small",
+            "ip route add 172.16.0.4 dev eth0 mtu 1300",
+            by_hand="ip route del 172.16.0.4 dev eth0",
+        ),
+    ],
+    "flannel": [
+        Break("flanneld-not-running", "systemctl disable --now --quiet flanneld"),
+        Break("flanneld-not-at-boot", "systemctl disable --quiet flanneld"),
+        Break("subnet-env-missing", "rm /run/flannel/subnet.env"),
+        Break("mesh-device-missing", "ip link del flannel.1"),
+        Break("mesh-device-down", "ip link set flannel.1 down"),
+        Break("mesh-peer-missing", NO_PEER),
+        Break("vtep-mac-changed", f"ip link set flannel.1 address {STRANGER}", "worker-2"),
+        Break(
+            "net-conf-unknown-key",
+            """sed -i '0,/{/s//{"Subnets": 1,/' /etc/kube-flannel/net-conf.json""",
+            by_hand="""sed -i 's/"Subnets": 1,//' /etc/kube-flannel/net-conf.json""",
+        ),
+        Break("kubeconfig-unusable", "echo broken >/etc/kubernetes/flannel.conf"),
+        Break(
+            "cni-plugin-missing", "P=/opt/cni/bin/flannel; cp --remove-destination $(readlink -f $P) $P; chmod 644 $P"
+        ),
+        Break(
+            "network-unavailable",
+            "kubectl --kubeconfig /etc/kubernetes/admin.conf patch node worker-1 --subresource=status --type=merge "
+            """--patch '{"status": {"conditions": [{"type": "NetworkUnavailable", "status": "True"}]}}'""",
+            node="control-plane",
+        ),
+    ],
+}
+
+
+class Cluster:
+    """Two workers of a backend, healthy at first, with pods that run."""
+
+    def __init__(self, lab: Lab, backend: str) -> None:
+        self.lab, self.backend = lab, backend
+        self.spoiled = False
+        self.begin()
+
+    def begin(self) -> None:
+        """Fresh nodes, if a test has left them broken."""
+        if self.spoiled:
+            self.lab.down()
+            self.lab.up()
+        self.spoiled = False
+        if self.backend == "flannel":
+            self.lab.variables["podnet_serial"] = "100%"
+            flannel.prepare(self.lab.name)
+        self.connect()
+        for pod in PODS:
+            node_pods.start(self.lab, "worker-1", pod)
+
+    def connect(self) -> None:
+        made = self.lab.play("site", podnet_backend=self.backend, podnet_verify=False)
+        assert made.code == 0, made.output
+
+
+@pytest.fixture(scope="module")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    with fresh(f"rules-{request.param}") as lab:
+        yield Cluster(lab, request.param)
+
+
+@pytest.mark.parametrize("cluster", BREAKS, indirect=True)
+def test_healthy_nodes_with_pods_have_no_finding(cluster: Cluster) -> None:
+    before = cluster.lab.snapshots("control-plane", "worker-1", "worker-2")
+    healthy = cluster.lab.play("diagnose")
+    assert (healthy.code, healthy.findings) == (0, []), healthy.output
+    assert unlike(before, cluster.lab.snapshots("control-plane", "worker-1", "worker-2")) == []
+
+
+@pytest.mark.parametrize(
+    ("cluster", "broken"),
+    [
+        pytest.param(backend, each, id=f"{backend}-{each.rule}-{number}")
+        for backend, breaks in BREAKS.items()
+        for number, each in enumerate(breaks)
+    ],
+    indirect=["cluster"],
+)
+def test_a_break_is_named_and_its_fix_heals(cluster: Cluster, broken: Break) -> None:
+    if cluster.spoiled:
+        cluster.begin()
+    cluster.spoiled = True
+    lab, node = cluster.lab, broken.node or broken.host
+    lab.sh(node, broken.command)
+    found = lab.play("diagnose")
+    # A note beside it is about what a break brings along.
+    named = {(host, rule) for severity, host, rule in found.findings if severity != "NOTE" or rule == broken.rule}
+    assert named == {(broken.host, broken.rule)}, found.output
+    fix = found.fixes[0]
+    if broken.by_hand:
+        lab.sh(node, broken.by_hand)
+    elif fix.startswith(("site.yml", "run site.yml")):
+        cluster.connect()
+    else:
+        lab.sh(broken.host, fix)
+    healed = lab.play("diagnose")
+    assert (healed.code, healed.findings) == (0, []), f"after {fix}: {healed.output}"
+    cluster.spoiled = False
