@@ -125,6 +125,10 @@ class Node:
         loaded = self.loaded is not None and "flannel" in self.loaded.types
         return loaded or bool(self.host.flannel.processes) or self.host.flannel.unit.active == "active"
 
+    def unit(self, concern: str, device: str = "") -> str:
+        """The collection's unit that keeps its routes, or its mesh ("vxlan") on a device; "" where there is none."""
+        return next((name for name in self.host.ours.units if name.startswith(f"weft-podnet-{concern}-{device}")), "")
+
     @functools.cached_property
     def flannel_backend(self) -> dict[str, Any]:
         """The ``Backend`` of its net-conf.json, keys in lower case as flanneld compares them."""

@@ -114,7 +114,9 @@ HOST = [
     Break("unit-not-active", "systemctl stop weft-podnet-masquerade"),
     Break("leftovers", "ip link add cilium_host type bridge"),
     Break(
-        "pod-network-overlaps", "ip address add 10.244.1.77/28 dev lo", by_hand="ip address del 10.244.1.77/28 dev lo"
+        "pod-network-overlaps",
+        "ip address add 10.244.1.77/28 dev eth0",
+        by_hand="ip address del 10.244.1.77/28 dev eth0",
     ),
     Break(
         "policy-rule-diverts-pods",
@@ -134,7 +136,7 @@ BREAKS = {
             "ip route add 10.244.0.0/24 dev cni0 metric 9",
         ),
         Break("rule-translates-pods", "iptables -t nat -A POSTROUTING -o eth0 -j MASQUERADE"),
-        Break("underlay-mtu-differs", "ip link set eth0 mtu 1400", "worker-2"),
+        Break("underlay-mtu-differs", "ip link set eth0 mtu 9000"),
         Break(
             "peer-unreachable",
             "nft add table netdev cut; nft add chain netdev cut in "
@@ -257,9 +259,9 @@ def test_a_break_is_named_and_its_fix_heals(cluster: Cluster, broken: Break) -> 
     # A note beside it is about what a break brings along.
     named = {(host, rule) for severity, host, rule in found.findings if severity != "NOTE" or rule == broken.rule}
     assert named == {(broken.host, broken.rule)}, found.output
-    fix = found.fixes[0]
+    fix = broken.by_hand or found.fixes[0]
     if broken.by_hand:
-        lab.sh(node, broken.by_hand)
+        lab.sh(node, fix)
     elif fix.startswith(("site.yml", "run site.yml")):
         cluster.connect()
     else:

@@ -17,15 +17,23 @@ ROUTES = Concern(
     "its own leaves by the default route, to a router that knows nothing of pods.",
 )
 
+# Not waited for: an event of the device may end the unit's first round, which systemctl takes for a failure.
+REPLAY = "systemctl restart --no-block {unit}"
+
 
 def route_to(node: Node, peer: Node, subnet: Network) -> tuple[str, dict[str, object]]:
     """The command that makes the missing route, by the means that the node has."""
     device = next((link for link in node.vxlans if family(link) == subnet.version), None)
+    if device is not None and node.unit("vxlan", device.name):
+        return REPLAY, {"unit": node.unit("vxlan", device.name)}
     if device is not None:
         command = "ip route replace {subnet} via {via} dev {device} onlink"
         return command, {"subnet": subnet, "via": subnet.network_address, "device": device.name}
     via = next((its for its in peer.underlay if its.version == subnet.version), f"<address of {peer.name}>")
-    return "ip route replace {subnet} via {via}", {"subnet": subnet, "via": via}
+    # Without the protocol number, it would be a foreign route to the next run.
+    protocol = node.unit("routes").removesuffix(".service").rpartition("-")[2]
+    command = "ip route replace {subnet} via {via}" + (" proto {protocol}" if protocol else "")
+    return command, {"subnet": subnet, "via": via, "protocol": protocol}
 
 
 def _without_route(node: Node, back: bool) -> Iterator[Found]:

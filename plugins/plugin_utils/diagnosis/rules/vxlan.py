@@ -14,6 +14,7 @@ from ansible_collections.weft.podnet.plugins.module_utils.core import documents,
 from ..cluster import Cluster, Network, Node, address, canonical, covers, family, most_common, network, version_of
 from ..observation import Link
 from ..table import ERROR, NOTE, WARNING, Concern, Found, found
+from .routes import REPLAY
 
 VXLAN = Concern(
     "VXLAN mesh",
@@ -24,8 +25,6 @@ VXLAN = Concern(
     "writes them once, when it learns of the peer, and never looks again.",
 )
 RESTART = "systemctl restart flanneld"
-# Not waited for: an event of the device may end the unit's first round, which systemctl takes for a failure.
-REPLAY = "systemctl restart --no-block {unit}"
 # Between two nodes; what explains them says so for a whole node.
 ENTRIES = (
     "mesh-peer-missing",
@@ -140,7 +139,7 @@ def mesh_device_missing(node: Node) -> Iterator[Found]:
     """The plan, flanneld's configuration or the other nodes' forwarding entries say that the node has one."""
     if node.vxlans or not node.host.whole("links") or not node.host.links or not node.cluster.connects:
         return
-    unit = _unit(node)
+    unit = node.unit("vxlan")
     fix = (REPLAY, {"unit": unit}) if unit else (RESTART if node.uses_flannel else "", {})
     if node.uses_flannel and node.host.flannel.processes and node.transport == "vxlan":
         yield found("flanneld runs with the backend vxlan, and there is no flannel device", fix=fix[0], **fix[1])
@@ -373,7 +372,7 @@ def vtep_mac_changed(node: Node) -> Iterator[Found]:
 def _and_peers(node: Node, link: Link, command: str, **given: object) -> tuple[str, dict[str, object]]:
     """A command for the device, and then its routes and neighbours again, which the kernel forgets with it."""
     commands, values = [command], {"device": link.name, **given}
-    unit = _unit(node)
+    unit = node.unit("vxlan", link.name)
     if node.uses_flannel:
         commands.append(RESTART)
     elif unit:
@@ -386,11 +385,6 @@ def _and_peers(node: Node, link: Link, command: str, **given: object) -> tuple[s
             commands.append(f"ip route replace {{subnet{number}}} via {to} dev {{device}} onlink")
             values.update({f"{name}{number}": value for name, value in tunnel.values().items()})
     return " && ".join(commands), values
-
-
-def _unit(node: Node) -> str:
-    """The collection's unit that keeps the mesh; "" where there is none."""
-    return next((name for name in node.host.ours.units if "vxlan" in name), "")
 
 
 @functools.lru_cache(maxsize=1)

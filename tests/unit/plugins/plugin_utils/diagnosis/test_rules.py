@@ -786,7 +786,7 @@ def break_vtep_mac_changed(world: World) -> None:
     "vxlan",
     (4, 6),
     fix=f"ip link set flannel-v6.1 address {mac(1, 6)} "
-    "&& systemctl restart --no-block weft-podnet-vxlan-flannel.1.service",
+    "&& systemctl restart --no-block weft-podnet-vxlan-flannel-v6.1.service",
 )
 def by_what_the_others_have(world: World) -> None:
     entry(world[2]["links"], name=device(6))["mac"] = "0e:ff:ff:ff:ff:ff"
@@ -865,19 +865,19 @@ def break_checksum_offload(world: World) -> None:
 # Routes
 
 
-@breaks("no-route-to-pods", fix=f"ip route replace {subnet(0)} via {underlay(0)}")
+@breaks("no-route-to-pods", fix=f"ip route replace {subnet(0)} via {underlay(0)} proto 87")
 def break_no_route_to_pods(world: World) -> None:
     without(world[2]["routes"], dst=subnet(0))
     del world.hosts["worker-1"]
 
 
-@breaks("no-route-to-pods", "vxlan", fix=f"ip route replace {subnet(0)} via {first(0)} dev flannel.1 onlink")
+@breaks("no-route-to-pods", "vxlan", fix="systemctl restart --no-block weft-podnet-vxlan-flannel.1.service")
 def through_the_mesh(world: World) -> None:
     without(world[2]["routes"], dst=subnet(0))
     del world.hosts["worker-1"]
 
 
-@breaks("no-route-back", fix=f"ip route replace {subnet(0)} via {underlay(0)}")
+@breaks("no-route-back", fix=f"ip route replace {subnet(0)} via {underlay(0)} proto 87")
 def break_no_route_back(world: World) -> None:
     without(world[2]["routes"], dst=subnet(0))
 
@@ -895,24 +895,24 @@ def a_wide_route_to_a_router(world: World) -> None:
     world[2]["routes"].append({"dst": "10.0.0.0/8", "via": "172.16.0.1", "dev": "eth0", "owner": "static"})
 
 
-@breaks("route-via-stranger", fix=f"ip route replace {subnet(0)} via {underlay(0)}")
+@breaks("route-via-stranger", fix=f"ip route replace {subnet(0)} via {underlay(0)} proto 87")
 def break_route_via_stranger(world: World) -> None:
     entry(world[2]["routes"], dst=subnet(0))["via"] = "172.16.0.99"
 
 
-@breaks("route-to-wrong-node", planned=False, fix=f"ip route replace {subnet(0)} via {underlay(0)}")
+@breaks("route-to-wrong-node", planned=False, fix=f"ip route replace {subnet(0)} via {underlay(0)} proto 87")
 def break_route_to_wrong_node(world: World) -> None:
     entry(world[2]["routes"], dst=subnet(0))["via"] = underlay(2)
 
 
-@breaks("route-without-gateway", fix=f"ip route replace {subnet(0)} via {underlay(0)}")
+@breaks("route-without-gateway", fix=f"ip route replace {subnet(0)} via {underlay(0)} proto 87")
 def break_route_without_gateway(world: World) -> None:
     entry(world[2]["routes"], dst=subnet(0))["via"] = ""
 
 
 @breaks(
     "pods-route-blackholed",
-    fix=f"ip route delete blackhole {subnet(0)} && ip route replace {subnet(0)} via {underlay(0)}",
+    fix=f"ip route delete blackhole {subnet(0)} && ip route replace {subnet(0)} via {underlay(0)} proto 87",
 )
 def break_pods_route_blackholed(world: World) -> None:
     entry(world[2]["routes"], dst=subnet(0)).update(via="", dev="", type="blackhole")
