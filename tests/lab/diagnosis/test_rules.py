@@ -88,7 +88,6 @@ HOST = [
     Break("cni-plugin-missing", "P=/opt/cni/bin/portmap; cp --remove-destination $(readlink -f $P) $P; chmod 644 $P"),
     Break("cni-plugin-fails", "P=/opt/cni/bin/host-local; rm $P; echo x >$P; chmod 755 $P"),
     Break("cni-version-unsupported", conf("c['cniVersion'] = '9.9.9'")),
-    Break("cni-not-loaded", f"mv {NETD} /root/net.d; systemctl restart containerd; sleep 2; mv /root/net.d {NETD}"),
     Break("cni-subnet-wrong", f"sed -i s#10.244.0.0/24#10.244.77.0/24#g {NETD}/10-bridge.conflist"),
     Break("cni-no-default-route", conf("p['ipam'].pop('routes'); p.update(isDefaultGateway=False, isGateway=True)")),
     Break("cni-masquerades-pods", conf("p['ipMasq'] = True")),
@@ -106,7 +105,7 @@ HOST = [
     Break("pod-rules-leaked", LEAKED),
     Break(
         "networkd-claims-pods",
-        f"rm {NETWORKD}; printf '[Match]\\nName=veth*\\n' >/etc/systemd/network/05-veth.network; networkctl reload",
+        f"rm {NETWORKD}; printf '[Match]\\nName=veth*\\n' >/etc/systemd/network/05-veth.network",
     ),
     Break("networkd-removes-routes", "rm $(grep -rl ManageForeignRoutes /etc/systemd/networkd.conf.d)"),
     Break("masquerade-missing", "nft delete table ip weft-podnet"),

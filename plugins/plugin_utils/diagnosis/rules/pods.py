@@ -134,7 +134,10 @@ def pods_detached(node: Node) -> Iterator[Found]:
     links = node.host.cni.detached
     if links:
         evidence = f"{len(links)} links have a live pod and no bridge ({', '.join(links[:3])})"
-        yield found(evidence, links=links[:MOST], bridge=node.bridge_name)
+        # A port of a bridge starts without it.
+        hairpin = "; bridge link set dev $link hairpin on" if node.loaded and node.loaded.hairpin else ""
+        fix = f"for link in {{links}}; do ip link set $link master {{bridge}} up{hairpin}; done"
+        yield found(evidence, fix=fix, links=links[:MOST], bridge=node.bridge_name)
 
 
 @PODS.rule(

@@ -1112,7 +1112,10 @@ def in_the_leases(world: World) -> None:
     world[2]["cni"]["networks"][0]["duplicates"] = ["10.244.1.5"]
 
 
-@breaks("pods-detached", fix="for link in veth0123abcd; do ip link set $link master cni0 up; done")
+@breaks(
+    "pods-detached",
+    fix="for link in veth0123abcd; do ip link set $link master cni0 up; bridge link set dev $link hairpin on; done",
+)
 def break_pods_detached(world: World) -> None:
     entry(world[2]["links"], name="veth0123abcd")["master"] = ""
     world[2]["cni"]["detached"] = ["veth0123abcd"]
