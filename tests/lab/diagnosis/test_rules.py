@@ -43,18 +43,6 @@ def conf(change: str, name: str = "10-bridge.conflist") -> str:
     return f"python3 -c \"{program} json.dump(c, open('{path}', 'w'), indent=2)\""
 
 
-def mesh(words: str) -> str:
-    """The mesh's device again, with other words, and with the peer's entries and the address that it had."""
-    return (
-        f"MAC=$(cat /sys/class/net/flannel.1/address); ADDRESS={VTEP}; "
-        "ROUTE=$(ip route show dev flannel.1 | head -1); NEIGHBOUR=$(ip neighbour show dev flannel.1 nud permanent); "
-        "FDB=$(bridge fdb show dev flannel.1 | head -1); set -e; ip link del flannel.1; "
-        f"ip link add flannel.1 address $MAC mtu 1450 type vxlan {words} nolearning; "
-        "ip address add $ADDRESS dev flannel.1; ip link set flannel.1 up; ip neighbour add $NEIGHBOUR dev flannel.1; "
-        "bridge fdb append $FDB dev flannel.1; ip route add ${ROUTE%%nhid*} via ${NEIGHBOUR%% *} dev flannel.1 onlink"
-    )
-
-
 ENTRY = "$(bridge fdb show dev flannel.1 | head -1 | cut -d' ' -f1)"
 STRANGER = "02:00:00:00:99:99"
 PORTS = "$(ls /sys/class/net/cni0/brif)"
@@ -147,14 +135,7 @@ BREAKS = {
     ],
     "vxlan": [
         *HOST,
-        Break("mesh-device-missing", "ip link del flannel.1"),
         Break("mesh-device-down", "ip link set flannel.1 down"),
-        Break("mesh-vni-differs", mesh("id 2 local 172.16.0.3 dev eth0 dstport 8472")),
-        Break("mesh-port-differs", mesh("id 1 local 172.16.0.3 dev eth0 dstport 4789")),
-        Break(
-            "mesh-source-wrong",
-            "ip address add 172.16.0.203/24 dev eth0; " + mesh("id 1 local 172.16.0.203 dev eth0 dstport 8472"),
-        ),
         Break("mesh-address-missing", f"ip address del {VTEP} dev flannel.1"),
         Break("vtep-mac-changed", f"ip link set flannel.1 address {STRANGER}", "worker-2"),
         Break("mesh-peer-missing", NO_PEER),
@@ -164,8 +145,6 @@ BREAKS = {
         Break("fdb-wrong-node", f"bridge fdb replace {ENTRY} dev flannel.1 dst 172.16.0.99 self permanent"),
         Break("mesh-peer-gone", "ip route add 10.244.9.0/24 via 10.244.9.0 dev flannel.1 onlink"),
         Break("no-route-back", "ip route del 10.244.0.0/24", "worker-2"),
-        Break("mesh-mtu-too-large", "ip link set flannel.1 mtu 1500"),
-        Break("mesh-mtu-differs", "ip link set flannel.1 mtu 1400"),
         Break(
             "path-mtu-too-small",
             "ip route add 172.16.0.4 dev eth0 mtu 1300",

@@ -423,7 +423,8 @@ def mesh_peer_missing(node: Node) -> Iterator[Found]:
     for tunnel in tunnels(node):
         if len(tunnel.missing) > 1:
             evidence = f"no {' and no '.join(tunnel.missing)} for {tunnel.peer.name} ({tunnel.subnet})"
-            yield found(evidence, tunnel.peer.name, **tunnel.values())
+            unit = node.unit("vxlan", tunnel.device.name)
+            yield found(evidence, tunnel.peer.name, fix=REPLAY if unit else None, unit=unit, **tunnel.values())
 
 
 @VXLAN.rule(

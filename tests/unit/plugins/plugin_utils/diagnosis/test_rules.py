@@ -808,6 +808,7 @@ def test_of_two_nodes_the_derived_mac_is_right(known: str, cause: str) -> None:
 
 
 @breaks("mesh-peer-missing", "flannel")
+@breaks("mesh-peer-missing", "vxlan", fix="systemctl restart --no-block weft-podnet-vxlan-flannel.1.service")
 def break_mesh_peer_missing(world: World) -> None:
     without(world[2]["routes"], dst=subnet(0))
     without(world[2]["neighbours"], dst=first(0))
