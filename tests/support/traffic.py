@@ -45,11 +45,9 @@ class Pings:
 
 
 @contextmanager
-def ping(
-    lab: Lab, node: str, address: str, interval: float, source: str = "", inside: Sequence[str] = ()
-) -> Iterator[Pings]:
-    """Ping an address from a node, or with a command that runs others ``inside`` a pod. Complete after the block."""
-    words = ["ping", "-n", "-i", str(interval), *(["-I", source] if source else []), address]
+def ping(lab: Lab, node: str, address: str, interval: float, inside: Sequence[str]) -> Iterator[Pings]:
+    """Ping an address on a node with a command that runs others ``inside`` a pod. Complete after the block."""
+    words = ["ping", "-n", "-i", str(interval), address]
     command = [str(CHECKOUT / "lab" / "lab"), "exec", "--name", lab.name, node, "--", *inside, *words]
     pings = Pings(interval)
     # A file, since nobody reads a pipe meanwhile.

@@ -161,18 +161,12 @@ BREAKS = {
         Break("vtep-mac-changed", f"ip link set flannel.1 address {STRANGER}", "worker-2"),
         Break(
             "net-conf-unknown-key",
-            """sed -i '0,/{/s//{"Subnets": 1,/' /etc/kube-flannel/net-conf.json""",
-            by_hand="""sed -i 's/"Subnets": 1,//' /etc/kube-flannel/net-conf.json""",
+            """sed -i '0,/{/s//{"Subnets": 1,/' /etc/flannel/net-conf.json""",
+            by_hand="""sed -i 's/"Subnets": 1,//' /etc/flannel/net-conf.json""",
         ),
         Break("kubeconfig-unusable", "echo broken >/etc/kubernetes/flannel.conf"),
         Break(
             "cni-plugin-missing", "P=/opt/cni/bin/flannel; cp --remove-destination $(readlink -f $P) $P; chmod 644 $P"
-        ),
-        Break(
-            "network-unavailable",
-            "kubectl --kubeconfig /etc/kubernetes/admin.conf patch node worker-1 --subresource=status --type=merge "
-            """--patch '{"status": {"conditions": [{"type": "NetworkUnavailable", "status": "True"}]}}'""",
-            node="control-plane",
         ),
     ],
 }
