@@ -39,22 +39,22 @@ demo-down: ## take the demo's machines away
 	@lab/lab down --name $(LAB)
 
 .PHONY: test
-test: unit integration nodes molecule ## everything that must hold (21 min)
+test: unit integration nodes molecule ## everything that must hold (14 min)
 
 .PHONY: unit
 unit: .venv/ready-dev ## the pure parts (1 min)
 	python -m pytest tests/unit --numprocesses 2 --dist loadfile
 
 .PHONY: integration
-integration: .venv/ready-dev ## the modules, against the kernel, in network namespaces (5 min)
+integration: .venv/ready-dev ## the modules, against the kernel, in network namespaces (4 min)
 	python -m pytest tests/integration --numprocesses 4 --dist loadfile
 
 .PHONY: nodes
-nodes: .venv/ready-dev ## the playbooks, on real nodes: their life, and everything they must refuse (10 min)
+nodes: .venv/ready-dev ## the playbooks, on real nodes: their life, and everything they must refuse (6 min)
 	python -m pytest tests/lab -m 'not long' --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: nodes-long
-nodes-long: .venv/ready-dev ## what takes minutes there: upgrades, moves, handovers, mixed clusters, firewalls, hard worlds (40 min)
+nodes-long: .venv/ready-dev ## what takes minutes there: upgrades, moves, handovers, mixed clusters, firewalls, hard worlds, the diagnosis (1 h)
 	python -m pytest tests/lab -m long --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 SEED ?= 1
@@ -65,7 +65,7 @@ soak: .venv/ready-dev ## random operations on five workers (hours; SEED=n OPS=n,
 	SEED=$(SEED) OPS=$(OPS) python -m pytest tests/lab/node/test_soak.py --capture=no
 
 .PHONY: molecule
-molecule: .venv/ready-dev ## the roles, in the lab (5 min; SCENARIO=name for one)
+molecule: .venv/ready-dev ## the roles, in the lab (3 min; SCENARIO=name for one)
 	@printf '%s\n' $(SCENARIO) | xargs -P 4 -I SCENARIO molecule test -s SCENARIO
 
 .PHONY: bench
