@@ -48,7 +48,9 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", nargs="*", help=f"of {', '.join(PARTS)}; all of them without one")
-    parser.add_argument("--quick", action="store_true", help="100 and 1,000 peers, few hosts: does it all work?")
+    parser.add_argument(
+        "--quick", action="store_true", help="100 and 1,000 peers, few hosts, no outage: does it all work?"
+    )
     parser.add_argument("--sizes", type=_numbers, help="numbers of peers, with commas")
     parser.add_argument("--tools", type=lambda text: text.split(","), default=list(tools.TOOLS), help="with commas")
     parser.add_argument("--rounds", type=int, default=5)

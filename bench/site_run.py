@@ -35,12 +35,14 @@ def bench(workers: Sequence[int], rounds: int) -> None:
         medians: dict[str, list[float]] = {"first": [], "no-op": []}
         for name, playbook in PLAYBOOKS:
             runs: dict[str, list[Played]] = {"first": [], "no-op": []}
-            for _round in range(rounds if count <= FEW else 1):
+            try:
+                for _round in range(rounds if count <= FEW else 1):
+                    _lab("down")
+                    _lab("up", "--workers", str(count))
+                    runs["first"].append(_play(playbook))
+                runs["no-op"] = [_play(playbook) for _round in range(rounds)]
+            finally:
                 _lab("down")
-                _lab("up", "--workers", str(count))
-                runs["first"].append(_play(playbook))
-            runs["no-op"] = [_play(playbook) for _round in range(rounds)]
-            _lab("down")
             for run, played in runs.items():
                 seconds = statistics.median(each.seconds for each in played)
                 medians[run].append(seconds)

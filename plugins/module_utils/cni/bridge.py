@@ -15,7 +15,8 @@ from ..netlink.channel import Channel, NetlinkError
 
 
 class Bridge(NamedTuple):
-    """``without_hairpin``: those ports that send nothing back to where it came from."""
+    """``without_hairpin``: pods' ports that send nothing back to where it came from. A port that is no pod's, such as
+    an uplink, is none of them: it would send packets back into the network."""
 
     number: int
     ports: tuple[str, ...]
@@ -37,7 +38,8 @@ def find(name: str) -> Bridge | None:
                 index = number
             if wire.IFLA_MASTER in attributes:
                 port = wire.attributes(info.get(wire.IFLA_INFO_SLAVE_DATA, b""), 0)
-                off = port.get(wire.IFLA_BRPORT_MODE) == b"\0"
+                pods = info.get(wire.IFLA_INFO_KIND, b"").rstrip(b"\0") == b"veth"
+                off = pods and port.get(wire.IFLA_BRPORT_MODE) == b"\0"
                 ports.append((wire.U32.unpack(attributes[wire.IFLA_MASTER])[0], called, off))
         addresses = link.addresses(channel) if index is not None else []
     if index is None:
@@ -50,8 +52,8 @@ def find(name: str) -> Bridge | None:
 @contextlib.contextmanager
 def hairpin(ports: Sequence[str]) -> Iterator[None]:
     """Turn hairpin mode on for these ports, and off again if the block fails. Raises NetlinkError."""
-    _set_hairpin(ports, b"\1")
     try:
+        _set_hairpin(ports, b"\1")
         yield
     except BaseException:
         _set_hairpin(ports, b"\0")

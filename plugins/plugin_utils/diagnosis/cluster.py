@@ -127,7 +127,11 @@ class Node:
 
     def unit(self, concern: str, device: str = "") -> str:
         """The collection's unit that keeps its routes, or its mesh ("vxlan") on a device; "" where there is none."""
-        return next((name for name in self.host.ours.units if name.startswith(f"weft-podnet-{concern}-{device}")), "")
+        prefix = f"weft-podnet-{concern}-"
+        exact = f"{prefix}{device}.service"
+        return next(
+            (name for name in self.host.ours.units if name == exact or (not device and name.startswith(prefix))), ""
+        )
 
     @functools.cached_property
     def flannel_backend(self) -> dict[str, Any]:

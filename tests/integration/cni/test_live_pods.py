@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.weft.podnet.plugins.module_utils.cni import bridge as cni_bridge
 from support.cni import Node, cni, conf_dir, config, names
 from support.netns import Namespace
 
@@ -84,6 +85,25 @@ def test_a_live_pods_port_gets_hairpin_mode(node: Node) -> None:
     assert not node.cni(**wanted)["changed"]
     # Nobody asked for it to be off again.
     assert node.cni(config=config(node.conf))["changed"] and node.hairpin() == [True]
+
+
+def test_a_write_that_fails_leaves_the_ports_as_they_were(node: Node) -> None:
+    (port,) = (link["ifname"] for link in node.host.ip_json("link", "show", "master", "cni0"))
+
+    def fail() -> None:
+        with cni_bridge.hairpin([port]):
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        node.host.call(fail)
+    assert node.hairpin() == [False]
+
+
+def test_an_uplink_in_the_bridge_is_no_pods_port(node: Node) -> None:
+    node.host.ip("link", "add", "uplink", "master", "cni0", "type", "vxlan", "id", "9", "dstport", "4790")
+    assert node.cni(config=config(node.conf, hairpinMode=True))["changed"]
+    assert sorted(node.hairpin()) == [False, True]
+    assert not node.cni(config=config(node.conf, hairpinMode=True))["changed"]
 
 
 def test_leftovers_of_live_pods_stay(node: Node) -> None:

@@ -35,7 +35,7 @@ def hosts() -> Iterator[tuple[Namespace, Namespace]]:
     with Namespace() as here, Namespace() as there:
         connect(here, f"{HERE}/24", there, f"{THERE}/24")
         here.address("eth0", "fd00::1/64")
-        there.ip("addr", "add", f"{THERE_V6}/64", "dev", "eth0", "nodad")
+        there.address("eth0", f"{THERE_V6}/64")
         yield here, there
 
 

@@ -24,21 +24,17 @@ VTEP = "$(ip -4 -o address show dev flannel.1 | awk '{print $4}')"
 
 
 class Break(NamedTuple):
-    """``command`` breaks a node so that ``rule`` finds it there. ``by_hand`` heals what no printed fix can.
-
-    ``host`` is what the finding names; the command and the fix run on ``node``, the finding's host by default.
-    """
+    """``command`` breaks a host so that ``rule`` finds it there. ``by_hand`` heals what no printed fix can."""
 
     rule: str
     command: str
     host: str = "worker-1"
     by_hand: str = ""
-    node: str = ""
 
 
-def conf(change: str, name: str = "10-bridge.conflist") -> str:
+def conf(change: str) -> str:
     """A change of the CNI configuration, as Python of the parsed ``c``, whose first plugin is ``p``."""
-    path = f"/etc/cni/net.d/{name}"
+    path = "/etc/cni/net.d/10-bridge.conflist"
     program = f"import json; c = json.load(open('{path}')); p = c['plugins'][0]; {change}; "
     return f"python3 -c \"{program} json.dump(c, open('{path}', 'w'), indent=2)\""
 
@@ -225,16 +221,14 @@ def test_a_break_is_named_and_its_fix_heals(cluster: Cluster, broken: Break) -> 
     if cluster.spoiled:
         cluster.begin()
     cluster.spoiled = True
-    lab, node = cluster.lab, broken.node or broken.host
-    lab.sh(node, broken.command)
+    lab = cluster.lab
+    lab.sh(broken.host, broken.command)
     found = lab.play("diagnose")
     # A note beside it is about what a break brings along.
     named = {(host, rule) for severity, host, rule in found.findings if severity != "NOTE" or rule == broken.rule}
     assert named == {(broken.host, broken.rule)}, found.output
     fix = broken.by_hand or found.fixes[0]
-    if broken.by_hand:
-        lab.sh(node, fix)
-    elif fix.startswith(("site.yml", "run site.yml")):
+    if fix.startswith(("site.yml", "run site.yml")):
         cluster.connect()
     else:
         lab.sh(broken.host, fix)

@@ -377,7 +377,9 @@ def hairpin_off(node: Node) -> Iterator[Found]:
         fix = HAIRPIN_IN_FLANNEL if "flannel" in loaded.types else HAIRPIN_IN_BRIDGE
         yield found(f"{loaded.name} has no hairpinMode", fix=fix, path=f"{node.host.cni.conf_dir}/{loaded.name}")
         return
-    ports = [link.name for link in node.host.links if link.master == node.bridge_name and link.hairpin is False]
+    # An uplink in the bridge is no pod's.
+    its = [link for link in node.host.links if link.master == node.bridge_name and link.kind == "veth"]
+    ports = [link.name for link in its if link.hairpin is False]
     if ports and loaded.hairpin:
         yield found(f"hairpin is off on {', '.join(ports[:3])}", ports=ports)
 

@@ -815,6 +815,13 @@ def break_mesh_peer_missing(world: World) -> None:
     without(world[2]["fdb"], mac=mac(0))
 
 
+@breaks("mesh-peer-missing", "vxlan", fix="systemctl restart --no-block weft-podnet-vxlan-flannel.1.service")
+def beside_a_mesh_of_a_longer_name(world: World) -> None:
+    break_mesh_peer_missing(world)
+    units = world[2]["ours"]["units"]
+    world[2]["ours"]["units"] = {"weft-podnet-vxlan-flannel.10.service": "active", **units}
+
+
 @breaks(
     "neighbour-missing", "flannel", fix=f"ip neighbour replace {first(0)} lladdr {mac(0)} dev flannel.1 nud permanent"
 )
