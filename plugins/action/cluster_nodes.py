@@ -1,7 +1,8 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""cluster_nodes: the API's Nodes, read once on the control plane, into the plan on the controller; one of them drained.
+"""cluster_nodes: the API's Nodes, read once on the control plane, into the plan on the controller; one of them drained,
+or rid of what flanneld wrote on it.
 
 It calls the reading module itself: every worker would template a registered result of a thousand Nodes again.
 """
@@ -20,6 +21,7 @@ from ansible_collections.weft.podnet.plugins.module_utils.core.problems import R
 from ansible_collections.weft.podnet.plugins.plugin_utils.api import call as api_call
 from ansible_collections.weft.podnet.plugins.plugin_utils.api import drain as api_drain
 from ansible_collections.weft.podnet.plugins.plugin_utils.api import flannel as api_flannel
+from ansible_collections.weft.podnet.plugins.plugin_utils.api import forget as api_forget
 from ansible_collections.weft.podnet.plugins.plugin_utils.api import nodes as api_nodes
 from ansible_collections.weft.podnet.plugins.plugin_utils.api import pods as api_pods
 from ansible_collections.weft.podnet.plugins.plugin_utils.core import host_facts
@@ -29,6 +31,8 @@ from ansible_collections.weft.podnet.plugins.plugin_utils.plan import plan_file
 PAUSE = 2
 # The steps of a drain.
 DRAINING = ("drainable", "drained", "restarted", "schedulable")
+# What is about one Node.
+OF_ONE = (*DRAINING, "forgotten")
 # What a CNI network may be called.
 NETWORK = re.compile(r"[-A-Za-z0-9_.]{1,100}")
 # Much of a Node, and of no use here.
@@ -44,7 +48,7 @@ class ActionModule(ActionBase):
         _spec, args = self.validate_argument_spec(
             {
                 "kubeconfig": {"type": "path", "default": "/etc/kubernetes/admin.conf"},
-                "state": {"type": "str", "choices": ["checked", *DRAINING], "default": "checked"},
+                "state": {"type": "str", "choices": ["checked", *OF_ONE], "default": "checked"},
                 "update_plan": {"type": "bool", "default": True},
                 "workers": {"type": "list", "elements": "str", "default": []},
                 "wait": {"type": "int", "default": 0},
@@ -52,12 +56,14 @@ class ActionModule(ActionBase):
                 "networks": {"type": "list", "elements": "str", "default": []},
                 "removal": {"type": "bool", "default": False},
             },
-            required_if=[("state", state, ["node"]) for state in DRAINING],
+            required_if=[("state", state, ["node"]) for state in OF_ONE],
         )
         try:
             host_facts.require_honest(variables)
             if args["state"] == "checked":
                 return {**result, **self._checked(args, variables)}
+            if args["state"] == "forgotten":
+                return {**result, **self._forget(args, variables)}
             self._drain(args, variables, result)
         except Refused as refused:
             missing = isinstance(refused, api_call.ClientMissing)
@@ -82,9 +88,7 @@ class ActionModule(ActionBase):
     def _drain(self, args: Mapping[str, Any], variables: dict[str, Any], result: dict[str, Any]) -> None:
         """One step of a drain. What it did is in the ``result`` also where it failed halfway. Raises Refused."""
 
-        def ask(module: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
-            return api_call.call(self, module, {**given, "kubeconfig": args["kubeconfig"]}, variables)
-
+        ask = self._asking(args["kubeconfig"], variables)
         node, state = args["node"], args["state"]
         if state == "drainable":
             found = api_drain.pods(ask, node)
@@ -106,6 +110,37 @@ class ActionModule(ActionBase):
             result["changed"] = bool(result["pods"])
         else:
             result["changed"] = api_drain.uncordon(ask, node)
+
+    def _forget(self, args: Mapping[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        """The worker itself has been reset, so what can't be removed from its Node is a warning."""
+
+        def kubectl(words: list[str], given: str) -> Mapping[str, Any]:
+            argv = ["kubectl", "--kubeconfig", args["kubeconfig"], *words]
+            answer = self._execute_module(
+                module_name="ansible.legacy.command",
+                module_args={"argv": argv, "stdin": given, "expand_argument_vars": False},
+                task_vars=variables,
+            )
+            if "stdout" not in answer:
+                return {"rc": 1, "stdout": "", "stderr": str(answer.get("msg", ""))}
+            return {"rc": answer.get("rc", 1), "stdout": answer["stdout"], "stderr": answer.get("stderr", "")}
+
+        ask, node = self._asking(args["kubeconfig"], variables), args["node"]
+        try:
+            removed = api_forget.forget(ask, kubectl, node, self._task.check_mode)
+        except Refused as refused:
+            return {"warnings": [f"the Node {node} keeps what flanneld wrote there: {refused}"]}
+        label = f"Node {node}"
+        diff = {"before_header": label, "after_header": label, "before": "".join(removed), "after": ""}
+        return {"changed": bool(removed), "diff": [diff] if removed else []}
+
+    def _asking(self, kubeconfig: str, variables: dict[str, Any]) -> api_drain.Ask:
+        """What runs modules of kubernetes.core with this kubeconfig."""
+
+        def ask(module: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+            return api_call.call(self, module, {**given, "kubeconfig": kubeconfig}, variables)
+
+        return ask
 
 
 def _update(sources: Sequence[str], api: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cluster_nodes
-short_description: Check the plan against the Nodes of the Kubernetes API, complete it from them, and drain a Node
+short_description: Complete the plan from the Nodes of the Kubernetes API, and drain or forget a Node
 version_added: 0.1.0
 author: The weft.podnet maintainers (@weft-net)
 description:
@@ -19,15 +19,21 @@ description:
     another flanneld become the plan's C(peers). The plan is a file on the controller.
   - Before the network of running pods changes, it drains a Node, through M(kubernetes.core.k8s_drain). Evictions
     respect PodDisruptionBudgets. One that is refused is tried again for ten minutes.
+  - After a worker was reset, it removes what flanneld wrote on its Node. Without this, other nodes still treat the
+    worker as a peer.
+requirements:
+  - kubectl on the host it runs on, for O(state=forgotten)
 extends_documentation_fragment:
   - weft.podnet.kubeconfig
 attributes:
   check_mode:
-    description: Nothing on a host is changed in any mode, and no pod or Node in check mode.
+    description:
+      - Nothing on a host is changed in any mode, and no pod or Node in check mode. For O(state=forgotten), the server
+        is asked for a dry run.
     support: full
   diff_mode:
-    description: There is no difference to show.
-    support: none
+    description: Shows what O(state=forgotten) removes.
+    support: partial
 options:
   state:
     description:
@@ -39,8 +45,11 @@ options:
       - V(restarted) deletes those pods of DaemonSets on O(node) that do not use the host's network, and waits until
         they are gone. The DaemonSets create them again.
       - V(schedulable) marks O(node) schedulable.
+      - V(forgotten) removes flannel's annotations from O(node), and the condition C(NetworkUnavailable) if flanneld
+        wrote it. If the Node does not exist, nothing is done. If the API can't be reached, or kubectl is missing, a
+        warning says what remains and the module does not fail, since the reset of the host itself is complete.
     type: str
-    choices: [checked, drainable, drained, restarted, schedulable]
+    choices: [checked, drainable, drained, restarted, schedulable, forgotten]
     default: checked
   node:
     description: The name of the Node that all states but V(checked) are about, and required by them.
@@ -90,6 +99,13 @@ EXAMPLES = r"""
   weft.podnet.cluster_nodes:
     state: drained
     node: worker-1
+  delegate_to: control-plane
+  become: true
+
+- name: Let other nodes' flannelds forget a worker
+  weft.podnet.cluster_nodes:
+    state: forgotten
+    node: worker-3
   delegate_to: control-plane
   become: true
 """

@@ -40,7 +40,7 @@ def reasons(lab: Lab) -> dict[str, str]:
 
 
 def forget(lab: Lab, *words: str, name: str = "worker-1", **more: str) -> Play:
-    return lab.module("control-plane", "cluster_forget", {"name": name, **more}, *words)
+    return lab.module("control-plane", "cluster_nodes", {"state": "forgotten", "node": name, **more}, *words)
 
 
 @pytest.mark.long

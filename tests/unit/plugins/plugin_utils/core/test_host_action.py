@@ -23,7 +23,6 @@ PLUGINS = Path(__file__).resolve().parents[5] / "plugins"
 # They work on the controller, and on the control plane through kubernetes.core.
 ELSEWHERE = {
     "cluster_discover",
-    "cluster_forget",
     "cluster_nodes",
     "cluster_objects",
     "cluster_plan",
@@ -32,7 +31,6 @@ ELSEWHERE = {
 }
 REQUIRED: dict[str, dict[str, Any]] = {
     "cluster_discover": {"observed": {}},
-    "cluster_forget": {"name": "worker-2"},
     "cluster_objects": {"objects": [{}]},
     "pod_network_report": {"path": "report.html"},
     "release_artifacts": {"components": {}, "architectures": []},
