@@ -21,9 +21,10 @@ def findings(
     cluster: Mapping[str, Any] | None = None,
     api: Mapping[str, Any] | None = None,
     workers: Sequence[str] = (),
+    foreseen: bool = False,
 ) -> dict[str, Any]:
     """See plugin_utils/diagnosis/findings.py. Raises AnsibleFilterError."""
-    return _findings.diagnose(**arguments(hosts, observed, cluster, api, workers))
+    return _findings.diagnose(**arguments(hosts, observed, cluster, api, workers), foreseen=foreseen)
 
 
 def arguments(

@@ -10,7 +10,7 @@ a host where nothing else is wrong.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.output import printable
@@ -45,17 +45,19 @@ def diagnose(
     api: Mapping[str, Any] | None = None,
     workers: Sequence[str] | None = None,
     api_problem: str = "",
+    foreseen: bool = False,
 ) -> dict[str, Any]:
     """Judge a cluster; see cluster.Cluster for what is given. ``api_problem``: why the API could not be asked.
+    ``foreseen``: only what a run of site.yml leaves as it is, without a summary.
 
     {ok, lines, text, findings, counts, hosts}: ``ok`` unless there is an error. ``lines`` is the report for a terminal,
     and ``text`` joins it. ``findings`` are {rule, severity, title, host, about, evidence, effect, fix, site, source},
     the severest and most basic first. ``counts`` is by severity, and ``hosts`` are those that were looked at.
     """
     cluster = Cluster(observations, unobserved, plan, api, workers)
-    found = judged(cluster)
+    found = [each for each in judged(cluster) if each.rule.foreseen or not foreseen]
     counts = {severity: sum(each.rule.severity == severity for each in found) for severity in SEVERITIES}
-    lines = rendered(cluster, found, api_problem)
+    lines = blocks(found) if foreseen else [*blocks(found), str(printable(_summary(cluster, found, api_problem)))]
     return {
         "ok": not counts[ERROR],
         "lines": lines,
@@ -66,9 +68,9 @@ def diagnose(
     }
 
 
-def judged(cluster: Cluster, rules: Iterable[Rule] = RULES) -> list[Finding]:
+def judged(cluster: Cluster) -> list[Finding]:
     """All findings that are causes, by severity, then in the order of the table, then of the inventory."""
-    found = [each for rule in rules for each in rule.find(cluster)]
+    found = [each for rule in RULES for each in rule.find(cluster)]
     causes = _without_consequences(found)
     broken = {each.host for each in causes if each.rule.severity == ERROR and not each.rule.symptom}
     kept = [each for each in causes if not (each.rule.symptom and each.host in broken)]
@@ -121,8 +123,8 @@ def _data(each: Finding) -> dict[str, str]:
 # For the terminal
 
 
-def rendered(cluster: Cluster, found: Sequence[Finding], api_problem: str = "") -> list[str]:
-    """The report: a block of at most five lines for each rule and kind of evidence, then a summary."""
+def blocks(found: Sequence[Finding]) -> list[str]:
+    """A block of at most five lines for each rule and kind of evidence, and an empty line after each."""
     lines: list[str] = []
     for _identity, same in itertools.groupby(grouped(found), key=lambda group: group.rule.id):
         groups = list(same)
@@ -135,7 +137,7 @@ def rendered(cluster: Cluster, found: Sequence[Finding], api_problem: str = "") 
                 f"{rule.severity.upper()} {named(others)}: the same, each with evidence of its own [{rule.id}]",
                 "",
             ]
-    return [str(printable(line)) for line in [*lines, _summary(cluster, found, api_problem)]]
+    return [str(printable(line)) for line in lines]
 
 
 def grouped(found: Sequence[Finding]) -> list[Group]:

@@ -15,6 +15,7 @@ A rule is an entry of a *concern* and the function below it, which looks for its
         site="...",                     # what the collection does about it: a variable or a playbook; "" for nothing
         source="flannel pitfall 11",    # or an item of the lesson, or what users reported (F11, repository#issue)
         explains=("...",),              # rules whose findings on this node are its consequences
+        foreseen=True,                  # site.yml leaves it as it is, so it warns of it before it changes anything
     )
     def forwarding_off(node: Node) -> Iterator[Found]:
         yield found("evidence", key="net.ipv4.ip_forward")
@@ -70,7 +71,7 @@ class Rule:
     """See the module. ``symptom``: it counts only where no other error on the node explains it.
 
     ``both_ends``: whatever any node meets with either of the two nodes is a consequence, not only what these two meet
-    with each other.
+    with each other. ``foreseen``: a run of site.yml would end with it.
     """
 
     id: str
@@ -86,6 +87,7 @@ class Rule:
     symptom: bool = False
     hosts: str = WITH_PODS
     both_ends: bool = False
+    foreseen: bool = False
 
     @property
     def meaning(self) -> str:
@@ -123,13 +125,13 @@ class Concern:
         symptom: bool = False,
         hosts: str = WITH_PODS,
         both_ends: bool = False,
+        foreseen: bool = False,
     ) -> Callable[[Callable[[Node], Iterable[Found]]], Callable[[Node], Iterable[Found]]]:
         """Enters the function below into the table."""
 
         def enter(look: Callable[[Node], Iterable[Found]]) -> Callable[[Node], Iterable[Found]]:
-            self.rules.append(
-                Rule(id, severity, title, effect, see, fix, source, look, site, explains, symptom, hosts, both_ends)
-            )
+            kind = (site, explains, symptom, hosts, both_ends, foreseen)
+            self.rules.append(Rule(id, severity, title, effect, see, fix, source, look, *kind))
             return look
 
         return enter

@@ -57,3 +57,17 @@ def test_flannel_nodes_have_no_finding(lab: Lab, plane: ControlPlane) -> None:
     assert made.code == 0, made.output
     healthy = lab.play("diagnose")
     assert (healthy.code, healthy.findings) == (0, []), healthy.output
+
+
+@pytest.mark.long
+def test_site_warns_of_what_it_leaves_as_it_is(mesh: Lab) -> None:
+    """Before it changes anything; on healthy nodes, it has nothing to say."""
+    first = mesh.play("site", podnet_backend="vxlan")
+    assert (first.code, first.findings) == (0, []), first.output
+    mesh.sh("worker-1", "ip rule add to 10.244.1.0/24 table 99 priority 100")
+    mesh.sh("worker-1", "ip route add default via 172.16.0.1 table 99")
+    mesh.sh("worker-1", "nft delete table ip weft-podnet")
+    warned = mesh.play("site", podnet_backend="vxlan", podnet_verify=False)
+    assert warned.code == 0, warned.output
+    assert warned.findings == [("WARNING", "worker-1", "policy-rule-diverts-pods")], warned.output
+    assert warned.output.index("policy-rule-diverts-pods") < warned.output.index("Hold the workers"), warned.output

@@ -235,6 +235,7 @@ def cni_version_unsupported(node: Node) -> Iterator[Found]:
     see="ls /etc/cni/net.d/*/",
     fix="for file in {paths}; do mv $file $file.disabled; done",
     source="flannel pitfall 4",
+    foreseen=True,
 )
 def cni_folder_appended(node: Node) -> Iterator[Found]:
     """libcni 1.3 and later appends the files of the folder with the network's name, unless loadOnlyInlinedPlugins is

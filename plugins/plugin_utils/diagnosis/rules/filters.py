@@ -138,6 +138,7 @@ def masquerade_missing(node: Node) -> Iterator[Found]:
     fix="iptables --table nat --insert POSTROUTING --source {subnet} --destination {network} --match mark "
     "! --mark 0x4000/0x4000 --jump ACCEPT",
     source="lesson 8; comparison of the node's rules with its routes",
+    foreseen=True,
 )
 def rule_translates_pods(node: Node) -> Iterator[Found]:
     """A masquerade rule of neither the collection nor a CNI applies to pods' packets to other nodes' pods."""

@@ -150,6 +150,7 @@ def bridge_filter_off_at_boot(node: Node) -> Iterator[Found]:
     see="sysctl -a | grep '[.]rp_filter'; nstat -az TcpExtIPReversePathFilter",
     fix="sysctl -w {key}=2",
     source="comparison of both nodes' routes",
+    foreseen=True,
 )
 def reverse_path_filter(node: Node) -> Iterator[Found]:
     """The two nodes use different ways to each other, such as a tunnel and a plain route, and the filter is strict."""

@@ -87,6 +87,7 @@ def mesh_mtu_differs(node: Node) -> Iterator[Found]:
     see="ip link show",
     fix="ip link set {device} mtu {mtu}",
     source="F14; flannel#841, flannel#463",
+    foreseen=True,
 )
 def underlay_mtu_differs(node: Node) -> Iterator[Found]:
     """Of nodes that route without a tunnel, this one's link has another MTU than those of most nodes."""
@@ -150,6 +151,7 @@ def pod_mtu_too_large(node: Node) -> Iterator[Found]:
     fix="ip link set {device} mtu {mtu}",
     site="podnet_vxlan_mtu, or Backend.MTU in podnet_flannel_backend",
     source="F2; kube-hetzner#2027, flannel#1011",
+    foreseen=True,
 )
 def path_mtu_too_small(node: Node) -> Iterator[Found]:
     """The kernel knows a smaller MTU for the way to the other node than the tunnel's or the pods' packets need."""

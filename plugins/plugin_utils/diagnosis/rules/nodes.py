@@ -89,6 +89,7 @@ def pod_subnets_overlap(node: Node) -> Iterator[Found]:
     fix="rm /etc/machine-id && systemd-machine-id-setup",
     source="flannel pitfall 10",
     hosts=OBSERVED,
+    foreseen=True,
 )
 def machine_id_duplicate(node: Node) -> Iterator[Found]:
     """One is a clone of the other. The new id counts after a reboot."""
@@ -106,6 +107,7 @@ def machine_id_duplicate(node: Node) -> Iterator[Found]:
     fix="",
     source="flannel pitfall 10",
     hosts=OBSERVED,
+    foreseen=True,
 )
 def underlay_mac_duplicate(node: Node) -> Iterator[Found]:
     """One virtual machine is a clone of the other. Give one another MAC in the hypervisor."""
@@ -130,6 +132,7 @@ def underlay_mac_duplicate(node: Node) -> Iterator[Found]:
     source="flannel pitfall 10, 14",
     explains=("pod-subnets-overlap",),
     both_ends=True,
+    foreseen=True,
 )
 def node_name_duplicate(node: Node) -> Iterator[Found]:
     """Their kubelets have the same node name."""
@@ -172,6 +175,7 @@ def peer_unreachable(node: Node) -> Iterator[Found]:
     fix="timedatectl set-ntp true",
     source="comparison of the hosts",
     hosts=OBSERVED,
+    foreseen=True,
 )
 def clocks_apart(node: Node) -> Iterator[Found]:
     """It is more than five minutes away from the middle one of all hosts."""

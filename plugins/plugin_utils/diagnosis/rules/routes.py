@@ -214,6 +214,7 @@ def peer_pods_on_own_bridge(node: Node) -> Iterator[Found]:
     see="ip rule; ip route show table all",
     fix="ip rule add to {network} table main priority {priority}",
     source="comparison of the node's tables",
+    foreseen=True,
 )
 def policy_rule_diverts_pods(node: Node) -> Iterator[Found]:
     """A rule before the main table's, without a mark, looks packets to pods up in a table that has a route for them."""

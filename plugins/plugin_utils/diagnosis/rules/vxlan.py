@@ -564,6 +564,7 @@ def mesh_address_missing(node: Node) -> Iterator[Found]:
     see="uname -r; ethtool -k flannel.1 | grep tx-checksum-ip-generic",
     fix="ethtool -K {device} tx-checksum-ip-generic off",
     source="flannel pitfall 20; flannel#1279, kubernetes#88986",
+    foreseen=True,
 )
 def checksum_offload(node: Node) -> Iterator[Found]:
     """Checksum offload is on, and the kernel is older than 5.6.13, 5.4.41, 4.19.123 or 4.14.181."""

@@ -1246,6 +1246,22 @@ def test_a_break_gives_exactly_its_finding(broken: Break) -> None:
         assert result[0]["fix"] == broken.fix
 
 
+FORESEEN = {rule.id for rule in RULES if rule.foreseen}
+
+
+@pytest.mark.parametrize("broken", BREAKS, ids=[each.name for each in BREAKS])
+def test_before_a_run_only_what_it_leaves_as_it_is_is_reported(broken: Break) -> None:
+    world = broken.world.copy()
+    broken.change(world)
+    judged = findings.diagnose(**world.given(), foreseen=True)
+    assert {each["rule"] for each in judged["findings"]} == {broken.rule} & FORESEEN, judged["text"]
+    assert bool(judged["lines"]) == (broken.rule in FORESEEN) and "Checked:" not in judged["text"]
+
+
+def test_what_a_run_writes_is_not_foreseen() -> None:
+    assert [rule.id for rule in RULES if rule.foreseen and "site.yml" in rule.site] == []
+
+
 def test_every_rule_has_a_break() -> None:
     assert set(IDS) - {each.rule for each in BREAKS} == set()
 
