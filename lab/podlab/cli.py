@@ -49,6 +49,9 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("up", up, "boot a lab, or repair, extend or shrink the one there is")
     sub.add_argument("--workers", type=int, default=2, metavar="N", help="so many workers (default: 2)")
+    sub.add_argument(
+        "--release", default="", metavar="CODE", help="what new nodes run, such as trixie (default: as this machine)"
+    )
     sub = command("down", down, "remove a lab and all it left on the machine")
     sub.add_argument("--all", action="store_true", help="every lab of this checkout, and those of removed checkouts")
     command("ls", ls, "list the nodes of a lab")
@@ -78,7 +81,7 @@ def up(options: argparse.Namespace) -> None:
     wanted = plan_nodes(options.workers)
     tools.ensure_programs()
     with _locked(lab):
-        lower = rootfs.ensure()
+        lower = rootfs.ensure(options.release)
         tools.ensure_modules()
         tools.ensure_inotify(new_nodes=len(set(wanted) - set(lab.nodes())))
         _make_state(lab)

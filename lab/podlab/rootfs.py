@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import time
 from pathlib import Path
@@ -32,7 +33,7 @@ UNUSED_DAYS = 7  # an image nobody has booted from for so long is removed when a
 
 
 def release() -> tuple[str, str]:
-    """(distribution, code name) of this machine, such as ("debian", "bookworm"): the nodes run the same."""
+    """(distribution, code name) of this machine, such as ("debian", "bookworm"): the nodes run the same by default."""
     entries = {}
     for line in Path("/etc/os-release").read_text(encoding="utf-8").splitlines():
         key, _equals, value = line.partition("=")
@@ -46,10 +47,10 @@ def release() -> tuple[str, str]:
     return name, code
 
 
-def image_key() -> str:
-    """Names an image by all that it is made of."""
+def image_key(code: str) -> str:
+    """Names an image of the release ``code`` by all that it is made of."""
     recipe = [
-        release(),
+        (release()[0], code),
         platform.machine(),
         image.PACKAGES,
         image.EXCLUDED,
@@ -61,22 +62,26 @@ def image_key() -> str:
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def ensure() -> Path:
-    """The unpacked root file system, built first where the cache does not have it."""
-    key = image_key()
+def ensure(code: str = "") -> Path:
+    """The unpacked root file system of a release, built first where the cache does not have it.
+
+    ``code`` is another release of this machine's distribution by its code name; empty for this machine's own.
+    """
+    code = code or release()[1]
+    key = image_key(code)
     packed, unpacked = CACHE / f"{key}.tar.zst", CACHE / key
     with locked(CACHE / "locks" / "image.lock", "waiting for another `up` that builds the root file system"):
         if not packed.exists():
             _clear_leftovers()
             _remove_unused(keep=key)
-            _build(packed, unpacked)
+            _build(packed, unpacked, code)
         if not unpacked.exists():
             _unpack(packed, unpacked)
         os.utime(packed)
     return unpacked
 
 
-def _build(packed: Path, unpacked: Path) -> None:
+def _build(packed: Path, unpacked: Path, code: str) -> None:
     say("building the nodes' root file system (once; about a minute)")
     work = CACHE / f"build-{os.getpid()}"
     root, log = work / "root", CACHE / "build.log"
@@ -84,7 +89,7 @@ def _build(packed: Path, unpacked: Path) -> None:
     log.unlink(missing_ok=True)
     try:
         run_long(
-            [*CONTAINED, *_mmdebstrap(root)],
+            [*CONTAINED, *_mmdebstrap(root, code, package_sources(work, code))],
             "root file system: packages",
             log,
             env={"DEBIAN_FRONTEND": "noninteractive"},
@@ -100,8 +105,26 @@ def _build(packed: Path, unpacked: Path) -> None:
         _remove_tree(work)
 
 
-def _mmdebstrap(root: Path) -> list[str | Path]:
-    sources = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
+def package_sources(work: Path, code: str, folder: Path = Path("/etc/apt")) -> list[Path]:
+    """Files that lead apt to the release ``code``: this machine's, or copies in ``work`` for another release."""
+    files = [folder / "sources.list", *sorted((folder / "sources.list.d").glob("*"))]
+    found = [
+        file for file in files if file.suffix in (".list", ".sources") and file.is_file() and file.read_text().strip()
+    ]
+    own = release()[1]
+    if code == own:
+        return found
+    copies = []
+    for file in found:
+        text = file.read_text(encoding="utf-8")
+        # Suites such as bookworm and bookworm-updates; other publishers have suites of their own.
+        if re.search(rf"^(Suites:|deb ).*\s{own}(\s|$)", text, re.MULTILINE):
+            copies.append(work / file.name)
+            copies[-1].write_text(re.sub(rf"(?<=\s){own}(?=[-\s]|$)", code, text), encoding="utf-8")
+    return copies
+
+
+def _mmdebstrap(root: Path, code: str, sources: list[Path]) -> list[str | Path]:
     return [
         "mmdebstrap",
         "--mode=root",
@@ -110,9 +133,9 @@ def _mmdebstrap(root: Path) -> list[str | Path]:
         f"--include={','.join(image.PACKAGES)}",
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in image.EXCLUDED),
         *(f"--aptopt={line}" for line in _apt_options(run(["apt-config", "dump"]))),
-        release()[1],
+        code,
         root,
-        *(s for s in sources if s.suffix in (".list", ".sources") and s.is_file() and s.read_text().strip()),
+        *sources,
     ]
 
 

@@ -93,8 +93,8 @@ class Lab:
         assert done.code == 0, f"lab {' '.join(words)}: {done.err or done.out}"
         return done.out
 
-    def up(self, workers: int = 2) -> None:
-        self._lab("up", "--workers", str(workers))
+    def up(self, workers: int = 2, release: str = "") -> None:
+        self._lab("up", "--workers", str(workers), *(["--release", release] if release else []))
 
     def down(self) -> None:
         self._lab("down")
@@ -152,8 +152,8 @@ class Lab:
 
 
 @contextlib.contextmanager
-def fresh(name: str, workers: int = 2) -> Iterator[Lab]:
-    """A lab that nobody has touched, gone afterwards."""
+def fresh(name: str, workers: int = 2, release: str = "") -> Iterator[Lab]:
+    """A lab that nobody has touched, gone afterwards. ``release``: another one of Debian than this machine's."""
     lab = Lab(name)
     lab.down()
     # Here, as Molecule and the benchmarks use this file without the collection on Python's path.
@@ -161,7 +161,7 @@ def fresh(name: str, workers: int = 2) -> Iterator[Lab]:
 
     # A lab of this name that is gone had the same inventory, and verify.yml reads the plan applied last for it.
     plan_file.applied_file(str(lab.inventory)).unlink(missing_ok=True)
-    lab.up(workers)
+    lab.up(workers, release)
     try:
         yield lab
     finally:

@@ -6,14 +6,10 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "lab"))
-
 from podlab import access, layout, rootfs, tools
 from podlab.run import LabError
 

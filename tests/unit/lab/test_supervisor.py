@@ -6,11 +6,7 @@
 from __future__ import annotations
 
 import fcntl
-import sys
 import threading
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "lab"))
 
 from podlab import supervisor
 
