@@ -148,6 +148,9 @@ class Lab:
             match[1]: {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", match[2])}
             for match in re.finditer(r"^(\S+)\s+: (ok=.*)$", done.out, re.MULTILINE)
         }
+        if done.code:
+            # pytest shows it where a test fails, and cuts it short in an assertion.
+            sys.stdout.write(done.out + done.err)
         return Play(done.code, done.out + done.err, recap)
 
 

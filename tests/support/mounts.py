@@ -23,6 +23,9 @@ state={folder}
 verb=$1; shift
 [ -e $state/refuse-$verb ] && {{ echo "Job for $* failed." >&2; exit 1; }}
 now=
+[ -e $state/busy ] && case "$verb $*" in stop*|disable*--now*)
+for unit; do [ -e $state/active-$unit ] && sh $state/busy; done;;
+esac
 for unit; do case $unit in --now) now=1;; esac; done
 wants=/etc/systemd/system/multi-user.target.wants
 case $verb in
@@ -91,6 +94,10 @@ class Mounts:
             file.touch()
         else:
             file.unlink()
+
+    def busy(self, script: str) -> None:
+        """Units that run do this at the last moment before they are stopped."""
+        (self.units / "busy").write_text(script)
 
     def path(self, name: str) -> Path:
         """A path of this host as seen from outside."""

@@ -9,7 +9,8 @@ all of them if flanneld fails.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .persist import UNIT_DIR, Run, systemctl
@@ -37,6 +38,19 @@ def rest(run: Run, devices: Iterable[str]) -> None:
     """Stop the meshes' units until they replay or the host boots. Raises PersistError."""
     for device in devices:
         systemctl(run, "stop", of_mesh(device))
+
+
+@contextlib.contextmanager
+def resting_unit(run: Run, unit: str, rests: bool = True) -> Iterator[None]:
+    """Stop a unit, if it exists, and start it afterwards, if it still does: a replay would bring back what goes."""
+    rests = rests and Path(UNIT_DIR, unit).exists()
+    if rests:
+        run(["systemctl", "stop", unit])
+    try:
+        yield
+    finally:
+        if rests and Path(UNIT_DIR, unit).exists():
+            run(["systemctl", "start", "--no-block", unit])
 
 
 def resting(run: Run, devices: Iterable[str]) -> list[str]:

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from ..core import persist, reconcile, tools
+from ..core import boot_units, persist, reconcile, tools
 from ..core.resource import Call, Plan, Resource, converging, undone
 from ..netlink.channel import Channel
 from . import persist as route_persist
@@ -44,6 +44,8 @@ def _applied(call: Call, change: table.Plan, kept: route_persist.Kept, wanted: S
             stack.enter_context(undone(lambda: table.roll_back(change, wanted.protocol)))
         staged = stack.enter_context(persist.Staged(call.run_command))
         kept.prepare(staged)
+        unit = boot_units.of_routes(wanted.protocol)
+        stack.enter_context(boot_units.resting_unit(call.run_command, unit, bool(change.plan.remove)))
         if change.plan.changed:
             with Channel() as channel:
                 table.apply(channel, change, wanted.protocol)

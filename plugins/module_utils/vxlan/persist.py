@@ -58,13 +58,13 @@ class Kept(NamedTuple):
         """Bring the files up to date around the kernel's change: yields what to call after it. Raises PersistError.
 
         All are prepared first. The files that keep other programs off are written before the device is made. While
-        the device changes, the unit is stopped, since it would replay the previous state. If the body fails, files
-        and units are as before.
+        the device changes or peers go, the unit rests, since it would replay the previous state. If the body fails,
+        files and units are as before.
         """
         data, hands_off, unit = self.bundles
-        name = boot_units.of_mesh(self.device)
-        rests = change.host.state.device != change.target.device and boot_units.has_mesh(self.device)
-        with persist.Staged(run) as early, persist.Staged(run) as late:
+        rests = change.host.state.device != change.target.device or any(part.remove for part in change.changes)
+        resting = boot_units.resting_unit(run, boot_units.of_mesh(self.device), rests)
+        with persist.Staged(run) as early, persist.Staged(run) as late, contextlib.ExitStack() as stack:
             if self.present:
                 early.put(hands_off, self.differences[1])
                 late.put(data, self.differences[0])
@@ -75,8 +75,7 @@ class Kept(NamedTuple):
             if self.present and self.differences[1]:
                 early.commit()
                 _read_again(run)
-            if rests:
-                run(["systemctl", "stop", name])
+            stack.enter_context(resting)
             try:
                 yield late.commit
             except BaseException:
@@ -84,9 +83,6 @@ class Kept(NamedTuple):
                     early.restore()
                     _read_again(run)
                 raise
-            finally:
-                if rests and boot_units.has_mesh(self.device):
-                    run(["systemctl", "start", "--no-block", name])
 
     def as_diff(self) -> list[dict[str, str]]:
         """Ansible's ``diff``. Of the batch files, only the lines that differ."""

@@ -77,4 +77,4 @@ def test_site_warns_of_what_it_leaves_as_it_is(lab: Lab) -> None:
     warned = lab.play("site", podnet_backend="vxlan", podnet_verify=False)
     assert warned.code == 0, warned.output
     assert warned.findings == [("WARNING", "worker-1", "policy-rule-diverts-pods")], warned.output
-    assert warned.output.index("policy-rule-diverts-pods") < warned.output.index("Hold the workers"), warned.output
+    assert warned.output.index("policy-rule-diverts-pods") < warned.output.index("Hold the first worker"), warned.output

@@ -24,12 +24,18 @@ VTEP = "$(ip -4 -o address show dev flannel.1 | awk '{print $4}')"
 
 
 class Break(NamedTuple):
-    """``command`` breaks a host so that ``rule`` finds it there. ``by_hand`` heals what no printed fix can."""
+    """``command`` breaks a host so that ``rule`` finds it there. ``by_hand`` heals what no printed fix can.
+
+    ``also`` is another host that gets the command, for what two hosts must not share. ``after`` undoes what the printed
+    fix rightly leaves.
+    """
 
     rule: str
     command: str
     host: str = "worker-1"
     by_hand: str = ""
+    also: str = ""
+    after: str = ""
 
 
 def conf(change: str) -> str:
@@ -54,6 +60,33 @@ LEAKED = (
     "iptables -t nat -N CNI-{chain}; iptables -t nat -A POSTROUTING -s 10.244.0.77 -m comment --comment "
     '\'name: "bridge" id: "{container}"\' -j CNI-{chain}'
 ).format(chain="aaaaaaaaaaaaaaaaaaaaaaaa", container="feed" * 16)
+
+NET_CONF = "/etc/flannel/net-conf.json"
+BACK = f"mv /root/net-conf.json {NET_CONF}"
+EMBEDDED = (
+    "cd /etc/kubernetes; kubectl --kubeconfig flannel.conf config view --raw --flatten >/root/flannel.conf; "
+    "cat /root/flannel.conf >flannel.conf"
+)
+
+
+def net_conf(change: str) -> str:
+    """A change of flanneld's configuration, as Python of the parsed ``c``; ``BACK`` undoes it."""
+    program = f"import json; c = json.load(open('{NET_CONF}')); {change}; json.dump(c, open('{NET_CONF}', 'w'))"
+    return f'cp {NET_CONF} /root; python3 -c "{program}"'
+
+
+def device(kind: str, local: str = "172.16.0.3") -> str:
+    """The VXLAN device made again as ``kind``, with its MAC, its address and its ways to the other node."""
+    return (
+        "M=$(cat /sys/class/net/flannel.1/address); F=$(bridge fdb show dev flannel.1 | head -1 | cut -d' ' -f1); "
+        "ip link del flannel.1; "
+        f"ip link add flannel.1 address $M mtu 1450 type vxlan {kind} local {local} dev eth0 nolearning; "
+        "ip link set flannel.1 up; ip address add 10.244.0.0/32 dev flannel.1; "
+        "ip route add 10.244.1.0/24 via 10.244.1.0 dev flannel.1 onlink; "
+        "ip neighbour replace 10.244.1.0 lladdr $F dev flannel.1 nud permanent; "
+        "bridge fdb append $F dev flannel.1 dst 172.16.0.4"
+    )
+
 
 # Settings of the kernel and files, whatever connects the nodes.
 HOST = [
@@ -96,6 +129,18 @@ HOST = [
     Break("forward-drops-pods", "iptables -P FORWARD DROP"),
     Break("unit-not-active", "systemctl stop weft-podnet-masquerade"),
     Break("leftovers", "ip link add cilium_host type bridge"),
+    Break("not-observed", "systemctl stop ssh; pkill sshd || true", by_hand="systemctl start ssh"),
+    Break("machine-id-duplicate", f"echo {'4' * 32} >/etc/machine-id", "worker-2", also="worker-1"),
+    Break(
+        "cni-folder-appended",
+        f"""mkdir {NETD}/bridge; echo '{{"type": "tuning"}}' >{NETD}/bridge/10-tuning.conf""",
+        after=f"rm -r {NETD}/bridge",
+    ),
+    Break(
+        "cni-other-folder",
+        "sed -i s#/opt/cni/bin#/opt/other/bin# /etc/containerd/config.toml",
+        by_hand="sed -i s#/opt/other/bin#/opt/cni/bin# /etc/containerd/config.toml",
+    ),
     Break(
         "pod-network-overlaps",
         "ip address add 10.244.1.77/28 dev eth0",
@@ -120,6 +165,16 @@ BREAKS = {
         ),
         Break("rule-translates-pods", "iptables -t nat -A POSTROUTING -o eth0 -j MASQUERADE"),
         Break("underlay-mtu-differs", "ip link set eth0 mtu 9000"),
+        Break(
+            "peer-pods-on-own-bridge",
+            "ip route del 10.244.1.0/24; ip address add 10.244.0.1/16 dev cni0",
+            by_hand="ip address del 10.244.0.1/16 dev cni0; systemctl restart weft-podnet-routes-87",
+        ),
+        Break(
+            "route-by-hand",
+            "ip route replace 10.244.1.0/24 via 172.16.0.4",
+            by_hand="ip route replace 10.244.1.0/24 via 172.16.0.4 proto 87",
+        ),
         Break(
             "peer-unreachable",
             "nft add table netdev cut; nft add chain netdev cut in "
@@ -160,6 +215,14 @@ BREAKS = {
             """sed -i '0,/{/s//{"Subnets": 1,/' /etc/flannel/net-conf.json""",
             by_hand="""sed -i 's/"Subnets": 1,//' /etc/flannel/net-conf.json""",
         ),
+        Break("mesh-vni-differs", device("id 2 dstport 8472")),
+        Break("net-conf-differs", net_conf("c['Backend']['VNI'] = 7"), by_hand=BACK),
+        Break(
+            "flannel-needs-iptables",
+            "P=$(command -v ip6tables); mv $P $P.away",
+            by_hand="P=$(ls /usr/sbin/ip6tables.away /sbin/ip6tables.away | head -1); mv $P ${P%.away}",
+        ),
+        Break("kubeconfig-embeds-certificate", EMBEDDED),
         Break("kubeconfig-unusable", "echo broken >/etc/kubernetes/flannel.conf"),
         Break(
             "cni-plugin-missing", "P=/opt/cni/bin/flannel; cp --remove-destination $(readlink -f $P) $P; chmod 644 $P"
@@ -222,7 +285,8 @@ def test_a_break_is_named_and_its_fix_heals(cluster: Cluster, broken: Break) -> 
         cluster.begin()
     cluster.spoiled = True
     lab = cluster.lab
-    lab.sh(broken.host, broken.command)
+    for host in filter(None, (broken.host, broken.also)):
+        lab.sh(host, broken.command)
     found = lab.play("diagnose")
     # A note beside it is about what a break brings along.
     named = {(host, rule) for severity, host, rule in found.findings if severity != "NOTE" or rule == broken.rule}
@@ -241,4 +305,6 @@ def test_a_break_is_named_and_its_fix_heals(cluster: Cluster, broken: Break) -> 
 
     # A unit that is restarted is not waited for by its fix.
     assert until(healed, 60), f"after {fix}: {said[-1]}"
+    if broken.after:
+        lab.sh(broken.host, broken.after)
     cluster.spoiled = False

@@ -69,9 +69,11 @@ def everything(
         with _said(say):
             for line in network.restore(checkpoint.state["network"]):
                 say(line)
-        if not whole:
-            # On a host that is cut off, a concern may refuse to touch what looks like the way back.
-            _own(checkpoint, concern, say)
+    if not whole:
+        # On a host that was cut off, a concern may refuse to touch what looks like the way back. And what a unit of the
+        # collection restored in the meantime, as it does when a device goes, is gone for good once its files are.
+        _own(checkpoint, concern, say)
+    if not whole or silent:
         silent = _silent(checkpoint)
     if silent:
         say(f"no answer from {', '.join(silent)}")
