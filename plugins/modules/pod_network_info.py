@@ -612,7 +612,7 @@ host:
           type: list
           elements: str
     firewalls:
-      description: Is it at work?
+      description: Which firewalls are at work, and what is closed, by whatever rules.
       type: dict
       contains:
         ufw:
@@ -621,6 +621,10 @@ host:
         firewalld:
           description: firewalld.
           type: bool
+        closed_udp:
+          description: The ports of the host's VXLAN devices to which no packet filter lets anything in.
+          type: list
+          elements: int
     services:
       description: Services that are installed or run, and that change packet filters or links.
       type: list

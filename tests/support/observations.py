@@ -169,7 +169,7 @@ def host(backend: str, number: int, families: tuple[int, ...]) -> Json:
                 "rejects_before": "",
             }
         ],
-        "firewalls": {"ufw": False, "firewalld": False},
+        "firewalls": {"ufw": False, "firewalld": False, "closed_udp": []},
         "programs": {"iptables": "/usr/sbin/iptables", "ip6tables": "/usr/sbin/ip6tables", "nft": "/usr/sbin/nft"},
         "services": [{"name": "systemd-networkd", "running": True}],
         "managers": {

@@ -461,6 +461,13 @@ class Cluster:
         return given if isinstance(given, str) else ""
 
     @property
+    def transport(self) -> str:
+        """How nodes send to each other by the plan, as Node.transport; "" without one."""
+        given = self.setting("flannel_backend")
+        kind = given.get("Type") if isinstance(given, Mapping) and self.backend == "flannel" else ""
+        return str(kind or {"vxlan": "vxlan", "routes": "host-gw"}.get(self.backend, "")).lower()
+
+    @property
     def connects(self) -> bool:
         """Are pods of different nodes to reach each other? Only a plan can say that they are not."""
         return self.backend != "bridge"

@@ -268,7 +268,7 @@ class Forward(Part):
 class Firewalls(Part):
     ufw: bool = False
     firewalld: bool = False
-    opened: tuple[int, ...] = ()
+    closed_udp: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

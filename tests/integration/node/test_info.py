@@ -417,7 +417,7 @@ def test_packet_filters(node: Host) -> None:
         }.items()
     )
     assert places["iptables (nft): nat, chains CNI-*"].items() >= {"owner": "cni", "rules": ["1 chains"]}.items()
-    assert found["firewalls"] == {"ufw": False, "firewalld": False}
+    assert found["firewalls"] == {"ufw": False, "firewalld": False, "closed_udp": []}
     assert only(found["leftovers"], of="flannel")["what"] == "iptables (nft): nat, chain FLANNEL-POSTRTG"
 
 

@@ -63,6 +63,12 @@ LEAKED = (
 
 NET_CONF = "/etc/flannel/net-conf.json"
 BACK = f"mv /root/net-conf.json {NET_CONF}"
+UNIT = "/etc/systemd/system/flanneld.service"
+DROP_IN = f"D={UNIT}.d; mkdir -p $D; printf '[Service]\\n%s\\n'"
+AGAIN = "systemctl daemon-reload; systemctl restart --no-block flanneld; sleep 1"
+SELF_SIGNED = (
+    "cd /etc/kubernetes/pki; openssl req -x509 -new -key flannel.key -subj /CN=flanneld -days 365 -out flannel.crt"
+)
 EMBEDDED = (
     "cd /etc/kubernetes; kubectl --kubeconfig flannel.conf config view --raw --flatten >/root/flannel.conf; "
     "cat /root/flannel.conf >flannel.conf"
@@ -194,6 +200,18 @@ BREAKS = {
         Break("neighbour-mac-wrong", f"ip neighbour replace 10.244.1.0 lladdr {STRANGER} dev flannel.1 nud permanent"),
         Break("fdb-missing", f"bridge fdb del {ENTRY} dev flannel.1"),
         Break("fdb-wrong-node", f"bridge fdb replace {ENTRY} dev flannel.1 dst 172.16.0.99 self permanent"),
+        Break(
+            "mesh-mtu-too-large",
+            "ip link set eth0 mtu 1400; ip link set flannel.1 mtu 1450",
+            by_hand="ip link set eth0 mtu 1500",
+        ),
+        Break("mesh-mtu-differs", "ip link set flannel.1 mtu 1400"),
+        Break("pod-mtu-too-large", conf("p['mtu'] = 1500")),
+        Break(
+            "overlay-port-closed",
+            "ufw default allow routed; ufw allow 22/tcp; ufw --force enable",
+            after="ufw --force reset; ufw disable",
+        ),
         Break("mesh-peer-gone", "ip route add 10.244.9.0/24 via 10.244.9.0 dev flannel.1 onlink"),
         Break("no-route-back", "ip route del 10.244.0.0/24", "worker-2"),
         Break(
@@ -216,6 +234,15 @@ BREAKS = {
             by_hand="""sed -i 's/"Subnets": 1,//' /etc/flannel/net-conf.json""",
         ),
         Break("mesh-vni-differs", device("id 2 dstport 8472")),
+        Break("mesh-port-differs", device("id 1 dstport 4789")),
+        Break("mesh-source-wrong", device("id 1 dstport 8472", "172.16.0.1")),
+        Break(
+            "flannel-node-name",
+            f"{DROP_IN} 'Environment=NODE_NAME=worker-one' >$D/a.conf; {AGAIN}",
+            after=f"rm -r {UNIT}.d; {AGAIN}",
+        ),
+        Break("net-conf-without-backend", net_conf("del c['Backend']"), by_hand=BACK),
+        Break("certificate-other-ca", SELF_SIGNED),
         Break("net-conf-differs", net_conf("c['Backend']['VNI'] = 7"), by_hand=BACK),
         Break(
             "flannel-needs-iptables",
@@ -292,7 +319,10 @@ def test_a_break_is_named_and_its_fix_heals(cluster: Cluster, broken: Break) -> 
     named = {(host, rule) for severity, host, rule in found.findings if severity != "NOTE" or rule == broken.rule}
     assert named == {(broken.host, broken.rule)}, found.output
     fix = broken.by_hand or found.fixes[0]
-    if fix.startswith(("site.yml", "run site.yml")):
+    if fix.startswith("rotate_certificates.yml"):
+        rotated = lab.play("rotate_certificates", podnet_backend=cluster.backend)
+        assert rotated.code == 0, rotated.output
+    elif "site.yml" in fix:
         cluster.connect()
     else:
         lab.sh(broken.host, fix)

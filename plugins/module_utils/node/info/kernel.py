@@ -49,6 +49,13 @@ class Kernel(NamedTuple):
     def names(self) -> dict[int, str]:
         return {each.link.number: each.link.name for each in self.links}
 
+    @property
+    def arrivals(self) -> dict[int, str]:
+        """The UDP ports of VXLAN devices, each with the device at which their packets arrive, "" where any may be."""
+        names = self.names
+        devices = [found.device for found in self.vxlans.values() if found.device and found.device.port]
+        return {each.port: names.get(each.underlay, "") if each.underlay else "" for each in devices}
+
     def of_kind(self, kind: str) -> list[str]:
         return [each.link.name for each in self.links if each.link.kind == kind]
 

@@ -20,6 +20,7 @@ from . import (
     flannel,
     forwarding,
     host,
+    incoming,
     kernel,
     leftovers,
     managers,
@@ -71,6 +72,7 @@ def observe(options: Mapping[str, Any]) -> dict[str, Any]:
         # `ufw status` asks for this chain, too.
         "ufw": any("ufw-user-input" in table.chains for table in filters.tables),
         "firewalld": services.is_running(shown, "firewalld"),
+        "closed_udp": notes.read("packet filters", incoming.closed, [], filters.tables, of_kernel.arrivals),
     }
     found["managers"] = _managers(of_kernel, shown, notes)
     bridges = of_cni["bridges"]

@@ -250,10 +250,10 @@ class Host:
         return self._section(_nat, "masquerade", "packet filters")
 
     @cached_property
-    def opened(self) -> list[int]:
-        """The UDP ports that a running firewall is known to let in."""
-        ports = _mapping(self._seen.get("firewalls")).get("opened")
-        return [port for port in ports if isinstance(port, int)] if isinstance(ports, list) else []
+    def closed(self) -> list[int] | None:
+        """The UDP ports of tunnels to which packet filters let nothing in; None where that was not observed."""
+        ports = _mapping(self._seen.get("firewalls")).get("closed_udp")
+        return [port for port in ports if isinstance(port, int)] if isinstance(ports, list) else None
 
     @cached_property
     def firewalls(self) -> list[str]:

@@ -184,17 +184,7 @@ class Tunnels(Trace):
         """Does the other host take the packet out of the tunnel?"""
         look = "ip -d link show type vxlan"
         what = f"VXLAN id {link.vni} UDP port {link.port}"
-        for firewall in host.firewalls if link.port not in host.opened else ():
-            command = {"ufw": "ufw status", "firewalld": "firewall-cmd --list-all-zones"}.get(
-                firewall, "nft list ruleset"
-            )
-            self._doubt(
-                host,
-                "firewall",
-                firewall,
-                f"it runs; whether it lets UDP port {link.port} in on {into} was not observed",
-                command,
-            )
+        self._let_in(host, link.port, into)
         if host.links is None:
             self._lost(host, "decapsulation", what, "the host's links were not observed", look)
         devices = [each for each in host.links.values() if each.kind == "vxlan"]
@@ -210,6 +200,24 @@ class Tunnels(Trace):
             notes.append(f"its own packets leave from {device.local}, which {host.name} does not have")
         self._ok(host, "decapsulation", shown(device), look, "; ".join(notes))
         self._arrive(host, device.name)
+
+    def _let_in(self, host: Host, port: int | None, into: str) -> None:
+        """Do the other host's packet filters let the tunnel's packets in?"""
+        commands = {"ufw": "ufw status", "firewalld": "firewall-cmd --list-all-zones"}
+        if host.closed is None:
+            for firewall in host.firewalls:
+                why = f"it runs; whether it lets UDP port {port} in on {into} was not observed"
+                self._doubt(host, "firewall", firewall, why, commands.get(firewall, "nft list ruleset"))
+        elif port in host.closed:
+            firewall = next(iter(host.firewalls), "packet filters")
+            fixes = {
+                "ufw": f"ufw allow {port}/udp",
+                "firewalld": f"firewall-cmd --permanent --add-port={port}/udp && firewall-cmd --reload",
+            }
+            look = commands.get(firewall, "nft list ruleset; iptables -S INPUT")
+            self._stop(
+                host, "firewall", firewall, f"nothing is let in to UDP port {port}", look, fixes.get(firewall, "")
+            )
 
     def _mismatch(self, host: Host, link: Link, devices: list[Link], what: str, look: str) -> NoReturn:
         near = next((each for each in devices if each.vni == link.vni), next(iter(devices), None))

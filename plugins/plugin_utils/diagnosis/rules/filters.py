@@ -89,17 +89,19 @@ NFT = (
     source="flannel pitfall 13, 21",
 )
 def overlay_port_closed(node: Node) -> Iterator[Found]:
-    """ufw or firewalld runs and does not let the UDP port of the VXLAN device in. What is between the nodes is not
-    seen.
+    """No rule of ufw, firewalld, iptables or nftables lets packets in to the UDP port of the VXLAN device. What is
+    between the nodes is not seen.
     """
     walls = node.host.firewalls
-    running = "ufw" if walls.ufw else "firewalld" if walls.firewalld else ""
-    ports = sorted({link.port or 8472 for link in node.vxlans if link.port != 0})
-    if running and walls.knows("opened"):
-        fix = None if running == "ufw" else "firewall-cmd --permanent --add-port={port}/udp && firewall-cmd --reload"
-        for port in ports:
-            if port not in walls.opened:
-                yield found(f"{running} does not let UDP {port} in", fix=fix, port=port)
+    by, fix = (
+        ("ufw", None)
+        if walls.ufw
+        else ("firewalld", "firewall-cmd --permanent --add-port={port}/udp && firewall-cmd --reload")
+        if walls.firewalld
+        else ("a packet filter (nft list ruleset; iptables -S INPUT)", "")
+    )
+    for port in sorted({link.port for link in node.vxlans if link.port} & set(walls.closed_udp)):
+        yield found(f"{by} lets nothing in to UDP {port}", fix=fix, port=port)
 
 
 @FILTERS.rule(

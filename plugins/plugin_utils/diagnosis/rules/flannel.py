@@ -270,7 +270,7 @@ def net_conf_unknown_key(node: Node) -> Iterator[Found]:
     fix=EDIT,
     site="podnet_flannel_backend",
     source="flannel pitfall 19",
-    explains=("net-conf-differs", "backends-differ", "mesh-device-missing"),
+    explains=("net-conf-differs", "net-conf-unknown-key", "backends-differ", "mesh-device-missing"),
 )
 def net_conf_without_backend(node: Node) -> Iterator[Found]:
     """Without Backend and its Type, flanneld takes udp, whatever its documentation says."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from ..cluster import VXLAN_OVERHEAD, Node, family, most_common
@@ -59,6 +60,7 @@ def mesh_mtu_too_large(node: Node) -> Iterator[Found]:
     fix="ip link set {device} mtu {mtu}",
     site="podnet_vxlan_mtu, or Backend.MTU in podnet_flannel_backend, with the smallest of all nodes",
     source="F14; flannel#463",
+    explains=("pod-mtu-too-large",),
 )
 def mesh_mtu_differs(node: Node) -> Iterator[Found]:
     """The node's device has another MTU than those of most nodes."""
@@ -69,7 +71,9 @@ def mesh_mtu_differs(node: Node) -> Iterator[Found]:
             for other in peer.vxlans
             if other.mtu and other.name == link.name
         }
-        usual = most_common(others.values())
+        counted = Counter(others.values())
+        # Of equally many the greatest: a device is made with the greatest that fits.
+        usual = max(counted, key=lambda mtu: (counted[mtu], mtu), default=None)
         if not link.mtu or usual in (None, link.mtu):
             continue
         example = next((name for name, mtu in others.items() if mtu == usual), "")
@@ -116,6 +120,7 @@ def underlay_mtu_differs(node: Node) -> Iterator[Found]:
     fix="",
     site="site.yml writes the mesh's MTU into the configuration; pods get it when they are made again",
     source="F2; flannel#1011; lesson, leftovers of the bridge",
+    explains=("bridge-mtu-too-small",),
 )
 def pod_mtu_too_large(node: Node) -> Iterator[Found]:
     """The MTU of running pods, or the one that the CNI configuration gives, is above the tunnel's or the underlay's."""

@@ -118,10 +118,11 @@ def _tunnels(node: Node) -> Iterator[Tunnel]:
 def backends_differ(node: Node) -> Iterator[Found]:
     """Some nodes use VXLAN, others plain routes or another backend of flannel."""
     used = {peer.name: peer.transport for peer in node.cluster.with_pods if peer.transport}
-    usual = most_common(used.values())
+    usual = node.cluster.transport or most_common(used.values())
     if node.transport and usual != node.transport:
         example = next((name for name, transport in used.items() if transport == usual), "")
-        yield found(f"{node.transport}; {example} and most others use {usual}")
+        others = f"{example} and most others use" if example else "planned is"
+        yield found(f"{node.transport}; {others} {usual}")
 
 
 @VXLAN.rule(
@@ -182,15 +183,24 @@ def _compared(node: Node, attribute: str) -> Iterator[tuple[Link, Any, str]]:
             for other in peer.vxlans
             if family(other) == family(link) and getattr(other, attribute) is not None
         }
-        planned = node.cluster.plan.get("vxlan") if node.cluster.backend == "vxlan" else None
-        usual = planned.get(attribute) if isinstance(planned, dict) else None
-        whose = "planned is"
+        usual, whose = _meant(node, attribute)
         if usual is None:
             usual = most_common(values.values())
             whose = next((f"{name} has" for name, value in values.items() if value == usual), "")
         own = getattr(link, attribute)
         if own is not None and usual is not None and own != usual:
             yield link, usual, whose
+
+
+def _meant(node: Node, attribute: str) -> tuple[Any, str]:
+    """What the plan, or flanneld's configuration, says that the device has, and whose word that is; (None, "")."""
+    if node.cluster.backend == "vxlan":
+        planned = node.cluster.plan.get("vxlan")
+        return (planned.get(attribute) if isinstance(planned, dict) else None), "planned is"
+    if node.uses_flannel and node.flannel_backend.get("type") == "vxlan":
+        defaults = {"vni": 1, "port": 8472}
+        return node.flannel_backend.get(attribute) or defaults.get(attribute), "flanneld is configured for"
+    return None, ""
 
 
 REMADE = "ip link delete {device} && systemctl restart flanneld"
@@ -347,7 +357,7 @@ def _other(mac: str) -> str:
     site="run site.yml",
     source="flannel pitfall 9",
     # The kernel forgets a device's neighbours when its MAC changes, the permanent ones too.
-    explains=("neighbour-mac-wrong", "neighbour-missing", "fdb-missing", "mesh-peer-missing"),
+    explains=("neighbour-mac-wrong", "neighbour-missing", "fdb-missing", "mesh-peer-missing", "vtep-mac-duplicate"),
 )
 def vtep_mac_changed(node: Node) -> Iterator[Found]:
     """systemd-udevd or NetworkManager has changed it: flannel's annotation, or all other nodes, have the former one."""

@@ -995,7 +995,12 @@ def a_rule_against_pods(world: World) -> None:
 
 @breaks("overlay-port-closed", "vxlan", fix="ufw allow 8472/udp")
 def break_overlay_port_closed(world: World) -> None:
-    world[2]["firewalls"].update(ufw=True, opened=[22])
+    world[2]["firewalls"].update(ufw=True, closed_udp=[8472])
+
+
+@breaks("overlay-port-closed", "flannel", fix="")
+def by_hand(world: World) -> None:
+    world[2]["firewalls"].update(closed_udp=[8472])
 
 
 @breaks(

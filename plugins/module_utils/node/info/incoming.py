@@ -1,0 +1,125 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which UDP ports of a host its packet filters let nothing in to. Pure.
+
+A port counts as closed only if no rule can accept a new packet to it, whoever sent it: a rule that is for some senders,
+or has a condition that is not understood, may accept it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from .rulesets import Chain, Rule, Table
+
+DEEPEST = 20
+# Conditions that a plain UDP packet to an address of the host never meets.
+OTHER_PROTOCOL = re.compile(
+    r"(?:^| )(?:-p (?!udp\b|all\b)\S+|meta l4proto (?!\{[^}]*\budp\b|udp\b)(?:\{[^}]*\}|\S+)"
+    r"|(?:ip protocol|ip6 nexthdr) (?!udp\b)\S+"
+    r"|(?:tcp|sctp|icmp|icmpv6|esp|ah) (?:dport|sport|type|flags|spi)|ct status dnat|--ctstatus DNAT|--ctstate DNAT)"
+)
+OTHER_ADDRESS = re.compile(
+    r"--dst-type (?:BROADCAST|MULTICAST|ANYCAST)|fib daddr .*type (?:broadcast|multicast|anycast)"
+)
+PORTS = re.compile(r"(?:udp dport|th dport|--dports?) (!?=? ?(?:\{[^}]*\}|\S+))")
+
+
+def closed(tables: Iterable[Table], devices: Mapping[int, str]) -> list[int]:
+    """Those of these UDP ports that are closed.
+
+    ``devices``: the device at which packets to each port arrive, by port; "" where it is not known.
+    """
+    bases = [
+        (table, chain)
+        for table in tables
+        for chain in table.chains.values()
+        if chain.hook == "input" and chain.kind == "filter"
+    ]
+    return sorted(
+        port
+        for port, device in devices.items()
+        if any(not _Incoming(table, port, device).let_in(chain) for table, chain in bases)
+    )
+
+
+class _Incoming:
+    """The way of a new UDP packet to a port, through the chains of one table."""
+
+    def __init__(self, table: Table, port: int, device: str) -> None:
+        self.table, self.port, self.device = table, port, device
+        self._steps = 0
+
+    def let_in(self, base: Chain) -> bool:
+        """May the packet pass the chain of a hook?"""
+        accepted, goes_on = self._through(base)
+        return accepted or (goes_on and base.policy != "drop")
+
+    def _through(self, chain: Chain, depth: int = 0) -> tuple[bool, bool]:
+        """(may it be accepted here, may it reach the chain's end)"""
+        for line in chain.lines:
+            rule = self.table.read(line)
+            if not self._may_meet(rule, line):
+                continue
+            certain = self._surely_meets(rule, line)
+            if rule.verdict == "accept":
+                return True, True
+            if rule.verdict in ("drop", "reject") and certain:
+                return False, False
+            if rule.verdict == "return" and certain:
+                return False, True
+            if rule.verdict in ("jump", "goto") and depth < DEEPEST:
+                target = self.table.chains.get(rule.target)
+                accepted, goes_on = self._through(target, depth + 1) if target else (False, True)
+                if accepted:
+                    return True, True
+                if certain and rule.verdict == "goto":
+                    return False, goes_on
+                if certain and not goes_on:
+                    return False, False
+        return False, True
+
+    def _may_meet(self, rule: Rule, line: str) -> bool:
+        if not rule.is_for_new or OTHER_PROTOCOL.search(line) or OTHER_ADDRESS.search(line):
+            return False
+        if rule.inputs and "! -i" not in line and not any(_is(self.device, name) for name in rule.inputs):
+            return False
+        ports = PORTS.search(line)
+        return ports is None or _holds(ports[1], self.port)
+
+    def _surely_meets(self, rule: Rule, line: str) -> bool:
+        """Does it meet every packet that comes to the port?"""
+        if rule.sources or rule.targets or rule.outputs or "!" in line or (rule.inputs and not self.device):
+            return False
+        if not rule.narrow:
+            return True
+        rest = PORTS.sub("", line)
+        rest = re.sub(r"-p udp|-m (?:udp|multiport|comment|addrtype)\b|--dst-type LOCAL|meta l4proto udp", "", rest)
+        rest = re.sub(
+            r'(?:--comment|comment) (?:"[^"]*"|\S+)|(?:-i|iif(?:name)?) \S+|counter(?: packets \d+ bytes \d+)?',
+            "",
+            rest,
+        )
+        rest = re.sub(r"(?:-j|-g) .*|(?:accept|drop|reject|return|jump|goto)\b.*", "", rest)
+        return not rest.strip()
+
+
+def _is(device: str, name: str) -> bool:
+    """May a rule for ``name`` hold for the device? A plus or an asterisk at its end stands for anything."""
+    if not device:
+        return name != "lo"
+    return device.startswith(name[:-1]) if name[-1:] in ("+", "*") else name == device
+
+
+def _holds(text: str, port: int) -> bool:
+    """Is the port one of those that a rule names: ``8472``, ``8000:9000``, ``{ 53, 8000-9000 }`` or ``53,8472``?"""
+    if text.startswith("!"):
+        return True
+    for part in re.findall(r"\d+(?:[:-]\d+)?", text):
+        first, _mark, last = part.replace(":", "-").partition("-")
+        if int(first) <= port <= int(last or first):
+            return True
+    # A name of a service or of a set may be the port.
+    return not re.fullmatch(r"[\s{},:\d-]*", text)

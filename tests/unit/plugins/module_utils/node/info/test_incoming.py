@@ -1,0 +1,124 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Is a tunnel's port closed? By what ufw, firewalld and administrators write."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.weft.podnet.plugins.module_utils.core.iptables import Variant
+from ansible_collections.weft.podnet.plugins.module_utils.node.info import incoming, rulesets
+
+LEGACY = Variant(4, "legacy", "iptables-legacy", "iptables-legacy-save", "iptables-legacy-restore")
+# As `ufw enable` leaves it, shortened.
+UFW = [
+    "INPUT -j ufw-before-input",
+    "INPUT -j ufw-after-input",
+    "INPUT -j ufw-track-input",
+    "ufw-before-input -i lo -j ACCEPT",
+    "ufw-before-input -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    "ufw-before-input -m conntrack --ctstate INVALID -j DROP",
+    "ufw-before-input -p icmp -m icmp --icmp-type 8 -j ACCEPT",
+    "ufw-before-input -p udp -m udp --sport 67 --dport 68 -j ACCEPT",
+    "ufw-before-input -j ufw-not-local",
+    "ufw-before-input -d 224.0.0.251/32 -p udp -m udp --dport 5353 -j ACCEPT",
+    "ufw-before-input -j ufw-user-input",
+    "ufw-not-local -m addrtype --dst-type LOCAL -j RETURN",
+    "ufw-not-local -m addrtype --dst-type MULTICAST -j RETURN",
+    "ufw-not-local -m addrtype --dst-type BROADCAST -j RETURN",
+    "ufw-not-local -m limit --limit 3/min -j LOG",
+    "ufw-not-local -j DROP",
+    "ufw-user-input -p tcp -m tcp --dport 22 -j ACCEPT",
+]
+# As firewalld's zone "public" with the service ssh.
+FIREWALLD = """\
+table inet firewalld {
+	chain filter_INPUT {
+		type filter hook input priority filter + 10; policy accept;
+		ct state { established, related } accept
+		ct status dnat accept
+		iifname "lo" accept
+		ct state invalid drop
+		jump filter_INPUT_ZONES
+		reject with icmpx admin-prohibited
+	}
+	chain filter_INPUT_ZONES {
+		iifname "eth0" goto filter_IN_public
+		goto filter_IN_public
+	}
+	chain filter_IN_public {
+		jump filter_IN_public_allow
+		meta l4proto { icmp, ipv6-icmp } accept
+		reject with icmpx admin-prohibited
+	}
+	chain filter_IN_public_allow {
+		tcp dport 22 accept
+		ip6 daddr fe80::/64 udp dport 546 accept
+	}
+}
+"""
+
+
+def iptables(rules: list[str], policy: str) -> list[rulesets.Table]:
+    names = {rule.split(" ", 1)[0] for rule in rules} - {"INPUT"}
+    head = [f":INPUT {policy} [0:0]", *(f":{name} - [0:0]" for name in sorted(names))]
+    return [rulesets.from_save(LEGACY, "filter", ["*filter", *head, *(f"-A {rule}" for rule in rules), "COMMIT"])]
+
+
+def is_closed(tables: list[rulesets.Table], device: str = "eth0") -> bool:
+    return incoming.closed(tables, {8472: device}) == [8472]
+
+
+@pytest.mark.parametrize(
+    ("rules", "policy", "closed"),
+    [
+        ([], "ACCEPT", False),
+        ([], "DROP", True),
+        (UFW, "DROP", True),
+        ([*UFW, "ufw-user-input -p udp -m udp --dport 8472 -j ACCEPT"], "DROP", False),
+        ([*UFW, "ufw-user-input -p udp -m multiport --dports 53,8000:9000 -j ACCEPT"], "DROP", False),
+        ([*UFW, "ufw-user-input -p udp -m multiport --dports 53,4789 -j ACCEPT"], "DROP", True),
+        # For some senders: the other nodes, by what this host can tell.
+        ([*UFW, "ufw-user-input -s 172.16.0.4/32 -p udp -m udp --dport 8472 -j ACCEPT"], "DROP", False),
+        ([*UFW, "ufw-user-input -i eth1 -j ACCEPT"], "DROP", True),
+        ([*UFW, "ufw-user-input ! -i eth1 -j ACCEPT"], "DROP", False),
+        ([*UFW, "ufw-user-input -i eth+ -j ACCEPT"], "DROP", False),
+        (["INPUT -p udp -m udp --dport 8472 -j DROP"], "ACCEPT", True),
+        (["INPUT -s 10.9.9.9/32 -p udp -m udp --dport 8472 -j DROP"], "ACCEPT", False),
+        (["INPUT -p udp -m udp --dport 8472 -m comment --comment \"no tunnels\" -j REJECT"], "ACCEPT", True),
+        (["INPUT -p tcp -j DROP", "INPUT -p udp -m limit --limit 5/sec -j DROP"], "ACCEPT", False),
+        # A condition that is not understood may hold.
+        (["INPUT -m set --match-set peers src -j ACCEPT"], "DROP", False),
+        (["INPUT -m set --match-set peers src -j RETURN", "INPUT -j DROP"], "ACCEPT", True),
+        (["INPUT -g other", "INPUT -j ACCEPT", "other -p tcp -j ACCEPT"], "DROP", True),
+        (["INPUT -j missing"], "ACCEPT", False),
+    ],
+)  # fmt: skip
+def test_iptables(rules: list[str], policy: str, closed: bool) -> None:
+    assert is_closed(iptables(rules, policy)) is closed
+
+
+@pytest.mark.parametrize(
+    ("allowed", "closed"),
+    [
+        ("tcp dport 8472 accept", True),
+        ("udp dport 8472 accept", False),
+        ("ip saddr 172.16.0.4 udp dport { 53, 8400-8500 } accept", False),
+        ("udp dport { 53, 4789 } accept", True),
+        ("meta l4proto udp accept", False),
+        ("udp dport @ports accept", False),
+    ],
+)
+def test_nftables(allowed: str, closed: bool) -> None:
+    text = FIREWALLD.replace("\t\ttcp dport 22 accept\n", f"\t\ttcp dport 22 accept\n\t\t{allowed}\n")
+    assert is_closed(rulesets.from_nft(text.splitlines())) is closed
+
+
+def test_what_is_not_known_closes_nothing() -> None:
+    rules = ["INPUT -i eth1 -j ACCEPT", "INPUT -i lo -j ACCEPT"]
+    assert is_closed(iptables(rules, "DROP")) and not is_closed(iptables(rules, "DROP"), device="")
+    assert is_closed(iptables(["INPUT -i lo -j ACCEPT"], "DROP"), device="")
+    assert incoming.closed(iptables([], "DROP"), {}) == []
+    # Chains that lead to each other end.
+    assert is_closed(iptables(["INPUT -j a", "a -j b", "b -j a"], "DROP"))
