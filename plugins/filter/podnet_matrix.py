@@ -66,6 +66,11 @@ options:
     type: list
     elements: dict
     default: []
+  measured:
+    description: What M(weft.podnet.pod_probe) returned with C(state=measured), in the same way.
+    type: list
+    elements: dict
+    default: []
   targets:
     description:
       - What P(weft.podnet.probe_targets#filter) returned.
@@ -158,6 +163,12 @@ _value:
       description: Those of the given findings that concern a failure, or all errors and warnings without one.
       type: list
       elements: dict
+    throughput:
+      description:
+        - What was measured, as C(from), C(to), C(family), C(mbit_s) (megabits per second, null where it could not be
+          measured) and C(reason).
+      type: list
+      elements: dict
     not_checked:
       description: What this verification does not say.
       type: list
@@ -188,10 +199,11 @@ def podnet_matrix(
     findings: Sequence[Mapping[str, Any]] = (),
     targets: Sequence[Mapping[str, Any]] = (),
     clients: Sequence[Mapping[str, Any]] = (),
+    measured: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """See plugin_utils/probe/matrix.py. Raises AnsibleFilterError."""
     try:
-        return matrix.matrix(hosts, started, probed, nodes, scope, removed, findings, targets, clients)
+        return matrix.matrix(hosts, started, probed, nodes, scope, removed, findings, targets, clients, measured)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise AnsibleFilterError(f"podnet_matrix: {error}") from error
 

@@ -39,16 +39,18 @@ options:
     description:
       - V(started) removes what an earlier verification left behind when it was killed, then makes the pods.
       - V(probed) requests every target from every pod of this host.
+      - V(measured) sends to the first pod of each other node in O(targets) as fast as TCP goes, for O(seconds). Let one
+        host do this at a time, with C(throttle) set to 1.
       - V(requested) requests the first pod of each node from the host itself, which has and needs no pods.
       - V(absent) removes the pods and all that was made for them.
     type: str
-    choices: [started, probed, requested, absent]
+    choices: [started, probed, measured, requested, absent]
     required: true
   run:
     description:
       - The verification that the pods belong to, as V(started) returned it.
       - If another verification has taken over the host in the meantime, V(probed) fails, and V(absent) removes nothing.
-        Without it, V(absent) removes the pods of every verification.
+        The same holds for V(measured). Without it, V(absent) removes the pods of every verification.
     type: str
   pods:
     description: The number of pods to make.
@@ -114,6 +116,10 @@ options:
     description: The number of seconds without a sign of life after which another verification counts as ended.
     type: int
     default: 15
+  seconds:
+    description: The number of seconds for which V(measured) sends to a pod, at most 10.
+    type: float
+    default: 2
   socket:
     description: The socket that containerd listens on.
     type: path
@@ -280,6 +286,25 @@ routing:
     - C(addresses) are this host's own.
   type: dict
   returned: O(state=probed)
+throughput:
+  description: How fast data arrive at the first pod of each other node, over one TCP connection.
+  type: list
+  elements: dict
+  returned: O(state=measured)
+  contains:
+    node:
+      description: The node that the pod is on.
+      type: str
+    address:
+      description: The pod's address.
+      type: str
+    mbit_s:
+      description: Megabits per second. Absent if there is an error.
+      type: float
+      sample: 9412.5
+    error:
+      description: Why it could not be measured.
+      type: str
 would:
   description: What would be done.
   type: list

@@ -31,6 +31,9 @@ ANSWER = ("identity", "client", "reached")
 LONGEST = 4096
 # More than any link carries in one packet, so it takes several full ones in each direction.
 BULK = b"." * 70000
+# What is sent at once where the throughput is measured, and the seconds after which a server ends such a stream itself.
+CHUNK = b"." * 262144
+LONGEST_STREAM = 15.0
 # How long a target that does not answer by HTTP is given to answer a last datagram.
 LAST_WORD = 0.5
 # A process on the node itself ends by itself where its run has said nothing for so long.
@@ -75,7 +78,7 @@ class Server(http.server.ThreadingHTTPServer):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     """Answers every GET with who this pod is, who asks, and by which address the pod was reached; a POST with as much
-    as it takes."""
+    as it takes; a PUT with how much it took, and how long that was."""
 
     server: Server
 
@@ -85,6 +88,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         while left > 0 and (read := self.rfile.read(min(left, 65536))):
             left -= len(read)
         self._answer(BULK)
+
+    def do_PUT(self) -> None:
+        self.connection.settimeout(LONGEST_STREAM)
+        began, count = time.monotonic(), 0
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            while time.monotonic() - began < LONGEST_STREAM and (read := self.rfile.read1(len(CHUNK))):
+                count += len(read)
+        self._answer(json.dumps({"bytes": count, "seconds": time.monotonic() - began}).encode())
 
     def do_GET(self) -> None:
         answer = {
@@ -138,6 +150,25 @@ def bulk(target: dict[str, Any], timeout: float) -> str:
         return "" if came == len(BULK) else f"{came} of {len(BULK)} bytes came back"
     except (OSError, http.client.HTTPException, ValueError) as problem:
         return _told(problem, timeout)
+    finally:
+        connection.close()
+
+
+def stream(target: dict[str, Any], seconds: float, timeout: float) -> dict[str, Any]:
+    """Send for so many seconds over one TCP connection: {mbit_s}, megabits that arrive per second, or {error}."""
+    connection = http.client.HTTPConnection(target["address"], target["port"], timeout=timeout)
+    try:
+        connection.putrequest("PUT", "/")
+        connection.putheader("Content-Length", str(1 << 50))
+        connection.endheaders()
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            connection.send(CHUNK)
+        connection.sock.shutdown(socket.SHUT_WR)
+        answer = json.loads(connection.getresponse().read(LONGEST))
+        return {"mbit_s": round(float(answer["bytes"]) * 8e-6 / float(answer["seconds"]), 1)}
+    except (OSError, http.client.HTTPException, ValueError, TypeError, LookupError, ArithmeticError) as problem:
+        return {"error": _told(problem, timeout)}
     finally:
         connection.close()
 
@@ -215,6 +246,8 @@ class Agent:
         targets.
         """
         results = []
+        if "stream" in asked:
+            return {"results": [stream(asked["stream"], asked["seconds"], asked["timeout"])]}
         if "targets" in asked:
             results = probe(asked["targets"], asked["timeout"], asked["tries"], self.identity)
             self.failed = self.failed or any("error" in each or each.get("udp_error") for each in results)

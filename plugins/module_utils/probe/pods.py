@@ -73,7 +73,14 @@ class Pod(NamedTuple):
 
 def bad_arguments(params: Mapping[str, Any]) -> list[str]:
     """What is wrong with the module's arguments beyond their types, one text each."""
-    limits = {"pods": (1, 100), "port": (1, 65535), "timeout": (0.1, 60), "tries": (1, 10), "patience": (1, 600)}
+    limits = {
+        "pods": (1, 100),
+        "port": (1, 65535),
+        "timeout": (0.1, 60),
+        "tries": (1, 10),
+        "patience": (1, 600),
+        "seconds": (0.1, 10),
+    }
     problems = [
         f"{name} is {params[name]}, but must be from {low} to {high}"
         for name, (low, high) in limits.items()
@@ -305,6 +312,17 @@ def probe(
 
     with ThreadPoolExecutor(max_workers=max(1, len(pods))) as pool:
         return list(pool.map(one, pods))
+
+
+def stream(target: dict[str, Any], seconds: float, timeout: float) -> dict[str, Any]:
+    """How fast the first pod of this host sends to a target, as agent.stream says it. Raises ProbeError."""
+    pod = ours()[0]
+    request = {"stream": target, "seconds": seconds, "timeout": timeout}
+    try:
+        (met,) = probe_agent.ask(pod.socket, request, seconds + 2 * timeout + 60)["results"]
+    except (OSError, ValueError, LookupError) as error:
+        raise ProbeError(f"probe pod {pod.name} does not answer on its own host: {error}") from error
+    return dict(met)
 
 
 def heard() -> dict[str, list[str]]:

@@ -25,6 +25,7 @@ TARGET: dict[str, Any] = {
 STATES = {
     "started": probe_run.started,
     "probed": probe_run.probed,
+    "measured": probe_run.measured,
     "requested": probe_run.requested,
     "absent": probe_run.absent,
 }
@@ -52,6 +53,7 @@ RESOURCE = Resource(
         "timeout": {"type": "float", "default": 3},
         "tries": {"type": "int", "default": 2},
         "patience": {"type": "int", "default": 15},
+        "seconds": {"type": "float", "default": 2},
         "socket": {"type": "path", "default": probe_pods.SOCKET},
     },
     converge,

@@ -141,6 +141,23 @@ def probed(params: dict[str, Any], check: bool) -> dict[str, Any]:
     return {"pods": pods, "from_node": from_node.result(), "routing": routing}
 
 
+def measured(params: dict[str, Any], check: bool) -> dict[str, Any]:
+    """Send to the first pod of each node of the targets, one after the other, as fast as TCP goes."""
+    targets = [each for each in _of_node(params["targets"], (agent.POD,)) if each["node"] != params["node"]]
+    if check:
+        return {"would": [f"send to {len(targets)} pods of other nodes for {params['seconds']:g} s each"]}
+    with lock.hold(LOCK):
+        run = probe_pods.current_run()[0]
+        if not run or (params["run"] and run != params["run"]):
+            raise ProbeError("the probe pods of this verification are gone")
+        throughput = []
+        for target in targets:
+            met = probe_pods.stream(target, params["seconds"], params["timeout"])
+            throughput.append({"node": target["node"], "address": target["address"], **met})
+            probe_pods.touch_run(run)
+    return {"throughput": throughput}
+
+
 def requested(params: dict[str, Any], check: bool) -> dict[str, Any]:
     """Try one pod of each node from a host that has no pods itself."""
     if check:

@@ -17,7 +17,7 @@ from typing import Any
 from ansible_collections.weft.podnet.plugins.module_utils.core.output import printable
 from ansible_collections.weft.podnet.plugins.module_utils.core.problems import named
 
-from . import beyond, cells, common, report, sample
+from . import beyond, cells, common, report, sample, throughput
 from .pairs import Pair, addresses, pairs, reasons, what_failed
 from .reasons import Node, explain, nothing_heard
 
@@ -36,6 +36,7 @@ def matrix(
     findings: Sequence[Mapping[str, Any]] = (),
     targets: Sequence[Mapping[str, Any]] = (),
     clients: Sequence[Mapping[str, Any]] = (),
+    measured: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Judge a verification.
 
@@ -43,7 +44,8 @@ def matrix(
     none. ``nodes`` are the cluster's own [{name, node_ips, pod_subnets, settings}] where known. ``scope`` is what the
     backend promises: "cluster" (every pair) or "node" (pairs on one node). ``findings`` are the diagnosis' of the hosts
     before they had probe pods. ``targets`` are what all hosts were to choose from. ``clients`` are the results of hosts
-    that have no pods, {item, from_node}. Raises ValueError for another scope.
+    that have no pods, {item, from_node}. ``measured`` are the module's results with the throughput, as ``probed``.
+    Raises ValueError for another scope.
 
     The filter podnet_matrix documents what is returned. Each message in ``failures`` and ``expected`` is a headline and
     the reasons after it.
@@ -74,10 +76,12 @@ def matrix(
     not_checked = [
         *_left_out(cluster, known), *_unmeasured(of_pods), *beyond.not_tried(other, cluster), *_sampled(names),
     ]  # fmt: skip
+    rates = throughput.rows(hosts, measured)
     lines = [
         *report.table(cluster, of_pods),
         f"{counts['passed']} of {counts['promised']} promised pairs pass, {counts['tried']} tried, by HTTP.",
         *(report.proved(of_pods, other) if ok else []),
+        *throughput.lines(rates),
         *([shared] if shared else []),
         *report.messages("FAIL", failures),
         *report.messages("Not promised by this backend:", expected),
@@ -90,7 +94,7 @@ def matrix(
         "failures": ["; ".join(message) for message in failures],
         "expected": ["; ".join(message) for message in expected],
         "common": shared, "findings": [dict(each) for each in shown], "not_checked": not_checked,
-        "sample": sample.share(len(names)),
+        "sample": sample.share(len(names)), "throughput": [each.data() for each in rates],
     }  # fmt: skip
     return dict(printable(found))
 

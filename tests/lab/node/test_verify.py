@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -31,8 +32,10 @@ def test_what_a_healthy_cluster_is_seen_to_do_and_what_stays(own: Lab) -> None:
     before = own.snapshots(*WORKERS)
     part = own.play("verify", "--limit", "worker-1")
     assert part.code == 0 and "Not checked: pods of worker-2, which this run leaves out" in part.text, part.output
-    proof = own.play("verify")
+    proof = own.play("verify", podnet_verify_throughput=True)
     assert proof.code == 0 and ALL_PASS in proof.output, proof.output
+    rates = re.findall(r"(worker-\d -> worker-\d): [1-9][0-9.]* [MG]bit/s", proof.text)
+    assert rates == ["worker-1 -> worker-2", "worker-2 -> worker-1"], proof.output
     also = "Packets of the full size arrive (1450 bytes); pods reach themselves through a service; "
     assert f"{also}pods leave the cluster as planned; nodes reach pods." in proof.text, proof.output
     for unexpected in ("WARNING worker", "ERROR worker", "Not checked"):

@@ -208,6 +208,15 @@ def test_more_than_a_packet_passes_both_ways(agent: tuple[str, int]) -> None:
     assert probe_agent.bulk(target(free_port()), 5) == "Connection refused"
 
 
+def test_the_throughput_of_a_connection(agent: tuple[str, int]) -> None:
+    control, port = agent
+    asked = {"stream": target(port), "seconds": 0.2, "timeout": 5}
+    (met,) = probe_agent.ask(control, asked, 10)["results"]
+    assert met["mbit_s"] > 1 and "error" not in met
+    (met,) = probe_agent.ask(control, {**asked, "stream": target(free_port())}, 10)["results"]
+    assert met == {"error": "Connection refused"}
+
+
 def test_whose_datagrams_arrived_is_told_where_something_failed(agent: tuple[str, int]) -> None:
     control, port = agent
     ask = {"targets": [target(port)], "timeout": 1, "tries": 1}
