@@ -262,7 +262,10 @@ def mesh_source_wrong(node: Node) -> Iterator[Found]:
             continue
         same = [str(each) for each in planned if each.version == local.version]
         if node.host.whole("addresses") and own and local not in own:
-            yield found(f"{link.name} sends from {local}, which is no address of this host any more")
+            # flanneld looks for its address when it starts.
+            fix = REMADE if node.uses_flannel else None
+            evidence = f"{link.name} sends from {local}, which is no address of this host any more"
+            yield found(evidence, fix=fix, device=link.name)
         elif same and local not in planned:
             yield found(f"{link.name} sends from {local}, planned is {same[0]}")
         elif not same and _nodes_address(node, link) is False:

@@ -755,6 +755,11 @@ def moved_away(world: World) -> None:
     entry(world[2]["addresses"], dev="eth0")["address"] = "172.16.0.77/24"
 
 
+@breaks("mesh-source-wrong", "flannel", fix="ip link delete flannel.1 && systemctl restart flanneld")
+def under_flanneld(world: World) -> None:
+    entry(world[2]["links"], name="flannel.1")["local"] = "172.16.0.88"
+
+
 @breaks("mesh-source-duplicate", "flannel", planned=False, host="worker-2")
 def break_mesh_source_duplicate(world: World) -> None:
     """Every machine of a hypervisor's NAT network has this address."""
