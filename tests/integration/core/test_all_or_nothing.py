@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from support.mounts import STATE_DIR, Mounts
 from support.netns import Namespace
-from support.vxlan import BASE, N2, some, underlay_host
+from support.vxlan import BASE, N2, some
 
 ROUTES = [{"dst": "10.244.1.0/24", "via": "172.31.0.12"}]
 MORE_ROUTES = [*ROUTES, {"dst": "10.244.2.0/24", "via": "172.31.0.13"}]
@@ -30,12 +29,6 @@ GONE: dict[str, dict[str, Any]] = {
     "vxlan_peer": {"state": "absent"},
     "pod_masquerade": {"state": "absent"},
 }
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[tuple[Mounts, Namespace]]:
-    with underlay_host() as host, Mounts(tmp_path) as mounts:
-        yield mounts, host
 
 
 def kernel(host: Namespace) -> list[str]:

@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.mounts import STATE_DIR, Mounts
 from support.netns import Namespace
-from support.vxlan import BASE, N2, some, underlay_host
+from support.vxlan import BASE, N2, some
 
 GONE_ROUTE = {"dst": "10.244.2.0/24", "via": "172.31.0.13"}
 ROUTES: dict[str, Any] = {"routes": [{"dst": "10.244.1.0/24", "via": "172.31.0.12"}, GONE_ROUTE], "purge": True}
@@ -37,12 +35,6 @@ CASES = [
         id="vxlan_peer",
     ),
 ]
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[tuple[Mounts, Namespace]]:
-    with underlay_host() as host, Mounts(tmp_path) as mounts:
-        yield mounts, host
 
 
 def kernel(host: Namespace) -> list[str]:
