@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from support import flannel, node_pods
-from support.lab import Lab, fresh, unlike, until
+from support.lab import Lab, Play, fresh, unlike, until
 
 pytestmark = pytest.mark.long
 
@@ -66,9 +66,6 @@ BACK = f"mv /root/net-conf.json {NET_CONF}"
 UNIT = "/etc/systemd/system/flanneld.service"
 DROP_IN = f"D={UNIT}.d; mkdir -p $D; printf '[Service]\\n%s\\n'"
 AGAIN = "systemctl daemon-reload; systemctl restart --no-block flanneld; sleep 1"
-SELF_SIGNED = (
-    "cd /etc/kubernetes/pki; openssl req -x509 -new -key flannel.key -subj /CN=flanneld -days 365 -out flannel.crt"
-)
 EMBEDDED = (
     "cd /etc/kubernetes; kubectl --kubeconfig flannel.conf config view --raw --flatten >/root/flannel.conf; "
     "cat /root/flannel.conf >flannel.conf"
@@ -241,8 +238,6 @@ BREAKS = {
             f"{DROP_IN} 'Environment=NODE_NAME=worker-one' >$D/a.conf; {AGAIN}",
             after=f"rm -r {UNIT}.d; {AGAIN}",
         ),
-        Break("net-conf-without-backend", net_conf("del c['Backend']"), by_hand=BACK),
-        Break("certificate-other-ca", SELF_SIGNED),
         Break("net-conf-differs", net_conf("c['Backend']['VNI'] = 7"), by_hand=BACK),
         Break(
             "flannel-needs-iptables",
@@ -312,17 +307,22 @@ def test_a_break_is_named_and_its_fix_heals(cluster: Cluster, broken: Break) -> 
         cluster.begin()
     cluster.spoiled = True
     lab = cluster.lab
-    for host in filter(None, (broken.host, broken.also)):
-        lab.sh(host, broken.command)
-    found = lab.play("diagnose")
+    looks: list[Play] = []
+
+    def is_found() -> bool:
+        """A unit of the collection may still answer to what the former test did, and heal the break at once."""
+        for host in filter(None, (broken.host, broken.also)):
+            lab.sh(host, broken.command)
+        looks.append(lab.play("diagnose"))
+        return bool(looks[-1].findings)
+
+    assert until(is_found, 60), looks[-1].output
+    found = looks[-1]
     # A note beside it is about what a break brings along.
     named = {(host, rule) for severity, host, rule in found.findings if severity != "NOTE" or rule == broken.rule}
     assert named == {(broken.host, broken.rule)}, found.output
     fix = broken.by_hand or found.fixes[0]
-    if fix.startswith("rotate_certificates.yml"):
-        rotated = lab.play("rotate_certificates", podnet_backend=cluster.backend)
-        assert rotated.code == 0, rotated.output
-    elif "site.yml" in fix:
+    if "site.yml" in fix:
         cluster.connect()
     else:
         lab.sh(broken.host, fix)

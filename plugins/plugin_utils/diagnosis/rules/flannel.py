@@ -294,8 +294,11 @@ def net_conf_differs(node: Node) -> Iterator[Found]:
     """Network, IPv6Network, EnableIPv6 or Backend are not those of most nodes. Another MTU alone is allowed."""
     confs = {peer.name: _agreed(peer) for peer in node.cluster.with_pods if peer.host.flannel.net_conf}
     own = confs.get(node.name)
-    usual = most_common(confs.values())
-    if own is not None and own != usual:
+    # One without a backend has no say: another rule is about it.
+    usual = most_common(
+        confs[peer.name] for peer in node.cluster.with_pods if peer.name in confs and peer.flannel_backend.get("type")
+    )
+    if own is not None and usual is not None and own != usual:
         keys = sorted({key for key, _value in set(own) ^ set(usual)})
         shown = "; ".join(
             f"{key} is {dict(own).get(key, 'not set')}, usual is {dict(usual).get(key, 'not set')}" for key in keys
