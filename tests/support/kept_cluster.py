@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.weft.podnet.plugins.module_utils.core import networks
+from ansible_collections.weft.podnet.plugins.module_utils.core.vtep import vtep_mac
 from ansible_collections.weft.podnet.plugins.module_utils.flannel import unit
 from ansible_collections.weft.podnet.plugins.module_utils.masquerade import rules as masquerade
 from ansible_collections.weft.podnet.plugins.module_utils.node.info import cni
@@ -142,7 +142,7 @@ def _mesh(seen: Json, args: Json, name: str) -> None:
         _link(
             args["name"],
             kind="vxlan",
-            mac=args.get("mac") or networks.vtep_mac(name, args["vni"]),
+            mac=args.get("mac") or vtep_mac(name, args["vni"]),
             mtu=args.get("mtu") or MTU - OVERHEAD[version],
             vni=args["vni"],
             port=args["port"],
@@ -158,7 +158,7 @@ def _mesh(seen: Json, args: Json, name: str) -> None:
             seen["routes"].append(_route(peer["pod_cidr"], peer["public_ip"], "eth0"))
             continue
         vtep = peer["pod_cidr"].partition("/")[0]
-        mac = peer.get("vtep_mac") or networks.vtep_mac(peer["name"], args["vni"])
+        mac = peer.get("vtep_mac") or vtep_mac(peer["name"], args["vni"])
         seen["routes"].append(_route(peer["pod_cidr"], vtep, args["name"], onlink=True))
         seen["neighbours"].append({"dst": vtep, "dev": args["name"], "mac": mac, "state": "permanent"})
         seen["fdb"].append({"mac": mac, "dev": args["name"], "dst": peer["public_ip"]})

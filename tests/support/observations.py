@@ -9,7 +9,7 @@ import copy
 import ipaddress
 from typing import Any
 
-from ansible_collections.weft.podnet.plugins.module_utils.core import networks
+from ansible_collections.weft.podnet.plugins.module_utils.core import vtep
 
 BACKENDS = ("bridge", "routes", "vxlan", "flannel")
 NAMES = ("worker-1", "worker-2", "worker-3")
@@ -50,7 +50,7 @@ class World:
 
 
 def device(family: int) -> str:
-    return networks.device_name(1, family)
+    return vtep.device_name(1, family)
 
 
 def mac(number: int, family: int = 4) -> str:

@@ -9,7 +9,6 @@ goes on after the name of the item; the functions that take ``where`` and ``prob
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import re
 import reprlib
@@ -241,30 +240,6 @@ def read_integer(value: Any, low: int, high: int) -> int:
     if number is None or not low <= number <= high:
         raise Unfit(f"expected a whole number from {low} to {high}, found {shown(value)}")
     return number
-
-
-def device_name(vni: int, version: int) -> str:
-    """flannel's name for the device of a VNI and an IP version (4 or 6)."""
-    return f"flannel.{vni}" if version == 4 else f"flannel-v6.{vni}"
-
-
-def vtep_mac(node: str, vni: int) -> str:
-    """A node's VTEP MAC in this VNI: the same on every run and every machine, locally administered, unicast."""
-    digest = bytearray(hashlib.sha256(f"weft.podnet vtep {vni} {node}".encode()).digest()[:6])
-    digest[0] = (digest[0] & 0xFE) | 0x02
-    return digest.hex(":")
-
-
-def named_vni(vni: int, version: int) -> str:
-    """flannel's name for the device; Unfit where that is longer than the kernel's 15 bytes."""
-    name = device_name(vni, version)
-    if len(name) > NAME_BYTES:
-        most = 10 ** (NAME_BYTES - len(device_name(0, version)) + 1) - 1
-        raise Unfit(
-            f"{vni} makes the device's name {name}, {len(name)} characters where the kernel takes {NAME_BYTES}; "
-            f"expected at most {most}" + (" with IPv6" if version == 6 else "")
-        )
-    return name
 
 
 def collect(read: Callable[[Any], Found], value: Any, where: str, problems: list[str]) -> Found | None:

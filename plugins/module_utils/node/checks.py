@@ -19,8 +19,9 @@ from ..masquerade import host as masquerade_host
 from ..netlink import link, nexthop, route, wire
 from ..netlink.channel import Channel
 from ..releases import archive as release_archive
-from ..routes.spec import PROTOCOL
-from . import containerd, settings
+from ..routes.protocol import PROTOCOL
+from . import settings
+from .info import runtime as info_runtime
 
 # Commands the roles and their boot units call, with the package that brings them, by family of distributions.
 PACKAGES = {
@@ -137,7 +138,7 @@ def runtime_folders(config: str, conf_dir: str, bin_dir: str) -> list[str]:
         ("podnet_cni_conf_dir", conf_dir, "conf_dir"),
         ("podnet_cni_bin_dir", bin_dir, "bin_dirs?"),
     ):
-        found = containerd.configured(config, key)
+        found = info_runtime.configured(config, key)
         if found and wanted not in found:
             problems.append(
                 f"{variable}: containerd here looks in {', '.join(found)}, the inventory says {wanted}; "

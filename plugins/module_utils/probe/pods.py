@@ -24,14 +24,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..core import files, tools
+from ..core import files, lock, tools
 from ..core.problems import PodnetError
 from . import agent as probe_agent
 from . import cni as probe_cni
 from . import datagrams as probe_datagrams
 
 NAMESPACE = "weft-podnet-verify"
-HOME = Path("/run/weft-podnet/verify")
+HOME = Path(lock.RUN_DIR, "verify")
 ROOTFS = HOME / "rootfs"
 RUN_FILE = HOME / "run"
 # How ctr names a container towards CNI: namespace and id.

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..core import files, tools
 from . import cni as probe_cni
-from . import outside, service
+from . import on_node, service
 from .pods import CNI_PREFIX, CTR_TIMEOUT, HOME, NAMESPACE, ProbeError, busy, ctr, ours
 
 # Where containerd and runc keep a folder for each of containerd's namespaces, and leave it when that is removed.
@@ -42,7 +42,7 @@ def remove_all(socket: str) -> list[str]:
     First off the network while the namespaces live, then the processes, then the namespaces and the folder.
     """
     _wait_for_orphans()
-    outside.stop()
+    on_node.stop()
     problems = service.stop()
     known = set()
     for path, entry in probe_cni.cached(CNI_PREFIX):

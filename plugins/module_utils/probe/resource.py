@@ -9,7 +9,7 @@ from typing import Any
 
 from ..core.problems import Refused
 from ..core.resource import Call, Resource
-from . import agent, host_port, outside
+from . import agent, host_port, on_node
 from . import pods as probe_pods
 from . import run as probe_run
 
@@ -19,7 +19,7 @@ TARGET: dict[str, Any] = {
     "id": {"type": "str", "required": True},
     "address": {"type": "str", "required": True},
     "port": {"type": "int", "required": True},
-    "kind": {"type": "str", "choices": [agent.POD, outside.KIND, host_port.KIND], "default": agent.POD},
+    "kind": {"type": "str", "choices": [agent.POD, on_node.KIND, host_port.KIND], "default": agent.POD},
 }
 
 STATES = {

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..core import lock
 from ..core.problems import PodnetError
-from . import agent, host_port, outside, service
+from . import agent, host_port, on_node, service
 from . import host as probe_host
 from . import pods as probe_pods
 from . import removal as probe_removal
@@ -98,7 +98,7 @@ def _pods(run: str, params: dict[str, Any], seen: dict[str, Any]) -> tuple[list[
     try:
         probe_pods.touch_run(run)
         mounts = probe_pods.build_rootfs()
-        node = outside.start(port)
+        node = on_node.start(port)
         started = [probe_pods.start(params["socket"], number, port, mounts) for number in range(1, params["pods"] + 1)]
         pods = [probe_pods.describe(pod) for pod in started]
         service.start([address.split("/")[0] for address in pods[0]["given"]], port)
@@ -107,7 +107,7 @@ def _pods(run: str, params: dict[str, Any], seen: dict[str, Any]) -> tuple[list[
             pods[0].update(
                 host_port.add(f"{probe_pods.CNI_PREFIX}{first.container}", str(first.folder / "netns"), port)
             )
-        if "id" in node and not outside.ready(READY):
+        if "id" in node and not on_node.ready(READY):
             node = {"problem": "its process does not answer"}
         probe_pods.touch_run(run)
     except BaseException:
@@ -132,7 +132,7 @@ def probed(params: dict[str, Any], check: bool) -> dict[str, Any]:
             )
         probe_pods.touch_run(run)
         with ThreadPoolExecutor(1) as pool:
-            own = _of_node(targets, (agent.POD, outside.KIND))
+            own = _of_node(targets, (agent.POD, on_node.KIND))
             from_node = pool.submit(agent.probe, own, timeout, tries)
             pods = probe_pods.probe(targets, timeout, tries, service.targets)
         probe_pods.touch_run(run)

@@ -18,7 +18,8 @@ from typing import NamedTuple
 from ..core import boot_units, files, persist
 from ..netlink import wire
 from ..netlink.route import FAMILIES, IPV6_METRIC, Key, key
-from .spec import PROTOCOL, Spec
+from .protocol import PROTOCOL
+from .spec import Spec
 from .table import Plan
 
 UNIT = """\

@@ -14,9 +14,8 @@ from ..core.networks import Address, Network, shown
 from ..core.problems import Refused
 from ..netlink import route as kernel
 from ..netlink.route import TABLES
+from .protocol import PROTOCOL
 
-# 'W' for weft: no number in iproute2's rt_protos, so it identifies our routes.
-PROTOCOL = 87
 # 0 to 4 mean the kernel, the boot and the administrator: a list must not claim these as its own.
 FIRST_FREE_PROTOCOL = 5
 KEYS = ("dst", "via", "dev", "table", "metric")

@@ -13,7 +13,8 @@ from ..core.problems import Refused, listed
 from ..netlink import link, nexthop, route, wire
 from ..netlink.channel import Channel, NetlinkError
 from . import way_back
-from .spec import PROTOCOL, Route, Spec
+from .protocol import PROTOCOL
+from .spec import Route, Spec
 
 Routes = dict[route.Key, route.Value]
 

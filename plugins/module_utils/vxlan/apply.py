@@ -14,7 +14,7 @@ from ..core.problems import Refused
 from ..netlink import fdb, neigh, nexthop, route, vxlan_link, wire
 from ..netlink.channel import CHUNK, Channel, NetlinkError, Request
 from ..routes import way_back
-from ..routes.spec import PROTOCOL
+from ..routes.protocol import PROTOCOL
 from . import host as vxlan_host
 from . import mesh as vxlan_mesh
 from .mesh import TUNNEL, State

@@ -16,7 +16,7 @@ from ..core.problems import Refused, listed
 from ..netlink import fdb, link, neigh, nexthop, route, vxlan_link, wire
 from ..netlink.channel import Channel, NetlinkError
 from ..routes import way_back
-from ..routes.spec import PROTOCOL
+from ..routes.protocol import PROTOCOL
 from . import mesh as vxlan_mesh
 from . import ownership as vxlan_ownership
 from . import peers as vxlan_peers

@@ -9,7 +9,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from ..core import boot_units, networks
+from ..core import boot_units, vtep
 from ..core.resource import Call, Resource, Step, options
 from ..netlink.channel import Channel
 from . import host as vxlan_host
@@ -24,7 +24,7 @@ def unwanted(vni: int, keep: list[str]) -> list[str]:
 
     flanneld's device has the same name as ours. Where flanneld is set up, only our unit shows that the device is ours.
     """
-    named = [] if FLANNELD.exists() else [networks.device_name(vni, version) for version in (4, 6)]
+    named = [] if FLANNELD.exists() else [vtep.device_name(vni, version) for version in (4, 6)]
     return [name for name in dict.fromkeys([*boot_units.meshes(), *named]) if name not in keep]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..netlink import nexthop
-from ..routes.spec import PROTOCOL
+from ..routes.protocol import PROTOCOL
 
 
 def is_marked(number: int, addresses: Iterable[int], hops: Iterable[nexthop.Nexthop], routes: Iterable[int]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ..netlink import nexthop, route, vxlan_link, wire
-from ..routes.spec import PROTOCOL
+from ..routes.protocol import PROTOCOL
 from . import mark
 from . import mesh as vxlan_mesh
 from .spec import Spec

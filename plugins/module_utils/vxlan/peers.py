@@ -16,7 +16,7 @@ import socket
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..core import networks
+from ..core import networks, vtep
 from ..core.networks import shown
 
 KEYS = ("name", "pod_cidr", "public_ip", "vtep_mac")
@@ -67,7 +67,7 @@ def read(peers: Sequence[Any], version: int, vni: int, problems: list[str]) -> l
             base, _slash, prefix = peer["pod_cidr"].partition("/")
             dst, length = inet_pton(family, base), lengths[prefix]
             public = inet_pton(family, peer["public_ip"])
-            packed = from_hex((networks.vtep_mac(name, vni) if mac is None else mac).replace(":", ""))
+            packed = from_hex((vtep.vtep_mac(name, vni) if mac is None else mac).replace(":", ""))
             good = (
                 not from_bytes(dst, "big") & hosts[length]
                 and len(packed) == 6

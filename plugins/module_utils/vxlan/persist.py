@@ -18,7 +18,7 @@ from ..core import boot_units, persist
 from ..core.tools import find
 from ..netlink import fdb
 from ..routes.persist import replay_unit
-from ..routes.spec import PROTOCOL
+from ..routes.protocol import PROTOCOL
 from . import mesh as vxlan_mesh
 from .host import Plan, accept_ra_path
 from .mesh import State, ip

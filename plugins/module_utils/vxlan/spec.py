@@ -12,8 +12,8 @@ import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..core import networks
-from ..core.networks import Address, Network, device_name, shown
+from ..core import networks, vtep
+from ..core.networks import Address, Network, shown
 from ..core.problems import Refused
 from .peers import KEYS, Peer, clashes, read, read_mac
 
@@ -87,7 +87,7 @@ def check(options: Mapping[str, Any], node: str) -> Spec:
         mtu = networks.integer(mtu, LEAST_MTU[version], networks.MOST_MTU, "mtu", problems)
     names = [_device(options, key, problems) for key in ("name", "underlay")]
     if options.get("name") is None:
-        networks.collect(lambda given: networks.named_vni(given, version), vni, "vni", problems)
+        networks.collect(lambda given: vtep.named_vni(given, version), vni, "vni", problems)
     mac = _own_mac(options, _given(options, "node", node), vni, problems)
     protect = networks.networks(_given(options, "protect", []), "protect", problems)
     peers: list[Peer] = []
@@ -102,7 +102,7 @@ def check(options: Mapping[str, Any], node: str) -> Spec:
         raise Refused(problems)
     return Spec(
         present,
-        names[0] or device_name(vni, version),
+        names[0] or vtep.device_name(vni, version),
         vni,
         port,
         version,
@@ -180,7 +180,7 @@ def _own_mac(options: Mapping[str, Any], node: Any, vni: int, problems: list[str
     value = options.get("mac")
     if value is None and networks.collect(networks.read_node_name, node, "node", problems) is None:
         return b""
-    mac, problem = read_mac(networks.vtep_mac(node, vni) if value is None else value)
+    mac, problem = read_mac(vtep.vtep_mac(node, vni) if value is None else value)
     if problem:
         problems.append(f"mac: {problem}")
     return mac

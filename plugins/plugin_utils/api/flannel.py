@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ansible_collections.weft.podnet.plugins.module_utils.core import documents, networks
+from ansible_collections.weft.podnet.plugins.module_utils.core import documents, networks, vtep
 
 from .nodes import FLANNEL, FLANNEL_IS_UP, node_name, run_by_flanneld
 
@@ -25,7 +25,7 @@ def wanted(node: Mapping[str, Any], vni: int) -> dict[str, str]:
     """The annotations (without prefix) that make flannelds take this node of the plan for one of theirs."""
     found = {"kube-subnet-manager": "true", "backend-type": "vxlan"}
     data = json.dumps(
-        {"VNI": vni, "VtepMAC": node.get("vtep_mac") or networks.vtep_mac(node["name"], vni)}, separators=(",", ":")
+        {"VNI": vni, "VtepMAC": node.get("vtep_mac") or vtep.vtep_mac(node["name"], vni)}, separators=(",", ":")
     )
     ips = {":" in ip: ip for ip in node["node_ips"]}
     for subnet in node["pod_subnets"]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.weft.podnet.plugins.module_utils.core import networks
+from ansible_collections.weft.podnet.plugins.module_utils.core import vtep
 
 from ..cni import schema as cni_schema
 from ..flannel import net_conf as flannel_net_conf
@@ -280,7 +280,7 @@ def _mesh(worker: Worker) -> list[Step]:
 
 
 def _device_name(worker: Worker, device: Mapping[str, Any]) -> str:
-    return networks.device_name(worker.cluster["vxlan"]["vni"], 6 if ":" in device["local"] else 4)
+    return vtep.device_name(worker.cluster["vxlan"]["vni"], 6 if ":" in device["local"] else 4)
 
 
 def _leftovers(worker: Worker) -> Step:

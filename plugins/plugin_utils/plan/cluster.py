@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils.core import networks
+from ansible_collections.weft.podnet.plugins.module_utils.core import networks, vtep
 from ansible_collections.weft.podnet.plugins.module_utils.core.networks import Address, Network
 from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
 
@@ -99,7 +99,7 @@ def _cidrs(settings: Settings, problems: list[str]) -> dict[int, Network]:
     if settings.vni is not None:
         # One VNI names the devices of both families.
         for version in found:
-            read = functools.partial(networks.named_vni, version=version)
+            read = functools.partial(vtep.named_vni, version=version)
             networks.collect(read, settings.vni, "podnet_vxlan_vni", problems)
     return found
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.weft.podnet.plugins.module_utils.core import networks
+from ansible_collections.weft.podnet.plugins.module_utils.core import networks, vtep
 from ansible_collections.weft.podnet.plugins.module_utils.netlink import fdb, link, route, vxlan_link, wire
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, Request
 from support.netns import Namespace, connect
@@ -119,10 +119,10 @@ def test_names_that_the_kernel_refuses(host: Namespace, name: str) -> None:
 
 @pytest.mark.parametrize(("vni", "version"), [(9_999_999, 4), (9_999, 6), (16_777_215, 0)])
 def test_the_largest_vnis(host: Namespace, vni: int, version: int) -> None:
-    name = networks.named_vni(vni, version) if version else "mesh0"
+    name = vtep.named_vni(vni, version) if version else "mesh0"
     host.ip("link", "add", name, "type", "vxlan", "id", str(vni), "dev", "eth0", "dstport", "8473")
     host.ip("link", "del", name)
     if version:
         with pytest.raises(AssertionError):
-            host.ip("link", "add", networks.device_name(vni + 1, version), "type", "vxlan", "id", str(vni + 1),
+            host.ip("link", "add", vtep.device_name(vni + 1, version), "type", "vxlan", "id", str(vni + 1),
                     "dev", "eth0", "dstport", "8473")  # fmt: skip

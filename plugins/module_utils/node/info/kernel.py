@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from ...core import files
 from ...netlink import fdb, link, neigh, nexthop, route, rule, vxlan_link, wire
 from ...netlink.channel import Channel
-from ...routes.spec import PROTOCOL
+from ...routes.protocol import PROTOCOL
 from ...vxlan import mark
 from .section import Notes
 

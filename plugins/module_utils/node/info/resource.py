@@ -26,6 +26,7 @@ from . import (
     managers,
     ours,
     rulesets,
+    runtime,
     services,
     sysctls,
     translation,
@@ -50,7 +51,7 @@ def observe(options: Mapping[str, Any]) -> dict[str, Any]:
     filters = rulesets.merged(saved, listed or [])
     shown = services.services(units, live)
     found["services"] = shown
-    found["runtime"] = notes.read("runtime", services.runtime, {}, options["socket"] or "", live, notes)
+    found["runtime"] = notes.read("runtime", runtime.runtime, {}, options["socket"] or "", live, notes)
     found["kubelet"] = services.kubelet(live, found["hostname"], notes)
     found["kube_proxy"] = notes.read("kube_proxy", services.kube_proxy, services.NO_KUBE_PROXY, live, notes)
 

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from ...core import files, persist, processes, tools
 from ...core.problems import PodnetError
 from ...flannel import unit as flannel_unit
-from .. import containerd
 from . import certificates
 from .section import Notes
 
@@ -36,20 +35,10 @@ CHANGING: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 PROGRAMS = ("nft", "iptables", "ip6tables", "ip", "bridge", "modprobe")
 OTHER_PROCESSES = ("kubelet", "containerd", "flanneld")
-# Where a runtime listens, in the order in which the kubelet's documentation lists them.
-SOCKETS = (
-    "/run/containerd/containerd.sock",
-    "/run/crio/crio.sock",
-    "/run/k3s/containerd/containerd.sock",
-    "/run/cri-dockerd.sock",
-)
-CONTAINERD_CONF = "/etc/containerd/config.toml"
 PROPERTIES = (
     "LoadState,ActiveState,SubState,UnitFileState,FragmentPath,MainPID,NRestarts,Result,Type,TimeoutStartUSec,"
     "ActiveEnterTimestamp,Environment,ExecStart"
 )
-# /proc/net/unix, a socket that listens: "Num: RefCount Protocol 00010000 Type St Inode Path".
-LISTENS = re.compile(r"^\S+: \S+ \S+ 00010000 \S+ \S+ +\d+ (/\S+)$", re.MULTILINE)
 NO_KUBELET: dict[str, Any] = {"running": False, "node_name": "", "pod_cidr": "", "server": ""}
 NO_KUBE_PROXY: dict[str, Any] = {"running": False, "cluster_cidrs": []}
 UNIT_FILES = "weft-podnet-*.service"
@@ -138,45 +127,6 @@ def programs() -> dict[str, str]:
     """Those that the pod network's daemons need, by path with links followed: it says which variant iptables is."""
     found = {name: tools.find(name) for name in PROGRAMS}
     return {name: os.path.realpath(path) if path else "" for name, path in found.items()}
-
-
-def runtime(socket: str, live: Mapping[str, Sequence[int]], notes: Notes) -> dict[str, Any]:
-    """The container runtime. Nothing is asked of it: crictl takes longer to start than all of this together."""
-    listening = set(LISTENS.findall(notes.read("runtime", files.read_text, None, "/proc/net/unix") or ""))
-    # /var/run is a link to /run on every distribution of today.
-    known = [path.replace("/var/run/", "/run/", 1) if path.startswith("/var/run/") else path for path in listening]
-    chosen = socket or next((path for path in SOCKETS if path in known), "")
-    if not chosen:
-        chosen = next((path for path in SOCKETS if Path(path).exists()), SOCKETS[0])
-    found: dict[str, Any] = {
-        "socket": chosen,
-        "running": chosen in listening or chosen in known,
-        "conf_dir": "",
-        "bin_dir": "",
-        "version": "",
-        "network_ready": None,
-        "message": "",
-    }
-    if "containerd" in chosen:
-        # Its configuration leads to plugins that are asked for their versions.
-        pids = [pid for pid in live.get("containerd", []) if processes.trusted(pid)]
-        words = notes.read("runtime", processes.arguments, [], pids[0]) if pids else []
-        found["version"] = next(filter(None, map(processes.version, pids)), "")
-        text = _with_imports(processes.option(words, "config", "c") or CONTAINERD_CONF, notes)
-        found["conf_dir"] = next(iter(containerd.configured(text, "conf_dir")), "/etc/cni/net.d")
-        found["bin_dir"] = next(iter(containerd.configured(text, "bin_dirs?")), "/opt/cni/bin")
-    return found
-
-
-def _with_imports(path: str, notes: Notes) -> str:
-    """containerd's configuration; files that it imports come first here, since they win."""
-    text = notes.read("runtime", files.read_text, None, path) or ""
-    more = []
-    for pattern in containerd.configured(text, "imports"):
-        place = Path(path).parent / pattern
-        for each in sorted(place.parent.glob(place.name), reverse=True):
-            more.append(notes.read("runtime", files.read_text, None, each) or "")
-    return "\n".join([*more, text])
 
 
 def kubelet(live: Mapping[str, Sequence[int]], hostname: str, notes: Notes) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ansible_collections.weft.podnet.plugins.module_utils.core import networks
+from ansible_collections.weft.podnet.plugins.module_utils.core import vtep
 from ansible_collections.weft.podnet.plugins.module_utils.core.networks import Address, Network
 from ansible_collections.weft.podnet.plugins.module_utils.core.problems import named
 
@@ -103,7 +103,7 @@ def mesh(survey: Survey, node: Node, node_ips: Sequence[Address]) -> None:
         elif values:
             survey.set(node, **{f"vxlan_{name}": values[0]})
     for link in links:
-        wanted = networks.device_name(link.vni or 0, diagnosis.family(link))
+        wanted = vtep.device_name(link.vni or 0, diagnosis.family(link))
         if link.name != wanted:
             survey.remark(
                 node,
@@ -127,7 +127,7 @@ def mesh(survey: Survey, node: Node, node_ips: Sequence[Address]) -> None:
     macs = {link.mac for link in links if link.mac}
     if len(macs) > 1:
         survey.remark(node, f"podnet_vtep_mac: its devices have {', '.join(sorted(macs))}; site.yml gives them one")
-    elif macs != {networks.vtep_mac(node.name, links[0].vni or 0)}:
+    elif macs != {vtep.vtep_mac(node.name, links[0].vni or 0)}:
         survey.set(node, vtep_mac=next(iter(macs), None))
 
 

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from ansible_collections.weft.podnet.plugins.module_utils.core import documents, networks
+from ansible_collections.weft.podnet.plugins.module_utils.core import documents, vtep
 
 from ..cluster import Cluster, Network, Node, address, canonical, covers, family, most_common, network, version_of
 from ..observation import Link
@@ -374,7 +374,7 @@ def vtep_mac_changed(node: Node) -> Iterator[Found]:
             continue
         known = _known_macs(node.cluster).get((node.name, link.name), [])
         # Of two nodes either may be wrong, unless one's MAC is that which the collection derives from its name.
-        certain = len(known) > 1 or known == [networks.vtep_mac(node.name, link.vni or 0)]
+        certain = len(known) > 1 or known == [vtep.vtep_mac(node.name, link.vni or 0)]
         if certain and len(set(known)) == 1 and link.mac and known[0] != link.mac.lower():
             senders = "the other node sends" if len(known) == 1 else f"{len(known)} other nodes send"
             evidence = f"{link.name} has {link.mac}, {senders} to {known[0]}"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.weft.podnet.plugins.module_utils.core import networks
+from ansible_collections.weft.podnet.plugins.module_utils.core import vtep
 from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
 from ansible_collections.weft.podnet.plugins.module_utils.vxlan import spec as vxlan_spec
 
@@ -27,24 +27,24 @@ def check(peers: Any, **options: Any) -> vxlan_spec.Spec:
 
 @given(st.text(), st.integers(1, 2**24 - 1))
 def test_vtep_macs_are_stable_local_and_unicast(node: str, vni: int) -> None:
-    mac = networks.vtep_mac(node, vni)
-    assert mac == networks.vtep_mac(node, vni)
+    mac = vtep.vtep_mac(node, vni)
+    assert mac == vtep.vtep_mac(node, vni)
     first = int(mac[:2], 16)
     assert first & 2 and not first & 1 and len(bytes.fromhex(mac.replace(":", ""))) == 6
 
 
 def test_vtep_macs_never_change_between_releases() -> None:
-    assert networks.vtep_mac("n1", 1) == "7a:85:bd:50:61:99"
-    assert networks.vtep_mac("n1", 2) != networks.vtep_mac("n1", 1) != networks.vtep_mac("n2", 1)
+    assert vtep.vtep_mac("n1", 1) == "7a:85:bd:50:61:99"
+    assert vtep.vtep_mac("n1", 2) != vtep.vtep_mac("n1", 1) != vtep.vtep_mac("n2", 1)
 
 
 def test_what_is_read() -> None:
     wanted = check([N2, N3])
     assert (wanted.name, wanted.version, wanted.purge, wanted.direct_routing) == ("flannel.1", 4, True, False)
-    assert wanted.mac.hex(":") == networks.vtep_mac("n1", 1)
+    assert wanted.mac.hex(":") == vtep.vtep_mac("n1", 1)
     two, three = wanted.peers
     assert (two.label, two.dst, two.length, two.public) == ("peers[0] n2", b"\x0a\xf4\1\0", 24, b"\xac\x1f\0\x0c")
-    assert three.mac.hex(":") == networks.vtep_mac("n3", 1)
+    assert three.mac.hex(":") == vtep.vtep_mac("n3", 1)
     six = check([], local="fd00::1", address="fd00:10:244::/128", vni="7")
     assert (six.name, six.version, six.vni) == ("flannel-v6.7", 6, 7)
     assert vxlan_spec.check({"state": "absent"}, "n1").name == "flannel.1"
@@ -79,7 +79,7 @@ def test_what_is_read() -> None:
         ([{**N2, "pod_cidr": "10.244.0.0/24"}], {}, "holds this node's own pod address 10.244.0.0 (is it this node?)"),
         ([{**N2, "public_ip": "10.244.1.9"}], {}, "the tunnel would lead into itself"),
         ([{**N2, "public_ip": "172.31.0.11"}], {}, "is this node's own; leave this node out of peers"),
-        ([{**N2, "vtep_mac": networks.vtep_mac("n1", 1)}], {}, "is this node's own; leave this node out of peers"),
+        ([{**N2, "vtep_mac": vtep.vtep_mac("n1", 1)}], {}, "is this node's own; leave this node out of peers"),
         ([N2], {"vni": 0}, "vni: expected a whole number from 1 to 16777215, found 0"),
         ([N2], {"port": 70000}, "port: expected a whole number from 1 to 65535"),
         ([N2], {"mtu": 60}, "mtu: expected a whole number from 68 to 65535"),

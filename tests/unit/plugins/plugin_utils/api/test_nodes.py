@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.weft.podnet.plugins.module_utils.core.networks import vtep_mac
+from ansible_collections.weft.podnet.plugins.module_utils.core.vtep import vtep_mac
 from ansible_collections.weft.podnet.plugins.plugin_utils.api import failure as api_failure
 from ansible_collections.weft.podnet.plugins.plugin_utils.api import flannel as api_flannel
 from ansible_collections.weft.podnet.plugins.plugin_utils.api import nodes as api_nodes

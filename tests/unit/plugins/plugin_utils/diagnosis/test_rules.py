@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ansible_collections.weft.podnet.plugins.module_utils.core import networks
+from ansible_collections.weft.podnet.plugins.module_utils.core import vtep
 from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis import findings
 from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis.rules import CONCERNS, RULES
 from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis.table import SEVERITIES
@@ -800,7 +800,7 @@ def by_what_the_others_have(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("known", "cause"),
-    [(networks.vtep_mac("worker-2", 1), "vtep-mac-changed"), ("0e:00:00:00:00:11", "neighbour-mac-wrong")],
+    [(vtep.vtep_mac("worker-2", 1), "vtep-mac-changed"), ("0e:00:00:00:00:11", "neighbour-mac-wrong")],
 )
 def test_of_two_nodes_the_derived_mac_is_right(known: str, cause: str) -> None:
     world = World("vxlan")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.weft.podnet.plugins.module_utils.core import networks
+from ansible_collections.weft.podnet.plugins.module_utils.core import vtep
 from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis.discovery import discover, flannel
 from ansible_collections.weft.podnet.plugins.plugin_utils.plan import draft
 from support import kept_cluster
@@ -118,7 +118,7 @@ def test_a_mesh_by_hand() -> None:
     assert (common["podnet_backend"], common["podnet_vxlan_vni"], common["podnet_vxlan_port"]) == ("vxlan", 100, 4789)
     assert own == {"w1": {"podnet_vtep_mac": "02:00:00:00:00:77"}}
     assert has(remarks, "device is vx0", "flannel.100") and has(remarks, "w1: vx0 learns peers")
-    link.update(vni=101, mac=networks.vtep_mac("w1", 101))
+    link.update(vni=101, mac=vtep.vtep_mac("w1", 101))
     common, _own, remarks = found(seen)
     assert "podnet_vxlan_vni" not in common
     assert has(remarks, "podnet_vxlan_vni: the workers differ", "100 on w0, w2; 101 on w1", "choose one")
