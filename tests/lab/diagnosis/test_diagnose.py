@@ -74,6 +74,8 @@ def test_site_warns_of_what_it_leaves_as_it_is(lab: Lab) -> None:
     lab.sh("worker-1", "ip rule add to 10.244.1.0/24 table 99 priority 100")
     lab.sh("worker-1", "ip route add default via 172.16.0.1 table 99")
     lab.sh("worker-1", "nft delete table ip weft-podnet")
+    dry = lab.play("site", "--check", podnet_backend="vxlan")
+    assert (dry.code, dry.findings) == (0, [("WARNING", "worker-1", "policy-rule-diverts-pods")]), dry.output
     warned = lab.play("site", podnet_backend="vxlan", podnet_verify=False)
     assert warned.code == 0, warned.output
     assert warned.findings == [("WARNING", "worker-1", "policy-rule-diverts-pods")], warned.output
