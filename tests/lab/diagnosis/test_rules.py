@@ -61,6 +61,7 @@ LEAKED = (
     '\'name: "bridge" id: "{container}"\' -j CNI-{chain}'
 ).format(chain="aaaaaaaaaaaaaaaaaaaaaaaa", container="feed" * 16)
 
+WITHIN = "timeout 60 sh -c"
 NET_CONF = "/etc/flannel/net-conf.json"
 BACK = f"mv /root/net-conf.json {NET_CONF}"
 UNIT = "/etc/systemd/system/flanneld.service"
@@ -183,8 +184,8 @@ BREAKS = {
             "nft add table netdev cut; nft add chain netdev cut in "
             "'{ type filter hook ingress device eth0 priority 0; }'; "
             "nft add rule netdev cut in arp saddr ip 172.16.0.4 drop; ip neighbour flush 172.16.0.4; "
-            "ping -c1 -W1 172.16.0.4; sleep 3",
-            by_hand="nft delete table netdev cut; ping -c1 -W3 172.16.0.4",
+            f"{WITHIN} 'until ip neighbour show 172.16.0.4 | grep -q FAILED; do ping -qc1 -W1 172.16.0.4; done; true'",
+            by_hand=f"nft delete table netdev cut; {WITHIN} 'until ping -qc1 -W1 172.16.0.4; do :; done; true'",
         ),
     ],
     "vxlan": [
