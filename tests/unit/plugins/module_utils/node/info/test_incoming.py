@@ -34,30 +34,30 @@ UFW = [
 # As firewalld's zone "public" with the service ssh.
 FIREWALLD = """\
 table inet firewalld {
-	chain filter_INPUT {
-		type filter hook input priority filter + 10; policy accept;
-		ct state { established, related } accept
-		ct status dnat accept
-		iifname "lo" accept
-		ct state invalid drop
-		jump filter_INPUT_ZONES
-		reject with icmpx admin-prohibited
-	}
-	chain filter_INPUT_ZONES {
-		iifname "eth0" goto filter_IN_public
-		goto filter_IN_public
-	}
-	chain filter_IN_public {
-		jump filter_IN_public_allow
-		meta l4proto { icmp, ipv6-icmp } accept
-		reject with icmpx admin-prohibited
-	}
-	chain filter_IN_public_allow {
-		tcp dport 22 accept
-		ip6 daddr fe80::/64 udp dport 546 accept
-	}
+    chain filter_INPUT {
+        type filter hook input priority filter + 10; policy accept;
+        ct state { established, related } accept
+        ct status dnat accept
+        iifname "lo" accept
+        ct state invalid drop
+        jump filter_INPUT_ZONES
+        reject with icmpx admin-prohibited
+    }
+    chain filter_INPUT_ZONES {
+        iifname "eth0" goto filter_IN_public
+        goto filter_IN_public
+    }
+    chain filter_IN_public {
+        jump filter_IN_public_allow
+        meta l4proto { icmp, ipv6-icmp } accept
+        reject with icmpx admin-prohibited
+    }
+    chain filter_IN_public_allow {
+        tcp dport 22 accept
+        ip6 daddr fe80::/64 udp dport 546 accept
+    }
 }
-"""
+""".replace("    ", "\t")
 
 
 def iptables(rules: list[str], policy: str) -> list[rulesets.Table]:
