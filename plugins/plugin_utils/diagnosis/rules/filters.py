@@ -101,7 +101,7 @@ def overlay_port_closed(node: Node) -> Iterator[Found]:
         else ("a packet filter (nft list ruleset; iptables -S INPUT)", "")
     )
     for port in sorted({link.port for link in node.vxlans if link.port} & set(walls.closed_udp)):
-        yield found(f"{by} lets nothing in to UDP {port}", fix=fix, port=port)
+        yield found(f"{by} lets nothing in to UDP port {port}", fix=fix, port=port)
 
 
 @FILTERS.rule(
