@@ -171,6 +171,9 @@ def test_a_run_names_itself() -> None:
     assert mine and mine.pid == os.getpid() and mine.id in mine.alive and mine.takes and "@" in mine.who
     with subprocess.Popen(["python3", "-c", "input()"], stdin=subprocess.PIPE) as other:
         name = run_identity._process(other.pid)
+        # For a moment after exec, the kernel shows no command line.
+        while not Path(f"/proc/{other.pid}/cmdline").read_bytes():
+            assert other.poll() is None
         assert name in json.loads(run_identity.environment(takes=True)[run_lock.RUN])["alive"]
     assert name not in json.loads(run_identity.environment(takes=True)[run_lock.RUN])["alive"]
     (plain,) = run_identity.environment().values()
