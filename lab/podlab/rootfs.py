@@ -121,6 +121,8 @@ def package_sources(work: Path, code: str, folder: Path = Path("/etc/apt")) -> l
         if re.search(rf"^(Suites:|deb ).*\s{own}(\s|$)", text, re.MULTILINE):
             copies.append(work / file.name)
             copies[-1].write_text(re.sub(rf"(?<=\s){own}(?=[-\s]|$)", code, text), encoding="utf-8")
+    if not copies:
+        raise LabError(f"--release {code}: no file in {folder} names the suite {own}, so none can be made for {code}")
     return copies
 
 

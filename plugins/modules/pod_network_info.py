@@ -622,9 +622,17 @@ host:
           description: firewalld.
           type: bool
         closed_udp:
-          description: The ports of the host's VXLAN devices to which no packet filter lets anything in.
+          description: The ports of the host's VXLAN devices to which nothing is let in, and the places that close them.
           type: list
-          elements: int
+          elements: dict
+          contains:
+            port:
+              description: The UDP port.
+              type: int
+            place:
+              description: The table and the chain, as in RV(host.forward[].place).
+              type: str
+              sample: "iptables (nft): filter, chain INPUT"
     services:
       description: Services that are installed or run, and that change packet filters or links.
       type: list

@@ -41,7 +41,7 @@ def rest(run: Run, devices: Iterable[str]) -> None:
 
 
 @contextlib.contextmanager
-def resting_unit(run: Run, unit: str, rests: bool = True) -> Iterator[None]:
+def paused(run: Run, unit: str, rests: bool = True) -> Iterator[None]:
     """Stop a unit, if it exists, and start it afterwards, if it still does: a replay would bring back what goes."""
     rests = rests and Path(UNIT_DIR, unit).exists()
     if rests:

@@ -123,14 +123,7 @@ def probed(params: dict[str, Any], check: bool) -> dict[str, Any]:
     if check:
         return {"would": [f"request {len(targets)} targets from every probe pod of this host"]}
     with lock.hold(LOCK):
-        run = probe_pods.current_run()[0]
-        if not run or (params["run"] and run != params["run"]):
-            raise ProbeError(
-                "the probe pods of this verification are gone: "
-                + (f"another one (run {run}) took this host over" if run else "somebody removed them")
-                + "; run it again when no other is at work"
-            )
-        probe_pods.touch_run(run)
+        run = _own_run(params)
         with ThreadPoolExecutor(1) as pool:
             own = _of_node(targets, (agent.POD, on_node.KIND))
             from_node = pool.submit(agent.probe, own, timeout, tries)
@@ -141,15 +134,26 @@ def probed(params: dict[str, Any], check: bool) -> dict[str, Any]:
     return {"pods": pods, "from_node": from_node.result(), "routing": routing}
 
 
+def _own_run(params: dict[str, Any]) -> str:
+    """The run that the pods on this host belong to, which shows that it lives. Raises ProbeError for another one."""
+    run = probe_pods.current_run()[0]
+    if not run or (params["run"] and run != params["run"]):
+        raise ProbeError(
+            "the probe pods of this verification are gone: "
+            + (f"another one (run {run}) took this host over" if run else "somebody removed them")
+            + "; run it again when no other is at work"
+        )
+    probe_pods.touch_run(run)
+    return run
+
+
 def measured(params: dict[str, Any], check: bool) -> dict[str, Any]:
     """Send to the first pod of each node of the targets, one after the other, as fast as TCP goes."""
     targets = [each for each in _of_node(params["targets"], (agent.POD,)) if each["node"] != params["node"]]
     if check:
         return {"would": [f"send to {len(targets)} pods of other nodes for {params['seconds']:g} s each"]}
     with lock.hold(LOCK):
-        run = probe_pods.current_run()[0]
-        if not run or (params["run"] and run != params["run"]):
-            raise ProbeError("the probe pods of this verification are gone")
+        run = _own_run(params)
         throughput = []
         for target in targets:
             met = probe_pods.stream(target, params["seconds"], params["timeout"])

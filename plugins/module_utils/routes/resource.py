@@ -45,7 +45,7 @@ def _applied(call: Call, change: table.Plan, kept: route_persist.Kept, wanted: S
         staged = stack.enter_context(persist.Staged(call.run_command))
         kept.prepare(staged)
         unit = boot_units.of_routes(wanted.protocol)
-        stack.enter_context(boot_units.resting_unit(call.run_command, unit, bool(change.plan.remove)))
+        stack.enter_context(boot_units.paused(call.run_command, unit, bool(change.plan.remove)))
         if change.plan.changed:
             with Channel() as channel:
                 table.apply(channel, change, wanted.protocol)

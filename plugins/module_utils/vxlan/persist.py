@@ -63,7 +63,7 @@ class Kept(NamedTuple):
         """
         data, hands_off, unit = self.bundles
         rests = change.host.state.device != change.target.device or any(part.remove for part in change.changes)
-        resting = boot_units.resting_unit(run, boot_units.of_mesh(self.device), rests)
+        paused = boot_units.paused(run, boot_units.of_mesh(self.device), rests)
         with persist.Staged(run) as early, persist.Staged(run) as late, contextlib.ExitStack() as stack:
             if self.present:
                 early.put(hands_off, self.differences[1])
@@ -75,7 +75,7 @@ class Kept(NamedTuple):
             if self.present and self.differences[1]:
                 early.commit()
                 _read_again(run)
-            stack.enter_context(resting)
+            stack.enter_context(paused)
             try:
                 yield late.commit
             except BaseException:

@@ -84,6 +84,10 @@ def version_of(text: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
+# What flanneld's backend vxlan takes where its configuration says nothing, by keys in lower case.
+FLANNEL_DEFAULTS = {"vni": 1, "port": 8472}
+
+
 def most_common(values: Iterable[Any]) -> Any:
     """The value that most have, of equally many the least; None where there is none."""
     counted = Counter(values)

@@ -265,10 +265,18 @@ class Forward(Part):
 
 
 @dataclass(frozen=True)
+class Closed(Part):
+    """A place that lets nothing in to a tunnel's UDP port."""
+
+    port: int = 0
+    place: str = ""
+
+
+@dataclass(frozen=True)
 class Firewalls(Part):
     ufw: bool = False
     firewalld: bool = False
-    closed_udp: tuple[int, ...] = ()
+    closed_udp: tuple[Closed, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,10 @@ MOST = 12
 
 
 class Measured(NamedTuple):
-    """``mbit_s``: megabits per second; None where it could not be measured, and ``reason`` says why."""
+    """``mbit_s``: megabits per second; None where it could not be measured, and ``reason`` says why.
+
+    ``target`` is empty where nothing was tried.
+    """
 
     source: str
     target: str
@@ -30,8 +33,9 @@ class Measured(NamedTuple):
 
     @property
     def line(self) -> str:
+        way = f" -> {self.target}" if self.target else ""
         by = " (IPv6)" if self.family == 6 else ""
-        return f"  {self.source} -> {self.target}{by}: {rate(self.mbit_s) if self.mbit_s is not None else self.reason}"
+        return f"  {self.source}{way}{by}: {rate(self.mbit_s) if self.mbit_s is not None else self.reason}"
 
 
 def rows(hosts: Sequence[str], measured: Sequence[Any]) -> list[Measured]:
@@ -42,6 +46,8 @@ def rows(hosts: Sequence[str], measured: Sequence[Any]) -> list[Measured]:
     found = []
     for host, answer in zip(hosts, measured, strict=False):
         reported = answer.get("throughput") if isinstance(answer, Mapping) else None
+        if isinstance(answer, Mapping) and answer.get("failed"):
+            found.append(Measured(host, "", 4, None, str(answer.get("msg") or "not measured")[:200]))
         for each in reported if isinstance(reported, Sequence) else []:
             if isinstance(each, Mapping) and str(each.get("node")) in hosts:
                 value: Any = each.get("mbit_s")

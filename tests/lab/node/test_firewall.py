@@ -59,6 +59,8 @@ def test_pods_pass_firewalls_that_were_told_and_only_those(lab: Lab) -> None:
     before = rules(lab)
     closed = lab.play("verify")
     assert closed.code != 0 and "0 of 2 promised pairs pass" in closed.output, closed.output
+    found = lab.play("diagnose").findings
+    assert {host for _severity, host, rule in found if rule == "overlay-port-closed"} == set(BOTH), found
 
     code, changed, output = site(lab)
     assert code == 0 and changed == BOTH, output
@@ -70,6 +72,8 @@ def test_pods_pass_firewalls_that_were_told_and_only_those(lab: Lab) -> None:
     assert until(lambda: "running" in lab.sh("worker-2", "firewall-cmd --state 2>&1 || true").splitlines(), 60)
     proof = lab.play("verify")
     assert proof.code == 0 and "2 of 2 promised pairs pass" in proof.output, proof.output
+    # What is open to the other nodes' addresses alone is open.
+    assert "overlay-port-closed" not in lab.play("diagnose").output
 
     # ufw makes the node drop what it forwards, so the run also lets pods through there.
     assert (

@@ -128,3 +128,19 @@ def test_apt_options_carry_proxies_and_nothing_of_the_machines_folders():
     dump = 'Acquire "";\nAcquire::http "";\nAcquire::http::Proxy "http://proxy:3128";\nDir "/";\nAPT::Get "";\n'
     options = [o for o in rootfs._apt_options(dump) if not o.startswith("Dir::Etc::netrc")]
     assert options == ['Acquire::http::Proxy "http://proxy:3128";']
+
+
+def test_another_release_comes_from_the_same_publishers(tmp_path, monkeypatch):
+    monkeypatch.setattr(rootfs, "release", lambda: ("debian", "bookworm"))
+    lists, work = tmp_path / "sources.list.d", tmp_path / "work"
+    lists.mkdir()
+    work.mkdir()
+    own = lists / "debian.sources"
+    own.write_text("Types: deb\nURIs: http://mirror/debian\nSuites: bookworm bookworm-updates\nComponents: main\n")
+    (lists / "other.list").write_text("deb http://other/apt other-bookworm main\n")
+    assert rootfs.package_sources(work, "bookworm", tmp_path) == [own, lists / "other.list"]
+    (copy,) = rootfs.package_sources(work, "trixie", tmp_path)
+    assert "Suites: trixie trixie-updates\n" in copy.read_text() and "bookworm" in own.read_text()
+    own.unlink()
+    with pytest.raises(LabError, match="--release trixie: no file in"):
+        rootfs.package_sources(work, "trixie", tmp_path)

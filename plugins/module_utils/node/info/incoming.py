@@ -10,11 +10,11 @@ or has a condition that is not understood, may accept it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from .rulesets import Chain, Rule, Table
 
-DEEPEST = 20
 # Conditions that a plain UDP packet to an address of the host never meets.
 OTHER_PROTOCOL = re.compile(
     r"(?:^| )(?:-p (?!udp\b|all\b)\S+|meta l4proto (?!\{[^}]*\budp\b|udp\b)(?:\{[^}]*\}|\S+)"
@@ -27,38 +27,51 @@ OTHER_ADDRESS = re.compile(
 PORTS = re.compile(r"(?:udp dport|th dport|--dports?) (!?=? ?(?:\{[^}]*\}|\S+))")
 
 
-def closed(tables: Iterable[Table], devices: Mapping[int, str]) -> list[int]:
-    """Those of these UDP ports that are closed.
+class Arrival(NamedTuple):
+    """Where packets to a tunnel's port come in: the IP version (4 or 6), and the device, "" where it is not known."""
 
-    ``devices``: the device at which packets to each port arrive, by port; "" where it is not known.
-    """
+    port: int
+    version: int
+    device: str
+
+
+def closed(tables: Iterable[Table], arrivals: Iterable[Arrival]) -> list[dict[str, Any]]:
+    """Those of the ports that are closed, each with the places that close it: {port, place}."""
     bases = [
         (table, chain)
         for table in tables
         for chain in table.chains.values()
         if chain.hook == "input" and chain.kind == "filter"
     ]
-    return sorted(
-        port
-        for port, device in devices.items()
-        if any(not _Incoming(table, port, device).let_in(chain) for table, chain in bases)
-    )
+    return [
+        {"port": arrival.port, "place": f"{table.place}, chain {chain.name}"}
+        for arrival in sorted(set(arrivals))
+        for table, chain in bases
+        if arrival.version in table.versions and not _Incoming(table, arrival).let_in(chain)
+    ]
 
 
 class _Incoming:
     """The way of a new UDP packet to a port, through the chains of one table."""
 
-    def __init__(self, table: Table, port: int, device: str) -> None:
-        self.table, self.port, self.device = table, port, device
-        self._steps = 0
+    def __init__(self, table: Table, arrival: Arrival) -> None:
+        self.table, self.port, self.device = table, arrival.port, arrival.device
+        # What became of the packet in a chain, by its name. A chain that leads to itself ends.
+        self._known: dict[str, tuple[bool, bool]] = {}
 
     def let_in(self, base: Chain) -> bool:
         """May the packet pass the chain of a hook?"""
         accepted, goes_on = self._through(base)
         return accepted or (goes_on and base.policy != "drop")
 
-    def _through(self, chain: Chain, depth: int = 0) -> tuple[bool, bool]:
+    def _through(self, chain: Chain) -> tuple[bool, bool]:
         """(may it be accepted here, may it reach the chain's end)"""
+        if chain.name not in self._known:
+            self._known[chain.name] = (False, True)
+            self._known[chain.name] = self._walked(chain)
+        return self._known[chain.name]
+
+    def _walked(self, chain: Chain) -> tuple[bool, bool]:
         for line in chain.lines:
             rule = self.table.read(line)
             if not self._may_meet(rule, line):
@@ -70,15 +83,12 @@ class _Incoming:
                 return False, False
             if rule.verdict == "return" and certain:
                 return False, True
-            if rule.verdict in ("jump", "goto") and depth < DEEPEST:
-                target = self.table.chains.get(rule.target)
-                accepted, goes_on = self._through(target, depth + 1) if target else (False, True)
+            if rule.verdict in ("jump", "goto") and rule.target in self.table.chains:
+                accepted, goes_on = self._through(self.table.chains[rule.target])
                 if accepted:
                     return True, True
-                if certain and rule.verdict == "goto":
+                if certain and (rule.verdict == "goto" or not goes_on):
                     return False, goes_on
-                if certain and not goes_on:
-                    return False, False
         return False, True
 
     def _may_meet(self, rule: Rule, line: str) -> bool:

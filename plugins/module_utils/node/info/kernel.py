@@ -21,6 +21,7 @@ from ...netlink import fdb, link, neigh, nexthop, route, rule, vxlan_link, wire
 from ...netlink.channel import Channel
 from ...routes.protocol import PROTOCOL
 from ...vxlan import mark
+from .incoming import Arrival
 from .section import Notes
 
 OWNER = "weft.podnet"
@@ -50,11 +51,14 @@ class Kernel(NamedTuple):
         return {each.link.number: each.link.name for each in self.links}
 
     @property
-    def arrivals(self) -> dict[int, str]:
-        """The UDP ports of VXLAN devices, each with the device at which their packets arrive, "" where any may be."""
+    def arrivals(self) -> list[Arrival]:
+        """Where packets for the VXLAN devices come in."""
         names = self.names
         devices = [found.device for found in self.vxlans.values() if found.device and found.device.port]
-        return {each.port: names.get(each.underlay, "") if each.underlay else "" for each in devices}
+        return [
+            Arrival(each.port, 6 if len(each.local) == 16 else 4, names.get(each.underlay, "") if each.underlay else "")
+            for each in devices
+        ]
 
     def of_kind(self, kind: str) -> list[str]:
         return [each.link.name for each in self.links if each.link.kind == kind]

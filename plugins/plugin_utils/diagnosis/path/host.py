@@ -250,10 +250,12 @@ class Host:
         return self._section(_nat, "masquerade", "packet filters")
 
     @cached_property
-    def closed(self) -> list[int] | None:
-        """The UDP ports of tunnels to which packet filters let nothing in; None where that was not observed."""
-        ports = _mapping(self._seen.get("firewalls")).get("closed_udp")
-        return [port for port in ports if isinstance(port, int)] if isinstance(ports, list) else None
+    def closed(self) -> dict[Any, str] | None:
+        """The place that closes a tunnel's UDP port, by port; None where that was not observed."""
+        closed = _mapping(self._seen.get("firewalls")).get("closed_udp")
+        if not isinstance(closed, list):
+            return None
+        return {each.get("port"): str(each.get("place", "")) for each in map(_mapping, closed)}
 
     @cached_property
     def firewalls(self) -> list[str]:

@@ -89,6 +89,23 @@ def command(place: str) -> str:
     return "nft list ruleset"
 
 
+def opening(place: str, port: int, firewall: str = "") -> str:
+    """A command that lets packets in to a UDP port: by the firewall that runs, else in a place, before all its rules.
+
+    "" where the place is not known.
+    """
+    if firewall == "ufw":
+        return f"ufw allow {port}/udp"
+    if firewall == "firewalld":
+        return f"firewall-cmd --permanent --add-port={port}/udp && firewall-cmd --reload"
+    look = command(place)
+    tool, _list, chain = look.partition(" -t filter -S ")
+    if chain:
+        return f"{tool} -I {chain} -p udp --dport {port} -j ACCEPT"
+    _list, _chain, chain = look.partition("nft list chain ")
+    return f"nft insert rule {chain} udp dport {port} accept" if chain else ""
+
+
 def forward(places: Sequence[Forward], packet: Packet) -> list[Passage]:
     """What each place that filters forwarded packets does with this one; they decide independently."""
     found = []

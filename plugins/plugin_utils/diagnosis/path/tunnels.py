@@ -9,7 +9,7 @@ import shlex
 from typing import NoReturn
 
 from ....module_utils.core.networks import Address
-from . import fib
+from . import fib, netfilter
 from .host import USELESS, Host, Link, Neighbour, Route
 from .trace import BROKEN, Hop, Trace, shown
 
@@ -209,15 +209,11 @@ class Tunnels(Trace):
                 why = f"it runs; whether it lets UDP port {port} in on {into} was not observed"
                 self._doubt(host, "firewall", firewall, why, commands.get(firewall, "nft list ruleset"))
         elif port in host.closed:
-            firewall = next(iter(host.firewalls), "packet filters")
-            fixes = {
-                "ufw": f"ufw allow {port}/udp",
-                "firewalld": f"firewall-cmd --permanent --add-port={port}/udp && firewall-cmd --reload",
-            }
-            look = commands.get(firewall, "nft list ruleset; iptables -S INPUT")
-            self._stop(
-                host, "firewall", firewall, f"nothing is let in to UDP port {port}", look, fixes.get(firewall, "")
-            )
+            place = host.closed[port]
+            firewall = next(iter(host.firewalls), place)
+            look = commands.get(firewall, netfilter.command(place))
+            fix = netfilter.opening(place, port or 0, firewall)
+            self._stop(host, "firewall", firewall, f"nothing is let in to UDP port {port}", look, fix)
 
     def _mismatch(self, host: Host, link: Link, devices: list[Link], what: str, look: str) -> NoReturn:
         near = next((each for each in devices if each.vni == link.vni), next(iter(devices), None))

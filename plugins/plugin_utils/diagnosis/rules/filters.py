@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 
 from ..cluster import Network, Node, covers, network
+from ..path import netfilter
 from ..table import ERROR, WARNING, Concern, Found, found
 
 FILTERS = Concern(
@@ -93,15 +94,10 @@ def overlay_port_closed(node: Node) -> Iterator[Found]:
     between the nodes is not seen.
     """
     walls = node.host.firewalls
-    by, fix = (
-        ("ufw", None)
-        if walls.ufw
-        else ("firewalld", "firewall-cmd --permanent --add-port={port}/udp && firewall-cmd --reload")
-        if walls.firewalld
-        else ("a packet filter (nft list ruleset; iptables -S INPUT)", "")
-    )
-    for port in sorted({link.port for link in node.vxlans if link.port} & set(walls.closed_udp)):
-        yield found(f"{by} lets nothing in to UDP port {port}", fix=fix, port=port)
+    firewall = "ufw" if walls.ufw else "firewalld" if walls.firewalld else ""
+    for each in walls.closed_udp:
+        fix = netfilter.opening(each.place, each.port, firewall)
+        yield found(f"{firewall or each.place} lets nothing in to UDP port {each.port}", fix=fix, port=each.port)
 
 
 @FILTERS.rule(

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ..cluster import Node, covers, lowered, most_common, network, networks, version_of
+from ..cluster import FLANNEL_DEFAULTS, Node, covers, lowered, most_common, network, networks, version_of
 from ..table import ERROR, NOTE, WARNING, Concern, Found, found
 
 FLANNEL = Concern(
@@ -311,8 +311,7 @@ def _agreed(node: Node) -> tuple[tuple[str, str], ...]:
     conf = lowered(node.host.flannel.net_conf)
     values = {"Network": conf.get("network"), "IPv6Network": conf.get("ipv6network")}
     values["EnableIPv6"] = bool(conf.get("enableipv6"))
-    defaults = {"vni": 1, "port": 8472}
-    backend = {key: value for key, value in node.flannel_backend.items() if value != defaults.get(key)}
+    backend = {key: value for key, value in node.flannel_backend.items() if value != FLANNEL_DEFAULTS.get(key)}
     values["Backend.Type"] = backend.get("type", "udp")
     values.update({f"Backend.{key}": backend.get(key.lower()) for key in ("VNI", "Port", "DirectRouting")})
     return tuple((key, str(value)) for key, value in values.items() if value not in (None, False, ""))

@@ -11,7 +11,19 @@ from typing import Any, NamedTuple
 
 from ansible_collections.weft.podnet.plugins.module_utils.core import documents, vtep
 
-from ..cluster import Cluster, Network, Node, address, canonical, covers, family, most_common, network, version_of
+from ..cluster import (
+    FLANNEL_DEFAULTS,
+    Cluster,
+    Network,
+    Node,
+    address,
+    canonical,
+    covers,
+    family,
+    most_common,
+    network,
+    version_of,
+)
 from ..observation import Link
 from ..table import ERROR, NOTE, WARNING, Concern, Found, found
 from .routes import REPLAY
@@ -198,8 +210,7 @@ def _meant(node: Node, attribute: str) -> tuple[Any, str]:
         planned = node.cluster.plan.get("vxlan")
         return (planned.get(attribute) if isinstance(planned, dict) else None), "planned is"
     if node.uses_flannel and node.flannel_backend.get("type") == "vxlan":
-        defaults = {"vni": 1, "port": 8472}
-        return node.flannel_backend.get(attribute) or defaults.get(attribute), "flanneld is configured for"
+        return node.flannel_backend.get(attribute) or FLANNEL_DEFAULTS.get(attribute), "flanneld is configured for"
     return None, ""
 
 

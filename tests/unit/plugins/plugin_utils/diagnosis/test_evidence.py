@@ -96,7 +96,7 @@ def test_the_builders_observations_are_like_a_real_one() -> None:
     real = json.loads(REAL.read_text())
     # Younger than this observation.
     real["programs"] = {"iptables": "/usr/sbin/xtables-nft-multi"}
-    real["firewalls"]["closed_udp"] = [8472]
+    real["firewalls"]["closed_udp"] = [{"port": 8472, "place": "iptables (nft): filter, chain INPUT"}]
     for backend in BACKENDS:
         assert list(strange(World(backend)[2], real)) == []
 

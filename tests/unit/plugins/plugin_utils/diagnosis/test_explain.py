@@ -795,7 +795,7 @@ def test_a_firewall_that_runs_is_said_to_be_unknown() -> None:
     assert found["ok"], "the way goes on"
     seen["worker-2"]["firewalls"]["closed_udp"] = []
     assert "firewall" not in explained(seen)["text"]
-    seen["worker-2"]["firewalls"]["closed_udp"] = [8472]
+    seen["worker-2"]["firewalls"]["closed_udp"] = [{"port": 8472, "place": "iptables (nft): filter, chain INPUT"}]
     closed = explained(seen)
     assert not closed["ok"] and "ufw allow 8472/udp" in closed["text"], closed["text"]
     assert "not known: worker-2, firewall: it runs; whether it lets UDP port 8472 in on eth0" in found["text"]

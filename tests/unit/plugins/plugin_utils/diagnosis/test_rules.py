@@ -998,14 +998,23 @@ def a_rule_against_pods(world: World) -> None:
     world[2]["forward"][0].update(accepts=[], drops=["-s 10.99.0.0/16 -j DROP", "-d 10.244.0.0/16 -o eth0 -j DROP"])
 
 
+def closed(table: str) -> dict[str, Any]:
+    return {"port": 8472, "place": f"{table}, chain INPUT"}
+
+
 @breaks("overlay-port-closed", "vxlan", fix="ufw allow 8472/udp")
 def break_overlay_port_closed(world: World) -> None:
-    world[2]["firewalls"].update(ufw=True, closed_udp=[8472])
+    world[2]["firewalls"].update(ufw=True, closed_udp=[closed("iptables (nft): filter")])
 
 
-@breaks("overlay-port-closed", "flannel", fix="")
+@breaks("overlay-port-closed", "flannel", fix="iptables-legacy -I INPUT -p udp --dport 8472 -j ACCEPT")
 def by_hand(world: World) -> None:
-    world[2]["firewalls"].update(closed_udp=[8472])
+    world[2]["firewalls"].update(closed_udp=[closed("iptables (legacy): filter")])
+
+
+@breaks("overlay-port-closed", "vxlan", fix="nft insert rule inet mine INPUT udp dport 8472 accept")
+def by_a_table_of_nftables(world: World) -> None:
+    world[2]["firewalls"].update(closed_udp=[closed("nftables: table inet mine")])
 
 
 @breaks(

@@ -31,6 +31,11 @@ def test_one_line_for_each_measurement() -> None:
     assert found[1].data() == {"from": "w2", "to": "w1", "family": 6, "mbit_s": None, "reason": "Connection refused"}
 
 
+def test_a_host_that_could_not_measure_says_why() -> None:
+    found = rows({"failed": True, "msg": "the probe pods of this verification are gone"}, {})
+    assert throughput.lines(found)[1:] == ["  w1: the probe pods of this verification are gone"]
+
+
 def test_of_many_the_slowest_are_shown() -> None:
     many = [{"node": "w2", "address": "10.244.1.5", "mbit_s": 100 + number} for number in range(30)]
     head, *lines = throughput.lines(rows({"throughput": many}))

@@ -66,8 +66,8 @@ def iptables(rules: list[str], policy: str) -> list[rulesets.Table]:
     return [rulesets.from_save(LEGACY, "filter", ["*filter", *head, *(f"-A {rule}" for rule in rules), "COMMIT"])]
 
 
-def is_closed(tables: list[rulesets.Table], device: str = "eth0") -> bool:
-    return incoming.closed(tables, {8472: device}) == [8472]
+def is_closed(tables: list[rulesets.Table], device: str = "eth0", version: int = 4) -> bool:
+    return [each["port"] for each in incoming.closed(tables, [incoming.Arrival(8472, version, device)])] == [8472]
 
 
 @pytest.mark.parametrize(
@@ -119,6 +119,20 @@ def test_what_is_not_known_closes_nothing() -> None:
     rules = ["INPUT -i eth1 -j ACCEPT", "INPUT -i lo -j ACCEPT"]
     assert is_closed(iptables(rules, "DROP")) and not is_closed(iptables(rules, "DROP"), device="")
     assert is_closed(iptables(["INPUT -i lo -j ACCEPT"], "DROP"), device="")
-    assert incoming.closed(iptables([], "DROP"), {}) == []
+    assert incoming.closed(iptables([], "DROP"), []) == []
     # Chains that lead to each other end.
     assert is_closed(iptables(["INPUT -j a", "a -j b", "b -j a"], "DROP"))
+
+
+def test_rules_of_the_other_ip_version_close_nothing() -> None:
+    """As ufw has it where it opens the port to other nodes' addresses, which are of one version."""
+    assert is_closed(iptables([], "DROP")) and not is_closed(iptables([], "DROP"), version=6)
+    assert is_closed(rulesets.from_nft(FIREWALLD.splitlines()), version=6)
+
+
+def test_the_place_is_named_and_chains_that_many_rules_lead_to_are_walked_once() -> None:
+    doubled = [f"c{number} -j c{number + 1}" for number in range(40) for _twice in range(2)]
+    found = incoming.closed(
+        iptables(["INPUT -j c0", *doubled, "c40 -p tcp -j ACCEPT"], "DROP"), [incoming.Arrival(8472, 4, "eth0")]
+    )
+    assert found == [{"port": 8472, "place": "iptables (legacy): filter, chain INPUT"}]
