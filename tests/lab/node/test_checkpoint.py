@@ -99,16 +99,16 @@ def test_cut_off_at_twenty_moments(lab: Lab) -> None:
     moments = random.Random(20)
     lab.variables["podnet_backend"] = "vxlan"
     assert lab.play("site", podnet_verify=False).code == 0
-    cut = 0
-    for number in range(20):
+    number = 0
+    # A cut that comes after the confirmation does not count. How many do depends on how fast the machine is.
+    while restorations(lab) < 20:
+        assert number < 100
         lab.variables["podnet_backend"] = ["routes", "vxlan"][number % 2]
-        cut_off(lab, moments.choice(list(CUTS)), round(moments.uniform(0, 3), 2))
-        cut += restorations(lab) > cut
+        number += 1
+        cut_off(lab, moments.choice(list(CUTS)), round(moments.uniform(0, 1.5), 2))
         lab.sh("worker-1", CLEAN)
         again = lab.play("site", podnet_verify=False)
         assert again.code == 0, again.output
-    # Later moments find the run confirmed.
-    assert cut >= 8
     assert "12 of 12 promised pairs pass" in lab.play("verify").output
 
 
