@@ -59,12 +59,15 @@ class Namespace:
 
     def settle(self, dev: str, seconds: float = 30) -> None:
         """Wait until the kernel has done what it does by itself after ``dev`` came up: it has its IPv6 link-local
-        address, and no address is under examination. From then on routes change by nobody's hand."""
+        address, no address is under examination, and all of ``dev`` have their local route. From then on routes change
+        by nobody's hand."""
         deadline = time.monotonic() + seconds
         while True:
             found = {link["ifname"]: link.get("addr_info", []) for link in self.ip_json("addr")}
-            local = [address["scope"] for address in found[dev] if address["family"] == "inet6"]
-            if "link" in local and not any(each.get("tentative") for each in itertools.chain(*found.values())):
+            own = {each["local"]: each["scope"] for each in found[dev] if each["family"] == "inet6"}
+            routed = {route["dst"] for route in self.ip_json("-6", "route", "show", "table", "local", "dev", dev)}
+            examined = any(each.get("tentative") for each in itertools.chain(*found.values()))
+            if "link" in own.values() and not examined and own.keys() <= routed:
                 return
             assert time.monotonic() < deadline, f"{self.name}: {dev} does not settle: {found}"
             time.sleep(0.02)

@@ -16,6 +16,7 @@ import pytest
 
 from support import cni
 from support.cni import Node, conf_dir, names
+from support.lab import until
 from support.netns import Namespace
 
 CHAIN = "CNI-0123456789abcdef01234567"
@@ -112,6 +113,8 @@ def test_without_any_pod_no_lease_is_too_young(pods: Pods) -> None:
     with Namespace() as lost:
         pods.cni(config=config(pods.conf))
         gone = pods.add(config(pods.conf), lost)
+    # The kernel takes a namespace down, and the links into it, in its own time.
+    assert until(lambda: not pods.host.ip("-brief", "link", "show", "type", "veth"), 60)
     done = pods.cni(config=config(pods.conf))
     assert done["changed"] and gone not in names(pods.leases) and lost.name not in pods.rules()
     assert pods.add(config(pods.conf)) != gone

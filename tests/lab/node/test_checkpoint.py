@@ -57,10 +57,13 @@ def cut_off(lab: Lab, how: str, delay: float, **variables: Any) -> Play:
     if restorations(lab) > restored:
         assert play.code != 0 and differing(before, lab.snapshots("worker-1")) == [], journal
     else:
-        # Confirmed while the cut was made: the run is over for the worker, whether its last answer arrived or not.
+        # Confirmed while the cut was made, so the run is over for the worker whether its last answer arrived or not; or
+        # cut off before anything was changed, so there was nothing to restore.
         lab.sh("worker-1", UNDO[how])
         wanted = "routes" if lab.variables["podnet_backend"] == "routes" else "vxlan-flannel.1"
-        assert wanted in lab.sh("worker-1", "ls /etc/weft-podnet"), journal
+        assert wanted in lab.sh("worker-1", "ls /etc/weft-podnet") or until(
+            lambda: differing(before, lab.snapshots("worker-1")) == [], 60
+        ), journal
     return play
 
 
