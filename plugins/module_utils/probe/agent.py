@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The process inside a probe pod: an HTTP server that reports its client's address, and a client that tries targets.
 
-The file and datagrams.py are copied into the pod and run there by the host's Python, so they use the standard library
-only and import nothing else from the collection. ``ask`` is the host's side of the unix socket. On the node itself, the
-same process is what pods reach outside of the pod network.
+The file, datagrams.py and throughput.py are copied into the pod and run there by the host's Python, so they use the
+standard library only and import nothing else from the collection. ``ask`` is the host's side of the unix socket. On the
+node itself, the same process is what pods reach outside of the pod network.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from . import datagrams
+from . import datagrams, throughput
 
 CONTROL = "control.sock"
 WORKERS = 128
@@ -31,9 +31,6 @@ ANSWER = ("identity", "client", "reached")
 LONGEST = 4096
 # More than any link carries in one packet, so it takes several full ones in each direction.
 BULK = b"." * 70000
-# What is sent at once where the throughput is measured, and the seconds after which a server ends such a stream itself.
-CHUNK = b"." * 262144
-LONGEST_STREAM = 15.0
 # How long a target that does not answer by HTTP is given to answer a last datagram.
 LAST_WORD = 0.5
 # A process on the node itself ends by itself where its run has said nothing for so long.
@@ -90,13 +87,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self._answer(BULK)
 
     def do_PUT(self) -> None:
-        self.connection.settimeout(LONGEST_STREAM)
-        began, count = time.monotonic(), 0
+        self.connection.settimeout(throughput.LONGEST)
         self.close_connection = True
-        with contextlib.suppress(OSError):
-            while time.monotonic() - began < LONGEST_STREAM and (read := self.rfile.read1(len(CHUNK))):
-                count += len(read)
-        self._answer(json.dumps({"bytes": count, "seconds": time.monotonic() - began}).encode())
+        self._answer(throughput.receive(self.rfile.read1))
 
     def do_GET(self) -> None:
         answer = {
@@ -155,22 +148,11 @@ def bulk(target: dict[str, Any], timeout: float) -> str:
 
 
 def stream(target: dict[str, Any], seconds: float, timeout: float) -> dict[str, Any]:
-    """Send for so many seconds over one TCP connection: {mbit_s}, megabits that arrive per second, or {error}."""
-    connection = http.client.HTTPConnection(target["address"], target["port"], timeout=timeout)
+    """How fast a target takes what this pod sends: {mbit_s}, megabits that arrive per second, or {error}."""
     try:
-        connection.putrequest("PUT", "/")
-        connection.putheader("Content-Length", str(1 << 50))
-        connection.endheaders()
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            connection.send(CHUNK)
-        connection.sock.shutdown(socket.SHUT_WR)
-        answer = json.loads(connection.getresponse().read(LONGEST))
-        return {"mbit_s": round(float(answer["bytes"]) * 8e-6 / float(answer["seconds"]), 1)}
+        return {"mbit_s": throughput.send(target, seconds, timeout)}
     except (OSError, http.client.HTTPException, ValueError, TypeError, LookupError, ArithmeticError) as problem:
         return {"error": _told(problem, timeout)}
-    finally:
-        connection.close()
 
 
 def _told(problem: Exception, timeout: float) -> str:

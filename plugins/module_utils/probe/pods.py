@@ -29,6 +29,7 @@ from ..core.problems import PodnetError
 from . import agent as probe_agent
 from . import cni as probe_cni
 from . import datagrams as probe_datagrams
+from . import throughput as probe_throughput
 
 NAMESPACE = "weft-podnet-verify"
 HOME = Path(lock.RUN_DIR, "verify")
@@ -158,7 +159,7 @@ def build_rootfs() -> list[str]:
     package = ROOTFS / AGENT / "probe"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
-    for module in (probe_agent, probe_datagrams):
+    for module in (probe_agent, probe_datagrams, probe_throughput):
         (package / f"{module.__name__.rpartition('.')[2]}.py").write_text(_source(module.__name__), encoding="utf-8")
     return [f"type=bind,src={path},dst={path},options=rbind:ro" for path in binds]
 

@@ -27,6 +27,10 @@ class Component(NamedTuple):
     sidecar: bool
 
 
+# Where publishers have their releases, and where they say what a file's SHA-256 is.
+RELEASES = "https://github.com"
+RELEASES_API = "https://api.github.com"
+
 COMMON = ("amd64", "arm", "arm64", "ppc64le", "riscv64", "s390x")
 COMPONENTS = {
     "flannel": Component(

@@ -11,13 +11,15 @@ from typing import Any
 
 from ...core import tools
 from ...core.resource import Call, Plan, Resource, converging
-from . import host as firewall_host
-from . import rules as firewall
+from . import firewalld, spec, ufw
 
 
 def plan(call: Call) -> Plan:
     """What the firewalls that run lack."""
-    changes = firewall_host.observe(call.run_command, tools.find, firewall.wanted(call.params))
+    asked = spec.wanted(call.params)
+    # Where both run, a packet passes both.
+    observed = [each.observe(call.run_command, tools.find, asked) for each in (firewalld, ufw)]
+    changes = [change for change in observed if change is not None]
     due = [change for change in changes if change.changed]
 
     @contextlib.contextmanager
@@ -36,4 +38,4 @@ def plan(call: Call) -> Plan:
     return Plan(bool(due), result, applied, warnings=[change.warning for change in due if change.warning])
 
 
-RESOURCE = Resource(firewall.ARGUMENT_SPEC, converging(plan), lock=lambda options: "firewall")
+RESOURCE = Resource(spec.ARGUMENT_SPEC, converging(plan), lock=lambda options: "firewall")

@@ -1,117 +1,137 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""ufw and firewalld on a host: our rules in them, and how to change these without touching anything else."""
+"""firewalld: the rules for pods in its words, and how to change them without touching anything else.
+
+The rules are in two policies, known by their names.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Optional
-
-from ansible_collections.weft.podnet.plugins.module_utils.core.problems import PodnetError
+from typing import NamedTuple
 
 from ...core import files
-from . import rules as firewall
-from .rules import Spec
+from ...core.networks import Network
+from .front_end import Find, FirewallError, Plan, Run, checked, joined
+from .spec import Spec, printed
 
+NODES_POLICY, PODS_POLICY = "weft-podnet-nodes", "weft-podnet-pods"
+# Positive: after the rules of the zones, so that what an administrator denies there stays denied.
+PRIORITY = 100
+SHORT = {NODES_POLICY: "weft.podnet: what the other nodes send", PODS_POLICY: "weft.podnet: what pods send and get"}
 POLICY_DIR = Path("/etc/firewalld/policies")
 FIREWALLD_CONF = "/etc/firewalld/firewalld.conf"
-POLICIES = (firewall.NODES_POLICY, firewall.PODS_POLICY)
+POLICIES = (NODES_POLICY, PODS_POLICY)
 NOT_RUNNING = 252
-UFW_RULES = ("/etc/ufw/user.rules", "/etc/ufw/user6.rules")
 BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 NAME_HAS_OWNER = (*BUS, "NameHasOwner", "s", "org.fedoraproject.FirewallD1")
 
-# AnsibleModule.run_command: (argv) -> (return code, standard output, standard error)
-Run = Callable[..., tuple[int, str, str]]
-Find = Callable[[str], Optional[str]]
+
+class Rule(NamedTuple):
+    """One rule of a firewalld policy: from ``source``, or to ``destination``, to UDP ``port``, or several of these."""
+
+    source: Network | None = None
+    destination: Network | None = None
+    port: int | None = None
+
+    def _family(self) -> str:
+        network = self.source or self.destination
+        return "" if network is None else f' family="ipv{network.version}"'
+
+    def rich(self) -> str:
+        """The rule in firewalld's rich language, as firewall-cmd prints it."""
+        words = f"rule{self._family()}"
+        if self.source:
+            words += f' source address="{printed(self.source)}"'
+        if self.destination:
+            words += f' destination address="{printed(self.destination)}"'
+        if self.port:
+            words += f' port port="{self.port}" protocol="udp"'
+        return f"{words} accept"
+
+    def xml(self) -> str:
+        lines = [f"  <rule{self._family()}>"]
+        if self.source:
+            lines.append(f'    <source address="{printed(self.source)}"/>')
+        if self.destination:
+            lines.append(f'    <destination address="{printed(self.destination)}"/>')
+        if self.port:
+            lines.append(f'    <port port="{self.port}" protocol="udp"/>')
+        return "\n".join([*lines, "    <accept/>", "  </rule>", ""])
 
 
-class FirewallError(PodnetError):
-    """A firewall refuses; the text is for the user."""
+def policies_of(asked: Spec) -> dict[str, list[Rule]]:
+    """The rules by the name of their policy; a policy without rules is not wanted."""
+    sources: Sequence[Network | None] = asked.sources or [None]
+    nodes = [Rule(source, port=port) for port in asked.ports for source in sources]
+    pods = [rule for network in asked.pods for rule in (Rule(source=network), Rule(destination=network))]
+    return {name: rules for name, rules in ((NODES_POLICY, nodes), (PODS_POLICY, pods)) if rules}
 
 
-class Plan(NamedTuple):
-    """What one firewall needs: ``before`` and ``after`` are our texts by place, ``apply`` leads to the latter.
+def policy_file(name: str, rules: Iterable[Rule]) -> str:
+    """The text of a policy's file. A policy to ANY concerns what is forwarded, one to HOST what the host receives."""
+    egress = "HOST" if name == NODES_POLICY else "ANY"
+    return "".join(
+        [
+            '<?xml version="1.0" encoding="utf-8"?>\n',
+            f'<policy priority="{PRIORITY}" target="CONTINUE">\n',
+            f"  <short>{SHORT[name]}</short>\n",
+            '  <ingress-zone name="ANY"/>\n',
+            f'  <egress-zone name="{egress}"/>\n',
+            *(rule.xml() for rule in rules),
+            "</policy>\n",
+        ]
+    )
 
-    ``warning`` says what keeps the change from taking effect by itself.
+
+def listed(text: str) -> dict[str, list[str]]:
+    """What ``firewall-cmd --list-all-policies`` (or ``--list-all-zones``) prints, by name, without what a reload keeps.
+
+    A reload leaves interfaces in their zones, and whether something is active follows from the rest.
     """
-
-    firewall: str
-    before: dict[str, str]
-    after: dict[str, str]
-    apply: Callable[[], None]
-    warning: str = ""
-
-    @property
-    def changed(self) -> bool:
-        return self.before != self.after
-
-
-def _run(run: Run, *argv: str) -> str:
-    code, out, err = run(list(argv))
-    if code:
-        raise FirewallError(f"{' '.join(argv)}: {(err or out).strip()}")
-    return out
+    sections: dict[str, list[str]] = {}
+    name = ""
+    for line in text.splitlines():
+        if line[:1].strip():
+            name = line.split(" (")[0].strip()
+            sections[name] = []
+        elif line.strip() and not line.strip().startswith("interfaces:"):
+            sections.setdefault(name, []).append(_settled(line.strip()))
+    return sections
 
 
-# ufw and firewall-cmd are Python programs: starting one takes longer than the rest of a look where no firewall runs. So
-# whether they run is asked where they would ask themselves.
+def _settled(line: str) -> str:
+    """A line such as ``services: ssh dhcpv6-client`` with its values in one order; a rule as it is."""
+    key, colon, values = line.partition(":")
+    return line if line.startswith("rule") or not colon else " ".join([f"{key}:", *sorted(values.split())])
 
 
-def _ufw_is_active(run: Run, find: Find, command: str) -> bool:
-    """What ``ufw status`` says, which is whether iptables has this chain."""
-    iptables = find("iptables")
-    code = run([iptables, "--numeric", "--list", "ufw-user-input"])[0] if iptables else None
-    return code == 0 if code in (0, 1) else "Status: active" in _run(run, command, "status")
+def rich_rules(section: Iterable[str]) -> list[str]:
+    return [line for line in section if line.startswith("rule ")]
 
 
-def _ufw_remembers() -> bool:
-    """Whether ufw may have rules with our comment, which its files keep in hexadecimal digits."""
-    texts = [files.read_text(path) for path in UFW_RULES]
-    return None in texts or any(firewall.COMMENT.encode().hex() in str(text) for text in texts)
+def unsaved(running: Mapping[str, Sequence[str]], saved: Mapping[str, Sequence[str]]) -> list[str]:
+    """What would change by a reload, a line each; ours left out. Both as ``listed`` returns them."""
+    ours = (NODES_POLICY, PODS_POLICY)
+    lines = []
+    for name in sorted({*running, *saved} - {*ours}):
+        before, after = running.get(name, []), saved.get(name, [])
+        lines += [f"{name}: {line} (at run time only)" for line in before if line not in after]
+        lines += [f"{name}: {line} (not loaded yet)" for line in after if line not in before]
+    return lines
 
 
-def _firewalld_is_stopped(run: Run, find: Find) -> bool:
+# firewall-cmd is a Python program, whose start takes longer than the rest of a look: whether firewalld runs is asked
+# where it would ask itself.
+
+
+def _is_stopped(run: Run, find: Find) -> bool:
     """Whether nobody on the message bus answers to firewalld's name; False where that cannot be found out."""
     busctl = find("busctl")
     return bool(busctl) and run([busctl, "call", *NAME_HAS_OWNER])[:2] == (0, "b false\n")
-
-
-def ufw(run: Run, find: Find, asked: Spec) -> Plan | None:
-    """ufw's change; None where it does not run unless rules of an earlier run must be removed.
-
-    Raises FirewallError, and Refused where a foreign rule is in the way.
-    """
-    command = find("ufw")
-    if not command:
-        return None
-    active = _ufw_is_active(run, find, command)
-    if not active and (asked != firewall.NOTHING or not _ufw_remembers()):
-        return None
-    plan = firewall.ufw_plan(_run(run, command, "show", "added"), firewall.ufw_rules(asked))
-    if not active and not plan.before:
-        return None
-
-    def apply() -> None:
-        # What is new first: nothing that is allowed before and after is refused in between.
-        undo: list[list[str]] = []
-        try:
-            for rule in plan.add:
-                _run(run, command, *firewall.ufw_command(rule))
-                undo.append(firewall.ufw_command(rule, delete=True))
-            for rule in plan.remove:
-                _run(run, command, *firewall.ufw_command(rule, delete=True))
-                undo.append(firewall.ufw_command(rule))
-        except FirewallError:
-            for words in reversed(undo):
-                run([command, *words])
-            raise
-
-    kept = [rule for rule in plan.before if rule not in plan.remove]
-    return Plan("ufw", {"ufw": _text(plan.before)}, {"ufw": _text(kept + plan.add)}, apply)
 
 
 class _Firewalld:
@@ -122,9 +142,9 @@ class _Firewalld:
 
     def __init__(self, run: Run, command: str, asked: Spec) -> None:
         self.run, self.command = run, command
-        policies = firewall.firewalld_policies(asked)
+        policies = policies_of(asked)
         self.wanted = {name: [rule.rich() for rule in rules] for name, rules in policies.items()}
-        self.texts = {name: firewall.policy_file(name, rules) for name, rules in policies.items()}
+        self.texts = {name: policy_file(name, rules) for name, rules in policies.items()}
         self.saved = {name: files.read_text(POLICY_DIR / f"{name}.xml") for name in POLICIES}
         self.running: dict[str, list[str]] | None = None
 
@@ -139,16 +159,16 @@ class _Firewalld:
         if code not in (0, NOT_RUNNING):
             raise FirewallError(f"{self.command} --list-all-policies: {(err or out).strip()}")
         if code == 0:
-            found = firewall.listed(out)
-            self.running = {name: firewall.rich_rules(found[name]) for name in POLICIES if name in found}
+            found = listed(out)
+            self.running = {name: rich_rules(found[name]) for name in POLICIES if name in found}
 
     def change(self, apply: Callable[[], None], warning: str) -> Plan:
         before, after = {}, {}
         for name in POLICIES:
             file, running = f"{POLICY_DIR}/{name}.xml", f"firewalld, policy {name} as it runs"
             before[file], after[file] = self.saved[name] or "", self.texts.get(name, "")
-            before[running] = _text((self.running or {}).get(name, []))
-            after[running] = _text(self.wanted.get(name, []))
+            before[running] = joined((self.running or {}).get(name, []))
+            after[running] = joined(self.wanted.get(name, []))
         return Plan("firewalld", before, after, apply, warning)
 
     def needs_reload(self) -> bool:
@@ -160,20 +180,20 @@ class _Firewalld:
         if re.search(r"^\s*FirewallBackend\s*=\s*iptables\s*$", files.read_text(FIREWALLD_CONF) or "", re.MULTILINE):
             lines.append("FirewallBackend=iptables: every program's iptables rules (removed)")
         for words in (["--list-all-zones"], ["--list-all-policies"]):
-            lines += firewall.unsaved(*(firewall.listed(text) for text in self._both(words)))
+            lines += unsaved(*(listed(text) for text in self._both(words)))
         queries = [["--direct", f"--get-all-{kind}"] for kind in ("chains", "rules", "passthroughs")]
         queries += [
-            [f"--ipset={name}", "--get-entries"] for name in _run(self.run, self.command, "--get-ipsets").split()
+            [f"--ipset={name}", "--get-entries"] for name in checked(self.run, self.command, "--get-ipsets").split()
         ]
         for words in queries:
             running, saved = ({" ".join(words): sorted(text.splitlines())} for text in self._both(words))
-            lines += firewall.unsaved(running, saved)
+            lines += unsaved(running, saved)
         return lines
 
     def _both(self, words: list[str]) -> tuple[str, str]:
         """What runs, and what is saved; the latter is empty where firewalld knows no such thing."""
         _code, saved, _err = self.run([self.command, "--permanent", *words])
-        return _run(self.run, self.command, *words), saved
+        return checked(self.run, self.command, *words), saved
 
     def apply(self, reload: bool, warning: str) -> None:
         _write(self.saved, {name: self.texts.get(name) for name in POLICIES})
@@ -191,8 +211,8 @@ class _Firewalld:
     def _reload(self) -> None:
         try:
             # With a broken file, ours or another, firewalld would lose settings on reload.
-            _run(self.run, self.command, "--check-config")
-            _run(self.run, self.command, "--reload")
+            checked(self.run, self.command, "--check-config")
+            checked(self.run, self.command, "--reload")
         except FirewallError:
             _write({name: self.texts.get(name) for name in POLICIES}, self.saved)
             raise
@@ -215,7 +235,7 @@ class _Firewalld:
 
     def _set(self, name: str, option: str, rules: list[str]) -> None:
         if rules:
-            _run(self.run, self.command, f"--policy={name}", *(f"{option}={rule}" for rule in rules))
+            checked(self.run, self.command, f"--policy={name}", *(f"{option}={rule}" for rule in rules))
 
 
 def _write(before: Mapping[str, str | None], after: Mapping[str, str | None]) -> None:
@@ -233,13 +253,13 @@ def _write(before: Mapping[str, str | None], after: Mapping[str, str | None]) ->
         raise FirewallError(str(files.explained(error))) from error
 
 
-def firewalld(run: Run, find: Find, asked: Spec) -> Plan | None:
+def observe(run: Run, find: Find, asked: Spec) -> Plan | None:
     """firewalld's change; None where it does not run unless rules of an earlier run must be removed."""
     command = find("firewall-cmd")
     if not command:
         return None
     host = _Firewalld(run, command, asked)
-    if not _firewalld_is_stopped(run, find):
+    if not _is_stopped(run, find):
         host.look()
     if host.running is None and (host.wanted or not any(host.saved.values())):
         return None
@@ -254,12 +274,3 @@ def firewalld(run: Run, find: Find, asked: Spec) -> Plan | None:
         )
     reload = host.needs_reload() and not stake
     return host.change(lambda: host.apply(reload, warning), warning)
-
-
-def observe(run: Run, find: Find, asked: Spec) -> list[Plan]:
-    """A Plan for each firewall that is concerned; both, where both run: a packet passes both."""
-    return [change for change in (firewalld(run, find, asked), ufw(run, find, asked)) if change is not None]
-
-
-def _text(lines: list[str]) -> str:
-    return "".join(f"{line}\n" for line in sorted(lines))
