@@ -27,29 +27,26 @@ _found: list[str] = []
 _beside: list[dict[str, list[str]]] = []
 
 
-def workers(
-    groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any] | None = None, differing: bool = False
+def hosts(
+    groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any] | None = None, part: str = "workers"
 ) -> str | list[str]:
-    """The name of the workers' group; or, of them, those that the look found to differ, in the inventory's order.
+    """The name of the workers' group; or a list for ``hosts``: see hosts.yml for the parts.
 
-    An error names the groups there are where none fits.
+    An error names the groups there are where none has the workers.
     """
     group = _group(groups, hostvars)
-    if not differing:
+    if part == "workers":
         return group
-    found = set(groups.get(DIFFERING, ()))
-    return [name for name in groups.get(group, ()) if name in found]
-
-
-def observed(
-    groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any] | None = None, part: str = "all"
-) -> list[str]:
-    """The groups of all hosts that the pod network concerns: workers, control plane and clients; or one of these."""
+    if part == "differing":
+        found = set(groups.get(DIFFERING, ()))
+        return [name for name in groups.get(group, ()) if name in found]
     if hostvars and not _beside:
         _beside.append(_groups.beside(groups, hostvars))
     others = _beside[0] if _beside else _groups.beside(groups, {})
-    known = {"workers": [_group(groups, hostvars)], **others}
-    return list(dict.fromkeys(name for names in known.values() for name in names)) if part == "all" else known[part]
+    known = {"all": [group, *(name for names in others.values() for name in names)], **others}
+    if part not in known:
+        raise AnsibleFilterError(f"hosts: part: {part!r}: expected workers, differing, {', '.join(known)}")
+    return list(dict.fromkeys(known[part]))
 
 
 def _group(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any] | None) -> str:
@@ -67,7 +64,7 @@ def _group(groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any] | No
 
 
 class FilterModule:
-    """weft.podnet's filters for ``hosts`` of plays."""
+    """weft.podnet's filter for ``hosts`` of plays."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"workers": workers, "observed": observed}
+        return {"hosts": hosts}

@@ -74,7 +74,7 @@ options:
   targets:
     description:
       - What P(weft.podnet.probe_targets#filter) returned.
-      - It is needed beyond 50 nodes, where P(weft.podnet.probe_sample#filter) leaves out pairs.
+      - It is needed beyond 50 nodes, where M(weft.podnet.pod_probe) leaves out pairs.
     type: list
     elements: dict
     default: []

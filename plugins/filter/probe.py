@@ -22,13 +22,8 @@ def probe_targets(
     return _probe_targets.targets(hosts, started, port, nodes, addresses)
 
 
-def probe_sample(targets: Sequence[Mapping[str, Any]], node: str) -> list[dict[str, Any]]:
-    """See plugin_utils/probe/sample.py."""
-    return _probe_targets.chosen(targets, node)
-
-
 class FilterModule:
-    """weft.podnet's filters for verifications."""
+    """weft.podnet's filter for verifications."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"probe_targets": probe_targets, "probe_sample": probe_sample}
+        return {"probe_targets": probe_targets}

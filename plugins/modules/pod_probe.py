@@ -101,7 +101,11 @@ options:
     elements: str
     default: []
   node:
-    description: The host's name in the inventory. It appears in RV(targets) unchanged.
+    description:
+      - The host's name in the inventory. It appears in RV(targets) unchanged.
+      - With it, V(probed) requests the pods of at most 50 nodes. Of more nodes in O(targets), each node requests those
+        of 49 others, by lot, so that its work does not grow with the cluster. The same targets give the same choice,
+        and every verification makes pods with identities of their own, and so draws another.
     type: str
     default: ""
   timeout:

@@ -15,11 +15,11 @@ from support.inventories import inventory, play
 
 LYING = """
 - ansible.builtin.import_playbook: {plan}
-- hosts: "{{{{ groups | weft.podnet.workers(hostvars | default({{}})) }}}}"
+- hosts: "{{{{ groups | weft.podnet.hosts(hostvars | default({{}})) }}}}"
   gather_facts: false
   tasks:
     - ansible.builtin.set_fact: {{podnet_workers_group: control_plane}}
-- hosts: "{{{{ groups | weft.podnet.workers(hostvars | default({{}})) }}}}"
+- hosts: "{{{{ groups | weft.podnet.hosts(hostvars | default({{}})) }}}}"
   gather_facts: false
   tasks:
     - ansible.builtin.debug: {{msg: "here is {{{{ inventory_hostname }}}}"}}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+from ansible_collections.weft.podnet.plugins.action import pod_probe
 from ansible_collections.weft.podnet.plugins.plugin_utils.probe import sample, targets
 
 NAMES = [f"w{number}" for number in range(200)]
@@ -37,3 +38,12 @@ def test_targets_are_those_of_the_chosen_nodes() -> None:
     everyone = [{"node": name, "id": f"{name}-{pod}"} for name in NAMES for pod in (1, 2)]
     found = targets.chosen(everyone, "w7")
     assert {each["node"] for each in found} == sample.peers(NAMES, "w7", "w0-1") and len(found) == 100
+
+
+def test_the_module_is_given_these_only() -> None:
+    everyone = [{"node": name, "id": name} for name in NAMES]
+    given = {"state": "probed", "node": "w7", "targets": everyone}
+    assert pod_probe.ActionModule.arguments(given, {}) == {**given, "targets": targets.chosen(everyone, "w7")}
+    # A host that reaches pods and has none tries all nodes, and what is no target is left to the module to refuse.
+    for other in ({"state": "requested"}, {"node": ""}, {"targets": "w7"}, {"targets": [*everyone, "w7"]}):
+        assert pod_probe.ActionModule.arguments({**given, **other}, {}) == {**given, **other}
