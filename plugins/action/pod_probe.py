@@ -17,7 +17,8 @@ class ActionModule(HostAction):
 
     @staticmethod
     def arguments(args: dict[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
-        targets, node = args.get("targets"), args.get("node")
+        node = args.get("node")
+        targets: Any = args.get("targets")
         known = isinstance(targets, Sequence) and all(
             isinstance(each, Mapping) and {"node", "id"} <= each.keys() for each in targets
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import keys as pki_keys
 
 if TYPE_CHECKING:
-    from cryptography.x509 import Certificate, CertificateSigningRequest
+    from cryptography.x509 import Certificate
 
 try:
     from cryptography import x509
@@ -23,15 +23,11 @@ try:
 except ImportError:
     # pki_keys.require_library reports it to the user.
     pass
-else:
-    # PKCS #9's extensionRequest: what it carries is read as extensions.
-    _EXTENSION_REQUEST = x509.ObjectIdentifier("1.2.840.113549.1.9.14")
 
 # Clocks of the nodes differ; a certificate must be good at once on one that is a little behind.
 BACKDATED = timedelta(minutes=5)
-# A request for an RSA key of 8192 bits has 3 KB.
-REQUEST_SIZE = 16384
-_SHOWN = 300
+# The characters of a name that are shown.
+SHOWN = 300
 _BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -84,21 +80,6 @@ def load_all(pem: bytes) -> list[Certificate]:
     return certificates
 
 
-def load_request(pem: bytes) -> CertificateSigningRequest:
-    """The signing request of a PEM text. Raises ValueError, whose text continues "the request of NAME "."""
-    if len(pem) > REQUEST_SIZE:
-        raise ValueError(f"has {len(pem)} bytes, expected {REQUEST_SIZE} at most")
-    if pem.count(b"-----BEGIN ") > 1:
-        raise ValueError("holds more than one PEM block, expected one certificate signing request")
-    try:
-        request = x509.load_pem_x509_csr(pem)
-        request.public_key()
-        subject_text(request.subject)
-    except Exception:  # As above.
-        raise ValueError("is no certificate signing request in PEM form, or a damaged one") from None
-    return request
-
-
 def to_pem(thing: Any) -> str:
     """A certificate or a signing request as PEM."""
     return str(thing.public_bytes(serialization.Encoding.PEM).decode())
@@ -109,7 +90,7 @@ def subject_text(name: Any) -> str:
     text = ", ".join(attribute.rfc4514_string() for attribute in name) or "(empty)"
     # A request's subject is its sender's word: one line, whatever is in it.
     text = "".join(character if character.isprintable() else "?" for character in text)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def is_identity(name: Any, identity: Identity) -> bool:
@@ -169,28 +150,6 @@ def is_authority(certificate: Certificate) -> list[str]:
     return problems
 
 
-def asked_beyond_key(request: CertificateSigningRequest) -> list[str]:
-    """What a request asks for besides a certificate for its subject and key: names of extensions and attributes."""
-    try:
-        asked = [_extension_text(each) for each in request.extensions]
-        asked += [_oid_text(each.oid) for each in request.attributes if each.oid != _EXTENSION_REQUEST]
-    except Exception:  # The library's class differs by version and by kind of damage.
-        return ["extensions that can't be read"]
-    return [text[:_SHOWN] for text in asked]
-
-
-def _extension_text(extension: Any) -> str:
-    name = _oid_text(extension.oid)
-    if isinstance(extension.value, x509.BasicConstraints) and extension.value.ca:
-        return f"{name} CA:TRUE"
-    return name
-
-
-def _oid_text(oid: Any) -> str:
-    known = getattr(oid, "_name", "")
-    return known if known and known != "Unknown OID" else str(oid.dotted_string)
-
-
 def signature_weakness(certificate: Certificate) -> str:
     """MD5 or SHA-1, where a certificate is signed by one of them; else empty."""
     try:
@@ -236,12 +195,6 @@ def usage_problems(certificate: Certificate) -> list[str]:
     return problems
 
 
-def make_request(key: Any, identity: Identity) -> CertificateSigningRequest:
-    """A signing request. It asks for no extensions: what a certificate may be used for is the signer's business."""
-    builder = x509.CertificateSigningRequestBuilder().subject_name(_name(identity))
-    return builder.sign(key, pki_keys.digest_for(key))
-
-
 def lifetime(authority: Certificate, days: int, now: datetime) -> Validity:
     """From a little before ``now``, for ``days`` from now on, and never outside the CA's own validity."""
     bounds = validity(authority)
@@ -256,7 +209,7 @@ def make(public: Any, identity: Identity, valid: Validity, authority: Certificat
     rsa_key = pki_keys.spec_of(public).type == "rsa"
     builder = (
         x509.CertificateBuilder()
-        .subject_name(_name(identity))
+        .subject_name(name_of(identity))
         .issuer_name(authority.subject)
         .public_key(public)
         .serial_number(x509.random_serial_number())
@@ -291,7 +244,8 @@ def _key_usage(key_encipherment: bool) -> Any:
     )
 
 
-def _name(identity: Identity) -> Any:
+def name_of(identity: Identity) -> Any:
+    """The subject of a certificate or request."""
     attributes = [x509.NameAttribute(NameOID.COMMON_NAME, identity.common_name)]
     attributes += [x509.NameAttribute(NameOID.ORGANIZATION_NAME, name) for name in identity.organizations]
     return x509.Name(attributes)

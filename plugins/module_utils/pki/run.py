@@ -98,7 +98,7 @@ def requested(job: Job, now: datetime) -> Plan:
     elif plan.reasons:
         # In check mode a new key lives as long as this process: its request can be signed in the same dry run.
         key = pki_keys.generate(job.wanted.key) if make else found.pending
-    csr = pki_certs.to_pem(pki_certs.make_request(key, job.wanted.identity)) if key is not None else ""
+    csr = pki_certs.to_pem(pki_requests.make(key, job.wanted.identity)) if key is not None else ""
 
     @contextlib.contextmanager
     def applied() -> Iterator[dict[str, Any]]:

@@ -229,7 +229,7 @@ def pod_cidr_outside(node: Node) -> Iterator[Found]:
     see="cat /run/flannel/subnet.env; kubectl get node <name> --output jsonpath='{.spec.podCIDR}'",
     fix=RESTART,
     source="flannel, seen live",
-    explains=("pods-outside-subnet", "mesh-address-missing", "own-pods-led-away"),
+    explains=("pods-outside-subnet", "mesh-address-missing", "own-pods-led-away", "bridge-address-wrong"),
 )
 def flannel_subnet_differs(node: Node) -> Iterator[Found]:
     """The Node was deleted and registered again. Pods from before get addresses of the new one when they are made

@@ -19,6 +19,7 @@ from ansible_collections.weft.podnet.plugins.module_utils.pki import ca as pki_c
 from ansible_collections.weft.podnet.plugins.module_utils.pki import certs as pki_certs
 from ansible_collections.weft.podnet.plugins.module_utils.pki import keys as pki_keys
 from ansible_collections.weft.podnet.plugins.module_utils.pki import plan as pki_plan
+from ansible_collections.weft.podnet.plugins.module_utils.pki import requests as pki_requests
 from ansible_collections.weft.podnet.plugins.module_utils.pki.certs import Identity
 from ansible_collections.weft.podnet.plugins.module_utils.pki.keys import KeySpec
 from support.pki import CA, DAY, FLANNEL, KEYS, NOW, OTHER_KEY, P256, PAIR, RSA, authority, issue, openssl
@@ -65,7 +66,7 @@ def test_a_key_survives_its_file(spec: KeySpec) -> None:
     again = pki_keys.load(pem.encode())
     assert pki_keys.spec_of(again) == spec == pki_keys.spec_of(key.public_key()) and pki_keys.same(again, key)
     openssl("pkey", "-noout", "-check", stdin=pem)
-    openssl("req", "-verify", "-noout", stdin=pki_certs.to_pem(pki_certs.make_request(key, FLANNEL)))
+    openssl("req", "-verify", "-noout", stdin=pki_certs.to_pem(pki_requests.make(key, FLANNEL)))
 
 
 @given(days=st.integers(1, 5000), ca_days=st.integers(1, 5000), age=st.integers(0, 100_000))

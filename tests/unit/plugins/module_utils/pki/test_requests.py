@@ -147,7 +147,7 @@ def test_a_ca_that_is_no_certificate_is_refused(pem: str) -> None:
 def test_damage_never_is_a_traceback(noise: bytes, cut: int) -> None:
     good = pki_certs.to_pem(PAIR.certificate).encode()
     for pem in (noise, good[:cut], good[: cut // 2] + noise + good[cut // 2 :]):
-        for load in (pki_certs.load_all, pki_certs.load_request, pki_keys.load):
+        for load in (pki_certs.load_all, pki_requests.load, pki_keys.load):
             try:
                 load(pem)
             except ValueError:
@@ -158,7 +158,7 @@ def test_damage_never_is_a_traceback(noise: bytes, cut: int) -> None:
 
 
 def request(name: str, key: Any, asked: Identity, organizations: list[str] | None = None) -> dict[str, Any]:
-    csr = pki_certs.to_pem(pki_certs.make_request(key, asked))
+    csr = pki_certs.to_pem(pki_requests.make(key, asked))
     return {"name": name, "csr": csr, "organizations": organizations or []}
 
 
@@ -170,14 +170,14 @@ def test_a_good_request_is_taken() -> None:
 
 def tampered() -> dict[str, Any]:
     """A request whose subject was changed after it was signed."""
-    good = pki_certs.make_request(KEYS[P256], Identity("system:flannex"))
+    good = pki_requests.make(KEYS[P256], Identity("system:flannex"))
     der = good.public_bytes(serialization.Encoding.DER).replace(b"system:flannex", b"system:flannel")
     return {"name": "w", "csr": pki_certs.to_pem(x509.load_der_x509_csr(der)), "organizations": []}
 
 
 def asking(*extensions: x509.ExtensionType, attributes: tuple[x509.ObjectIdentifier, ...] = ()) -> dict[str, Any]:
     """A request with the right subject that asks for more than that."""
-    builder = x509.CertificateSigningRequestBuilder().subject_name(pki_certs._name(FLANNEL))
+    builder = x509.CertificateSigningRequestBuilder().subject_name(pki_certs.name_of(FLANNEL))
     for extension in extensions:
         builder = builder.add_extension(extension, critical=False)
     for oid in attributes:

@@ -609,6 +609,12 @@ def break_flannel_subnet_differs(world: World) -> None:
         entry(world[number]["neighbours"], dst=first(1))["dst"] = "10.244.9.0"
 
 
+@breaks("flannel-subnet-differs", "flannel", planned=False, fix="systemctl restart flanneld")
+def break_flannel_subnet_differs_where_pods_have_the_nodes(world: World) -> None:
+    """The bridge has the right address."""
+    world[2]["flannel"]["subnet_env"]["FLANNEL_SUBNET"] = "10.244.9.1/24"
+
+
 @breaks("net-conf-unknown-key", "flannel")
 def break_net_conf_unknown_key(world: World) -> None:
     world[2]["flannel"]["net_conf_problems"] = ["unknown key EnableIPV7"]
