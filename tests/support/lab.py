@@ -70,9 +70,15 @@ class Play(NamedTuple):
         return re.findall(r"^ *(ERROR|WARNING|NOTE) (.+): .* \[([a-z0-9-]+)\]$", self.output, re.MULTILINE)
 
     @property
-    def fixes(self) -> list[str]:
-        """The first fix of each finding, as printed."""
-        return re.findall(r"^ *fix: +(.+)$", self.output, re.MULTILINE)
+    def fixes(self) -> dict[tuple[str, str], str]:
+        """The first fix of each finding as printed, "" for none, by host and rule."""
+        found = {}
+        for block in re.split(r"(?m)^(?= *(?:ERROR|WARNING|NOTE) .+: )", self.output)[1:]:
+            head, _newline, rest = block.partition("\n")
+            hosts, rule = head.partition(": ")[0].split(maxsplit=1)[1], head.rpartition("[")[2].rstrip("] ")
+            fix = re.search(r"(?m)^ *fix: +(.+)$", rest)
+            found.update({(host, rule): fix[1] if fix else "" for host in hosts.split(" and ")})
+        return found
 
 
 class Lab:

@@ -22,6 +22,8 @@ EDIT = '"${{EDITOR:-vi}}" {path} && systemctl restart flanneld'
 DROP_IN = "/etc/systemd/system/flanneld.service.d"
 # Why a flanneld does not run.
 DEAD = ("flanneld-not-running", "subnet-env-missing", "mesh-device-missing")
+# What other nodes lack of a node that the API does not announce to them, and what a node lacks whose flanneld is gone.
+UNANNOUNCED = ("mesh-peer-missing", "neighbour-missing", "fdb-missing", "no-route-to-pods", "no-route-back")
 
 
 @FLANNEL.rule(
@@ -34,7 +36,8 @@ DEAD = ("flanneld-not-running", "subnet-env-missing", "mesh-device-missing")
     fix="systemctl enable --now flanneld",
     site="run site.yml",
     source="lesson 16, 19",
-    explains=("subnet-env-missing", "mesh-device-missing", "flanneld-not-at-boot", "leftovers"),
+    explains=("subnet-env-missing", "mesh-device-missing", "flanneld-not-at-boot", "leftovers", *UNANNOUNCED),
+    both_ends=True,
 )
 def flanneld_not_running(node: Node) -> Iterator[Found]:
     """Pods are made by flannel's plugin, or flanneld's unit is enabled, and there is no such process."""
@@ -141,7 +144,8 @@ def flannel_node_name(node: Node) -> Iterator[Found]:
     fix="",
     site="podnet_node_name; without a similar name, let its kubelet join first (kubeadm join)",
     source="F16; k3s#160",
-    explains=(*DEAD, "flannel-node-name"),
+    explains=(*DEAD, "flannel-node-name", *UNANNOUNCED),
+    both_ends=True,
 )
 def node_unknown(node: Node) -> Iterator[Found]:
     """None has the worker's name. Names of Nodes are in lower case, and often fully qualified."""
@@ -172,7 +176,8 @@ def _similar(node: Node, name: str) -> str:
     see="kubectl get nodes --output custom-columns=NAME:.metadata.name,CIDR:.spec.podCIDR",
     fix='kubectl patch node {node} --patch \'{{"spec": {{"podCIDR": "\'{subnet}\'"}}}}\'',
     source="flannel pitfall 15; lesson 11",
-    explains=DEAD,
+    explains=(*DEAD, *UNANNOUNCED),
+    both_ends=True,
 )
 def node_without_pod_cidr(node: Node) -> Iterator[Found]:
     """kube-controller-manager gives none, for lack of --allocate-node-cidrs and --cluster-cidr, or has none left."""
@@ -229,7 +234,14 @@ def pod_cidr_outside(node: Node) -> Iterator[Found]:
     see="cat /run/flannel/subnet.env; kubectl get node <name> --output jsonpath='{.spec.podCIDR}'",
     fix=RESTART,
     source="flannel, seen live",
-    explains=("pods-outside-subnet", "mesh-address-missing", "own-pods-led-away", "bridge-address-wrong"),
+    explains=(
+        "pods-outside-subnet",
+        "mesh-address-missing",
+        "own-pods-led-away",
+        "bridge-address-wrong",
+        *UNANNOUNCED,
+    ),
+    both_ends=True,
 )
 def flannel_subnet_differs(node: Node) -> Iterator[Found]:
     """The Node was deleted and registered again. Pods from before get addresses of the new one when they are made

@@ -590,6 +590,38 @@ def break_node_without_pod_cidr(world: World) -> None:
     world[2]["flannel"].update(processes=[], subnet_env={})
 
 
+def forget_worker_2(world: World) -> None:
+    """The other flannelds take away what leads to a Node that is gone, or has no pod CIDR."""
+    for number in (1, 3):
+        without(world[number]["routes"], dst=subnet(1))
+        without(world[number]["neighbours"], dst=first(1))
+        without(world[number]["fdb"], mac=mac(1))
+
+
+@breaks("node-unknown", "flannel")
+def break_node_unknown_and_forgotten(world: World) -> None:
+    del world.api["worker-2"]
+    forget_worker_2(world)
+
+
+@breaks("node-without-pod-cidr", "flannel")
+def break_node_without_pod_cidr_and_forgotten(world: World) -> None:
+    world.api["worker-2"]["pod_cidrs"] = []
+    forget_worker_2(world)
+
+
+@breaks("flannel-subnet-differs", "flannel", planned=False, fix="systemctl restart flanneld")
+def break_flannel_subnet_differs_and_forgotten(world: World) -> None:
+    world.api["worker-2"]["pod_cidrs"] = ["10.244.9.0/24"]
+    forget_worker_2(world)
+
+
+@breaks("flanneld-not-running", "flannel")
+def break_flanneld_never_ran(world: World) -> None:
+    break_flanneld_not_running(world)
+    forget_worker_2(world)
+
+
 @breaks("pod-cidr-outside", "flannel", planned=False)
 def break_pod_cidr_outside(world: World) -> None:
     world.api["worker-2"]["pod_cidrs"] = ["10.200.1.0/24"]

@@ -1,0 +1,414 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ways to break a node's pod network, each for one rule of the diagnosis. The cluster has two workers."""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from support import node_pods
+from support.lab import Lab
+
+ADMIN = "/etc/kubernetes/admin.conf"
+# The address of the mesh's device, with its prefix.
+VTEP = "$(ip -4 -o address show dev flannel.1 | awk '{print $4}')"
+
+
+class Break(NamedTuple):
+    """``command`` breaks a host so that ``rule`` finds it there. ``by_hand`` heals what no printed fix can.
+
+    ``also`` are commands for other hosts, by name. ``both``: either worker or both may report it, and each of them gets
+    its fix. ``after`` undoes what the printed fix rightly leaves.
+    """
+
+    rule: str
+    command: str | Callable[[Lab], None]
+    host: str = "worker-1"
+    by_hand: str | Callable[[Lab], None] = ""
+    also: Mapping[str, str] = MappingProxyType({})
+    both: bool = False
+    after: str = ""
+
+    def happen(self, lab: Lab) -> None:
+        if callable(self.command):
+            self.command(lab)
+        else:
+            lab.sh(self.host, self.command)
+        for host, command in self.also.items():
+            lab.sh(host, command)
+
+
+def conf(change: str) -> str:
+    """A change of the CNI configuration, as Python of the parsed ``c``, whose first plugin is ``p``."""
+    path = "/etc/cni/net.d/10-bridge.conflist"
+    program = f"import json; c = json.load(open('{path}')); p = c['plugins'][0]; {change}; "
+    return f"python3 -c \"{program} json.dump(c, open('{path}', 'w'), indent=2)\""
+
+
+ENTRY = "$(bridge fdb show dev flannel.1 | head -1 | cut -d' ' -f1)"
+STRANGER = "02:00:00:00:99:99"
+PORTS = "$(ls /sys/class/net/cni0/brif)"
+NETD = "/etc/cni/net.d"
+LEASES = "/var/lib/cni/networks/bridge"
+# Older than any pod whose address is not configured yet.
+LEASE = "printf 'gone\\r\\neth0' >10.244.0.$n; touch -d '1 hour ago' 10.244.0.$n"
+NO_PEER = (
+    f"bridge fdb del {ENTRY} dev flannel.1; ip neighbour flush dev flannel.1 nud permanent; ip route del 10.244.1.0/24"
+)
+NETWORKD = "$(grep -rl Unmanaged /etc/systemd/network)"
+LEAKED = (
+    "iptables -t nat -N CNI-{chain}; iptables -t nat -A POSTROUTING -s 10.244.0.77 -m comment --comment "
+    '\'name: "bridge" id: "{container}"\' -j CNI-{chain}'
+).format(chain="aaaaaaaaaaaaaaaaaaaaaaaa", container="feed" * 16)
+
+WITHIN = "timeout 60 sh -c"
+NET_CONF = "/etc/flannel/net-conf.json"
+BACK = f"mv /root/net-conf.json {NET_CONF}"
+UNIT = "/etc/systemd/system/flanneld.service"
+DROP_IN = f"D={UNIT}.d; mkdir -p $D; printf '[Service]\\n%s\\n'"
+AGAIN = "systemctl daemon-reload; systemctl restart --no-block flanneld; sleep 1"
+EMBEDDED = (
+    "cd /etc/kubernetes; kubectl --kubeconfig flannel.conf config view --raw --flatten >/root/flannel.conf; "
+    "cat /root/flannel.conf >flannel.conf"
+)
+
+K = f"kubectl --kubeconfig {ADMIN}"
+API_UNIT = "/etc/systemd/system/kube-apiserver.service"
+API_AGAIN = (
+    "systemctl daemon-reload; systemctl restart kube-apiserver; "
+    f"{WITHIN} 'until {K} get nodes >/dev/null 2>&1; do sleep 0.1; done'"
+)
+CERTIFICATE = "/etc/kubernetes/pki/flannel.crt"
+DAY = datetime.timedelta(days=1)
+PENDING = "/run/weft-podnet-restore"
+CONFLIST = f"{NETD}/10-bridge.conflist"
+OTHER_SUBNET, OWN_SUBNET = (f"sed -i s#10.244.{a}.0/24#10.244.{b}.0/24#g {CONFLIST}" for a, b in ((0, 77), (77, 0)))
+# A process of that name, with the command line of a kubelet.
+KUBELET = (
+    "printf '#!/bin/sh\\nsleep infinity\\n' >/root/kubelet; chmod 755 /root/kubelet; "
+    "systemd-run --quiet --unit fake-kubelet /root/kubelet --hostname-override=node-7"
+)
+NO_KUBELET = "systemctl stop fake-kubelet"
+# The third pod, beside those that are always there.
+THREE = (
+    "ip netns add three; ip -n three link set lo up; "
+    f"python3 -c {shlex.quote(node_pods.LIBCNI)} ADD three '[]'; "
+    "systemd-run --quiet --unit three ip netns exec three sleep infinity"
+)
+NO_THREE = f"systemctl stop three; python3 -c {shlex.quote(node_pods.LIBCNI)} DEL three '[]'; ip netns del three"
+BRIDGE = (
+    "ip link add cni0 type bridge; ip link set cni0 up; ip address add 10.244.0.1/24 dev cni0; "
+    "for port in $(ls /sys/class/net | grep ^veth); do ip link set $port master cni0; "
+    "bridge link set dev $port hairpin on; done"
+)
+
+
+def net_conf(change: str) -> str:
+    """A change of flanneld's configuration, as Python of the parsed ``c``; ``BACK`` undoes it."""
+    program = f"import json; c = json.load(open('{NET_CONF}')); {change}; json.dump(c, open('{NET_CONF}', 'w'))"
+    return f'cp {NET_CONF} /root; python3 -c "{program}"'
+
+
+def condition(kind: str, status: str, message: str) -> str:
+    """A condition of worker-1's Node, as the API server gets it from a kubelet or a controller."""
+    new = {"type": kind, "status": status, "message": message}
+    program = (
+        "import json, sys; n = json.load(sys.stdin); s = n['status']; "
+        f"s['conditions'] = [c for c in s['conditions'] if c['type'] != '{kind}'] + [{new}]; json.dump(n, sys.stdout)"
+    )
+    path = "/api/v1/nodes/worker-1/status"
+    return f"{K} get node worker-1 -o json | python3 -c {shlex.quote(program)} | {K} replace --raw {path} -f -"
+
+
+def device(kind: str, local: str = "172.16.0.3") -> str:
+    """The VXLAN device made again as ``kind``, with its MAC, its address and its ways to the other node."""
+    return (
+        "M=$(cat /sys/class/net/flannel.1/address); F=$(bridge fdb show dev flannel.1 | head -1 | cut -d' ' -f1); "
+        "ip link del flannel.1; "
+        f"ip link add flannel.1 address $M mtu 1450 type vxlan {kind} local {local} dev eth0 nolearning; "
+        "ip link set flannel.1 up; ip address add 10.244.0.0/32 dev flannel.1; "
+        "ip route add 10.244.1.0/24 via 10.244.1.0 dev flannel.1 onlink; "
+        "ip neighbour replace 10.244.1.0 lladdr $F dev flannel.1 nud permanent; "
+        "bridge fdb append $F dev flannel.1 dst 172.16.0.4"
+    )
+
+
+def certify(lab: Lab, days: int, stranger: bool = False) -> None:
+    """Give worker-1's flanneld a certificate for its key that ends in so many days; of another CA, if a stranger's."""
+    crt, key = (lab.exec("control-plane", "cat", f"/etc/kubernetes/pki/ca.{kind}") for kind in ("crt", "key"))
+    old = x509.load_pem_x509_certificate(lab.exec("worker-1", "cat", CERTIFICATE).encode())
+    authority = x509.load_pem_x509_certificate(crt.encode())
+    signer = serialization.load_pem_private_key(key.encode(), None)
+    assert isinstance(signer, rsa.RSAPrivateKey)
+    if stranger:
+        signer = rsa.generate_private_key(65537, 2048)
+    now = datetime.datetime.now(datetime.timezone.utc)
+    made = x509.CertificateBuilder(
+        authority.subject, old.subject, old.public_key(), x509.random_serial_number(), now - 30 * DAY, now + days * DAY,
+        list(old.extensions),
+    ).sign(signer, hashes.SHA256())  # fmt: skip
+    pem = made.public_bytes(serialization.Encoding.PEM).decode()
+    lab.sh("worker-1", f"printf %s {shlex.quote(pem)} >{CERTIFICATE}")
+
+
+def lose_node(lab: Lab) -> None:
+    """Worker-1's Node is deleted, and its kubelet does not register it again."""
+    lab.sh("worker-1", "systemctl stop kubelet")
+    kept = f"{K} get node worker-1 -o yaml | grep -v -e resourceVersion -e uid >/root/node.yaml"
+    lab.sh("control-plane", f"{kept}; {K} delete node worker-1")
+
+
+def return_node(lab: Lab, without: str = "") -> None:
+    """As it was, but for what sed leaves out."""
+    lab.sh("control-plane", f"sed '{without}' /root/node.yaml | {K} create -f -")
+    lab.sh("worker-1", "systemctl start kubelet")
+
+
+def lose_pod_cidr(lab: Lab) -> None:
+    """A controller that gives Nodes none, and worker-1's Node registered again."""
+    lose_node(lab)
+    lab.sh("control-plane", f"sed -i s/--allocate-node-cidrs// {API_UNIT}; {API_AGAIN}")
+    return_node(lab, "/podCIDR/d; /^ *- 10.244.0.0/d")
+
+
+# Settings of the kernel and files, whatever connects the nodes.
+HOST = [
+    Break("forwarding-off", "sysctl -q -w net.ipv4.ip_forward=0"),
+    Break("forwarding-off-at-boot", "echo net.ipv4.ip_forward=0 >/etc/sysctl.d/zz-hardening.conf", "worker-2"),
+    Break("bridge-filter-off", "sysctl -q -w net.bridge.bridge-nf-call-iptables=0"),
+    Break("bridge-filter-off-at-boot", "echo net.bridge.bridge-nf-call-iptables=0 >/etc/sysctl.d/zz-hardening.conf"),
+    Break("runtime-down", "systemctl stop containerd"),
+    Break("cni-not-configured", f"rm {NETD}/*"),
+    Break("cni-broken", f"echo '{{' >{NETD}/05-broken.conf"),
+    Break(
+        "cni-other-file-first",
+        f"""echo '{{"cniVersion": "1.0.0", "name": "other", "type": "loopback"}}' >{NETD}/05-other.conf""",
+    ),
+    Break("cni-plugin-missing", "rm /opt/cni/bin/host-local"),
+    Break("cni-plugin-missing", "P=/opt/cni/bin/portmap; cp --remove-destination $(readlink -f $P) $P; chmod 644 $P"),
+    Break("cni-plugin-fails", "P=/opt/cni/bin/host-local; rm $P; echo x >$P; chmod 755 $P"),
+    Break("cni-version-unsupported", conf("c['cniVersion'] = '9.9.9'")),
+    Break("cni-subnet-wrong", f"sed -i s#10.244.0.0/24#10.244.77.0/24#g {NETD}/10-bridge.conflist"),
+    Break("cni-no-default-route", conf("p['ipam'].pop('routes'); p.update(isDefaultGateway=False, isGateway=True)")),
+    Break("cni-masquerades-pods", conf("p['ipMasq'] = True")),
+    Break("hairpin-off", conf("p.pop('hairpinMode')")),
+    Break("hairpin-off", f"for port in {PORTS}; do bridge link set dev $port hairpin off; done"),
+    Break("host-ports-ignored", conf("c['plugins'] = c['plugins'][:1]")),
+    Break("leases-stale", f"cd {LEASES}; for n in 200 201; do {LEASE}; done"),
+    Break("leases-nearly-full", f"cd {LEASES}; for n in $(seq 10 230); do {LEASE}; done"),
+    Break("leases-exhausted", f"cd {LEASES}; for n in $(seq 4 254); do {LEASE}; done"),
+    Break("pods-detached", f"for port in {PORTS}; do ip link set $port nomaster; done"),
+    Break("bridge-down", "ip link set cni0 down"),
+    Break("bridge-address-wrong", "ip address add 10.9.9.1/24 dev cni0; ip address del 10.244.0.1/24 dev cni0"),
+    Break("bridge-ports-isolated", f"for port in {PORTS}; do bridge link set dev $port isolated on; done"),
+    Break("bridge-mtu-too-small", "ip link set cni0 mtu 1300"),
+    Break("pod-rules-leaked", LEAKED),
+    Break(
+        "networkd-claims-pods",
+        f"rm {NETWORKD}; printf '[Match]\\nName=veth*\\n' >/etc/systemd/network/05-veth.network",
+    ),
+    Break("networkd-removes-routes", "rm $(grep -rl ManageForeignRoutes /etc/systemd/networkd.conf.d)"),
+    Break("masquerade-missing", "nft delete table ip weft-podnet"),
+    Break("forward-drops-pods", "iptables -P FORWARD DROP"),
+    Break("unit-not-active", "systemctl stop weft-podnet-masquerade"),
+    Break("leftovers", "ip link add cilium_host type bridge"),
+    Break("not-observed", "systemctl stop ssh; pkill sshd || true", by_hand="systemctl start ssh"),
+    Break(
+        "machine-id-duplicate",
+        f"echo {'4' * 32} >/etc/machine-id",
+        "worker-2",
+        also={"worker-1": f"echo {'4' * 32} >/etc/machine-id"},
+    ),
+    Break(
+        "cni-folder-appended",
+        f"""mkdir {NETD}/bridge; echo '{{"type": "tuning"}}' >{NETD}/bridge/10-tuning.conf""",
+        after=f"rm -r {NETD}/bridge",
+    ),
+    Break(
+        "cni-other-folder",
+        "sed -i s#/opt/cni/bin#/opt/other/bin# /etc/containerd/config.toml",
+        by_hand="sed -i s#/opt/other/bin#/opt/cni/bin# /etc/containerd/config.toml",
+    ),
+    Break(
+        "pod-network-overlaps",
+        "ip address add 10.244.1.77/28 dev eth0",
+        by_hand="ip address del 10.244.1.77/28 dev eth0",
+    ),
+    Break(
+        "policy-rule-diverts-pods",
+        "ip rule add to 10.244.1.0/24 table 99 priority 100; ip route add default via 172.16.0.1 table 99",
+    ),
+]
+BREAKS = {
+    "bridge": [Break("cni-only-loopback", f"rm {NETD}/10-bridge.conf*")],
+    "routes": [
+        Break("no-route-back", "ip route del $(ip route show proto 87 | head -1)", "worker-2"),
+        Break("route-via-stranger", "ip route replace 10.244.1.0/24 via 172.16.0.77 proto 87"),
+        Break("route-without-gateway", "ip route replace 10.244.1.0/24 dev eth0 proto 87"),
+        Break("pods-route-blackholed", "ip route replace blackhole 10.244.1.0/24"),
+        Break(
+            "own-pods-led-away",
+            "ip route del 10.244.0.0/24 dev cni0; ip route add 10.244.0.0/24 via 172.16.0.4; "
+            "ip route add 10.244.0.0/24 dev cni0 metric 9",
+        ),
+        Break("rule-translates-pods", "iptables -t nat -A POSTROUTING -o eth0 -j MASQUERADE"),
+        Break("underlay-mtu-differs", "ip link set eth0 mtu 9000"),
+        Break(
+            "peer-pods-on-own-bridge",
+            "ip route del 10.244.1.0/24; ip address add 10.244.0.1/16 dev cni0",
+            by_hand="ip address del 10.244.0.1/16 dev cni0; systemctl restart weft-podnet-routes-87",
+        ),
+        Break(
+            "route-by-hand",
+            "ip route replace 10.244.1.0/24 via 172.16.0.4",
+            by_hand="ip route replace 10.244.1.0/24 via 172.16.0.4 proto 87",
+        ),
+        Break(
+            "peer-unreachable",
+            "nft add table netdev cut; nft add chain netdev cut in "
+            "'{ type filter hook ingress device eth0 priority 0; }'; "
+            "nft add rule netdev cut in arp saddr ip 172.16.0.4 drop; ip neighbour flush 172.16.0.4; "
+            f"{WITHIN} 'until ip neighbour show 172.16.0.4 | grep -q FAILED; do ping -qc1 -W1 172.16.0.4; done; true'",
+            by_hand="nft list table netdev cut >/dev/null 2>&1 && nft delete table netdev cut; "
+            f"{WITHIN} 'until ping -qc1 -W1 172.16.0.3 && ping -qc1 -W1 172.16.0.4; do :; done; true'",
+            # Its own requests are not heard there either.
+            both=True,
+        ),
+        Break(
+            "no-route-to-pods",
+            "ip route flush proto 87",
+            also={"worker-2": "ip route flush proto 87"},
+            both=True,
+        ),
+        Break("route-to-wrong-node", "ip route replace 10.244.1.0/24 via 172.16.0.2 proto 87"),
+        Break("client-without-route", "ip route flush proto 87", "control-plane"),
+        Break(
+            "node-name-duplicate",
+            KUBELET,
+            "worker-2",
+            by_hand=NO_KUBELET,
+            also={"worker-1": KUBELET},
+        ),
+        Break("checkpoint-pending", f"mkdir {PENDING}; echo a-run >{PENDING}/checkpoint", by_hand=f"rm -r {PENDING}"),
+        Break("pods-outside-subnet", f"{OTHER_SUBNET}; {THREE}; {OWN_SUBNET}", by_hand=NO_THREE),
+        Break("bridge-missing", "ip link del cni0", by_hand=BRIDGE),
+        Break("pod-address-duplicate", f"rm -r {LEASES}; {THREE}", by_hand=NO_THREE),
+    ],
+    "vxlan": [
+        *HOST,
+        Break("mesh-device-down", "ip link set flannel.1 down"),
+        Break("mesh-address-missing", f"ip address del {VTEP} dev flannel.1"),
+        Break("vtep-mac-changed", f"ip link set flannel.1 address {STRANGER}", "worker-2"),
+        Break("mesh-peer-missing", NO_PEER),
+        Break("neighbour-missing", "ip neighbour flush dev flannel.1 nud permanent"),
+        Break("neighbour-mac-wrong", f"ip neighbour replace 10.244.1.0 lladdr {STRANGER} dev flannel.1 nud permanent"),
+        Break("fdb-missing", f"bridge fdb del {ENTRY} dev flannel.1"),
+        Break("fdb-wrong-node", f"bridge fdb replace {ENTRY} dev flannel.1 dst 172.16.0.99 self permanent"),
+        Break(
+            "mesh-mtu-too-large",
+            "ip link set eth0 mtu 1400; ip link set flannel.1 mtu 1450",
+            by_hand="ip link set eth0 mtu 1500",
+        ),
+        Break("mesh-mtu-differs", "ip link set flannel.1 mtu 1400"),
+        Break("pod-mtu-too-large", conf("p['mtu'] = 1500")),
+        Break(
+            "overlay-port-closed",
+            "ufw default allow routed; ufw allow 22/tcp; ufw --force enable",
+            after="ufw --force reset; ufw disable",
+        ),
+        Break("mesh-peer-gone", "ip route add 10.244.9.0/24 via 10.244.9.0 dev flannel.1 onlink"),
+        Break("no-route-back", "ip route del 10.244.0.0/24", "worker-2"),
+        Break("pod-subnets-overlap", f"sed -i s#10.244.1.0/24#10.244.0.0/24#g {CONFLIST}", "worker-2"),
+        Break("backends-differ", "ip link del flannel.1; ip route add 10.244.0.0/24 via 172.16.0.3", "worker-2"),
+        Break(
+            "mesh-source-duplicate", "true", "worker-2", also={"worker-1": device("id 1 dstport 8472", "172.16.0.4")}
+        ),
+        Break(
+            "path-mtu-too-small",
+            "ip route add 172.16.0.4 dev eth0 mtu 1300",
+            by_hand="ip route del 172.16.0.4 dev eth0",
+        ),
+    ],
+    "flannel": [
+        Break("flanneld-not-running", "systemctl disable --now --quiet flanneld"),
+        Break("flanneld-not-at-boot", "systemctl disable --quiet flanneld"),
+        Break("subnet-env-missing", "rm /run/flannel/subnet.env"),
+        Break("mesh-device-missing", "ip link del flannel.1"),
+        Break("mesh-device-down", "ip link set flannel.1 down"),
+        Break("mesh-peer-missing", NO_PEER),
+        Break("vtep-mac-changed", f"ip link set flannel.1 address {STRANGER}", "worker-2"),
+        Break(
+            "net-conf-unknown-key",
+            """sed -i '0,/{/s//{"Subnets": 1,/' /etc/flannel/net-conf.json""",
+            by_hand="""sed -i 's/"Subnets": 1,//' /etc/flannel/net-conf.json""",
+        ),
+        Break("mesh-vni-differs", device("id 2 dstport 8472")),
+        Break("mesh-port-differs", device("id 1 dstport 4789")),
+        Break("mesh-source-wrong", device("id 1 dstport 8472", "172.16.0.1")),
+        Break(
+            "flannel-node-name",
+            f"{DROP_IN} 'Environment=NODE_NAME=worker-one' >$D/a.conf; {AGAIN}",
+            after=f"rm -r {UNIT}.d; {AGAIN}",
+        ),
+        Break("net-conf-differs", net_conf("c['Backend']['VNI'] = 7"), by_hand=BACK),
+        Break(
+            "flannel-needs-iptables",
+            "P=$(command -v ip6tables); mv $P $P.away",
+            by_hand="P=$(ls /usr/sbin/ip6tables.away /sbin/ip6tables.away | head -1); mv $P ${P%.away}",
+        ),
+        Break("kubeconfig-embeds-certificate", EMBEDDED),
+        Break("certificate-expires-soon", lambda lab: certify(lab, 10)),
+        Break("certificate-expired", lambda lab: certify(lab, -1)),
+        Break("certificate-other-ca", lambda lab: certify(lab, 300, stranger=True)),
+        Break(
+            "node-not-ready",
+            "systemctl stop kubelet",
+            by_hand="systemctl start kubelet",
+            also={"control-plane": condition("Ready", "Unknown", "Kubelet stopped posting node status.")},
+        ),
+        Break(
+            "network-unavailable", "true", also={"control-plane": condition("NetworkUnavailable", "True", "no route")}
+        ),
+        Break("cni-not-loaded", f"cp -a {NETD} /root; rm -r {NETD}; sleep 1; cp -a /root/net.d {NETD}"),
+        Break("flannel-subnet-differs", "sed -i s#10.244.0.1/24#10.244.7.1/24# /run/flannel/subnet.env"),
+        Break("net-conf-without-backend", net_conf("c.pop('Backend')"), by_hand=BACK),
+        Break(
+            "pod-cidr-outside",
+            net_conf("c.update(Network='10.99.0.0/16')"),
+            by_hand=BACK,
+            also={"worker-2": net_conf("c.update(Network='10.99.0.0/16')")},
+            both=True,
+        ),
+        Break(
+            "two-flannelds",
+            "systemd-run --quiet --unit second --setenv NODE_NAME=worker-1 "
+            "$(tr '\\0' ' ' </proc/$(systemctl show --property MainPID --value flanneld)/cmdline)",
+            by_hand="systemctl stop second",
+        ),
+        Break(
+            "flannel-start-timeout",
+            f"cp {UNIT} /root; sed -i 's/weft.podnet/somebody/; s/^TimeoutStartSec=.*/TimeoutStartSec=90/' {UNIT}; "
+            "systemctl daemon-reload",
+            after=f"cp /root/flanneld.service {UNIT}; rm -r {UNIT}.d; systemctl daemon-reload",
+        ),
+        Break("node-unknown", lose_node, by_hand=return_node),
+        Break(
+            "node-without-pod-cidr",
+            lose_pod_cidr,
+            after=f"sed -i s/--cluster-cidr/'--allocate-node-cidrs &'/ {API_UNIT}; {API_AGAIN}",
+        ),
+        Break("kubeconfig-unusable", "echo broken >/etc/kubernetes/flannel.conf"),
+        Break(
+            "cni-plugin-missing", "P=/opt/cni/bin/flannel; cp --remove-destination $(readlink -f $P) $P; chmod 644 $P"
+        ),
+    ],
+}
