@@ -9,7 +9,7 @@ import datetime
 import shlex
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, Union
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -23,20 +23,24 @@ ADMIN = "/etc/kubernetes/admin.conf"
 VTEP = "$(ip -4 -o address show dev flannel.1 | awk '{print $4}')"
 
 
+# For a shell on a host, or a function.
+Command = Union[str, Callable[[Lab], object]]
+
+
 class Break(NamedTuple):
     """``command`` breaks a host so that ``rule`` finds it there. ``by_hand`` heals what no printed fix can.
 
     ``also`` are commands for other hosts, by name. ``both``: either worker or both may report it, and each of them gets
-    its fix. ``after`` undoes what the printed fix rightly leaves.
+    its fix. ``after`` undoes what the printed fix rightly leaves; until then, there may be notes.
     """
 
     rule: str
-    command: str | Callable[[Lab], None]
+    command: Command
     host: str = "worker-1"
-    by_hand: str | Callable[[Lab], None] = ""
+    by_hand: Command = ""
     also: Mapping[str, str] = MappingProxyType({})
     both: bool = False
-    after: str = ""
+    after: Command = ""
 
     def happen(self, lab: Lab) -> None:
         if callable(self.command):
@@ -89,6 +93,7 @@ API_AGAIN = (
 )
 CERTIFICATE = "/etc/kubernetes/pki/flannel.crt"
 DAY = datetime.timedelta(days=1)
+ANNOTATION = "flannel.alpha.coreos.com"
 PENDING = "/run/weft-podnet-restore"
 CONFLIST = f"{NETD}/10-bridge.conflist"
 OTHER_SUBNET, OWN_SUBNET = (f"sed -i s#10.244.{a}.0/24#10.244.{b}.0/24#g {CONFLIST}" for a, b in ((0, 77), (77, 0)))
@@ -160,6 +165,11 @@ def certify(lab: Lab, days: int, stranger: bool = False) -> None:
     lab.sh("worker-1", f"printf %s {shlex.quote(pem)} >{CERTIFICATE}")
 
 
+def move_worker_2(lab: Lab) -> None:
+    """To another backend, and worker-1 not."""
+    assert lab.play("site", "--limit", "worker-2", podnet_backend="routes", podnet_verify=False).code == 0
+
+
 def lose_node(lab: Lab) -> None:
     """Worker-1's Node is deleted, and its kubelet does not register it again."""
     lab.sh("worker-1", "systemctl stop kubelet")
@@ -174,10 +184,12 @@ def return_node(lab: Lab, without: str = "") -> None:
 
 
 def lose_pod_cidr(lab: Lab) -> None:
-    """A controller that gives Nodes none, and worker-1's Node registered again."""
+    """Worker-1's Node registered again by a controller that gives Nodes none, and its flanneld started again."""
+    lab.sh("worker-1", "systemctl stop flanneld")
     lose_node(lab)
     lab.sh("control-plane", f"sed -i s/--allocate-node-cidrs// {API_UNIT}; {API_AGAIN}")
-    return_node(lab, "/podCIDR/d; /^ *- 10.244.0.0/d")
+    return_node(lab, f"/podCIDR/d; /^ *- 10.244.0.0/d; /{ANNOTATION}/d")
+    lab.sh("worker-1", "systemctl start --no-block flanneld")
 
 
 # Settings of the kernel and files, whatever connects the nodes.
@@ -327,10 +339,14 @@ BREAKS = {
         ),
         Break("mesh-peer-gone", "ip route add 10.244.9.0/24 via 10.244.9.0 dev flannel.1 onlink"),
         Break("no-route-back", "ip route del 10.244.0.0/24", "worker-2"),
-        Break("pod-subnets-overlap", f"sed -i s#10.244.1.0/24#10.244.0.0/24#g {CONFLIST}", "worker-2"),
-        Break("backends-differ", "ip link del flannel.1; ip route add 10.244.0.0/24 via 172.16.0.3", "worker-2"),
+        Break("backends-differ", move_worker_2),
         Break(
-            "mesh-source-duplicate", "true", "worker-2", also={"worker-1": device("id 1 dstport 8472", "172.16.0.4")}
+            "reverse-path-filter",
+            "sysctl -q -w net.ipv4.conf.eth0.rp_filter=1",
+            also={"worker-2": "ip route replace 10.244.0.0/24 via 172.16.0.3 dev eth0"},
+            after=lambda lab: lab.sh(
+                "worker-2", "ip route del 10.244.0.0/24; systemctl restart weft-podnet-vxlan-flannel.1"
+            ),
         ),
         Break(
             "path-mtu-too-small",
@@ -366,6 +382,13 @@ BREAKS = {
             by_hand="P=$(ls /usr/sbin/ip6tables.away /sbin/ip6tables.away | head -1); mv $P ${P%.away}",
         ),
         Break("kubeconfig-embeds-certificate", EMBEDDED),
+        Break(
+            "mesh-source-duplicate",
+            "true",
+            "worker-2",
+            by_hand="systemctl restart flanneld",
+            also={"control-plane": f"{K} annotate --overwrite node worker-2 {ANNOTATION}/public-ip=172.16.0.3"},
+        ),
         Break("certificate-expires-soon", lambda lab: certify(lab, 10)),
         Break("certificate-expired", lambda lab: certify(lab, -1)),
         Break("certificate-other-ca", lambda lab: certify(lab, 300, stranger=True)),
