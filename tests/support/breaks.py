@@ -15,7 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from support import node_pods
+from ansible_collections.weft.podnet.plugins.plugin_utils.plan import plan_file
+from support import flannel, node_pods
 from support.lab import Lab
 
 ADMIN = "/etc/kubernetes/admin.conf"
@@ -163,6 +164,17 @@ def certify(lab: Lab, days: int, stranger: bool = False) -> None:
     ).sign(signer, hashes.SHA256())  # fmt: skip
     pem = made.public_bytes(serialization.Encoding.PEM).decode()
     lab.sh("worker-1", f"printf %s {shlex.quote(pem)} >{CERTIFICATE}")
+
+
+def lose_plan(lab: Lab) -> None:
+    """As on a cluster that another tool has set up."""
+    plan_file.applied_file(str(lab.inventory)).unlink(missing_ok=True)
+
+
+def clone_vtep(lab: Lab) -> None:
+    """Worker-2's device gets worker-1's MAC, as on a clone, and its flanneld announces it."""
+    address = flannel.mac(lab, "worker-1")
+    lab.sh("worker-2", f"ip link set flannel.1 address {address}; systemctl restart flanneld")
 
 
 def move_worker_2(lab: Lab) -> None:
@@ -313,6 +325,15 @@ BREAKS = {
         Break("checkpoint-pending", f"mkdir {PENDING}; echo a-run >{PENDING}/checkpoint", by_hand=f"rm -r {PENDING}"),
         Break("pods-outside-subnet", f"{OTHER_SUBNET}; {THREE}; {OWN_SUBNET}", by_hand=NO_THREE),
         Break("bridge-missing", "ip link del cni0", by_hand=BRIDGE),
+        # Where a plan says what is right, another rule does.
+        Break(
+            "pod-subnets-overlap",
+            lose_plan,
+            "worker-2",
+            by_hand=f"sed -i s#10.244.0.0/24#10.244.1.0/24#g {CONFLIST}",
+            also={"worker-2": f"sed -i s#10.244.1.0/24#10.244.0.0/24#g {CONFLIST}"},
+            after="site.yml",
+        ),
         Break("pod-address-duplicate", f"rm -r {LEASES}; {THREE}", by_hand=NO_THREE),
     ],
     "vxlan": [
@@ -367,6 +388,7 @@ BREAKS = {
             """sed -i '0,/{/s//{"Subnets": 1,/' /etc/flannel/net-conf.json""",
             by_hand="""sed -i 's/"Subnets": 1,//' /etc/flannel/net-conf.json""",
         ),
+        Break("vtep-mac-duplicate", clone_vtep, "worker-2"),
         Break("mesh-vni-differs", device("id 2 dstport 8472")),
         Break("mesh-port-differs", device("id 1 dstport 4789")),
         Break("mesh-source-wrong", device("id 1 dstport 8472", "172.16.0.1")),

@@ -331,7 +331,7 @@ def mesh_source_duplicate(node: Node) -> Iterator[Found]:
     effect="Packets for both nodes' pods go to one of them.",
     see="ip link show type vxlan",
     fix="",
-    site="site.yml derives one for each worker; podnet_vtep_mac sets it",
+    site="with podnet_backend vxlan, site.yml derives one for each worker; podnet_vtep_mac sets it",
     source="flannel pitfall 10",
     explains=("fdb-wrong-node",),
     both_ends=True,
@@ -342,7 +342,8 @@ def vtep_mac_duplicate(node: Node) -> Iterator[Found]:
         theirs = {link.mac.lower() for link in peer.vxlans if link.mac}
         for link in node.vxlans:
             if link.mac.lower() in theirs:
-                fix = "ip link set {device} address {mac}" if not node.uses_flannel else None
+                # flanneld announces the device's MAC when it starts, and the kernel forgets entries of the former one.
+                fix = "ip link set {device} address {mac}" + (f" && {RESTART}" if node.uses_flannel else "")
                 yield found(
                     f"{link.name} has {link.mac}, as {peer.name}'s",
                     peer.name,

@@ -819,6 +819,17 @@ def break_vtep_mac_duplicate(world: World) -> None:
     without(world[3]["fdb"], mac=mac(1))
 
 
+@breaks(
+    "vtep-mac-duplicate",
+    "flannel",
+    fix=f"ip link set flannel.1 address {mac(1)} && systemctl restart flanneld",
+)
+def break_vtep_mac_duplicate_and_announced(world: World) -> None:
+    break_vtep_mac_duplicate(world)
+    annotations = world.api["worker-2"]["annotations"]
+    annotations["backend-data"] = annotations["backend-data"].replace(mac(1), mac(0))
+
+
 @breaks("vtep-mac-changed", "flannel", fix=f"ip link set flannel.1 address {mac(1)} && systemctl restart flanneld")
 def break_vtep_mac_changed(world: World) -> None:
     entry(world[2]["links"], name="flannel.1")["mac"] = "0e:ff:ff:ff:ff:ff"
