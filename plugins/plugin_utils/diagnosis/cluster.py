@@ -17,7 +17,7 @@ from typing import Any
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.networks import Address, Network
 
-from . import observation
+from . import observation, repair
 from .observation import CniFile, Forward, Host, Leases, Link, Pod, Route
 
 # Routes of these tables are looked up without a policy rule.
@@ -131,11 +131,7 @@ class Node:
 
     def unit(self, concern: str, device: str = "") -> str:
         """The collection's unit that keeps its routes, or its mesh ("vxlan") on a device; "" where there is none."""
-        prefix = f"weft-podnet-{concern}-"
-        exact = f"{prefix}{device}.service"
-        return next(
-            (name for name in self.host.ours.units if name == exact or (not device and name.startswith(prefix))), ""
-        )
+        return repair.unit(self.host.ours.units, concern, device)
 
     @functools.cached_property
     def flannel_backend(self) -> dict[str, Any]:

@@ -147,3 +147,8 @@ def filled(template: str, values: Mapping[str, object]) -> str:
             words = value if isinstance(value, (list, tuple)) else [value]
             parts.append(" ".join(shlex.quote(str(word)) for word in words))
     return "".join(parts)
+
+
+def literal(command: str) -> str:
+    """A command as a fix without placeholders: names that come from hosts may have braces."""
+    return command.replace("{", "{{").replace("}", "}}")

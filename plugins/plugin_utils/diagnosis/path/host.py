@@ -250,6 +250,11 @@ class Host:
         return self._section(_nat, "masquerade", "packet filters")
 
     @cached_property
+    def units(self) -> list[str]:
+        """The collection's, which keep routes and tunnels."""
+        return [str(name) for name in _mapping(_mapping(self._seen.get("ours")).get("units"))]
+
+    @cached_property
     def closed(self) -> dict[Any, str] | None:
         """The place that closes a tunnel's UDP port, by port; None where that was not observed."""
         closed = _mapping(self._seen.get("firewalls")).get("closed_udp")

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from ....module_utils.core.networks import Address
+from .. import repair
 from . import fib
 from .ends import End
 from .host import Host, Link, Route
@@ -229,6 +230,8 @@ class Walk(Pods, Tunnels):
     def _route_to(self, host: Host, owner: Host | None, table: str = "main") -> str:
         """A command that makes the missing route, as far as both nodes show how they are connected."""
         suffix = f" table {shlex.quote(table)}" if table != "main" else ""
+        # They keep the main table.
+        units = [] if suffix else host.units
         if owner is None or owner is host:
             return ""
         subnet = next((net for net in owner.pod_subnets(self.version) if self.target in net), None)
@@ -242,7 +245,7 @@ class Walk(Pods, Tunnels):
         for mine, theirs in pairs:
             for held in owner.on(theirs.name, self.version):
                 if not held.address.is_link_local:
-                    return f"ip route replace {subnet} via {held.address} dev {shlex.quote(mine.name)} onlink{suffix}"
+                    return repair.route(units, subnet, held.address, mine.name, tunnel=True) + suffix
         for held in owner.addresses or []:
             for own in host.addresses or []:
                 if (
@@ -251,7 +254,7 @@ class Walk(Pods, Tunnels):
                     and not host.is_pod_bridge(own.dev)
                     and not held.address.is_link_local
                 ):
-                    return f"ip route replace {subnet} via {held.address} dev {shlex.quote(own.dev)}{suffix}"
+                    return repair.route(units, subnet, held.address, own.dev) + suffix
         return ""
 
     def _send(self, host: Host, route: Route, link: Link | None) -> NoReturn:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .. import repair, table
 from ..cluster import Network, Node, address, covers, family, network
 from ..observation import Route
 from ..table import ERROR, NOTE, OBSERVED, WARNING, Concern, Found, found
@@ -17,23 +18,15 @@ ROUTES = Concern(
     "its own leaves by the default route, to a router that knows nothing of pods.",
 )
 
-# Not waited for: an event of the device may end the unit's first round, which systemctl takes for a failure.
-REPLAY = "systemctl restart --no-block {unit}"
 
-
-def route_to(node: Node, peer: Node, subnet: Network) -> tuple[str, dict[str, object]]:
-    """The command that makes the missing route, by the means that the node has."""
+def route_to(node: Node, peer: Node, subnet: Network) -> str:
+    """The fix that makes the missing route, by the means that the node has."""
     device = next((link for link in node.vxlans if family(link) == subnet.version), None)
-    if device is not None and node.unit("vxlan", device.name):
-        return REPLAY, {"unit": node.unit("vxlan", device.name)}
     if device is not None:
-        command = "ip route replace {subnet} via {via} dev {device} onlink"
-        return command, {"subnet": subnet, "via": subnet.network_address, "device": device.name}
+        made = repair.route(node.host.ours.units, subnet, subnet.network_address, device.name, tunnel=True)
+        return table.literal(made)
     via = next((its for its in peer.underlay if its.version == subnet.version), f"<address of {peer.name}>")
-    # Without the protocol number, it would be a foreign route to the next run.
-    protocol = node.unit("routes").removesuffix(".service").rpartition("-")[2]
-    command = "ip route replace {subnet} via {via}" + (" proto {protocol}" if protocol else "")
-    return command, {"subnet": subnet, "via": via, "protocol": protocol}
+    return table.literal(repair.route(node.host.ours.units, subnet, via))
 
 
 def _without_route(node: Node, back: bool) -> Iterator[Found]:
@@ -42,8 +35,8 @@ def _without_route(node: Node, back: bool) -> Iterator[Found]:
             leaves = (
                 f"packets leave by {way.dst} via {way.via}" if way is not None and way.via else "there is none at all"
             )
-            fix, values = route_to(node, peer, subnet)
-            yield found(f"no route to {subnet}, {peer.name}'s pods: {leaves}", peer.name, fix=fix, **values)
+            fix = route_to(node, peer, subnet)
+            yield found(f"no route to {subnet}, {peer.name}'s pods: {leaves}", peer.name, fix=fix)
 
 
 @ROUTES.rule(
@@ -94,10 +87,10 @@ def route_via_stranger(node: Node) -> Iterator[Found]:
         if way is None or via is None or not exact or not node.table.plain(way) or not peer.underlay:
             continue
         if via not in node.cluster.owners and via not in peer.addresses and via not in subnet:
-            fix, values = route_to(node, peer, subnet)
+            fix = route_to(node, peer, subnet)
             its = " and ".join(map(str, peer.underlay))
             evidence = f"{subnet} via {way.via} dev {way.dev}; {peer.name} is {its}"
-            yield found(evidence, peer.name, fix=fix, **values)
+            yield found(evidence, peer.name, fix=fix)
 
 
 @ROUTES.rule(
@@ -118,9 +111,9 @@ def route_to_wrong_node(node: Node) -> Iterator[Found]:
             continue
         owner = node.cluster.owners.get(via, node.name)
         if owner not in (node.name, peer.name) and node.table.plain(way):
-            fix, values = route_to(node, peer, subnet)
+            fix = route_to(node, peer, subnet)
             evidence = f"{subnet}, {peer.name}'s pods, via {way.via}, which is {owner}"
-            yield found(evidence, peer.name, fix=fix, **values)
+            yield found(evidence, peer.name, fix=fix)
 
 
 @ROUTES.rule(
@@ -140,8 +133,8 @@ def route_without_gateway(node: Node) -> Iterator[Found]:
         if way is None or underlay is None or way.via or way.hops > 1 or way.type != "unicast":
             continue
         if way.dev == underlay.name and network(way.dst) == subnet:
-            fix, values = route_to(node, peer, subnet)
-            yield found(f"{subnet} dev {way.dev}, without via", peer.name, fix=fix, **values)
+            fix = route_to(node, peer, subnet)
+            yield found(f"{subnet} dev {way.dev}, without via", peer.name, fix=fix)
 
 
 @ROUTES.rule(
@@ -159,10 +152,10 @@ def pods_route_blackholed(node: Node) -> Iterator[Found]:
     for peer, subnet, way in node.ways:
         if way is not None and way.type in ("blackhole", "unreachable", "prohibit"):
             evidence = f"{way.type} {way.dst} holds {subnet}, {peer.name}'s pods"
-            route, values = route_to(node, peer, subnet)
+            route = route_to(node, peer, subnet)
             # A route of the node's own to these pods may be what the other one replaced.
             fix = f"ip route delete {{type}} {{dst}} && {route}"
-            yield found(evidence, peer.name, fix=fix, **{**values, "type": way.type, "dst": way.dst})
+            yield found(evidence, peer.name, fix=fix, type=way.type, dst=way.dst)
 
 
 @ROUTES.rule(
@@ -313,5 +306,5 @@ def client_without_route(node: Node) -> Iterator[Found]:
         return
     for peer, subnet, way in node.ways:
         if node.table.leads_nowhere(subnet, way):
-            fix, values = route_to(node, peer, subnet)
-            yield found(f"no route to {subnet}, {peer.name}'s pods", peer.name, fix=fix, **values)
+            fix = route_to(node, peer, subnet)
+            yield found(f"no route to {subnet}, {peer.name}'s pods", peer.name, fix=fix)

@@ -25,8 +25,8 @@ from ..cluster import (
     version_of,
 )
 from ..observation import Link
+from ..repair import REPLAY
 from ..table import ERROR, NOTE, WARNING, Concern, Found, found
-from .routes import REPLAY
 
 VXLAN = Concern(
     "VXLAN mesh",

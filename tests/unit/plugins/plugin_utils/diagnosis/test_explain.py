@@ -952,3 +952,18 @@ def test_the_filter_takes_results_in_the_order_of_the_hosts() -> None:
     found = filters.explain(list(seen), pod(1), pod(3), [*results, {}])
     assert "worker-3 could not be observed (not asked in this run)" in found["text"]
     assert filters.explain(list(seen), "worker-1", pod(3)) == {"problems": [], "ways": [pod(3)]}
+
+
+@pytest.mark.parametrize(
+    ("backend", "kept", "fix"),
+    [
+        ("vxlan", "weft-podnet-vxlan-flannel.1", "systemctl restart --no-block weft-podnet-vxlan-flannel.1.service"),
+        ("routes", "weft-podnet-routes-87", "ip route replace 10.244.1.0/24 via 172.16.0.4 dev eth0 proto 87"),
+    ],
+)
+def test_a_fix_is_by_the_unit_that_keeps_the_routes(backend: str, kept: str, fix: str) -> None:
+    seen = cluster(backend, 2)
+    no_route(seen)
+    seen["worker-1"]["ours"] = {"units": {f"{kept}.service": "active"}}
+    (hop,) = broken(explain(seen, pod(1, 5), pod(2, 5))["there"])
+    assert hop["fix"] == fix
