@@ -20,6 +20,7 @@ from .problems import PodnetError
 
 STATE_DIR = "/etc/weft-podnet"
 UNIT_DIR = "/etc/systemd/system"
+NETWORK_MANAGER_DIR = "/etc/NetworkManager"
 
 # What `systemctl is-active` prints for a unit that works, or is between two rounds.
 RUNNING = ("active", "activating", "deactivating", "reloading")
@@ -38,6 +39,14 @@ def systemd_runs() -> bool:
 
 class PersistError(PodnetError):
     """systemd refuses, or a file can't be written; the text is for the user."""
+
+
+def network_manager_file(name: str) -> str:
+    """Where NetworkManager finds a setting for links that it must leave alone.
+
+    It reads files by name, and ``unmanaged-devices=`` in an administrator's discards what came before.
+    """
+    return f"{NETWORK_MANAGER_DIR}/conf.d/zz-{name}.conf"
 
 
 class Bundle(NamedTuple):

@@ -13,6 +13,7 @@ import fnmatch
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..core import persist
 from ..netlink import route, wire
 from ..netlink.channel import Channel
 from . import networkd
@@ -21,11 +22,11 @@ from . import networkd
 PODS = "veth" + 8 * "[0-9a-f]"
 SAMPLE = "veth0123abcd"
 HEADER = "# Written by weft.podnet (node_kernel); changes are overwritten.\n"
-# The first file by name that matches a link is the only one that networkd uses.
-NAME = "00-weft-podnet-pods"
-NETWORK_FILE = f"/etc/systemd/network/{NAME}.network"
+# Of networkd's files, the first one by name that matches a link is the only one that counts.
+NAME = "weft-podnet-pods"
+NETWORK_FILE = f"/etc/systemd/network/00-{NAME}.network"
 NETWORKD_FILE = "/etc/systemd/networkd.conf.d/weft-podnet.conf"
-MANAGER_FILE = f"/etc/NetworkManager/conf.d/{NAME}.conf"
+MANAGER_FILE = persist.network_manager_file(NAME)
 NETWORKD = ("/usr/lib/systemd/systemd-networkd", "/lib/systemd/systemd-networkd")
 SERVICES = ("systemd-networkd.service", "NetworkManager.service")
 
@@ -41,7 +42,7 @@ def texts(names: Iterable[str], everywhere: bool = False, root: str = "/") -> di
         found[NETWORK_FILE] = f"{HEADER}[Match]\nName={' '.join(wanted)}\n\n[Link]\nUnmanaged=yes\n"
         # Read when networkd starts, which is when it would remove the routes to other nodes' pods.
         found[NETWORKD_FILE] = f"{HEADER}[Network]\nManageForeignRoutes=no\n"
-    if everywhere or Path(root, "etc/NetworkManager").is_dir():
+    if everywhere or Path(root, persist.NETWORK_MANAGER_DIR[1:]).is_dir():
         devices = ";".join(f"interface-name:{name.replace('[0-9a-f]', '?')}" for name in wanted)
         found[MANAGER_FILE] = f"{HEADER}[keyfile]\nunmanaged-devices+={devices}\n"
     return found
@@ -55,7 +56,7 @@ def earlier(names: Iterable[str], root: str = "/") -> list[str]:
     for name in names:
         samples.append(networkd.Link(name.replace("*", "0"), "vxlan" if name.startswith("flannel") else "bridge"))
     return [
-        f"{found.path}: systemd-networkd uses this file for {matched}, since its name comes before {NAME}.network: "
+        f"{found.path}: systemd-networkd uses this file for {matched}, since its name comes before 00-{NAME}.network: "
         "a restart would take pods off their network; rename it, or exclude the link in its [Match] section"
         for found in networkd.network_files(root)
         if Path(found.path).name < Path(NETWORK_FILE).name

@@ -25,7 +25,6 @@ from .mesh import State, ip
 from .spec import Spec
 
 NETWORKD_DIR = "/etc/systemd/network"
-NETWORK_MANAGER_DIR = "/etc/NetworkManager"
 HEADER = "# Written by weft.podnet (vxlan_peer); changes are overwritten.\n"
 
 
@@ -143,7 +142,8 @@ def plan(change: Plan, wanted: Spec, keep: bool, tools: Tools) -> Kept:
 
 def hands_off_files(device: str) -> dict[str, str]:
     """Files that make udev, networkd and NetworkManager leave a device alone: path -> text."""
-    stem = f"10-weft-podnet-{device}"
+    name = f"weft-podnet-{device}"
+    stem = f"10-{name}"
     found = {
         f"{NETWORKD_DIR}/{stem}.link": (
             f"{HEADER}# The peers' tables hold this VTEP's MAC: udev must not choose another one.\n"
@@ -151,9 +151,8 @@ def hands_off_files(device: str) -> dict[str, str]:
         ),
         f"{NETWORKD_DIR}/{stem}.network": f"{HEADER}[Match]\nName={device}\n\n[Link]\nUnmanaged=yes\n",
     }
-    path = f"{NETWORK_MANAGER_DIR}/conf.d/{stem}.conf"
-    if Path(NETWORK_MANAGER_DIR).is_dir():
-        found[path] = f"{HEADER}[keyfile]\nunmanaged-devices+=interface-name:{device}\n"
+    if Path(persist.NETWORK_MANAGER_DIR).is_dir():
+        found[persist.network_manager_file(name)] = f"{HEADER}[keyfile]\nunmanaged-devices+=interface-name:{device}\n"
     return found
 
 

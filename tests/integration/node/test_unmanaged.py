@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.weft.podnet.plugins.module_utils.core import persist
 from ansible_collections.weft.podnet.plugins.module_utils.node import unmanaged
+from ansible_collections.weft.podnet.plugins.module_utils.node.info import managers
+from ansible_collections.weft.podnet.plugins.module_utils.node.info.section import Notes
 from support.netns import Namespace
 
 NAMES = ["cni0", "flannel*"]
@@ -43,6 +46,19 @@ def test_only_managers_that_are_here(tmp_path: Path) -> None:
     assert len(written) == 1
     text = "".join(written.values())
     assert "unmanaged-devices+=interface-name:cni0;interface-name:flannel*;interface-name:veth????????\n" in text
+
+
+@pytest.mark.parametrize("name", ["10-eth0", "99-unmanaged", "weft"])
+def test_an_administrators_list_does_not_undo_ours(tmp_path: Path, name: str) -> None:
+    """As seen with NetworkManager 1.42: of files read in order, an assignment without "+" discards the ones before."""
+    folder = tmp_path / "etc/NetworkManager/conf.d"
+    folder.mkdir(parents=True)
+    (folder / f"{name}.conf").write_text("[keyfile]\nunmanaged-devices=interface-name:eth0\n")
+    mesh = persist.network_manager_file("weft-podnet-flannel.1")
+    for path, text in {**unmanaged.texts(NAMES, root=str(tmp_path)), mesh: "[keyfile]\nunmanaged-devices+=x\n"}.items():
+        (tmp_path / path[1:]).write_text(text)
+    found = managers.of_network_manager({}, False, Notes(), str(tmp_path))["unmanaged"]
+    assert {"interface-name:cni0", "interface-name:eth0", "x"} <= set(found)
 
 
 def test_pods_that_lost_their_bridge() -> None:

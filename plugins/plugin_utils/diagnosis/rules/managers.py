@@ -71,7 +71,7 @@ def networkd_removes_routes(node: Node) -> Iterator[Found]:
     effect="It may set them down, or change their addresses and MAC, when it restarts or a connection changes.",
     see="nmcli device",
     fix="printf '[keyfile]\\nunmanaged-devices+=interface-name:cni0;interface-name:flannel*;interface-name:veth*\\n' > "
-    "/etc/NetworkManager/conf.d/00-pod-links.conf && nmcli general reload",
+    "/etc/NetworkManager/conf.d/zz-pod-links.conf && nmcli general reload",
     site="site.yml writes such a file",
     source="flannel pitfall 9, 22; F3; systemd#28626",
 )
