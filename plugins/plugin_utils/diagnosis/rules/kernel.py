@@ -74,7 +74,9 @@ def forwarding_off_at_boot(node: Node) -> Iterator[Found]:
     "ipv6-disabled",
     ERROR,
     "IPv6 is disabled on the node, and its pods are to have IPv6 addresses",
-    effect="New pods fail, or have no IPv6 address, and no other node's pods reach them by IPv6.",
+    effect="New pods fail, or have no IPv6 address, and no other node's pods reach them by IPv6. The kernel has "
+    "removed the underlay's IPv6 addresses as well: after the fix, reboot the node, or let its network manager set "
+    "them again.",
     see="sysctl net.ipv6.conf.all.disable_ipv6",
     fix="echo {key}=0 >> /etc/sysctl.d/zzz-pod-network.conf && sysctl -w {key}=0",
     source="F17; comparison of the node's settings with its pod subnets",
@@ -82,8 +84,10 @@ def forwarding_off_at_boot(node: Node) -> Iterator[Found]:
         "bridge-address-wrong",
         "mesh-address-missing",
         "mesh-device-missing",
+        "mesh-source-wrong",
         "no-route-back",
         "no-route-to-pods",
+        "peer-unreachable",
     ),
 )
 def ipv6_disabled(node: Node) -> Iterator[Found]:

@@ -510,6 +510,16 @@ def break_ipv6_disabled(world: World) -> None:
         ]
 
 
+@breaks("ipv6-disabled", "vxlan", (4, 6))
+def break_ipv6_disabled_with_the_underlays_addresses(world: World) -> None:
+    """As the kernel does it on a node."""
+    break_ipv6_disabled(world)
+    for part in ("addresses", "routes"):
+        world[2][part] = [each for each in world[2][part] if ":" not in each.get("dst", "") + each.get("address", "")]
+    for peer in (0, 2):
+        world[2]["ways"][underlay(peer, 6)] = {"error": "Network is unreachable"}
+
+
 @breaks("bridge-filter-off", fix="modprobe br_netfilter && sysctl -w net.bridge.bridge-nf-call-iptables=1")
 def break_bridge_filter_off(world: World) -> None:
     world[2]["kernel_modules"]["br_netfilter"]["loaded"] = False
