@@ -207,6 +207,7 @@ def lose_pod_cidr(lab: Lab) -> None:
 # Settings of the kernel and files, whatever connects the nodes.
 HOST = [
     Break("forwarding-off", "sysctl -q -w net.ipv4.ip_forward=0"),
+    Break("forwarding-off", "sysctl -q -w net.ipv4.conf.cni0.forwarding=0"),
     Break("forwarding-off-at-boot", "echo net.ipv4.ip_forward=0 >/etc/sysctl.d/zz-hardening.conf", "worker-2"),
     Break("bridge-filter-off", "sysctl -q -w net.bridge.bridge-nf-call-iptables=0"),
     Break("bridge-filter-off-at-boot", "echo net.bridge.bridge-nf-call-iptables=0 >/etc/sysctl.d/zz-hardening.conf"),

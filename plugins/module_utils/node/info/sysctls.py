@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,11 @@ MODULES = ("br_netfilter", "vxlan")
 MODULE_FOLDERS = ("etc/modules-load.d", "run/modules-load.d", "usr/local/lib/modules-load.d", "usr/lib/modules-load.d")
 
 
-def names(underlays: Iterable[str], vxlans: Iterable[str], bridges: Iterable[str]) -> list[str]:
+def names(underlays: Collection[str], vxlans: Collection[str], bridges: Collection[str]) -> list[str]:
     """The sysctls to look at. As in sysctl(8), a dot in a link's name is written as a slash: ``conf.flannel/1``."""
     found = list(ALWAYS)
+    # What comes in by a device is only forwarded where its own setting is 1, too. IPv6 has one for all.
+    found += [f"net.ipv4.conf.{_written(name)}.forwarding" for each in (underlays, vxlans, bridges) for name in each]
     for name in underlays:
         # A host that forwards follows router advertisements only with 2.
         found += [f"net.ipv4.conf.{_written(name)}.rp_filter", f"net.ipv6.conf.{_written(name)}.accept_ra"]

@@ -27,6 +27,10 @@ class Filters(Trace):
             self._doubt(host, "forwarding", name, "not observed", f"sysctl {name}")
         else:
             self._ok(host, "forwarding", f"{name} = {value}", f"sysctl {name}")
+        own = f"net.ipv4.conf.{iif.replace('.', '/')}.forwarding"
+        if self.version == 4 and host.sysctl(own) == "0":
+            why = f"the host forwards nothing that comes in by {iif}"
+            self._stop(host, "forwarding", f"{own} = 0", why, f"sysctl {own}", f"sysctl -w {own}=1")
         self._filtered(host, iif, oif)
 
     def _calls(self, host: Host) -> bool | None:

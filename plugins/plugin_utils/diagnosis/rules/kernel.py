@@ -40,7 +40,9 @@ def families(node: Node) -> list[int]:
     explains=("forwarding-off-at-boot",),
 )
 def forwarding_off(node: Node) -> Iterator[Found]:
-    """The kernel forwards nothing for an address family that the node's pods have."""
+    """The kernel forwards nothing for an address family that the node's pods have, or nothing that comes in by a device
+    of theirs.
+    """
     # The bridge plugin turns it on for the first pod. The plan wants it from the start.
     comes_with_pods = node.loaded is not None and {"bridge", "flannel"} & set(node.loaded.types)
     if not node.planned and comes_with_pods and node.host.whole("links") and node.bridge is None:
@@ -50,6 +52,18 @@ def forwarding_off(node: Node) -> Iterator[Found]:
         setting = node.host.sysctls.get(key)
         if setting is not None and setting.now == "0":
             yield found(f"{key} is 0{_set_by(setting)}", key=key)
+        elif version == 4:
+            yield from _deaf_devices(node)
+
+
+def _deaf_devices(node: Node) -> Iterator[Found]:
+    """The devices by which pods' packets come in, and from which the kernel forwards nothing."""
+    underlay = node.underlay_link()
+    for name in [node.bridge_name, *(link.name for link in node.vxlans), *([underlay.name] if underlay else [])]:
+        key = f"net.ipv4.conf.{name.replace('.', '/')}.forwarding"
+        setting = node.host.sysctls.get(key)
+        if setting is not None and setting.now == "0":
+            yield found(f"{key} is 0{_set_by(setting)}: what comes in by {name} is not forwarded", key=key)
 
 
 @KERNEL.rule(

@@ -207,6 +207,10 @@ def not_forwarding(seen: Seen) -> None:
     seen["worker-1"]["sysctls"]["net.ipv4.ip_forward"]["now"] = "0"
 
 
+def not_forwarding_from_the_bridge(seen: Seen) -> None:
+    seen["worker-1"]["sysctls"]["net.ipv4.conf.cni0.forwarding"] = {"now": "0"}
+
+
 def not_forwarding_there(seen: Seen) -> None:
     seen["worker-2"]["sysctls"]["net.ipv4.ip_forward"]["now"] = "0"
 
@@ -415,6 +419,14 @@ BREAKS: list[tuple[tuple[str, ...], Callable[[Seen], None], str, str, str, str]]
         "nft insert rule inet firewalld filter_FORWARD ip saddr 10.244.",
     ),
     (EACH, not_forwarding, "worker-1", "forwarding", "forwards nothing", "sysctl -w net.ipv4.ip_forward=1"),
+    (
+        EACH,
+        not_forwarding_from_the_bridge,
+        "worker-1",
+        "forwarding",
+        "comes in by cni0",
+        "sysctl -w net.ipv4.conf.cni0.forwarding=1",
+    ),
     (EACH, not_forwarding_there, "worker-2", "forwarding", "forwards nothing", "sysctl -w net.ipv4.ip_forward=1"),
     (EACH, detached_there, "worker-2", "veth", "no port of cni0", "ip link set veth25 master cni0"),
     (

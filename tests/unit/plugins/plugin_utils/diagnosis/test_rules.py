@@ -499,6 +499,11 @@ def break_forwarding_off_at_boot(world: World) -> None:
     world[2]["sysctls"]["net.ipv4.ip_forward"] = hardening
 
 
+@breaks("forwarding-off", "vxlan")
+def break_forwarding_off_on_a_device(world: World) -> None:
+    world[2]["sysctls"]["net.ipv4.conf.flannel/1.forwarding"] = {"now": "0", "boot": "", "file": ""}
+
+
 @breaks("ipv6-disabled", "vxlan", (4, 6))
 def break_ipv6_disabled(world: World) -> None:
     world[2]["sysctls"]["net.ipv6.conf.all.disable_ipv6"] = {"now": "1", "boot": "", "file": ""}
