@@ -622,7 +622,8 @@ host:
           description: firewalld.
           type: bool
         closed_udp:
-          description: The ports of the host's VXLAN devices to which nothing is let in, and the places that close them.
+          description: The ports of the host's VXLAN devices to which nothing is let in, or nothing out, and the places
+            that close them.
           type: list
           elements: dict
           contains:
@@ -633,6 +634,9 @@ host:
               description: The table and the chain, as in RV(host.forward[].place).
               type: str
               sample: "iptables (nft): filter, chain INPUT"
+            out:
+              description: Is nothing let out to this port of other hosts? Otherwise nothing is let in.
+              type: bool
     services:
       description: Services that are installed or run, and that change packet filters or links.
       type: list

@@ -359,6 +359,11 @@ BREAKS = {
             "ufw default allow routed; ufw allow 22/tcp; ufw --force enable",
             after="ufw --force reset; ufw disable",
         ),
+        Break(
+            "overlay-port-closed-outgoing",
+            "iptables -A OUTPUT -p udp --dport 8472 -j DROP",
+            after="iptables -F OUTPUT",
+        ),
         Break("mesh-peer-gone", "ip route add 10.244.9.0/24 via 10.244.9.0 dev flannel.1 onlink"),
         Break("no-route-back", "ip route del 10.244.0.0/24", "worker-2"),
         Break("backends-differ", move_worker_2),

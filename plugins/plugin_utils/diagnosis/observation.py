@@ -266,10 +266,11 @@ class Forward(Part):
 
 @dataclass(frozen=True)
 class Closed(Part):
-    """A place that lets nothing in to a tunnel's UDP port."""
+    """A place that lets nothing in to a tunnel's UDP port, or (``out``) nothing out to other hosts'."""
 
     port: int = 0
     place: str = ""
+    out: bool = False
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from ...netlink import fdb, link, neigh, nexthop, route, rule, vxlan_link, wire
 from ...netlink.channel import Channel
 from ...routes.protocol import PROTOCOL
 from ...vxlan import mark
-from .incoming import Arrival
 from .section import Notes
+from .tunnel_ports import TunnelPort
 
 OWNER = "weft.podnet"
 # iproute2's names for the numbers of routing protocols; newer releases keep the first file below /usr.
@@ -51,12 +51,14 @@ class Kernel(NamedTuple):
         return {each.link.number: each.link.name for each in self.links}
 
     @property
-    def arrivals(self) -> list[Arrival]:
-        """Where packets for the VXLAN devices come in."""
+    def tunnel_ports(self) -> list[TunnelPort]:
+        """Of the VXLAN devices."""
         names = self.names
         devices = [found.device for found in self.vxlans.values() if found.device and found.device.port]
         return [
-            Arrival(each.port, 6 if len(each.local) == 16 else 4, names.get(each.underlay, "") if each.underlay else "")
+            TunnelPort(
+                each.port, 6 if len(each.local) == 16 else 4, names.get(each.underlay, "") if each.underlay else ""
+            )
             for each in devices
         ]
 

@@ -20,7 +20,6 @@ from . import (
     flannel,
     forwarding,
     host,
-    incoming,
     kernel,
     leftovers,
     managers,
@@ -30,6 +29,7 @@ from . import (
     services,
     sysctls,
     translation,
+    tunnel_ports,
 )
 from .section import Notes
 
@@ -73,7 +73,7 @@ def observe(options: Mapping[str, Any]) -> dict[str, Any]:
         # `ufw status` asks for this chain, too.
         "ufw": any("ufw-user-input" in table.chains for table in filters.tables),
         "firewalld": services.is_running(shown, "firewalld"),
-        "closed_udp": notes.read("packet filters", incoming.closed, [], filters.tables, of_kernel.arrivals),
+        "closed_udp": notes.read("packet filters", tunnel_ports.closed, [], filters.tables, of_kernel.tunnel_ports),
     }
     found["managers"] = _managers(of_kernel, shown, notes)
     bridges = of_cni["bridges"]

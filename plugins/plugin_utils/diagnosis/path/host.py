@@ -255,12 +255,12 @@ class Host:
         return [str(name) for name in _mapping(_mapping(self._seen.get("ours")).get("units"))]
 
     @cached_property
-    def closed(self) -> dict[Any, str] | None:
-        """The place that closes a tunnel's UDP port, by port; None where that was not observed."""
+    def closed(self) -> dict[tuple[Any, bool], str] | None:
+        """The place that closes a tunnel's UDP port, by port and whether to what goes out; None: was not observed."""
         closed = _mapping(self._seen.get("firewalls")).get("closed_udp")
         if not isinstance(closed, list):
             return None
-        return {each.get("port"): str(each.get("place", "")) for each in map(_mapping, closed)}
+        return {(each.get("port"), bool(each.get("out"))): str(each.get("place", "")) for each in map(_mapping, closed)}
 
     @cached_property
     def firewalls(self) -> list[str]:

@@ -89,14 +89,15 @@ def command(place: str) -> str:
     return "nft list ruleset"
 
 
-def opening(place: str, port: int, firewall: str = "") -> str:
-    """A command that lets packets in to a UDP port: by the firewall that runs, else in a place, before all its rules.
+def opening(place: str, port: int, firewall: str = "", out: bool = False) -> str:
+    """A command that lets packets in to a UDP port, or out to others': by the firewall that runs, else in a place,
+    before all its rules.
 
     "" where the place is not known.
     """
     if firewall == "ufw":
-        return f"ufw allow {port}/udp"
-    if firewall == "firewalld":
+        return f"ufw allow out {port}/udp" if out else f"ufw allow {port}/udp"
+    if firewall == "firewalld" and not out:
         return f"firewall-cmd --permanent --add-port={port}/udp && firewall-cmd --reload"
     look = command(place)
     tool, _list, chain = look.partition(" -t filter -S ")

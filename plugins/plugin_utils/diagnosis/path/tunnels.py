@@ -28,6 +28,7 @@ class Tunnels(Trace):
         self._ok(host, "vxlan", shown(link), f"ip -d link show dev {dev}", note)
         entry = self._vtep(host, link, hop)
         remote = self._fdb(host, link, entry)
+        self._let_out(host, link.port)
         other, into = self._outer(host, link, remote, VXLAN)
         self._decapsulated(host, link, other, into, entry)
 
@@ -208,12 +209,20 @@ class Tunnels(Trace):
             for firewall in host.firewalls:
                 why = f"it runs; whether it lets UDP port {port} in on {into} was not observed"
                 self._doubt(host, "firewall", firewall, why, commands.get(firewall, "nft list ruleset"))
-        elif port in host.closed:
-            place = host.closed[port]
+        elif (port, False) in host.closed:
+            place = host.closed[port, False]
             firewall = next(iter(host.firewalls), place)
             look = commands.get(firewall, netfilter.command(place))
             fix = netfilter.opening(place, port or 0, firewall)
             self._stop(host, "firewall", firewall, f"nothing is let in to UDP port {port}", look, fix)
+
+    def _let_out(self, host: Host, port: int | None) -> None:
+        """Do the host's packet filters let the tunnel's packets out?"""
+        place = (host.closed or {}).get((port, True))
+        if place is not None:
+            fix = netfilter.opening(place, port or 0, "ufw" if "ufw" in host.firewalls else "", out=True)
+            why = f"nothing is let out to UDP port {port}"
+            self._stop(host, "firewall", place, why, netfilter.command(place), fix)
 
     def _mismatch(self, host: Host, link: Link, devices: list[Link], what: str, look: str) -> NoReturn:
         near = next((each for each in devices if each.vni == link.vni), next(iter(devices), None))

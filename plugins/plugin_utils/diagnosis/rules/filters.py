@@ -96,8 +96,30 @@ def overlay_port_closed(node: Node) -> Iterator[Found]:
     walls = node.host.firewalls
     firewall = "ufw" if walls.ufw else "firewalld" if walls.firewalld else ""
     for each in walls.closed_udp:
-        fix = netfilter.opening(each.place, each.port, firewall)
-        yield found(f"{firewall or each.place} lets nothing in to UDP port {each.port}", fix=fix, port=each.port)
+        if not each.out:
+            fix = netfilter.opening(each.place, each.port, firewall)
+            yield found(f"{firewall or each.place} lets nothing in to UDP port {each.port}", fix=fix, port=each.port)
+
+
+@FILTERS.rule(
+    "overlay-port-closed-outgoing",
+    ERROR,
+    "The firewall does not let the tunnel's packets out",
+    effect="Pods of other nodes get nothing from pods of this node.",
+    see="ufw status; iptables -S OUTPUT; nft list ruleset",
+    fix="ufw allow out {port}/udp",
+    source="broken nodes",
+    foreseen=True,
+)
+def overlay_port_closed_outgoing(node: Node) -> Iterator[Found]:
+    """No rule lets packets out to the UDP port of the other nodes' VXLAN devices, as on hosts that filter what they
+    send. site.yml opens what comes in only.
+    """
+    walls = node.host.firewalls
+    for each in walls.closed_udp:
+        if each.out:
+            fix = netfilter.opening(each.place, each.port, "ufw" if walls.ufw else "", out=True)
+            yield found(f"{each.place} lets nothing out to UDP port {each.port}", fix=fix, port=each.port)
 
 
 @FILTERS.rule(

@@ -813,6 +813,17 @@ def test_a_firewall_that_runs_is_said_to_be_unknown() -> None:
     assert "not known: worker-2, firewall: it runs; whether it lets UDP port 8472 in on eth0" in found["text"]
 
 
+def test_a_firewall_that_lets_nothing_out() -> None:
+    seen = cluster("vxlan")
+    place = "iptables (nft): filter, chain OUTPUT"
+    seen["worker-1"]["firewalls"]["closed_udp"] = [{"port": 8472, "place": place, "out": True}]
+    found = explained(seen)
+    assert stop(found["there"]) == ("worker-1", "firewall")
+    assert "iptables-nft -I OUTPUT -p udp --dport 8472 -j ACCEPT" in found["text"], found["text"]
+    # What comes in is let in.
+    assert found["back"]["outcome"] == "arrives"
+
+
 def test_a_host_without_an_observation() -> None:
     seen = cluster("vxlan", 3)
     del seen["worker-2"]

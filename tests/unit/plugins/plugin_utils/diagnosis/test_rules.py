@@ -1081,6 +1081,18 @@ def by_a_table_of_nftables(world: World) -> None:
     world[2]["firewalls"].update(closed_udp=[closed("nftables: table inet mine")])
 
 
+@breaks("overlay-port-closed-outgoing", "vxlan", fix="nft insert rule inet mine OUTPUT udp dport 8472 accept")
+def break_overlay_port_closed_outgoing(world: World) -> None:
+    place = "nftables: table inet mine, chain OUTPUT"
+    world[2]["firewalls"].update(closed_udp=[{"port": 8472, "place": place, "out": True}])
+
+
+@breaks("overlay-port-closed-outgoing", "flannel", fix="ufw allow out 8472/udp")
+def by_ufw(world: World) -> None:
+    place = "iptables (nft): filter, chain OUTPUT"
+    world[2]["firewalls"].update(ufw=True, closed_udp=[{"port": 8472, "place": place, "out": True}])
+
+
 @breaks(
     "masquerade-missing",
     fix=f"iptables --table nat --append POSTROUTING --source {subnet(1)} "

@@ -1,10 +1,10 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which UDP ports of a host its packet filters let nothing in to. Pure.
+"""UDP ports of tunnels to which a host's packet filters let nothing in, or nothing out. Pure.
 
-A port counts as closed only if no rule can accept a new packet to it, whoever sent it: a rule that is for some senders,
-or has a condition that is not understood, may accept it.
+A port counts as closed only if no rule can accept a new packet to it, between whatever addresses: a rule that is for
+some of them, or has a condition that is not understood, may accept it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from .rulesets import Chain, Rule, Table
 
-# Conditions that a plain UDP packet to an address of the host never meets.
+# Conditions that a plain UDP packet to an address of one host never meets.
 OTHER_PROTOCOL = re.compile(
     r"(?:^| )(?:-p (?!udp\b|all\b)\S+|meta l4proto (?!\{[^}]*\budp\b|udp\b)(?:\{[^}]*\}|\S+)"
     r"|(?:ip protocol|ip6 nexthdr) (?!udp\b)\S+"
@@ -27,39 +27,39 @@ OTHER_ADDRESS = re.compile(
 PORTS = re.compile(r"(?:udp dport|th dport|--dports?) (!?=? ?(?:\{[^}]*\}|\S+))")
 
 
-class Arrival(NamedTuple):
-    """Where packets to a tunnel's port come in: the IP version (4 or 6), and the device, "" where it is not known."""
+class TunnelPort(NamedTuple):
+    """By what packets to a tunnel's port come and go: the IP version (4 or 6), and the device, "" for one not known."""
 
     port: int
     version: int
     device: str
 
 
-def closed(tables: Iterable[Table], arrivals: Iterable[Arrival]) -> list[dict[str, Any]]:
-    """Those of the ports that are closed, each with the places that close it: {port, place}."""
+def closed(tables: Iterable[Table], ports: Iterable[TunnelPort]) -> list[dict[str, Any]]:
+    """Those of the ports that are closed, each with the places that close it: {port, place, out}."""
     bases = [
         (table, chain)
         for table in tables
         for chain in table.chains.values()
-        if chain.hook == "input" and chain.kind == "filter"
+        if chain.hook in ("input", "output") and chain.kind == "filter"
     ]
     return [
-        {"port": arrival.port, "place": f"{table.place}, chain {chain.name}"}
-        for arrival in sorted(set(arrivals))
+        {"port": port.port, "place": f"{table.place}, chain {chain.name}", "out": chain.hook == "output"}
+        for port in sorted(set(ports))
         for table, chain in bases
-        if arrival.version in table.versions and not _Incoming(table, arrival).let_in(chain)
+        if port.version in table.versions and not _Walk(table, port, chain.hook == "output").passes(chain)
     ]
 
 
-class _Incoming:
-    """The way of a new UDP packet to a port, through the chains of one table."""
+class _Walk:
+    """The way of a new UDP packet to a port, on this host or (``out``) another, through the chains of one table."""
 
-    def __init__(self, table: Table, arrival: Arrival) -> None:
-        self.table, self.port, self.device = table, arrival.port, arrival.device
+    def __init__(self, table: Table, port: TunnelPort, out: bool) -> None:
+        self.table, self.port, self.device, self.out = table, port.port, port.device, out
         # What became of the packet in a chain, by its name. A chain that leads to itself ends.
         self._known: dict[str, tuple[bool, bool]] = {}
 
-    def let_in(self, base: Chain) -> bool:
+    def passes(self, base: Chain) -> bool:
         """May the packet pass the chain of a hook?"""
         accepted, goes_on = self._through(base)
         return accepted or (goes_on and base.policy != "drop")
@@ -94,21 +94,23 @@ class _Incoming:
     def _may_meet(self, rule: Rule, line: str) -> bool:
         if not rule.is_for_new or OTHER_PROTOCOL.search(line) or OTHER_ADDRESS.search(line):
             return False
-        if rule.inputs and "! -i" not in line and not any(_is(self.device, name) for name in rule.inputs):
+        devices, negated = (rule.outputs, "! -o") if self.out else (rule.inputs, "! -i")
+        if devices and negated not in line and not any(_is(self.device, name) for name in devices):
             return False
         ports = PORTS.search(line)
         return ports is None or _holds(ports[1], self.port)
 
     def _surely_meets(self, rule: Rule, line: str) -> bool:
-        """Does it meet every packet that comes to the port?"""
-        if rule.sources or rule.targets or rule.outputs or "!" in line or (rule.inputs and not self.device):
+        """Does it meet every packet to the port?"""
+        known = bool(self.device) or not (rule.inputs or rule.outputs)
+        if rule.sources or rule.targets or "!" in line or not known or (rule.inputs if self.out else rule.outputs):
             return False
         if not rule.narrow:
             return True
         rest = PORTS.sub("", line)
         rest = re.sub(r"-p udp|-m (?:udp|multiport|comment|addrtype)\b|--dst-type LOCAL|meta l4proto udp", "", rest)
         rest = re.sub(
-            r'(?:--comment|comment) (?:"[^"]*"|\S+)|(?:-i|iif(?:name)?) \S+|counter(?: packets \d+ bytes \d+)?',
+            r'(?:--comment|comment) (?:"[^"]*"|\S+)|(?:-[io]|[io]if(?:name)?) \S+|counter(?: packets \d+ bytes \d+)?',
             "",
             rest,
         )

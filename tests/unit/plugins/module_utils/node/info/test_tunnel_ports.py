@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.iptables import Variant
-from ansible_collections.weft.podnet.plugins.module_utils.node.info import incoming, rulesets
+from ansible_collections.weft.podnet.plugins.module_utils.node.info import rulesets, tunnel_ports
 
 LEGACY = Variant(4, "legacy", "iptables-legacy", "iptables-legacy-save", "iptables-legacy-restore")
 # As `ufw enable` leaves it, shortened.
@@ -67,7 +67,9 @@ def iptables(rules: list[str], policy: str) -> list[rulesets.Table]:
 
 
 def is_closed(tables: list[rulesets.Table], device: str = "eth0", version: int = 4) -> bool:
-    return [each["port"] for each in incoming.closed(tables, [incoming.Arrival(8472, version, device)])] == [8472]
+    found = tunnel_ports.closed(tables, [tunnel_ports.TunnelPort(8472, version, device)])
+    assert not any(each["out"] for each in found)
+    return [each["port"] for each in found] == [8472]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +121,7 @@ def test_what_is_not_known_closes_nothing() -> None:
     rules = ["INPUT -i eth1 -j ACCEPT", "INPUT -i lo -j ACCEPT"]
     assert is_closed(iptables(rules, "DROP")) and not is_closed(iptables(rules, "DROP"), device="")
     assert is_closed(iptables(["INPUT -i lo -j ACCEPT"], "DROP"), device="")
-    assert incoming.closed(iptables([], "DROP"), []) == []
+    assert tunnel_ports.closed(iptables([], "DROP"), []) == []
     # Chains that lead to each other end.
     assert is_closed(iptables(["INPUT -j a", "a -j b", "b -j a"], "DROP"))
 
@@ -132,7 +134,31 @@ def test_rules_of_the_other_ip_version_close_nothing() -> None:
 
 def test_the_place_is_named_and_chains_that_many_rules_lead_to_are_walked_once() -> None:
     doubled = [f"c{number} -j c{number + 1}" for number in range(40) for _twice in range(2)]
-    found = incoming.closed(
-        iptables(["INPUT -j c0", *doubled, "c40 -p tcp -j ACCEPT"], "DROP"), [incoming.Arrival(8472, 4, "eth0")]
+    found = tunnel_ports.closed(
+        iptables(["INPUT -j c0", *doubled, "c40 -p tcp -j ACCEPT"], "DROP"), [tunnel_ports.TunnelPort(8472, 4, "eth0")]
     )
-    assert found == [{"port": 8472, "place": "iptables (legacy): filter, chain INPUT"}]
+    assert found == [{"port": 8472, "place": "iptables (legacy): filter, chain INPUT", "out": False}]
+
+
+@pytest.mark.parametrize(
+    ("rules", "policy", "closed"),
+    [
+        ([], "ACCEPT", False),
+        ([], "DROP", True),
+        (["OUTPUT -p udp -m udp --dport 8472 -j DROP"], "ACCEPT", True),
+        (["OUTPUT -o eth1 -p udp -m udp --dport 8472 -j DROP"], "ACCEPT", False),
+        (["OUTPUT -o eth0 -p udp -m udp --dport 8472 -j DROP"], "ACCEPT", True),
+        (["OUTPUT -d 172.16.0.9/32 -p udp -m udp --dport 8472 -j DROP"], "ACCEPT", False),
+        (["OUTPUT -o lo -j ACCEPT", "OUTPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"], "DROP", True),
+        (["OUTPUT -p udp -m udp --dport 53 -j ACCEPT", "OUTPUT -p tcp -j ACCEPT"], "DROP", True),
+        (["OUTPUT -d 172.16.0.0/24 -j ACCEPT"], "DROP", False),
+        (["OUTPUT -o eth0 -j ACCEPT"], "DROP", False),
+    ],
+)
+def test_what_is_let_out(rules: list[str], policy: str, closed: bool) -> None:
+    lines = ["*filter", f":OUTPUT {policy} [0:0]", *(f"-A {rule}" for rule in rules), "COMMIT"]
+    found = tunnel_ports.closed(
+        [rulesets.from_save(LEGACY, "filter", lines)], [tunnel_ports.TunnelPort(8472, 4, "eth0")]
+    )
+    place = {"port": 8472, "place": "iptables (legacy): filter, chain OUTPUT", "out": True}
+    assert found == [place] * closed
