@@ -268,6 +268,7 @@ HOST = [
         "ip address add 10.244.1.77/28 dev eth0",
         by_hand="ip address del 10.244.1.77/28 dev eth0",
     ),
+    Break("policy-rule-refuses-pods", "ip rule add to 10.244.1.0/24 prohibit priority 100"),
     Break(
         "policy-rule-diverts-pods",
         "ip rule add to 10.244.1.0/24 table 99 priority 100; ip route add default via 172.16.0.1 table 99",

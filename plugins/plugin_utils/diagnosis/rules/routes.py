@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from .. import repair, table
 from ..cluster import Network, Node, address, covers, family, network
-from ..observation import Route
+from ..observation import PolicyRule, Route
 from ..table import ERROR, NOTE, OBSERVED, WARNING, Concern, Found, found
 
 ROUTES = Concern(
@@ -17,6 +17,10 @@ ROUTES = Concern(
     "Every node needs a route to the pod subnet of every other node, and the other node one back. What has no route of "
     "its own leaves by the default route, to a router that knows nothing of pods.",
 )
+BY_MAIN = "ip rule add to {network} table main priority {priority}"
+# What a rule does: its action as the kernel or ip(8) has it.
+LOOKUP = ("lookup", "to_table")
+REFUSING = ("blackhole", "unreachable", "prohibit")
 
 
 def route_to(node: Node, peer: Node, subnet: Network) -> str:
@@ -205,35 +209,62 @@ def peer_pods_on_own_bridge(node: Node) -> Iterator[Found]:
     "A policy rule takes packets to pods past the main table",
     effect="Packets to other nodes' pods follow the routes of another table, which leads elsewhere.",
     see="ip rule; ip route show table all",
-    fix="ip rule add to {network} table main priority {priority}",
+    fix=BY_MAIN,
     source="comparison of the node's tables",
     foreseen=True,
 )
 def policy_rule_diverts_pods(node: Node) -> Iterator[Found]:
     """A rule before the main table's, without a mark, looks packets to pods up in a table that has a route for them."""
-    if not node.host.whole("rules", "routes"):
-        return
-    rules = sorted(node.host.rules, key=lambda rule: rule.priority)
     for peer, subnet, way in node.ways:
         if way is None or way.dst == "default":
             continue
-        for rule in rules:
-            source, to = network(rule.from_), network(rule.to)
-            special = rule.fwmark or rule.iif or rule.oif or rule.inverted or rule.action not in ("lookup", "to_table")
-            if special or rule.version != subnet.version or rule.priority >= 32766:
-                continue
-            if to is not None and not covers(to, subnet):
-                continue
-            if rule.table == "main":
-                break
-            if source is not None and not any(covers(source, own) for own in node.pod_subnets):
-                continue
+        for rule in _before_main(node, subnet):
             other = [route for route in node.host.routes if route.table == rule.table and _holds(route, subnet)]
-            if other and (other[0].via, other[0].dev) != (way.via, way.dev):
-                first = max(rule.priority - 1, 1)
+            if rule.action in LOOKUP and other and (other[0].via, other[0].dev) != (way.via, way.dev):
                 evidence = f"rule {rule.priority} looks in table {rule.table}: {other[0].dst} dev {other[0].dev}"
-                yield found(evidence, peer.name, network=subnet, priority=first)
+                yield found(evidence, peer.name, network=subnet, priority=_earlier(rule))
                 break
+
+
+@ROUTES.rule(
+    "policy-rule-refuses-pods",
+    ERROR,
+    "A policy rule refuses packets to pods",
+    effect="Packets to other nodes' pods are discarded before any route is looked up.",
+    see="ip rule",
+    fix=BY_MAIN,
+    source="comparison of the node's tables",
+    explains=("policy-rule-diverts-pods",),
+    foreseen=True,
+)
+def policy_rule_refuses_pods(node: Node) -> Iterator[Found]:
+    """A rule before the main table's, without a mark, is a blackhole, or answers that these pods are unreachable or
+    prohibited.
+    """
+    for peer, subnet, _way in node.ways:
+        rule = next((each for each in _before_main(node, subnet) if each.action in REFUSING), None)
+        if rule is not None:
+            evidence = f"rule {rule.priority} to {rule.to or 'all'} is of type {rule.action}"
+            yield found(evidence, peer.name, network=subnet, priority=_earlier(rule))
+
+
+def _before_main(node: Node, subnet: Network) -> Iterator[PolicyRule]:
+    """The rules that all packets from this node's pods to a subnet meet before the main table's."""
+    if not node.host.whole("rules", "routes"):
+        return
+    for rule in sorted(node.host.rules, key=lambda rule: rule.priority):
+        source, to = network(rule.from_), network(rule.to)
+        special = rule.fwmark or rule.iif or rule.oif or rule.inverted or rule.action not in (*LOOKUP, *REFUSING)
+        if special or rule.version != subnet.version or (to is not None and not covers(to, subnet)):
+            continue
+        if rule.priority >= 32766 or rule.table == "main":
+            return
+        if source is None or any(covers(source, own) for own in node.pod_subnets):
+            yield rule
+
+
+def _earlier(rule: PolicyRule) -> int:
+    return max(rule.priority - 1, 1)
 
 
 def _holds(route: Route, subnet: Network) -> bool:

@@ -1013,6 +1013,11 @@ def break_policy_rule_diverts_pods(world: World) -> None:
     world[2]["routes"].append({"dst": "default", "via": "", "dev": "tun0", "table": "vpn", "owner": "static"})
 
 
+@breaks("policy-rule-refuses-pods", fix=f"ip rule add to {subnet(0)} table main priority 99")
+def break_policy_rule_refuses_pods(world: World) -> None:
+    world[2]["rules"] = [{"priority": 100, "from": "", "to": subnet(0), "action": "prohibit"}]
+
+
 @breaks("route-by-hand", planned=False, host=None)
 def break_route_by_hand(world: World) -> None:
     for number in (1, 2, 3):
