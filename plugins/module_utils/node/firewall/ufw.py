@@ -81,8 +81,8 @@ def words_of(rule: str, delete: bool = False) -> list[str]:
     return [*route, "delete", *words] if delete else [*route, *words, "comment", COMMENT]
 
 
-# ufw and firewall-cmd are Python programs: starting one takes longer than the rest of a look where no firewall runs. So
-# whether ufw runs is asked where it would ask itself.
+# ufw is a Python program, whose start takes longer than the rest of a look: whether it runs is asked where it would ask
+# itself.
 
 
 def _is_active(run: Run, find: Find, command: str) -> bool:

@@ -95,7 +95,8 @@ def opening(place: str, port: int, firewall: str = "", out: bool = False) -> str
 
     "" where the place is not known.
     """
-    if firewall == "ufw":
+    # ufw's rules are iptables', and open nothing that a table of nftables closes.
+    if firewall == "ufw" and not place.startswith("nftables"):
         return f"ufw allow out {port}/udp" if out else f"ufw allow {port}/udp"
     if firewall == "firewalld" and not out:
         return f"firewall-cmd --permanent --add-port={port}/udp && firewall-cmd --reload"

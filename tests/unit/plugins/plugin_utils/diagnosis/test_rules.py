@@ -1088,8 +1088,9 @@ def by_a_table_of_nftables(world: World) -> None:
 
 @breaks("overlay-port-closed-outgoing", "vxlan", fix="nft insert rule inet mine OUTPUT udp dport 8472 accept")
 def break_overlay_port_closed_outgoing(world: World) -> None:
+    """ufw runs beside the table that closes the port."""
     place = "nftables: table inet mine, chain OUTPUT"
-    world[2]["firewalls"].update(closed_udp=[{"port": 8472, "place": place, "out": True}])
+    world[2]["firewalls"].update(ufw=True, closed_udp=[{"port": 8472, "place": place, "out": True}])
 
 
 @breaks("overlay-port-closed-outgoing", "flannel", fix="ufw allow out 8472/udp")
