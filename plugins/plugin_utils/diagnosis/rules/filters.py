@@ -98,7 +98,7 @@ def overlay_port_closed(node: Node) -> Iterator[Found]:
     for each in walls.closed_udp:
         if not each.out:
             fix = netfilter.opening(each.place, each.port, firewall)
-            yield found(f"{firewall or each.place} lets nothing in to UDP port {each.port}", fix=fix, port=each.port)
+            yield found(f"{each.place} lets nothing in to UDP port {each.port}", fix=fix, port=each.port)
 
 
 @FILTERS.rule(
