@@ -38,8 +38,9 @@ options:
           - V(node_preflight) reports what the host lacks and changes nothing. V(node_kernel) keeps kernel modules and
             sysctls, and keeps network managers off pods' interfaces. V(node_firewall) allows pods' traffic in ufw or
             firewalld, V(pod_forward) where the FORWARD chain drops it. V(cni_plugins) links CNI plugins into the
-            runtime's folder, V(release_install) unpacks a release beside earlier ones. V(flannel_absent) removes the
-            backend flannel. V(vxlan_leftovers) removes the meshes of V(vxlan_peer) on this host that are not listed as
+            runtime's folder, V(release_install) unpacks a release beside earlier ones. V(bridge_absent) removes the
+            bridge's CNI configuration from a host that the collection has set up, V(flannel_absent) the backend
+            flannel. V(vxlan_leftovers) removes the meshes of V(vxlan_peer) on this host that are not listed as
             kept.
           - V(foreign) removes what another pod network left.
           - V(checkpoint) as the first step records what the others could change and starts a timer on the host. After
@@ -48,6 +49,7 @@ options:
         type: str
         required: true
         choices:
+          - bridge_absent
           - checkpoint
           - cni_config
           - cni_plugins

@@ -26,6 +26,7 @@ BIN = Path(sys.executable).parent
 SNAPSHOT = r"""
 ip -4 route show table all | sed 's/ linkdown//'
 ip -6 route show table all | grep -v -e 'table local' -e fe80 -e multicast
+ip -4 rule; ip -6 rule
 ip -o link | cut -d: -f2 | sed 's/@.*//' | sort
 nft list ruleset | sed 's/counter packets [0-9]* bytes [0-9]*/counter/'
 iptables-legacy-save 2>/dev/null | grep -v '^#' || true

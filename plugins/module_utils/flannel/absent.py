@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core import boot_units, persist
+from ..core import leftovers as core_leftovers
+from ..core.leftovers import FindCommand, Leftover
 from ..core.persist import ONE_RELOAD, Run, systemctl
 from ..core.resource import Plan, undone
 from . import change as flannel_change
@@ -21,7 +23,6 @@ from . import leftovers as flannel_leftovers
 from . import ready as flannel_ready
 from . import state as flannel_state
 from . import unit as flannel_unit
-from .leftovers import FindCommand, Leftover
 from .state import FILE, ORIGINAL, State
 from .unit import UNIT, UNIT_PATH
 
@@ -100,6 +101,6 @@ def _remove(wanted: State, left: list[Leftover], loaded: bool, run: Run) -> None
     if loaded:
         systemctl(run, "disable", *ONE_RELOAD, "--now", UNIT)
         run(["systemctl", "reset-failed", UNIT])
-    flannel_leftovers.remove(run, left)
+    core_leftovers.remove(run, left)
     if flannel_state.write(wanted) or loaded:
         systemctl(run, "daemon-reload")

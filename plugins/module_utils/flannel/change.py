@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..core import boot_units, files, persist
+from ..core import leftovers as core_leftovers
+from ..core.leftovers import FindCommand, Leftover, LeftoverError
 from ..core.persist import ONE_RELOAD, PersistError, Run, systemctl
 from ..core.problems import Refused
 from ..core.resource import Plan, undone
@@ -19,7 +21,6 @@ from . import leftovers as flannel_leftovers
 from . import ready as flannel_ready
 from . import state as flannel_state
 from . import unit as flannel_unit
-from .leftovers import FindCommand, LeftoverError
 from .ready import NotReady, Service
 from .state import State
 from .unit import UNIT, UNIT_PATH
@@ -42,7 +43,7 @@ class Change(NamedTuple):
     former_conf: dict[str, Any] | None
     stale: list[str]
     meshes: list[str]
-    outdated: list[flannel_leftovers.Leftover]
+    outdated: list[Leftover]
     restart: bool
     diff: list[dict[str, str]]
 
@@ -199,10 +200,10 @@ def _apply(
 def _remove_outdated(change: Change, run: Run, find: FindCommand) -> None:
     """Remove what the former settings left. flanneld has replaced some of it by now. Raises LeftoverError."""
 
-    def left() -> list[flannel_leftovers.Leftover]:
+    def left() -> list[Leftover]:
         return flannel_leftovers.of_other_settings(run, find, change.former_conf, change.conf)
 
-    flannel_leftovers.remove(run, left())
+    core_leftovers.remove(run, left())
     stubborn = left()
     if stubborn:
         names = ", ".join(item.text for item in stubborn)
@@ -233,7 +234,7 @@ def start(run: Run, stale: list[str]) -> None:
     systemctl(run, "restart", "--no-block", UNIT)
 
 
-def _left(change: Change, options: Mapping[str, Any], run: Run, find: FindCommand) -> list[flannel_leftovers.Leftover]:
+def _left(change: Change, options: Mapping[str, Any], run: Run, find: FindCommand) -> list[Leftover]:
     return flannel_leftovers.observe(run, find, [change.conf], options["subnet_file"])
 
 
@@ -252,7 +253,7 @@ def _back(
         if not former.started:
             run(["systemctl", "reset-failed", UNIT])
             new = [item for item in _left(change, options, run, find) if item.text not in former.leftovers]
-            flannel_leftovers.remove(run, new)
+            core_leftovers.remove(run, new)
             forget_folders(path, options["subnet_file"])
             # First remove what flanneld made in a mesh's place: the units only add, and replace nothing.
             meshes = boot_units.resting(run, change.meshes)

@@ -12,35 +12,22 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from ..core import files, iptables
+from ..core import files
 from ..core import flanneld as vxlan_flanneld
+from ..core import leftovers as core_leftovers
 from ..core.flanneld import CHAINS, NFT_TABLES
+from ..core.leftovers import FindCommand, Leftover
 from ..core.persist import Run
-from ..core.problems import PodnetError
 from . import unit as flannel_unit
 
 # Where flanneld keeps the private key that it makes for WireGuard.
 WIREGUARD_KEY = "/run/flannel/wgkey"
 # The CNI plugin's bridge: routes through it are not flanneld's.
 BRIDGE = "cni0"
-FindCommand = Callable[[str], "str | None"]
-
-
-class Leftover(NamedTuple):
-    """One thing, as shown to the user, and the commands that remove it; ``path``: a file instead."""
-
-    text: str
-    commands: list[list[str]]
-    path: str = ""
-
-
-class LeftoverError(PodnetError):
-    """Something can't be removed; the text is for the user."""
 
 
 def others(unit_name: str = flannel_unit.UNIT) -> list[int]:
@@ -65,7 +52,7 @@ def observe(run: Run, find: FindCommand, confs: Iterable[Mapping[str, Any] | Non
         for name in names
         if Path("/sys/class/net", name).exists()
     ]
-    found += direct_routes(run, known) + iptables_chains(run, find) + nftables_tables(run, find)
+    found += direct_routes(run, known) + _chains(run, find) + _tables(run, find)
     return found + [Leftover(path, [], path) for path in (subnet_file, WIREGUARD_KEY) if os.path.lexists(path)]
 
 
@@ -77,22 +64,12 @@ def direct_routes(run: Run, confs: Iterable[Mapping[str, Any]]) -> list[Leftover
     return [route for version in ("-4", "-6") for route in _routes(run, version, networks, names)]
 
 
-def iptables_chains(run: Run, find: FindCommand) -> list[Leftover]:
-    return [
-        chain
-        for command in ("iptables", "ip6tables")
-        for binary, tables in _variants(run, find, command)
-        for table in tables
-        for chain in _chains(binary, table, _output(run, [f"{binary}-save", *(["-t", table] if table else [])]))
-    ]
+def _chains(run: Run, find: FindCommand) -> list[Leftover]:
+    return core_leftovers.iptables_chains(run, find, CHAINS.__contains__)
 
 
-def nftables_tables(run: Run, find: FindCommand) -> list[Leftover]:
-    nft = find("nft")
-    if not nft:
-        return []
-    tables = _output(run, [nft, "list", "tables"]).splitlines()
-    return [Leftover(f"nftables: {name}", [[nft, "delete", *name.split()]]) for name in NFT_TABLES if name in tables]
+def _tables(run: Run, find: FindCommand) -> list[Leftover]:
+    return core_leftovers.nftables_tables(run, find, NFT_TABLES)
 
 
 def of_other_settings(
@@ -106,39 +83,20 @@ def of_other_settings(
     found = []
     if old is not None and flannel_unit.makes_direct_routes(old) and not flannel_unit.makes_direct_routes(new):
         found += direct_routes(run, [old, new])
-    return found + (iptables_chains(run, find) if new.get("EnableNFTables") else nftables_tables(run, find))
-
-
-def remove(run: Run, leftovers: Iterable[Leftover]) -> None:
-    """Remove them. One that is gone already is no error. Raises LeftoverError, after having tried all."""
-    failed = []
-    for leftover in leftovers:
-        for command in leftover.commands:
-            code, out, err = run(command)
-            if code and not any(text in err for text in ("Cannot find device", "No such process", "No such file")):
-                failed.append(f"{leftover.text}: {' '.join(command)}: {(err or out).strip()}")
-        if leftover.path:
-            Path(leftover.path).unlink(missing_ok=True)
-    if failed:
-        raise LeftoverError("\n".join(failed))
+    return found + (_chains(run, find) if new.get("EnableNFTables") else _tables(run, find))
 
 
 def delete_devices(run: Run, names: Iterable[str]) -> None:
     """Raises LeftoverError."""
     there = [name for name in names if Path("/sys/class/net", name).exists()]
-    remove(run, [Leftover(f"device {name}", [["ip", "link", "del", name]]) for name in there])
+    core_leftovers.remove(run, [Leftover(f"device {name}", [["ip", "link", "del", name]]) for name in there])
 
 
 def nft_of_kube_proxy(run: Run, find: FindCommand) -> bool:
     """Does kube-proxy program nftables on this host? It then has a table of its own name."""
     nft = find("nft")
-    tables = _output(run, [nft, "list", "tables"]).splitlines() if nft else []
+    tables = core_leftovers.output(run, [nft, "list", "tables"]).splitlines() if nft else []
     return any(line in ("table ip kube-proxy", "table ip6 kube-proxy") for line in tables)
-
-
-def _output(run: Run, argv: list[Any]) -> str:
-    code, out, _err = run(argv)
-    return out if code == 0 else ""
 
 
 def _routes(run: Run, version: str, networks: set[str], devices: Iterable[str]) -> list[Leftover]:
@@ -146,7 +104,7 @@ def _routes(run: Run, version: str, networks: set[str], devices: Iterable[str]) 
 
     By their shape: a part of the network, a gateway outside of it, no protocol of a routing daemon or our own.
     """
-    text = _output(run, ["ip", version, "-json", "route", "show", "table", "main", "proto", "boot"])
+    text = core_leftovers.output(run, ["ip", version, "-json", "route", "show", "table", "main", "proto", "boot"])
     found = []
     for route in json.loads(text or "[]"):
         dev, via = route.get("dev", ""), route.get("gateway", "")
@@ -166,46 +124,3 @@ def _inside(dst: str, network: str) -> bool:
     except ValueError:
         return False
     return part.version == whole.version and bool(part.subnet_of(whole))
-
-
-def _variants(run: Run, find: FindCommand, command: str) -> list[tuple[str, list[str]]]:
-    """(command, tables to ask it for) of each back end; asking iptables-legacy for a table would make one."""
-    legacy, modern = find(f"{command}-legacy"), find(f"{command}-nft")
-    plain = find(command)
-    if plain and not (legacy and modern):
-        if "nf_tables" in _output(run, [plain, "--version"]):
-            modern = modern or plain
-        else:
-            legacy = legacy or plain
-    there = iptables.legacy_tables(next(version for version, name in iptables.COMMANDS.items() if name == command))
-    variants: list[tuple[str, list[str]]] = []
-    if legacy:
-        variants.append((legacy, [table for table in ("nat", "filter") if table in there]))
-    if modern:
-        # Its save prints the tables that exist and makes none.
-        variants.append((modern, [""]))
-    return variants
-
-
-def _chains(binary: str, only: str, saved: str) -> list[Leftover]:
-    """flanneld's chains in the output of a ``-save``, each with the jumps to it from elsewhere, to remove first."""
-    table = only
-    jumps: dict[tuple[str, str], list[list[str]]] = {}
-    chains: list[tuple[str, str]] = []
-    for line in saved.splitlines():
-        words = shlex.split(line, comments=True) if line.startswith("-A ") else line.split()
-        if line.startswith("*"):
-            table = line[1:].strip()
-        elif line.startswith(":") and words[0][1:] in CHAINS:
-            chains.append((table, words[0][1:]))
-        elif line.startswith("-A ") and words[1] not in CHAINS:
-            target = next((words[at + 1] for at, word in enumerate(words[:-1]) if word in ("-j", "-g")), "")
-            if target in CHAINS:
-                jumps.setdefault((table, target), []).append(["-D", *words[1:]])
-    label = Path(binary).name
-    found = []
-    for table, chain in chains:
-        steps = [*jumps.get((table, chain), []), ["-F", chain], ["-X", chain]]
-        commands = [[binary, "-w", "10", "-t", table, *step] for step in steps]
-        found.append(Leftover(f"{label}: {table}, chain {chain}", commands))
-    return found

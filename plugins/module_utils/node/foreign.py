@@ -4,7 +4,8 @@
 """What another pod network left on a host, removed where the user names it; never by default.
 
 ``flannel``: a flanneld that ran as a DaemonSet or was started by hand, with the state of its pods. ``cni0``: a bridge
-that no pod uses any more. What still runs, or is still used, is refused.
+that no pod uses any more. ``calico``: a Calico whose DaemonSet was deleted. What still runs, or is still used, is
+refused.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from typing import Any
 
 from ..cni import gateway as cni_gateway
 from ..core import files, flanneld
+from ..core import leftovers as core_leftovers
+from ..core.leftovers import Leftover
 from ..core.persist import Run
 from ..core.problems import Refused
 from ..core.resource import Call, Plan, Resource, converging
 from ..core.tools import find as find_program
 from ..flannel import leftovers as flannel_leftovers
 from ..flannel import unit as flannel_unit
-from ..flannel.leftovers import Leftover
+from . import calico
 
 BRIDGE = "cni0"
 NETWORKS = Path("/sys/class/net")
@@ -45,10 +48,16 @@ def _flannel(call: Call, problems: list[str]) -> list[Leftover]:
     known = {item.text for item in found}
     devices = [f"device {path.name}" for path in sorted(NETWORKS.glob("flannel*"))]
     found += [Leftover(name, [["ip", "link", "del", name[7:]]]) for name in devices if name not in known]
-    configurations = [path for path in sorted(Path(call.params["conf_dir"]).glob("*.conf*")) if _is_flannels(path)]
-    paths = [*configurations, *(path for path in map(Path, flanneld.SETTINGS) if os.path.lexists(path))]
+    paths = [
+        *_configurations(call, "flannel"),
+        *(path for path in map(Path, flanneld.SETTINGS) if os.path.lexists(path)),
+    ]
     paths += [path for folder in STATE for path in sorted(Path(folder).glob("*")) if path.is_file()]
-    return found + [Leftover(str(path), [], str(path)) for path in paths]
+    return found + [_file(path) for path in paths]
+
+
+def _file(path: Path) -> Leftover:
+    return Leftover(str(path), [], str(path))
 
 
 def _settings(path: str) -> dict[str, Any] | None:
@@ -58,12 +67,15 @@ def _settings(path: str) -> dict[str, Any] | None:
         return None
 
 
-def _is_flannels(path: Path) -> bool:
-    """Does this CNI configuration make pods by flannel's plugin?"""
+def _configurations(call: Call, plugin: str) -> list[Path]:
+    """The CNI configurations that make pods by this plugin."""
+    return [path for path in sorted(Path(call.params["conf_dir"]).glob("*.conf*")) if _calls(path, plugin)]
+
+
+def _calls(path: Path, plugin: str) -> bool:
     try:
         found = json.loads(files.read_text(path) or "")
-        plugins = found.get("plugins", [found])
-        return any(plugin.get("type") == "flannel" for plugin in plugins)
+        return any(each.get("type") == plugin for each in found.get("plugins", [found]))
     except (OSError, ValueError, AttributeError, TypeError):
         return False
 
@@ -77,7 +89,17 @@ def _cni0(_call: Call, problems: list[str]) -> list[Leftover]:
     return [Leftover(f"device {BRIDGE}", [["ip", "link", "del", BRIDGE]])]
 
 
-KINDS: Mapping[str, Callable[[Call, list[str]], list[Leftover]]] = {"flannel": _flannel, "cni0": _cni0}
+def _calico(call: Call, problems: list[str]) -> list[Leftover]:
+    problems += calico.in_use()
+    paths = [*_configurations(call, "calico"), Path(call.params["conf_dir"], calico.KUBECONFIG)]
+    return calico.observe(call.run_command, find_program) + [_file(path) for path in paths if os.path.lexists(path)]
+
+
+KINDS: Mapping[str, Callable[[Call, list[str]], list[Leftover]]] = {
+    "flannel": _flannel,
+    "cni0": _cni0,
+    "calico": _calico,
+}
 
 
 def plan(call: Call) -> Plan:
@@ -98,9 +120,10 @@ def plan(call: Call) -> Plan:
 
 
 def _remove(run: Run, found: list[Leftover]) -> None:
-    flannel_leftovers.remove(run, found)
+    core_leftovers.remove(run, found)
     for folder in (
         *STATE,
+        calico.STATE,
         *(str(Path(path).parent) for path in flanneld.SETTINGS),
         str(Path(cni_gateway.SUBNET_FILE).parent),
     ):

@@ -77,6 +77,11 @@ def problems(modules: Iterable[str], sysctls: Mapping[str, object], links: Itera
     ]
 
 
+def are_kept() -> bool:
+    """Do this host's files keep settings that site.yml wrote?"""
+    return any(os.path.lexists(path) for path in (MODULES_FILE, SYSCTL_FILE, FORMER_FILE))
+
+
 def path_of(name: str, root: str = "/proc/sys") -> Path:
     """Where a sysctl is found. Dots separate its parts, unless slashes do (an interface's name may hold a dot)."""
     return Path(root, name if "/" in name else name.replace(".", "/"))

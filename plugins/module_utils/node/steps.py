@@ -18,6 +18,7 @@ from ..core.resource import Call, Resource, Step, options
 
 # Steps that are no modules: nobody but a run of all concerns needs them.
 INTERNAL = (
+    "bridge_absent",
     "checkpoint",
     "cni_plugins",
     "flannel_absent",
@@ -31,6 +32,7 @@ INTERNAL = (
 )
 # What a step can be, and the file in module_utils that has it.
 MODULES = {
+    "bridge_absent": "node.bridge_absent",
     "checkpoint": "node.checkpoint.resource",
     "cni_config": "cni.resource",
     "cni_plugins": "cni.plugins",
@@ -65,7 +67,8 @@ def resource(module: str) -> Resource:
 def concern(module: str) -> str:
     """What a step is about, in one word: routes, vxlan, cni, kernel ..."""
     name = MODULES[module].removesuffix(".resource").rpartition(".")[2]
-    return {"credentials": "pki", "leftovers": "vxlan", "flannel_absent": "flannel"}.get(name, name)
+    words = {"credentials": "pki", "leftovers": "vxlan", "bridge_absent": "cni", "flannel_absent": "flannel"}
+    return words.get(name, name)
 
 
 def _packed() -> None:
@@ -83,6 +86,7 @@ def _packed() -> None:
     from ..vxlan import leftovers as vxlan_leftovers  # noqa: F401
     from ..vxlan import resource as vxlan  # noqa: F401
     from . import (
+        bridge_absent,  # noqa: F401
         flannel_absent,  # noqa: F401
         foreign,  # noqa: F401
         kernel,  # noqa: F401

@@ -145,7 +145,8 @@ def _last(worker: Worker) -> list[Step]:
 
 
 def _pods_absent(worker: Worker) -> list[Step]:
-    return [*_bridge_absent(worker), _flannel_absent(worker)]
+    configurations = [step["args"] for step in _bridge_absent(worker)]
+    return [_step("bridge_absent", cni=configurations), _flannel_absent(worker)]
 
 
 def _everything_absent(worker: Worker) -> list[Step]:

@@ -20,12 +20,15 @@ CUTS = {
     "a filter that was there": "nft insert rule ip own out drop",
     "iptables": "iptables -I OUTPUT -d 192.0.2.2 -j DROP; ip6tables -I OUTPUT -d fd00::2 -j DROP",
     "route": "ip route add blackhole 192.0.2.2; ip -6 route add blackhole fd00::2",
+    "policy rules": "ip rule del priority 4; ip rule add priority 5 to 192.0.2.2 blackhole;"
+    "ip -6 rule add priority 5 to fd00::2 prohibit",
     "link": "ip link set eth0 down",
     "address": "ip address del 192.0.2.1/24 dev eth0",
 }
 OWN = """
 nft add table ip own; nft add chain ip own out '{ type filter hook output priority 0; }'
 nft add rule ip own out ip daddr 198.51.100.1 drop
+ip rule add priority 4 from 198.51.100.7 iif eth0 lookup 100
 ip route add 198.51.100.0/24 via 192.0.2.2; ip route add 203.0.113.0/24 via 198.51.100.1 onlink dev eth0
 """
 

@@ -18,6 +18,7 @@ CUTS = {
     "packet filter": "nft add table inet cut; nft add chain inet cut in '{ type filter hook input priority 0; }';"
     "nft add rule inet cut in drop",
     "route": "ip route add blackhole 172.16.0.1; ip route add blackhole 172.16.0.4",
+    "policy rule": "ip rule add priority 5 to 172.16.0.0/24 blackhole",
     "link": "ip link set eth0 down",
 }
 # A systemd unit, since a process of the shell would end with it.
@@ -33,6 +34,7 @@ rm -f /root/was-cut; systemctl reset-failed cut 2>/dev/null; systemd-run --quiet
 UNDO = {
     "packet filter": "nft delete table inet cut",
     "route": "ip route del blackhole 172.16.0.1; ip route del blackhole 172.16.0.4",
+    "policy rule": "ip rule del priority 5",
     "link": "ip link set eth0 up",
 }
 CLEAN = "systemctl stop cut 2>/dev/null; rm -f /root/cut.sh /root/was-cut"

@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What else can cut a host off: links, addresses, routes and packet filters that a run does not own.
+"""What else can cut a host off: links, addresses, routes, policy rules and packet filters that a run does not own.
 
 They are restored only where the host is still cut off after everything that a run owns has been restored.
 """
@@ -20,6 +20,8 @@ TIMEOUT = 30
 KERNELS_OWN = ("proto kernel", "table local", "local ", "broadcast ", "anycast ", "multicast ")
 # What `ip route` shows of a route's state, and does not take.
 STATES = ("linkdown", "dead", "rt_trap", "offload", "trap")
+# What ip shows of a policy rule on a device that is gone.
+DETACHED = ("[detached]", "unresolved")
 # What nft shows of rules that iptables made, and does not take.
 NOT_LOADABLE = ("xt match", "xt target", "# Warning: table")
 
@@ -30,6 +32,7 @@ def observe() -> dict[str, Any]:
         "up": sorted(link["ifname"] for link in _json("link", "show", "up")),
         "addresses": _addresses(),
         "routes": {version: _routes(version) for version in ("-4", "-6")},
+        "rules": {version: _rules(version) for version in ("-4", "-6")},
         "nft": _tables(),
         "iptables": _iptables(),
     }
@@ -56,6 +59,15 @@ def restore(before: Mapping[str, Any]) -> list[str]:
         for line in sorted((line for line in routes if line not in _routes(version)), key=lambda line: " via " in line):
             if _run("ip", version, "route", "replace", *line.split()):
                 done.append(f"route restored: {line}")
+    # A checkpoint of an earlier version has none.
+    for version, rules in before.get("rules", {}).items():
+        found = _rules(version)
+        for line in [line for line in found if line not in rules]:
+            if _run("ip", version, "rule", "del", *_rule(line)):
+                done.append(f"policy rule removed: {line}")
+        for line in [line for line in rules if line not in found]:
+            if _run("ip", version, "rule", "add", *_rule(line)):
+                done.append(f"policy rule restored: {line}")
     return done
 
 
@@ -76,6 +88,17 @@ def _routes(version: str) -> list[str]:
         if text and not any(mark in f"{text} " for mark in KERNELS_OWN) and " nhid " not in text:
             kept.append(text)
     return kept
+
+
+def _rules(version: str) -> list[str]:
+    lines = _output("ip", version, "rule", "show").splitlines()
+    return [" ".join(word for word in line.split() if word not in DETACHED) for line in lines]
+
+
+def _rule(line: str) -> list[str]:
+    """One line of `ip rule show` as `ip rule add` takes it."""
+    priority, _colon, words = line.partition(": ")
+    return ["priority", priority, *words.split()]
 
 
 def _tables() -> dict[str, str]:

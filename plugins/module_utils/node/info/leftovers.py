@@ -30,7 +30,7 @@ KINDS = (
     Kind(
         "calico",
         ("calico",),
-        ("cali*", "vxlan.calico", "vxlan-v6.calico", "wireguard.cali"),
+        ("cali*", "vxlan.calico", "vxlan-v6.calico", "wireguard.cali", "wg-v6.cali"),
         ("*calico*",),
         ("cali-",),
     ),

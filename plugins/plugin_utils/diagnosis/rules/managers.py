@@ -90,7 +90,7 @@ def networkmanager_claims_pods(node: Node) -> Iterator[Found]:
     effect="Its devices, routes, rules or files still act on packets, and may take pods away from the present network.",
     see="ip link; ls /etc/cni/net.d; iptables-save | grep -i -e cali -e cilium -e flannel",
     fix="",
-    site="reset.yml and site.yml with podnet_reset_foreign, for flannel and cni0",
+    site="reset.yml and site.yml with podnet_reset_foreign, for flannel, cni0 and calico",
     source="flannel pitfall 26; kube-flannel's DaemonSet",
     explains=("pod-network-overlaps",),
 )

@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.weft.podnet.plugins.module_utils.core import leftovers as core_leftovers
+from ansible_collections.weft.podnet.plugins.module_utils.core.flanneld import CHAINS
 from ansible_collections.weft.podnet.plugins.module_utils.flannel import leftovers as flannel_leftovers
 from ansible_collections.weft.podnet.plugins.module_utils.flannel import ready as flannel_ready
 from ansible_collections.weft.podnet.plugins.module_utils.flannel import state as flannel_state
@@ -275,7 +277,7 @@ COMMIT
 
 
 def test_jumps_go_before_the_chain() -> None:
-    fwd, post = flannel_leftovers._chains("/sbin/iptables-nft", "", SAVED)
+    fwd, post = core_leftovers.in_saved("/sbin/iptables-nft", "", SAVED, CHAINS.__contains__)
     base = ["/sbin/iptables-nft", "-w", "10", "-t"]
     assert fwd.commands == [
         [*base, "filter", "-D", "FORWARD", "-m", "comment", "--comment", "flanneld forward", "-j", "FLANNEL-FWD"],
@@ -283,7 +285,7 @@ def test_jumps_go_before_the_chain() -> None:
         [*base, "filter", "-X", "FLANNEL-FWD"],
     ]
     assert post.text == "iptables-nft: nat, chain FLANNEL-POSTRTG"
-    assert flannel_leftovers._chains("x", "", "*nat\n:POSTROUTING ACCEPT [0:0]\nCOMMIT\n") == []
+    assert core_leftovers.in_saved("x", "", "*nat\n:POSTROUTING ACCEPT [0:0]\nCOMMIT\n", CHAINS.__contains__) == []
 
 
 def test_only_routes_of_flanneld_go(monkeypatch: pytest.MonkeyPatch) -> None:

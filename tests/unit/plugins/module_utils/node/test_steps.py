@@ -9,7 +9,7 @@ from ansible_collections.weft.podnet.plugins.module_utils.core.resource import c
 from ansible_collections.weft.podnet.plugins.module_utils.node import steps
 
 # These do something at each call, or call other concerns.
-ACTIONS = {"checkpoint", "flannel_absent", "node_preflight", "vxlan_leftovers"}
+ACTIONS = {"bridge_absent", "checkpoint", "flannel_absent", "node_preflight", "vxlan_leftovers"}
 
 
 def test_every_concern_that_keeps_a_state_goes_through_the_loop() -> None:
