@@ -16,6 +16,7 @@ from ansible.plugins.connection import ConnectionBase
 from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
 from ansible_collections.weft.podnet.plugins.module_utils.core.resource import options
 from ansible_collections.weft.podnet.plugins.module_utils.node import steps as host_steps
+from ansible_collections.weft.podnet.plugins.plugin_utils.core import run_identity
 from ansible_collections.weft.podnet.plugins.plugin_utils.core.host_action import HostAction
 
 # Seconds between two attempts to come back to a host.
@@ -102,7 +103,10 @@ class ActionModule(HostAction):
             for step in arguments["steps"]
             if step["module"] == "checkpoint" and step.get("args", {}).get("state", "taken") == "taken"
         ]
-        if not taken or self._task.check_mode:
+        if self._task.check_mode:
+            answer = super()._ask(arguments, task_vars)
+            return {**answer, "interrupted": run_identity.interrupted(answer.pop("unfinished", None))}
+        if not taken:
             return super()._ask(arguments, task_vars)
         try:
             answer = super()._ask(arguments, task_vars)

@@ -132,6 +132,10 @@ released:
   description: With V(checkpoint), whether the run's hold of this host ended with these steps.
   returned: success
   type: bool
+interrupted:
+  description: In check mode, whether a run that was killed still holds this host, or left a checkpoint to be restored.
+  returned: check mode
+  type: bool
 problems:
   description: What is wrong, one line for each problem.
   returned: failure

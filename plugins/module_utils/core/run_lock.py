@@ -156,6 +156,21 @@ def seen() -> Lease | None:
     return found if live(found, time.time()) else None
 
 
+def left() -> dict[str, Any] | None:
+    """Whose lease the file holds, also one that has expired; None without a file. Raises FileError."""
+    text = files.read_bytes(_path(), _LARGEST)
+    if text is None:
+        return None
+    try:
+        lease = _lease(text.decode())
+    except ValueError:
+        lease = None
+    if lease is None or not live(lease, time.time()):
+        return {"live": False}
+    run = lease.run
+    return {"live": True, "who": run.who, "pid": run.pid, "id": run.id, "machine": run.machine, "boot": run.boot}
+
+
 def sweep() -> None:
     """Remove lock files that nobody holds, and our folder where that leaves it empty."""
     folder = Path(lock.RUN_DIR)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from ..core import files
+from ..core import files, run_lock
 from ..core.output import lines
 from ..core.problems import PodnetError, Refused
 from ..core.resource import Call, Resource, Step, options
@@ -102,7 +102,8 @@ def run(module: Call) -> dict[str, Any]:
     Raises Failed.
     """
     try:
-        return _run(module)
+        # A look also says what a run that was killed has left, which a host that needs no change keeps otherwise.
+        return {**_run(module), **({"unfinished": _unfinished()} if module.check_mode else {})}
     finally:
         if not module.check_mode and any(step["module"] == "checkpoint" for step in module.params["steps"]):
             # Only here, since a look does without.
@@ -133,6 +134,14 @@ def _run(module: Call) -> dict[str, Any]:
     if problems:
         raise Failed(problems, outcome)
     return outcome
+
+
+def _unfinished() -> dict[str, Any]:
+    """The run that holds this host, and the checkpoint that is restored unless it is confirmed. Raises FileError."""
+    # Only here, as the restoration itself imports this file.
+    from .checkpoint import pending
+
+    return {"holder": run_lock.left(), "checkpoint": pending.read()}
 
 
 class Failed(Refused):

@@ -33,6 +33,23 @@ def environment(takes: bool = False) -> dict[str, str]:
     return {run_lock.RUN: json.dumps(run)}
 
 
+def interrupted(unfinished: Any) -> bool:
+    """Was a run killed that left its hold of a host, or a checkpoint to be restored, behind?
+
+    ``unfinished`` is the host's answer to node_steps' look, and may be anything. A run of another controller is taken
+    for one that works until its hold expires.
+    """
+    if not isinstance(unfinished, dict):
+        return False
+    holder = unfinished.get("holder")
+    if not isinstance(holder, dict):
+        return bool(unfinished.get("checkpoint"))
+    if not holder.get("live"):
+        return True
+    found, mine = (run_lock.parse(json.dumps(each)) for each in (holder, json.loads(environment(True)[run_lock.RUN])))
+    return found is not None and mine is not None and run_lock.ended(found, mine)
+
+
 def _user() -> str:
     # sudo records who became root.
     try:

@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import signal
+import subprocess
 from typing import Any
 
 import pytest
 
-from support.lab import Lab, Play, unlike, until
+from support.lab import BIN, CHECKOUT, Lab, Play, unlike, until
+from support.plays import SETTINGS
 
 ARMED = "/run/weft-podnet-restore/checkpoint"
 # As a firewall, a routing daemon or an administrator would cut it; nothing of it is ours.
@@ -37,6 +42,10 @@ UNDO = {
     "policy rule": "ip rule del priority 5",
     "link": "ip link set eth0 up",
 }
+# Once the last step has been made, in a move from vxlan to routes.
+CHANGED = (
+    "[ -e /run/weft-podnet-restore/checkpoint ] && ! ip link show flannel.1 2>/dev/null && ls /etc/cni/net.d || true"
+)
 CLEAN = "systemctl stop cut 2>/dev/null; rm -f /root/cut.sh /root/was-cut"
 
 
@@ -115,6 +124,33 @@ def test_cut_off_at_twenty_moments(lab: Lab) -> None:
         again = lab.play("site", podnet_verify=False)
         assert again.code == 0, again.output
     assert "12 of 12 promised pairs pass" in lab.play("verify").output
+
+
+@pytest.mark.long
+def test_a_run_completes_what_a_killed_one_left(lab: Lab) -> None:
+    """A worker that the killed run had already changed differs in nothing, and would restore its checkpoint later."""
+    lab.variables["podnet_backend"] = "vxlan"
+    assert lab.play("site", podnet_verify=False).code == 0
+    words = [str(BIN / "ansible-playbook"), "--inventory", str(lab.inventory), str(CHECKOUT / "playbooks" / "site.yml")]
+    given = {"podnet_backend": "routes", "podnet_verify": False, "podnet_confirm_timeout": 30}
+    with subprocess.Popen(
+        [*words, "--extra-vars", json.dumps(given)],
+        cwd=CHECKOUT,
+        env={**os.environ, **SETTINGS},
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as killed:
+        assert until(lambda: "10-bridge" in lab.sh("worker-1", CHANGED), 300)
+        os.killpg(killed.pid, signal.SIGKILL)
+    lab.variables["podnet_backend"] = "routes"
+    # The killed run's module may still be at work.
+    assert until(lambda: lab.play("site", podnet_verify=False).code == 0, 120)
+    for node in ("worker-1", "worker-2"):
+        assert lab.sh(node, "ls -d /run/weft-podnet* 2>/dev/null || true") == ""
+        assert lab.sh(node, "systemctl list-units --all --plain --no-legend 'weft-podnet-restore*'") == ""
+    again = lab.play("site")
+    assert again.code == 0 and "12 of 12 promised pairs pass" in again.output, again.output
+    assert set(again.changed.values()) == {0} and restorations(lab) == 0, again.output
 
 
 def test_back_to_an_earlier_checkpoint(lab: Lab) -> None:

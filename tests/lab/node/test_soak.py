@@ -127,6 +127,8 @@ class Cluster:
     def reboot(self) -> str:
         node = self.one()
         self.lab.reboot(node)
+        # The lab has no files that would keep it.
+        self.lab.sh(node, f"ip link set eth0 mtu {self.mtu}")
         return node
 
     def flap(self) -> str:

@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -178,3 +179,27 @@ def test_a_run_names_itself() -> None:
     assert name not in json.loads(run_identity.environment(takes=True)[run_lock.RUN])["alive"]
     (plain,) = run_identity.environment().values()
     assert run_lock.same(mine, run_lock.parse(plain) or ONE) and "alive" not in plain
+
+
+def test_a_look_finds_what_a_killed_run_left(folder: Path) -> None:
+    def left(checkpoint: str = "") -> bool:
+        return run_identity.interrupted({"holder": run_lock.left(), "checkpoint": checkpoint})
+
+    (text,) = run_identity.environment().values()
+    mine = run_lock.parse(text)
+    assert mine
+    assert not left() and left("/var/lib/weft-podnet/checkpoints/1")
+    # This process works, so its checkpoint is its own.
+    assert run_lock.take(mine) == "" and not left("/var/lib/weft-podnet/checkpoints/1")
+    assert run_lock.release(mine)
+    # One of this machine has ended, and of another machine's nobody knows.
+    assert run_lock.take(mine._replace(id="1:0", boot="another")) == "" and left()
+    (folder / "run.lock").write_text(run_lock.text(Lease(ELSEWHERE, time.time(), time.time() + 60)))
+    assert not left()
+    (folder / "run.lock").write_text(run_lock.text(Lease(ELSEWHERE, 0, 60)))
+    assert left()
+    (folder / "run.lock").write_bytes(b"\xff{")
+    assert left()
+    odd: Any
+    for odd in (None, [], "x", {"holder": {"live": True}}, {"holder": {"live": True, "who": 1, "pid": "x", "id": []}}):
+        assert not run_identity.interrupted(odd)
