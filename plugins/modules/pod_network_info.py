@@ -586,7 +586,8 @@ host:
           elements: str
     forward:
       description: 'The chains through which forwarded packets pass: C(FORWARD) of iptables'' table C(filter),
-        and the chains of nftables at that hook.'
+        and the chains of nftables at that hook. Also those at the hooks C(prerouting) and C(postrouting) that drop
+        something.'
       type: list
       elements: dict
       contains:
@@ -611,6 +612,41 @@ host:
           description: Rules before it that drop packets by address or link.
           type: list
           elements: str
+    redirects:
+      description: Rules that give packets another destination before they are routed, at most 100. Those of kube-proxy,
+        of CNI plugins and of other known programs are left out, as are those in chains that only some packets reach.
+      type: list
+      elements: dict
+      contains:
+        place:
+          description: Which chain.
+          type: str
+        rule:
+          description: The rule.
+          type: str
+    ipsec:
+      description: IPsec policies of the kernel for whole networks, the one with the lowest priority first.
+      type: list
+      elements: dict
+      contains:
+        from:
+          description: A network.
+          type: str
+        to:
+          description: A network.
+          type: str
+        dir:
+          description: V(out), V(fwd) (forwarded packets that come in) or V(in).
+          type: str
+        priority:
+          description: A lower one comes first.
+          type: int
+        block:
+          description: Are the packets dropped?
+          type: bool
+        tunnel:
+          description: The other end of the tunnel that they must go through; empty where they pass as they are.
+          type: str
     firewalls:
       description: Which firewalls are at work, and what is closed, by whatever rules.
       type: dict

@@ -244,6 +244,13 @@ HOST = [
     Break("networkd-removes-routes", "rm $(grep -rl ManageForeignRoutes /etc/systemd/networkd.conf.d)"),
     Break("masquerade-missing", "nft delete table ip weft-podnet"),
     Break("forward-drops-pods", "iptables -P FORWARD DROP"),
+    Break("forward-drops-pods", "iptables -t raw -A PREROUTING -d 10.244.1.0/24 -j DROP", after="iptables -t raw -F"),
+    Break("rule-redirects-pods", "iptables -t nat -I PREROUTING -d 10.244.1.0/24 -j DNAT --to 198.51.100.1"),
+    Break(
+        "ipsec-takes-pods",
+        "ip xfrm policy add src 10.244.0.0/16 dst 10.0.0.0/8 dir out priority 100 action block",
+        after="ip xfrm policy flush",
+    ),
     Break("unit-not-active", "systemctl stop weft-podnet-masquerade"),
     Break("leftovers", "ip link add cilium_host type bridge"),
     Break("not-observed", "systemctl stop ssh; pkill sshd || true", by_hand="systemctl start ssh"),
@@ -359,6 +366,12 @@ BREAKS = {
             "overlay-port-closed",
             "ufw default allow routed; ufw allow 22/tcp; ufw --force enable",
             after="ufw --force reset; ufw disable",
+        ),
+        Break(
+            "overlay-port-closed",
+            "nft add table netdev wall; nft add chain netdev wall in "
+            "'{ type filter hook ingress device eth0 priority 0; }'; nft add rule netdev wall in udp dport 8472 drop",
+            after="nft delete table netdev wall",
         ),
         Break(
             "overlay-port-closed-outgoing",

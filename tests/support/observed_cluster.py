@@ -215,6 +215,8 @@ def worker(backend: str, number: int, workers: int, version: int) -> Observation
                 "rejects_before": "",
             }
         ],
+        "redirects": [],
+        "ipsec": [],
         "firewalls": {"ufw": False, "firewalld": False},
         "flannel": {
             "net_conf": {"Network" if four else "IPv6Network": pod_network},

@@ -22,7 +22,12 @@ Kind = TypeVar("Kind", bound="Part")
 Reader = Callable[[Any], Any]
 _UNFIT = object()
 # What a line of ``problems`` begins with where parts of several names could not be read; for all others "kernel".
-SOURCES = {"masquerade": "packet filters", "forward": "packet filters", "flannel": "services", "cni": "runtime"}
+SOURCES = {
+    **dict.fromkeys(("masquerade", "forward", "redirects"), "packet filters"),
+    "ipsec": "ipsec",
+    "flannel": "services",
+    "cni": "runtime",
+}
 
 
 @dataclass(frozen=True)
@@ -265,6 +270,28 @@ class Forward(Part):
 
 
 @dataclass(frozen=True)
+class Redirect(Part):
+    """A rule that gives packets another destination before they are routed."""
+
+    place: str = ""
+    rule: str = ""
+
+
+@dataclass(frozen=True)
+class IpsecPolicy(Part):
+    """Packets ``from_`` a network ``to`` another, in a direction ("in", "fwd", "out"), are dropped (``block``), or pass
+    a tunnel to an address only. Without either, they pass as they are.
+    """
+
+    from_: str = ""
+    to: str = ""
+    dir: str = ""
+    priority: int = 0
+    block: bool = False
+    tunnel: str = ""
+
+
+@dataclass(frozen=True)
 class Closed(Part):
     """A place that lets nothing in to a tunnel's UDP port, or (``out``) nothing out to other hosts'."""
 
@@ -403,6 +430,8 @@ class Host(Part):
     kube_proxy: KubeProxy = KubeProxy()
     masquerade: tuple[Masquerade, ...] = ()
     forward: tuple[Forward, ...] = ()
+    redirects: tuple[Redirect, ...] = ()
+    ipsec: tuple[IpsecPolicy, ...] = ()
     firewalls: Firewalls = Firewalls()
     services: tuple[Service, ...] = ()
     programs: dict[str, str] = field(default_factory=dict)

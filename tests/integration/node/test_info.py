@@ -695,7 +695,11 @@ def unlike(documented: dict[str, Any], value: Any, where: str) -> Iterator[str]:
 def test_the_documentation_is_complete(node: Host) -> None:
     assert mesh(node.host)["changed"]
     node.host.run("sh", "-c", f"nft -f - <<'END'\n{FILTERS}\nEND")
+    node.host.run("nft", "add table ip proxy; add chain ip proxy pre { type nat hook prerouting priority -100; }")
+    node.host.run("nft", "add rule ip proxy pre tcp dport 80 redirect to :3128")
     node.host.ip("rule", "add", "from", "10.99.0.0/24", "lookup", "100")
+    policy = "xfrm policy add src 10.99.0.0/24 dst 10.0.0.0/8 dir out tmpl dst 203.0.113.9 proto esp mode tunnel"
+    node.host.ip(*policy.split())
     node.put("/etc/kubernetes/pki/ca.crt", pki_certs.to_pem(CA.certificate))
     node.put("/etc/systemd/network/10-all.network", "[Match]\nName=*\nHost=x\n")
     node.host.ip("link", "add", "cilium_net", "type", "bridge")

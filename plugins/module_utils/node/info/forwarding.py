@@ -14,6 +14,8 @@ from .rulesets import Chain, Rule, Table
 
 EVERYTHING = {4: "0.0.0.0/0", 6: "::/0"}
 DEEPEST = 20
+# Where a forwarded packet also passes; hardly any chain there drops anything.
+BESIDE = ("prerouting", "postrouting")
 
 
 class _Walk:
@@ -82,10 +84,12 @@ def places(tables: Iterable[Table], networks_of: Callable[[str], list[str]]) -> 
     found = []
     for table in tables:
         for chain in table.chains.values():
-            if chain.hook != "forward" or chain.kind != "filter":
+            if chain.hook not in ("forward", *BESIDE) or chain.kind != "filter":
                 continue
             walk = _Walk(table)
             walk.through(chain)
+            if chain.hook in BESIDE and not (walk.drops or walk.ends or chain.policy == "drop"):
+                continue
             found.append(
                 {
                     "place": f"{table.place}, chain {chain.name}",

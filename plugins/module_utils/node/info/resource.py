@@ -20,6 +20,7 @@ from . import (
     flannel,
     forwarding,
     host,
+    ipsec,
     kernel,
     leftovers,
     managers,
@@ -69,6 +70,8 @@ def observe(options: Mapping[str, Any]) -> dict[str, Any]:
     found["cni"] = of_cni["shown"]
     found["masquerade"] = notes.read("masquerade", translation.places, [], filters.tables)
     found["forward"] = notes.read("forward", forwarding.places, [], filters.tables, of_kernel.networks)
+    found["redirects"] = notes.read("packet filters", translation.redirects, [], filters.tables)
+    found["ipsec"] = notes.read("ipsec", ipsec.policies, [], notes)
     found["firewalls"] = {
         # `ufw status` asks for this chain, too.
         "ufw": any("ufw-user-input" in table.chains for table in filters.tables),

@@ -17,13 +17,14 @@ from ...core.problems import PodnetError
 from .. import settings
 from .section import Notes
 
-TABLES = ("nat", "filter")
-FAMILIES = {"ip": (4,), "ip6": (6,), "inet": (4, 6)}
+TABLES = ("raw", "mangle", "nat", "filter")
+FAMILIES = {"ip": (4,), "ip6": (6,), "inet": (4, 6), "netdev": (4, 6)}
 VERDICTS = ("accept", "drop", "reject", "return", "jump", "goto", "masquerade", "snat")
 # Of a rule with a comment, the comment alone may look like anything.
 COMMENT = re.compile(r'(?:-m comment )?--comment (?:"(?:[^"\\]|\\.)*"|\S+)')
 NFT_COMMENT = re.compile(r'comment "[^"]*"')
 NFT_CHAIN = re.compile(r"type (\w+) hook (\w+) .*?(?:policy (\w+);)?$")
+NFT_DEVICES = re.compile(r"devices? (?:= )?(\{[^}]*\}|\S+)")
 
 
 class Rule(NamedTuple):
@@ -53,13 +54,17 @@ class Rule(NamedTuple):
 
 
 class Chain(NamedTuple):
-    """``kind``, ``hook`` and ``policy`` are empty for one that only other chains lead to."""
+    """``kind``, ``hook`` and ``policy`` are empty for one that only other chains lead to.
+
+    ``devices``: those whose packets it sees, empty for all.
+    """
 
     name: str
     kind: str
     hook: str
     policy: str
     lines: tuple[str, ...]
+    devices: tuple[str, ...] = ()
 
 
 class Table(NamedTuple):
@@ -152,7 +157,7 @@ def from_nft(lines: Iterable[str]) -> list[Table]:
                     Table(f"nftables: table {family} {name}", f"{family} {name}", FAMILIES[family], {}, read_nft)
                 )
             else:
-                # Of bridges, of devices, of ARP: no packet of a pod is translated or forwarded there.
+                # Of bridges and of ARP: no packet of a pod is translated or routed there.
                 tables.append(Table("", "", (), {}, read_nft))
         elif line.startswith("\tchain ") and line.endswith("{"):
             chain = (line[7:-1].strip(), [])
@@ -168,7 +173,9 @@ def _nft_chain(name: str, lines: Sequence[str]) -> Chain:
     head = NFT_CHAIN.match(lines[0]) if lines else None
     if head is None:
         return Chain(name, "", "", "", tuple(lines))
-    return Chain(name, head[1], head[2], head[3] or "accept", tuple(lines[1:]))
+    devices = NFT_DEVICES.search(lines[0])
+    names = re.findall(r'[^\s{},"]+', devices[1]) if devices else []
+    return Chain(name, head[1], head[2], head[3] or "accept", tuple(lines[1:]), tuple(names))
 
 
 def read_iptables(line: str) -> Rule:

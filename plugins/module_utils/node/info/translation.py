@@ -15,6 +15,7 @@ from .rulesets import Chain, Table
 
 MOST_RULES = 100
 TRANSLATES = re.compile(r"-j (?:MASQUERADE|SNAT|NETMAP)\b|\b(?:masquerade|snat)\b")
+REDIRECTS = re.compile(r"-j (?:DNAT|REDIRECT|NETMAP|TPROXY)\b|\b(?:dnat|redirect|tproxy)\b")
 # Who makes chains (iptables) and tables (nftables) of these names.
 CHAINS = (
     (re.compile(rf"{masquerade.CHAIN}|{forward.CHAIN}"), "weft.podnet"),
@@ -68,6 +69,21 @@ def places(tables: Iterable[Table]) -> list[dict[str, Any]]:
                 place = table.place if len(translating) == 1 else f"{table.place}, chain {chain.name}"
                 found.append(_place(place, owner, chain.lines))
     return sorted(found, key=lambda each: str(each["place"]))
+
+
+def redirects(tables: Iterable[Table]) -> list[dict[str, str]]:
+    """Rules at the hook prerouting that give packets another destination, of no program that is known.
+
+    Only those that every packet meets: what a chain with conditions leads to is not judged.
+    """
+    return [
+        {"place": f"{table.place}, chain {chain.name}", "rule": line}
+        for table in tables
+        for chain in table.chains.values()
+        if chain.hook == "prerouting" and (table.is_iptables or owner_of_table(table) == "other")
+        for line in chain.lines
+        if REDIRECTS.search(line)
+    ][:MOST_RULES]
 
 
 def _of_iptables(table: Table, translating: Iterable[Chain]) -> Iterable[dict[str, Any]]:

@@ -24,6 +24,8 @@ OTHER_PROTOCOL = re.compile(
 OTHER_ADDRESS = re.compile(
     r"--dst-type (?:BROADCAST|MULTICAST|ANYCAST)|fib daddr .*type (?:broadcast|multicast|anycast)"
 )
+# The hooks that a packet to this host passes, and one from it.
+IN, OUT = ("ingress", "prerouting", "input"), ("output", "postrouting", "egress")
 PORTS = re.compile(r"(?:udp dport|th dport|--dports?) (!?=? ?(?:\{[^}]*\}|\S+))")
 
 
@@ -41,13 +43,13 @@ def closed(tables: Iterable[Table], ports: Iterable[TunnelPort]) -> list[dict[st
         (table, chain)
         for table in tables
         for chain in table.chains.values()
-        if chain.hook in ("input", "output") and chain.kind == "filter"
+        if chain.hook in (*IN, *OUT) and chain.kind in ("filter", "route")
     ]
     return [
-        {"port": port.port, "place": f"{table.place}, chain {chain.name}", "out": chain.hook == "output"}
+        {"port": port.port, "place": f"{table.place}, chain {chain.name}", "out": chain.hook in OUT}
         for port in sorted(set(ports))
         for table, chain in bases
-        if port.version in table.versions and not _Walk(table, port, chain.hook == "output").passes(chain)
+        if port.version in table.versions and not _Walk(table, port, chain.hook in OUT).passes(chain)
     ]
 
 
@@ -61,6 +63,8 @@ class _Walk:
 
     def passes(self, base: Chain) -> bool:
         """May the packet pass the chain of a hook?"""
+        if base.devices and self.device not in base.devices:
+            return True
         accepted, goes_on = self._through(base)
         return accepted or (goes_on and base.policy != "drop")
 

@@ -101,9 +101,10 @@ def opening(place: str, port: int, firewall: str = "", out: bool = False) -> str
     if firewall == "firewalld" and not out:
         return f"firewall-cmd --permanent --add-port={port}/udp && firewall-cmd --reload"
     look = command(place)
-    tool, _list, chain = look.partition(" -t filter -S ")
-    if chain:
-        return f"{tool} -I {chain} -p udp --dport {port} -j ACCEPT"
+    listed = re.fullmatch(r"(\S+)( -t (\S+)) -S (\S+)", look)
+    if listed:
+        table = "" if listed[3] == "filter" else listed[2]
+        return f"{listed[1]}{table} -I {listed[4]} -p udp --dport {port} -j ACCEPT"
     _list, _chain, chain = look.partition("nft list chain ")
     return f"nft insert rule {chain} udp dport {port} accept" if chain else ""
 

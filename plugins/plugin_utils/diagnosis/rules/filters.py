@@ -31,7 +31,7 @@ OTHERS = ("kube-proxy", "docker", "libvirt", "cni", "")
     fix="iptables --insert FORWARD --source {network} --jump ACCEPT && iptables --insert FORWARD --destination "
     "{network} "
     "--jump ACCEPT",
-    site="site.yml keeps such rules over reboots",
+    site="site.yml keeps such rules over reboots where forwarded packets are dropped",
     source="flannel pitfall 13; F9; plugins#430",
 )
 def forward_drops_pods(node: Node) -> Iterator[Found]:
@@ -46,32 +46,31 @@ def forward_drops_pods(node: Node) -> Iterator[Found]:
         if not node.pod_subnets_of(place) or (node.accepts_pods(place) and not lost):
             continue
         first = (lost and dropped) or place.rejects_before or f"policy {place.policy}"
-        six = "ip6" in place.place
+        six = not netfilter.concerns(place.place, 4)
         whole = [each for each in node.cluster.pod_networks if (each.version == 6) == six] or node.pod_subnets_of(place)
-        fix = IP6TABLES if six else None
-        if place.place.startswith("nftables"):
-            fix = NFT
         accepts = f"; before it only {', '.join(place.accepts)} passes" if place.accepts else "; no rule accepts pods"
-        chain = place.place.partition(":")[2].strip().removeprefix("table ").replace(", chain", "").split()
-        yield found(
-            f"{place.place}: {first}{accepts}",
-            fix=fix,
-            network=whole[0],
-            chain=chain,
-            family="ip6" if six else "ip",
-        )
+        words = place.place.partition(":")[2].strip().removeprefix("table ").replace(", chain", "").split()
+        evidence = f"{place.place}: {first}{accepts}"
+        if place.place.startswith("nftables"):
+            yield found(evidence, fix=NFT, network=whole[0], chain=words, family="ip6" if six else "ip")
+        else:
+            table = [] if words[0] == "filter" else ["--table", words[0]]
+            tool = ["ip6tables" if six else "iptables", *table]
+            fix = None if tool == ["iptables"] and words[-1] == "FORWARD" else IPTABLES
+            yield found(evidence, fix=fix, network=whole[0], tool=tool, chain=words[-1])
 
 
 def _is_against_pods(node: Node, rule: str) -> bool:
     """Does it apply to packets of the node's pods to another node's, or the other way round?"""
+    bridge = node.bridge_name
     return any(
-        _applies(rule, own, other, device) or _applies(rule, other, own, node.bridge_name)
+        _applies(rule, own, other, device, bridge) or _applies(rule, other, own, bridge, device)
         for own, other, device in _pairs(node)
     )
 
 
-IP6TABLES = (
-    "ip6tables --insert FORWARD --source {network} --jump ACCEPT && ip6tables --insert FORWARD --destination {network} "
+IPTABLES = (
+    "{tool} --insert {chain} --source {network} --jump ACCEPT && {tool} --insert {chain} --destination {network} "
     "--jump ACCEPT"
 )
 NFT = (
@@ -175,6 +174,40 @@ def rule_translates_pods(node: Node) -> Iterator[Found]:
             yield found(f"{place.place}: {rule}", fix=fix, subnet=own, network=whole)
 
 
+@FILTERS.rule(
+    "rule-redirects-pods",
+    WARNING,
+    "A rule redirects what pods send to other nodes' pods",
+    effect="Packets for other pods, all or those to a port, arrive somewhere else.",
+    see="iptables -t nat -S PREROUTING; nft list ruleset | grep -e dnat -e redirect",
+    fix="{tool} --table nat --insert PREROUTING --source {source} --destination {target} --jump ACCEPT",
+    source="broken nodes",
+)
+def rule_redirects_pods(node: Node) -> Iterator[Found]:
+    """A rule for DNAT or REDIRECT, such as a transparent proxy's, applies to packets of this node's pods to others."""
+    if not node.cluster.connects:
+        return
+    for each in node.host.redirects:
+        for own, subnet, _device in _pairs(node):
+            concerned = netfilter.concerns(each.place, subnet.version)
+            if concerned and _applies(ENDPOINT.sub(" ", each.rule), own, subnet, "", node.bridge_name):
+                six = own.version == 6
+                fix = None if each.place.startswith("iptables") else NFT_ACCEPTS
+                chain = each.place.partition("table ")[2].replace(", chain", "").split()
+                tool, family = ("ip6tables", "ip6") if six else ("iptables", "ip")
+                values = {"source": own, "target": subnet, "tool": tool, "chain": chain, "family": family}
+                yield found(f"{each.place}: {each.rule}", fix=fix, **values)
+                break
+
+
+# Where a rule redirects to, and the protocol and port that it is for.
+ENDPOINT = re.compile(
+    r"-j (DNAT|REDIRECT)|--to-(destination|ports?) \S+|-p (tcp|udp)|-m (tcp|udp)|--dport \d+(:\d+)?|"
+    r"(tcp|udp) dport (\{[^}]*\}|\S+)|meta l4proto (tcp|udp)|dnat( ip6?)? to \S+|redirect( to \S+)?"
+)
+NFT_ACCEPTS = "nft insert rule {chain} {family} saddr {source} {family} daddr {target} accept"
+
+
 def _pairs(node: Node) -> Iterator[tuple[Network, Network, str]]:
     """(own pods, other node's pods, the link that leads to them)"""
     for peer in node.peers:
@@ -200,6 +233,7 @@ def _translating(
 
 SOURCE = re.compile(r"(?:(! )?(?:-s|--source) |(?:ip6?) saddr (!= )?)([0-9a-fA-F.:]+(?:/[0-9]+)?)")
 DESTINATION = re.compile(r"(?:(! )?(?:-d|--destination) |(?:ip6?) daddr (!= )?)([0-9a-fA-F.:]+(?:/[0-9]+)?)")
+IN = re.compile(r'(?:(! )?(?:-i|--in-interface) |iif(?:name)? (!= )?)"?([^\s"]+)"?')
 OUT = re.compile(r'(?:(! )?(?:-o|--out-interface) |oif(?:name)? (!= )?)"?([^\s"]+)"?')
 # Everything else that a plain rule has; one with any other condition is not judged.
 PLAIN = re.compile(
@@ -209,8 +243,11 @@ PLAIN = re.compile(
 )
 
 
-def _applies(rule: str, source: Network, destination: Network, device: str) -> bool | None:
-    """Does a rule of iptables or nftables apply to these packets? None where it has conditions that are not read."""
+def _applies(rule: str, source: Network, destination: Network, oif: str, iif: str = "") -> bool | None:
+    """Does a rule of iptables or nftables apply to these packets? None where it has conditions that are not read.
+
+    ``oif`` and ``iif`` are the links that they leave and came by.
+    """
     rest = rule
     for pattern, its in ((SOURCE, source), (DESTINATION, destination)):
         for match in pattern.finditer(rule):
@@ -218,9 +255,11 @@ def _applies(rule: str, source: Network, destination: Network, device: str) -> b
             if given is None or covers(given, its) is bool(match[1] or match[2]):
                 return False
         rest = pattern.sub(" ", rest)
-    for match in OUT.finditer(rule):
-        name = match[3]
-        same = device.startswith(name[:-1]) if name[-1:] in ("+", "*") else device == name
-        if same is bool(match[1] or match[2]):
-            return False
-    return None if PLAIN.sub(" ", OUT.sub(" ", rest)).strip() else True
+    for pattern, device in ((OUT, oif), (IN, iif)):
+        for match in pattern.finditer(rule) if device else ():
+            name = match[3]
+            same = device.startswith(name[:-1]) if name[-1:] in ("+", "*") else device == name
+            if same is bool(match[1] or match[2]):
+                return False
+        rest = pattern.sub(" ", rest) if device else rest
+    return None if PLAIN.sub(" ", rest).strip() else True

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from .. import repair, table
 from ..cluster import Network, Node, address, covers, family, network
-from ..observation import PolicyRule, Route
+from ..observation import IpsecPolicy, PolicyRule, Route
 from ..table import ERROR, NOTE, OBSERVED, WARNING, Concern, Found, found
 
 ROUTES = Concern(
@@ -246,6 +246,45 @@ def policy_rule_refuses_pods(node: Node) -> Iterator[Found]:
         if rule is not None:
             evidence = f"rule {rule.priority} to {rule.to or 'all'} is of type {rule.action}"
             yield found(evidence, peer.name, network=subnet, priority=_earlier(rule))
+
+
+@ROUTES.rule(
+    "ipsec-takes-pods",
+    ERROR,
+    "An IPsec policy takes the packets of pods",
+    effect="Pods' packets are dropped, or go to the other end of a VPN, whatever the routes say.",
+    see="ip xfrm policy",
+    fix="ip xfrm policy add src {source} dst {target} dir {dir} priority {priority}",
+    source="broken nodes",
+)
+def ipsec_takes_pods(node: Node) -> Iterator[Found]:
+    """The first policy for packets to another node's pods, or from there, drops them or wants a tunnel to another host
+    than that node, as the policy of a VPN for 10.0.0.0/8 does. The IPsec daemon undoes the fix when it reloads.
+    """
+    if not (node.host.whole("ipsec") and node.cluster.connects):
+        return
+    for peer in node.peers:
+        for subnet in peer.pod_subnets:
+            for own in node.pod_subnets:
+                for direction, source, target in (("out", own, subnet), ("fwd", subnet, own)):
+                    policy = _policy(node, direction, source, target)
+                    if policy is None or not (policy.block or policy.tunnel):
+                        continue
+                    its = address(policy.tunnel)
+                    if policy.block or its is None or its not in (peer.addresses | node.addresses):
+                        way = "drops them" if policy.block else f"wants a tunnel to {policy.tunnel}"
+                        evidence = f"the policy {policy.from_} to {policy.to}, {direction}, {way}"
+                        values = {"dir": direction, "priority": max(policy.priority - 1, 0)}
+                        yield found(evidence, peer.name, fix=None, source=source, target=target, **values)
+
+
+def _policy(node: Node, direction: str, source: Network, target: Network) -> IpsecPolicy | None:
+    """The one that counts for all packets between these networks."""
+    for policy in node.host.ipsec:
+        of, to = network(policy.from_), network(policy.to)
+        if policy.dir == direction and of and to and covers(of, source) and covers(to, target):
+            return policy
+    return None
 
 
 def _before_main(node: Node, subnet: Network) -> Iterator[PolicyRule]:

@@ -1018,6 +1018,21 @@ def break_policy_rule_refuses_pods(world: World) -> None:
     world[2]["rules"] = [{"priority": 100, "from": "", "to": subnet(0), "action": "prohibit"}]
 
 
+POLICY = {"to": "10.0.0.0/8", "dir": "out", "priority": 100, "block": False, "tunnel": ""}
+
+
+@breaks("ipsec-takes-pods", fix=f"ip xfrm policy add src {subnet(1)} dst {subnet(0)} dir out priority 99")
+def break_ipsec_takes_pods(world: World) -> None:
+    """A VPN for a network that pods' are a part of, and one that another node's pods are not."""
+    own = {**POLICY, "from": "10.244.0.0/16", "tunnel": "203.0.113.9"}
+    world[2]["ipsec"] = [{**own, "to": "10.9.0.0/16", "block": True, "priority": 1}, own]
+
+
+@breaks("ipsec-takes-pods")
+def what_comes_in_is_dropped(world: World) -> None:
+    world[2]["ipsec"] = [{**POLICY, "from": "10.244.0.0/16", "dir": "fwd", "block": True}]
+
+
 @breaks("route-by-hand", planned=False, host=None)
 def break_route_by_hand(world: World) -> None:
     for number in (1, 2, 3):
@@ -1065,6 +1080,42 @@ def a_reject_before(world: World) -> None:
 @breaks("forward-drops-pods", planned=False)
 def a_rule_against_pods(world: World) -> None:
     world[2]["forward"][0].update(accepts=[], drops=["-s 10.99.0.0/16 -j DROP", "-d 10.244.0.0/16 -o eth0 -j DROP"])
+
+
+@breaks(
+    "forward-drops-pods",
+    fix="iptables --table raw --insert PREROUTING --source 10.244.0.0/16 --jump ACCEPT && "
+    "iptables --table raw --insert PREROUTING --destination 10.244.0.0/16 --jump ACCEPT",
+)
+def a_rule_before_the_routes(world: World) -> None:
+    place = {"place": "iptables (nft): raw, chain PREROUTING", "policy": "accept", "accepts": [], "owner": ""}
+    world[2]["forward"].append({**place, "rejects_before": "", "drops": ["-i cni0 -d 10.0.0.0/8 -j DROP"]})
+
+
+@breaks("overlay-port-closed", "vxlan", fix="nft insert rule netdev wall in udp dport 8472 accept")
+def a_filter_of_the_device(world: World) -> None:
+    place = "nftables: table netdev wall, chain in"
+    world[2]["firewalls"].update(closed_udp=[{"port": 8472, "place": place, "out": False}])
+
+
+NAT = "iptables (nft): nat, chain PREROUTING"
+
+
+@breaks(
+    "rule-redirects-pods",
+    fix=f"iptables --table nat --insert PREROUTING --source {subnet(1)} --destination {subnet(0)} --jump ACCEPT",
+)
+def break_rule_redirects_pods(world: World) -> None:
+    world[2]["redirects"] = [{"place": NAT, "rule": "-p tcp -m tcp --dport 80 -j REDIRECT --to-ports 3128"}]
+
+
+@breaks(
+    "rule-redirects-pods",
+    fix=f"nft insert rule ip proxy pre ip saddr {subnet(1)} ip daddr {subnet(0)} accept",
+)
+def a_rule_of_nftables_redirects(world: World) -> None:
+    place = "nftables: table ip proxy, chain pre"
+    world[2]["redirects"] = [{"place": place, "rule": "ip daddr 10.0.0.0/8 tcp dport { 80, 443 } redirect to :3128"}]
 
 
 def closed(table: str) -> dict[str, Any]:
@@ -1403,3 +1454,31 @@ def test_no_two_rules_explain_each_other() -> None:
         return seen[identity]
 
     assert [identity for identity in IDS if identity in below(identity)] == []
+
+
+def test_an_ipsec_policy_that_spares_pods() -> None:
+    """The daemon's exception comes first; and nodes that encrypt what they send to each other."""
+    world = World("routes", (4,), True)
+    vpn = {**POLICY, "from": "10.244.0.0/16", "tunnel": "203.0.113.9"}
+    world[2]["ipsec"] = [{**vpn, "tunnel": "", "priority": 1, "dir": each} for each in ("out", "fwd")] + [vpn]
+    world[3]["ipsec"] = [{**vpn, "from": subnet(2), "to": subnet(1), "tunnel": underlay(1)}]
+    assert found(world) == []
+
+
+def test_rules_against_forged_addresses() -> None:
+    """Nothing with a pod's address comes by the link to the internet."""
+    world = World("routes", (4,), True)
+    place = {"place": "iptables (nft): raw, chain PREROUTING", "policy": "accept", "accepts": [], "owner": ""}
+    world[2]["forward"].append({**place, "rejects_before": "", "drops": ["-s 10.0.0.0/8 -i eth1 -j DROP"]})
+    assert found(world) == []
+
+
+def test_rules_that_redirect_others_packets() -> None:
+    """What comes in from outside, and what is for the host itself or for an address that is no pod's."""
+    world = World("routes", (4,), True)
+    rules = ["-i eth0 -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.244.1.5:80",
+             "-p tcp -m addrtype --dst-type LOCAL -m tcp --dport 80 -j DNAT --to-destination 10.244.1.5:80",
+             "-d 203.0.113.7/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.244.1.5:80",
+             "! -d 10.244.0.0/16 -p udp -m udp --dport 53 -j REDIRECT --to-ports 5353"]  # fmt: skip
+    world[2]["redirects"] = [{"place": NAT, "rule": rule} for rule in rules]
+    assert found(world) == []

@@ -204,3 +204,31 @@ def test_a_long_chain_is_cut() -> None:
     table = rulesets.from_save(NFT, "nat", ["*nat", ":POSTROUTING ACCEPT [0:0]", *lines])
     (place,) = translation.places([table])
     assert len(place["rules"]) == 101 and place["rules"][-1] == "... and 50 more rules"
+
+
+def test_what_drops_before_the_routes() -> None:
+    """A chain at another hook than forward counts where it drops something; kube-proxy's and Docker's do not."""
+    quiet = [":PREROUTING ACCEPT [0:0]", "-A PREROUTING -m rpfilter --invert -j DROP", "-A PREROUTING -j NOTRACK"]
+    assert forwarding.places([rulesets.from_save(NFT, "raw", ["*raw", *quiet])], lambda _device: []) == []
+    loud = [*quiet, "-A PREROUTING -d 10.244.1.0/24 -j DROP"]
+    (place,) = forwarding.places([rulesets.from_save(NFT, "raw", ["*raw", *loud])], lambda _device: [])
+    assert place["place"] == "iptables (nft): raw, chain PREROUTING" and place["drops"] == ["-d 10.244.1.0/24 -j DROP"]
+
+
+def test_rules_that_redirect() -> None:
+    """Those in the chain of the hook, not those of kube-proxy and the plugins that it leads to."""
+    rules = ["-A PREROUTING -j KUBE-SERVICES", "-A PREROUTING -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 3128",
+             "-A KUBE-SEP-X -p tcp -j DNAT --to-destination 10.244.1.5:80",
+             "-A POSTROUTING -j MASQUERADE"]  # fmt: skip
+    heads = [":PREROUTING ACCEPT [0:0]", ":POSTROUTING ACCEPT [0:0]", ":KUBE-SEP-X - [0:0]"]
+    tables = [rulesets.from_save(LEGACY, "nat", ["*nat", *heads, *rules])]
+    for name in ("ip kube-proxy", "ip proxy"):
+        head = "type nat hook prerouting priority dstnat; policy accept;"
+        tables += rulesets.from_nft([f"table {name} {{", "\tchain pre {", f"\t\t{head}", "\t\tredirect", "\t}", "}"])
+    assert translation.redirects(tables) == [
+        {
+            "place": "iptables (legacy): nat, chain PREROUTING",
+            "rule": "-p tcp -m tcp --dport 80 -j REDIRECT --to-ports 3128",
+        },
+        {"place": "nftables: table ip proxy, chain pre", "rule": "redirect"},
+    ]

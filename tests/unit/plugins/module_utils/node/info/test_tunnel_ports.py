@@ -162,3 +162,25 @@ def test_what_is_let_out(rules: list[str], policy: str, closed: bool) -> None:
     )
     place = {"port": 8472, "place": "iptables (legacy): filter, chain OUTPUT", "out": True}
     assert found == [place] * closed
+
+
+@pytest.mark.parametrize(
+    ("head", "rule", "closed"),
+    [
+        ('type filter hook ingress device "eth0" priority filter; policy accept;', "udp dport 8472 drop", True),
+        ("type filter hook ingress devices = { eth1, eth0 } priority filter; policy accept;", "drop", True),
+        ('type filter hook ingress device "eth1" priority filter; policy accept;', "udp dport 8472 drop", False),
+        ('type filter hook ingress device "eth0" priority filter; policy accept;', "ip saddr 10.0.0.9 drop", False),
+    ],
+)
+def test_what_a_device_lets_in(head: str, rule: str, closed: bool) -> None:
+    lines = ["table netdev wall {", "\tchain in {", f"\t\t{head}", f"\t\t{rule}", "\t}", "}"]
+    assert is_closed(rulesets.from_nft(lines)) is closed
+
+
+@pytest.mark.parametrize("table", ["raw", "mangle"])
+def test_tables_before_the_filter(table: str) -> None:
+    lines = [f"*{table}", ":PREROUTING ACCEPT [0:0]", "-A PREROUTING -p udp -m udp --dport 8472 -j DROP", "COMMIT"]
+    assert is_closed([rulesets.from_save(LEGACY, table, lines)])
+    loose = [f"*{table}", ":PREROUTING ACCEPT [0:0]", "-A PREROUTING -m rpfilter --invert -j DROP", "COMMIT"]
+    assert not is_closed([rulesets.from_save(LEGACY, table, loose)])
