@@ -613,17 +613,18 @@ host:
           type: list
           elements: str
     redirects:
-      description: Rules that give packets another destination before they are routed, at most 100. Those of kube-proxy,
-        of CNI plugins and of other known programs are left out, as are those in chains that only some packets reach.
+      description: The chains in which packets get another destination before they are routed. Those of kube-proxy, of
+        CNI plugins and of other known programs are left out, as are those that only some packets reach.
       type: list
       elements: dict
       contains:
         place:
           description: Which chain.
           type: str
-        rule:
-          description: The rule.
-          type: str
+        rules:
+          description: The chain's rules, in order, at most 100, without those that lead to other chains.
+          type: list
+          elements: str
     ipsec:
       description: IPsec policies of the kernel for whole networks, the one with the lowest priority first.
       type: list

@@ -271,10 +271,10 @@ class Forward(Part):
 
 @dataclass(frozen=True)
 class Redirect(Part):
-    """A rule that gives packets another destination before they are routed."""
+    """A place where packets get another destination before they are routed, and its rules."""
 
     place: str = ""
-    rule: str = ""
+    rules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -71,19 +71,19 @@ def places(tables: Iterable[Table]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda each: str(each["place"]))
 
 
-def redirects(tables: Iterable[Table]) -> list[dict[str, str]]:
-    """Rules at the hook prerouting that give packets another destination, of no program that is known.
+def redirects(tables: Iterable[Table]) -> list[dict[str, Any]]:
+    """The chains at the hook prerouting, of no program that is known, that give packets another destination.
 
-    Only those that every packet meets: what a chain with conditions leads to is not judged.
+    With their rules but for jumps: whether a packet comes to the chain that one leads to is not judged.
     """
-    return [
-        {"place": f"{table.place}, chain {chain.name}", "rule": line}
-        for table in tables
-        for chain in table.chains.values()
-        if chain.hook == "prerouting" and (table.is_iptables or owner_of_table(table) == "other")
-        for line in chain.lines
-        if REDIRECTS.search(line)
-    ][:MOST_RULES]
+    found = []
+    for table in tables:
+        for chain in table.chains.values():
+            own = [line for line in chain.lines if table.read(line).target not in table.chains]
+            known = not table.is_iptables and owner_of_table(table) != "other"
+            if chain.hook == "prerouting" and not known and any(map(REDIRECTS.search, own)):
+                found.append({"place": f"{table.place}, chain {chain.name}", "rules": own[:MOST_RULES]})
+    return found
 
 
 def _of_iptables(table: Table, translating: Iterable[Chain]) -> Iterable[dict[str, Any]]:

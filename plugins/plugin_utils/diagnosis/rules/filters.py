@@ -189,15 +189,26 @@ def rule_redirects_pods(node: Node) -> Iterator[Found]:
         return
     for each in node.host.redirects:
         for own, subnet, _device in _pairs(node):
-            concerned = netfilter.concerns(each.place, subnet.version)
-            if concerned and _applies(ENDPOINT.sub(" ", each.rule), own, subnet, "", node.bridge_name):
+            rule = _redirecting(each.rules, own, subnet, node.bridge_name)
+            if rule and netfilter.concerns(each.place, subnet.version):
                 six = own.version == 6
                 fix = None if each.place.startswith("iptables") else NFT_ACCEPTS
                 chain = each.place.partition("table ")[2].replace(", chain", "").split()
                 tool, family = ("ip6tables", "ip6") if six else ("iptables", "ip")
                 values = {"source": own, "target": subnet, "tool": tool, "chain": chain, "family": family}
-                yield found(f"{each.place}: {each.rule}", fix=fix, **values)
+                yield found(f"{each.place}: {rule}", fix=fix, **values)
                 break
+
+
+def _redirecting(rules: tuple[str, ...], source: Network, target: Network, iif: str) -> str:
+    """The first rule that surely redirects packets between these networks, all or those to a port; "" for none."""
+    for rule in rules:
+        meets = _applies(ENDPOINT.sub(" ", rule), source, target, "", iif)
+        if meets and re.search(r"-j (DNAT|REDIRECT)|\b(dnat|redirect)\b", rule):
+            return rule
+        if meets and re.search(r"-j (RETURN|ACCEPT)|\b(return|accept)\b", rule) and not ENDPOINT.search(rule):
+            return ""
+    return ""
 
 
 # Where a rule redirects to, and the protocol and port that it is for.

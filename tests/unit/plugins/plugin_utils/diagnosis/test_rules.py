@@ -1106,7 +1106,7 @@ NAT = "iptables (nft): nat, chain PREROUTING"
     fix=f"iptables --table nat --insert PREROUTING --source {subnet(1)} --destination {subnet(0)} --jump ACCEPT",
 )
 def break_rule_redirects_pods(world: World) -> None:
-    world[2]["redirects"] = [{"place": NAT, "rule": "-p tcp -m tcp --dport 80 -j REDIRECT --to-ports 3128"}]
+    world[2]["redirects"] = [{"place": NAT, "rules": ["-p tcp -m tcp --dport 80 -j REDIRECT --to-ports 3128"]}]
 
 
 @breaks(
@@ -1115,7 +1115,7 @@ def break_rule_redirects_pods(world: World) -> None:
 )
 def a_rule_of_nftables_redirects(world: World) -> None:
     place = "nftables: table ip proxy, chain pre"
-    world[2]["redirects"] = [{"place": place, "rule": "ip daddr 10.0.0.0/8 tcp dport { 80, 443 } redirect to :3128"}]
+    world[2]["redirects"] = [{"place": place, "rules": ["ip daddr 10.0.0.0/8 tcp dport { 80, 443 } redirect to :3128"]}]
 
 
 def closed(table: str) -> dict[str, Any]:
@@ -1480,5 +1480,7 @@ def test_rules_that_redirect_others_packets() -> None:
              "-p tcp -m addrtype --dst-type LOCAL -m tcp --dport 80 -j DNAT --to-destination 10.244.1.5:80",
              "-d 203.0.113.7/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.244.1.5:80",
              "! -d 10.244.0.0/16 -p udp -m udp --dport 53 -j REDIRECT --to-ports 5353"]  # fmt: skip
-    world[2]["redirects"] = [{"place": NAT, "rule": rule} for rule in rules]
+    # As the printed fix leaves it.
+    rules += [f"-s {subnet(1)} -d {subnet(other)} -j ACCEPT" for other in (0, 2)]
+    world[2]["redirects"] = [{"place": NAT, "rules": [*rules, "-j REDIRECT --to-ports 3128"]}]
     assert found(world) == []

@@ -220,7 +220,7 @@ def test_rules_that_redirect() -> None:
     rules = ["-A PREROUTING -j KUBE-SERVICES", "-A PREROUTING -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 3128",
              "-A KUBE-SEP-X -p tcp -j DNAT --to-destination 10.244.1.5:80",
              "-A POSTROUTING -j MASQUERADE"]  # fmt: skip
-    heads = [":PREROUTING ACCEPT [0:0]", ":POSTROUTING ACCEPT [0:0]", ":KUBE-SEP-X - [0:0]"]
+    heads = [":PREROUTING ACCEPT [0:0]", ":POSTROUTING ACCEPT [0:0]", ":KUBE-SERVICES - [0:0]", ":KUBE-SEP-X - [0:0]"]
     tables = [rulesets.from_save(LEGACY, "nat", ["*nat", *heads, *rules])]
     for name in ("ip kube-proxy", "ip proxy"):
         head = "type nat hook prerouting priority dstnat; policy accept;"
@@ -228,7 +228,7 @@ def test_rules_that_redirect() -> None:
     assert translation.redirects(tables) == [
         {
             "place": "iptables (legacy): nat, chain PREROUTING",
-            "rule": "-p tcp -m tcp --dport 80 -j REDIRECT --to-ports 3128",
+            "rules": ["-p tcp -m tcp --dport 80 -j REDIRECT --to-ports 3128"],
         },
-        {"place": "nftables: table ip proxy, chain pre", "rule": "redirect"},
+        {"place": "nftables: table ip proxy, chain pre", "rules": ["redirect"]},
     ]
