@@ -15,7 +15,46 @@ BRIDGE_CALLS = {4: "net.bridge.bridge-nf-call-iptables", 6: "net.bridge.bridge-n
 
 
 class Filters(Trace):
-    """Forwarding, filtering, translation."""
+    """Forwarding, filtering, translation, encryption."""
+
+    def _redirected(self, host: Host, iif: str) -> None:
+        """Does a rule before the route give the packet another destination?"""
+        if self.reply:
+            return
+        packet = netfilter.Packet(self.source, self.target, iif)
+        for place in host.redirects:
+            for text in place.rules if netfilter.concerns(place.place, self.version) else ():
+                rule = netfilter.parse(text, packet)
+                if rule.matches and rule.verdict in ("return", "accept"):
+                    break
+                if rule.matches is not False and netfilter.REDIRECTING.search(text):
+                    look = netfilter.command(place.place)
+                    if rule.matches:
+                        self._stop(host, "redirect", f"{place.place}: {text}", "it gets another destination here", look)
+                    self._doubt(host, "redirect", f"{place.place}: {text}", "whether this applies is not known", look)
+
+    def _protected(self, host: Host, direction: str) -> None:
+        """What IPsec asks of a packet that goes "out", or comes in to be forwarded ("fwd")."""
+        policy = next(
+            (
+                each
+                for each in host.ipsec
+                if each.direction == direction and self.source in each.source and self.target in each.target
+            ),
+            None,
+        )
+        if policy is None or not (policy.block or policy.tunnel):
+            return
+        what, look = f"IPsec policy {policy}", "ip xfrm policy"
+        if policy.block:
+            self._stop(host, "ipsec", what, "it drops the packet", look)
+        ends = [policy.tunnel] if policy.tunnel else []
+        if direction == "out" and any(self.cluster.holders(end) for end in ends):
+            self._ok(host, "ipsec", f"{what}, by a tunnel to {policy.tunnel}", look)
+        elif direction == "out":
+            self._stop(host, "ipsec", what, f"the packet goes encrypted to {policy.tunnel}, whatever the route", look)
+        else:
+            self._doubt(host, "ipsec", what, "the packet passes only if it came encrypted", look)
 
     def _forwarded(self, host: Host, iif: str, oif: str) -> None:
         name = FORWARDING[self.version]
@@ -68,8 +107,9 @@ class Filters(Trace):
         if net is None:
             return ""
         command = netfilter.command(place)
-        tool, _table, chain = command.partition(" -t filter -S ")
+        tool, table, chain = netfilter.chain_of(command)
         if chain:
+            tool += "" if table == "filter" else f" -t {table}"
             return f"{tool} -I {chain} -s {net} -j ACCEPT; {tool} -I {chain} -d {net} -j ACCEPT"
         _list, _chain, chain = command.partition("nft list chain ")
         family = "ip" if net.version == 4 else "ip6"

@@ -138,6 +138,20 @@ class Forward:
 
 
 @dataclass(frozen=True)
+class Policy:
+    """An IPsec policy: what goes from ``source`` to ``target`` is dropped (``block``) or goes to ``tunnel``."""
+
+    direction: str
+    source: Network
+    target: Network
+    block: bool
+    tunnel: Address | None
+
+    def __str__(self) -> str:
+        return f"{self.source} to {self.target}, {self.direction}"
+
+
+@dataclass(frozen=True)
 class Nat:
     """A place that translates sources."""
 
@@ -248,6 +262,15 @@ class Host:
     @cached_property
     def nat(self) -> list[Nat] | None:
         return self._section(_nat, "masquerade", "packet filters")
+
+    @cached_property
+    def redirects(self) -> list[Nat]:
+        return self._section(_nat, "redirects", "packet filters") or []
+
+    @cached_property
+    def ipsec(self) -> list[Policy]:
+        """The one that counts first."""
+        return self._section(_policy, "ipsec") or []
 
     @cached_property
     def units(self) -> list[str]:
@@ -436,6 +459,13 @@ def _forward(row: Mapping[Any, Any]) -> Forward | None:
 def _nat(row: Mapping[Any, Any]) -> Nat | None:
     place = _text(row.get("place"))
     return Nat(place, _text(row.get("owner")), tuple(_texts(row.get("rules")))) if place else None
+
+
+def _policy(row: Mapping[Any, Any]) -> Policy | None:
+    source, target = _network(row.get("from")), _network(row.get("to"))
+    if source is None or target is None:
+        return None
+    return Policy(_text(row.get("dir")), source, target, row.get("block") is True, _address(_text(row.get("tunnel"))))
 
 
 def _config(row: Mapping[Any, Any]) -> Config | None:

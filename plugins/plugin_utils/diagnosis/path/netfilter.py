@@ -19,6 +19,7 @@ from ....module_utils.core.networks import Address
 from .host import Forward, Host, Nat
 
 TRANSLATING = ("masquerade", "snat")
+REDIRECTING = re.compile(r"-j (?:DNAT|REDIRECT)\b|\b(?:dnat|redirect)\b")
 ENDING = ("return", "accept", "drop", "reject", *TRANSLATING)
 # Those whose chains every packet passes, as far as it leaves by the hook; other chains may be jumped to for some only.
 WHOLE = ("weft.podnet", "flannel", "kube-proxy", "docker")
@@ -33,6 +34,7 @@ _OPTIONS = {
     "--random": 0,
     "-A": 1,
     "--to-source": 1,
+    "--to-destination": 1,
     "--to-ports": 1,
 }
 
@@ -89,6 +91,12 @@ def command(place: str) -> str:
     return "nft list ruleset"
 
 
+def chain_of(look: str) -> tuple[str, str, str]:
+    """(program, table, chain) of a command that lists a chain of iptables; the chain is "" for any other."""
+    found = re.fullmatch(r"(\S+) -t (\S+) -S (\S+)", look)
+    return (found[1], found[2], found[3]) if found else ("", "", "")
+
+
 def opening(place: str, port: int, firewall: str = "", out: bool = False) -> str:
     """A command that lets packets in to a UDP port, or out to others': by the firewall that runs, else in a place,
     before all its rules.
@@ -101,10 +109,10 @@ def opening(place: str, port: int, firewall: str = "", out: bool = False) -> str
     if firewall == "firewalld" and not out:
         return f"firewall-cmd --permanent --add-port={port}/udp && firewall-cmd --reload"
     look = command(place)
-    listed = re.fullmatch(r"(\S+)( -t (\S+)) -S (\S+)", look)
-    if listed:
-        table = "" if listed[3] == "filter" else listed[2]
-        return f"{listed[1]}{table} -I {listed[4]} -p udp --dport {port} -j ACCEPT"
+    tool, table, chain = chain_of(look)
+    if chain:
+        tool += "" if table == "filter" else f" -t {table}"
+        return f"{tool} -I {chain} -p udp --dport {port} -j ACCEPT"
     _list, _chain, chain = look.partition("nft list chain ")
     return f"nft insert rule {chain} udp dport {port} accept" if chain else ""
 

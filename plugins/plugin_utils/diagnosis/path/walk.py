@@ -154,6 +154,8 @@ class Walk(Pods, Tunnels):
         if not iif and host.holds(self.target):
             self._own(host)
         source = self.source if iif else None
+        if iif:
+            self._redirected(host, iif)
         found = fib.way(host, self.target, source, iif)
         look = f"ip route get {self.target}" + (f" from {self.source} iif {shlex.quote(iif)}" if iif else "")
         if not found.known:
@@ -170,7 +172,9 @@ class Walk(Pods, Tunnels):
         else:
             self._ok(host, "route", str(route), look, note)
         if iif:
+            self._protected(host, "fwd")
             self._forwarded(host, iif, route.dev)
+        self._protected(host, "out")
         link = host.link(route.dev)
         if link is None:
             self._doubt(

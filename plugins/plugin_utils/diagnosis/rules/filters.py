@@ -204,7 +204,7 @@ def _redirecting(rules: tuple[str, ...], source: Network, target: Network, iif: 
     """The first rule that surely redirects packets between these networks, all or those to a port; "" for none."""
     for rule in rules:
         meets = _applies(ENDPOINT.sub(" ", rule), source, target, "", iif)
-        if meets and re.search(r"-j (DNAT|REDIRECT)|\b(dnat|redirect)\b", rule):
+        if meets and netfilter.REDIRECTING.search(rule):
             return rule
         if meets and re.search(r"-j (RETURN|ACCEPT)|\b(return|accept)\b", rule) and not ENDPOINT.search(rule):
             return ""

@@ -203,6 +203,26 @@ def forward_rejects_there(seen: Seen) -> None:
     seen["worker-2"]["forward"].append({**place, "rejects_before": "reject with icmpx admin-prohibited"})
 
 
+def redirected(seen: Seen) -> None:
+    place = "iptables (nft): nat, chain PREROUTING"
+    seen["worker-1"]["redirects"] = [{"place": place, "rules": ["-d 10.0.0.0/8 -j DNAT --to-destination 198.51.100.1"]}]
+
+
+def vpn(seen: Seen) -> None:
+    policy = {"from": "10.244.0.0/16", "to": "10.0.0.0/8", "dir": "out", "priority": 9, "block": False}
+    seen["worker-1"]["ipsec"] = [{**policy, "to": "10.9.0.0/16", "tunnel": ""}, {**policy, "tunnel": "203.0.113.9"}]
+
+
+def ipsec_drops_there(seen: Seen) -> None:
+    policy = {"from": "10.244.0.0/16", "to": "10.0.0.0/8", "dir": "fwd", "priority": 9, "block": True, "tunnel": ""}
+    seen["worker-2"]["ipsec"] = [policy]
+
+
+def dropped_before_the_route(seen: Seen) -> None:
+    place = {"place": "iptables (nft): raw, chain PREROUTING", "policy": "accept", "accepts": [], "owner": ""}
+    seen["worker-1"]["forward"].append({**place, "rejects_before": "", "drops": ["-i cni0 -d 10.0.0.0/8 -j DROP"]})
+
+
 def not_forwarding(seen: Seen) -> None:
     seen["worker-1"]["sysctls"]["net.ipv4.ip_forward"]["now"] = "0"
 
@@ -417,6 +437,17 @@ BREAKS: list[tuple[tuple[str, ...], Callable[[Seen], None], str, str, str, str]]
         "netfilter",
         "'reject with icmpx admin-prohibited' comes first",
         "nft insert rule inet firewalld filter_FORWARD ip saddr 10.244.",
+    ),
+    (EACH, redirected, "worker-1", "redirect", "gets another destination", ""),
+    (EACH, vpn, "worker-1", "ipsec", "goes encrypted to 203.0.113.9", ""),
+    (EACH, ipsec_drops_there, "worker-2", "ipsec", "drops the packet", ""),
+    (
+        EACH,
+        dropped_before_the_route,
+        "worker-1",
+        "netfilter",
+        "drops this packet",
+        "iptables-nft -t raw -I PREROUTING -s 10.244.0.0/",
     ),
     (EACH, not_forwarding, "worker-1", "forwarding", "forwards nothing", "sysctl -w net.ipv4.ip_forward=1"),
     (
