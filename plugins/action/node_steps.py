@@ -105,7 +105,8 @@ class ActionModule(HostAction):
         ]
         if self._task.check_mode:
             answer = super()._ask(arguments, task_vars)
-            return {**answer, "interrupted": run_identity.interrupted(answer.pop("unfinished", None))}
+            unfinished = answer.pop("unfinished", None)
+            return {**answer, "interrupted": run_identity.interrupted(unfinished)}
         if not taken:
             return super()._ask(arguments, task_vars)
         try:

@@ -594,6 +594,9 @@ host:
         place:
           description: Which chain.
           type: str
+        hook:
+          description: V(forward), V(prerouting) or V(postrouting).
+          type: str
         policy:
           description: V(accept) or V(drop).
           type: str
@@ -646,7 +649,7 @@ host:
           description: Are the packets dropped?
           type: bool
         tunnel:
-          description: The other end of the tunnel that they must go through; empty where they pass as they are.
+          description: The far end of the tunnel that they must pass; empty where they pass as they are.
           type: str
     firewalls:
       description: Which firewalls are at work, and what is closed, by whatever rules.

@@ -110,11 +110,15 @@ def in_saved(binary: str, only: str, saved: str, owned: Callable[[str], bool], c
         elif line.startswith("-A ") and not owned(words[1]) and _belongs(words, owned, comment):
             rules.setdefault(table, []).append(["-D", *words[1:]])
     found = []
+    label = Path(binary).name
+    for table, deletions in rules.items():
+        commands = [[binary, "-w", "10", "-t", table, *step] for step in deletions]
+        found += [] if table in chains else [Leftover(f"{label}: {table}, {len(commands)} rules", commands)]
     for table, names in chains.items():
         steps = [*rules.get(table, []), *(["-F", name] for name in names)]
         for name in names:
             commands = [[binary, "-w", "10", "-t", table, *step] for step in [*steps, ["-X", name]]]
-            found.append(Leftover(f"{Path(binary).name}: {table}, chain {name}", commands))
+            found.append(Leftover(f"{label}: {table}, chain {name}", commands))
             steps = []
     return found
 

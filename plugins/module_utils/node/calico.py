@@ -1,14 +1,16 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Calico leaves on a host when its DaemonSet is deleted. It has no clean-up of its own for all of it.
+"""What Calico leaves on a host when its DaemonSet is deleted. Calico has no command that removes all of it.
 
 The names are those of its sources: chains and comments felix/rules/rule_defs.go, sets felix/ipsets, tables
-felix/nftables. With the eBPF data plane, programs stay on the devices until the host is rebooted.
+felix/nftables. Until the host is rebooted, the programs of the eBPF data plane stay on the devices, as do the policy
+rule and the table of routes of WireGuard.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from pathlib import Path
 from typing import Any
@@ -18,29 +20,29 @@ from ..core.leftovers import FindCommand, Leftover
 from ..core.persist import Run
 
 NETWORKS = Path("/sys/class/net")
-DAEMON = "calico-node"
+DAEMONS = ("calico-node", "calico-felix")
 PODS = "cali*"
 TUNNELS = ("vxlan.calico", "vxlan-v6.calico", "wireguard.cali", "wg-v6.cali")
 # The kernel's own device for IP in IP, which can't be deleted; Calico gives it an address.
 IPIP = "tunl0"
 CHAINS = "cali-"
 COMMENT = "cali:"
-SETS = ("cali40", "cali60")
+SETS = ("cali4", "cali6")
 NFT_TABLES = ("table ip calico", "table ip6 calico", "table arp calico-arp")
-# Felix numbers its routes 80; those of BGP have the number of BIRD, which a host may run for other purposes.
+# Felix numbers its routes 80. Those of BGP have the number of BIRD, which a host may run for other purposes.
 FELIX, BIRD = "80", "bird"
+BIRDS = ("bird", "bird6")
 STATE = "/var/lib/calico"
-# What its CNI plugin asks the API server by, beside the configuration.
+# The kubeconfig of its CNI plugin, beside the configuration.
 KUBECONFIG = "calico-kubeconfig"
 
 
 def in_use() -> list[str]:
     """Why none of it can go yet, a line each."""
     problems = []
-    running = processes.by_name((DAEMON,)).get(DAEMON, [])
-    if running:
+    for daemon, running in processes.by_name(DAEMONS).items():
         problems.append(
-            f"calico: {DAEMON} still runs here (process {', '.join(map(str, running))}); delete its DaemonSet first"
+            f"calico: {daemon} still runs here (process {', '.join(map(str, running))}); delete its DaemonSet first"
         )
     pods = sorted(path.name for path in NETWORKS.glob(PODS))
     if pods:
@@ -54,28 +56,49 @@ def observe(run: Run, find: FindCommand) -> list[Leftover]:
     found = [
         Leftover(f"device {name}", [["ip", "link", "del", name]]) for name in TUNNELS if (NETWORKS / name).exists()
     ]
-    found += [item for version in ("-4", "-6") for item in routes(run, version)]
-    found += _ipip(run)
+    shown = {version: _shown(run, version) for version in ("-4", "-6")}
+    found += [item for version, listed in shown.items() for item in routes(version, listed)]
+    found += _ipip(run, [route["dst"] for listed in shown.values() for _protocol, route in listed if _is_block(route)])
     found += leftovers.iptables_chains(run, find, lambda name: name.startswith(CHAINS), COMMENT)
     found += leftovers.nftables_tables(run, find, NFT_TABLES) + _sets(run, find)
     return found + [Leftover(str(path), [], str(path)) for path in sorted(Path(STATE).glob("*")) if path.is_file()]
 
 
-def routes(run: Run, version: str) -> list[Leftover]:
-    """Those of Felix, and those of a BIRD that no longer runs."""
-    protocols = [FELIX, *([] if processes.by_name((BIRD,)) else [BIRD])]
-    return [item for protocol in protocols for item in _routes_of(run, version, protocol)]
+def _shown(run: Run, version: str) -> list[tuple[str, dict[str, Any]]]:
+    """(protocol, route) of Felix and of BIRD in the main table."""
+    command = ["ip", version, "-json", "route", "show", "table", "main", "proto"]
+    protocols = (FELIX, BIRD)
+    return [
+        (each, route) for each in protocols for route in json.loads(leftovers.output(run, [*command, each]) or "[]")
+    ]
 
 
-def _routes_of(run: Run, version: str, protocol: str) -> list[Leftover]:
-    text = leftovers.output(run, ["ip", version, "-json", "route", "show", "table", "main", "proto", protocol])
+def _is_block(route: dict[str, Any]) -> bool:
+    """A block of addresses of this node's pods: what no pod has is discarded."""
+    return route.get("type") == "blackhole"
+
+
+def routes(version: str, shown: list[tuple[str, dict[str, Any]]]) -> list[Leftover]:
+    """Felix's, and those of a BIRD that no longer runs which have the size of this node's own blocks, or one address.
+
+    Routes on a tunnel go with its device. Pure but for the processes.
+    """
+    sizes = {_size(route) for protocol, route in shown if protocol == BIRD and _is_block(route)}
+    sizes |= {"32", "128"} if sizes else set()
+    keeps = bool(processes.by_name(BIRDS))
     found = []
-    for route in json.loads(text or "[]"):
-        if route.get("dev") not in TUNNELS:
+    for protocol, route in shown:
+        calicos = protocol == FELIX or (not keeps and _size(route) in sizes)
+        if calicos and route["dst"] != "default" and route.get("dev") not in TUNNELS:
             place = _place(route)
             command = ["ip", version, "route", "del", *place, "proto", protocol]
             found.append(Leftover(f"route {' '.join(place)} proto {protocol}", [command]))
     return found
+
+
+def _size(route: dict[str, Any]) -> str:
+    destination = str(route["dst"])
+    return destination.partition("/")[2] or ("128" if ":" in destination else "32")
 
 
 def _place(route: dict[str, Any]) -> list[str]:
@@ -86,13 +109,17 @@ def _place(route: dict[str, Any]) -> list[str]:
     return [*kind, str(route["dst"]), *([] if kind else hops)]
 
 
-def _ipip(run: Run) -> list[Leftover]:
-    addresses = leftovers.output(run, ["ip", "-json", "address", "show", "dev", IPIP])
-    have = [entry["local"] for link in json.loads(addresses or "[]") for entry in link.get("addr_info", [])]
-    if not have:
-        return []
-    commands = [["ip", "address", "flush", "dev", IPIP], ["ip", "link", "set", IPIP, "down"]]
-    return [Leftover(f"addresses of {IPIP}: {', '.join(have)}", commands)]
+def _ipip(run: Run, blocks: list[str]) -> list[Leftover]:
+    """The addresses that are in a block of this node; any other may be a load balancer's."""
+    networks = [ipaddress.ip_network(block) for block in blocks]
+    shown = json.loads(leftovers.output(run, ["ip", "-json", "address", "show", "dev", IPIP]) or "[]")
+    have = [(entry["local"], entry["prefixlen"]) for link in shown for entry in link.get("addr_info", [])]
+    found = []
+    for local, length in have:
+        if any(ipaddress.ip_address(local) in network for network in networks):
+            command = ["ip", "address", "del", f"{local}/{length}", "dev", IPIP]
+            found.append(Leftover(f"address {local} of {IPIP}", [command]))
+    return found
 
 
 def _sets(run: Run, find: FindCommand) -> list[Leftover]:

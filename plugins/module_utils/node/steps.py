@@ -102,7 +102,7 @@ def run(module: Call) -> dict[str, Any]:
     Raises Failed.
     """
     try:
-        # A look also says what a run that was killed has left, which a host that needs no change keeps otherwise.
+        # A look also says what a run that was killed has left: a host that needs no change would otherwise keep it.
         return {**_run(module), **({"unfinished": _unfinished()} if module.check_mode else {})}
     finally:
         if not module.check_mode and any(step["module"] == "checkpoint" for step in module.params["steps"]):
@@ -137,11 +137,15 @@ def _run(module: Call) -> dict[str, Any]:
 
 
 def _unfinished() -> dict[str, Any]:
-    """The run that holds this host, and the checkpoint that is restored unless it is confirmed. Raises FileError."""
+    """The run that holds this host, and the checkpoint that is restored unless it is confirmed."""
     # Only here, as the restoration itself imports this file.
     from .checkpoint import pending
 
-    return {"holder": run_lock.left(), "checkpoint": pending.read()}
+    try:
+        return {"holder": run_lock.left(), "checkpoint": pending.read()}
+    except PodnetError:
+        # Whoever takes the host says what is wrong with its files.
+        return {"holder": {"live": False}, "checkpoint": ""}
 
 
 class Failed(Refused):

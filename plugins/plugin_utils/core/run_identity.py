@@ -37,7 +37,8 @@ def interrupted(unfinished: Any) -> bool:
     """Was a run killed that left its hold of a host, or a checkpoint to be restored, behind?
 
     ``unfinished`` is the host's answer to node_steps' look, and may be anything. A run of another controller is taken
-    for one that works until its hold expires.
+    for one that works until its hold expires. If it left a checkpoint, the host is not safe to pass by: to take it
+    refuses, and names that run.
     """
     if not isinstance(unfinished, dict):
         return False
@@ -45,6 +46,8 @@ def interrupted(unfinished: Any) -> bool:
     if not isinstance(holder, dict):
         return bool(unfinished.get("checkpoint"))
     if not holder.get("live"):
+        return True
+    if unfinished.get("checkpoint"):
         return True
     found, mine = (run_lock.parse(json.dumps(each)) for each in (holder, json.loads(environment(True)[run_lock.RUN])))
     return found is not None and mine is not None and run_lock.ended(found, mine)

@@ -258,10 +258,11 @@ class Forward(Part):
     """A place that can drop what the host forwards.
 
     ``accepts`` are networks whose packets pass, even where ``rejects_before`` or the policy drops all others. ``drops``
-    are rules that drop some packets, by address or device.
+    are rules that drop some packets, by address or device. ``hook``: "forward", "prerouting" or "postrouting".
     """
 
     place: str = ""
+    hook: str = "forward"
     owner: str = ""
     policy: str = ""
     accepts: tuple[str, ...] = ()

@@ -96,7 +96,9 @@ def part(worker: Worker, name: str) -> list[Step]:
     without release files and certificates.
     """
     steps = PARTS[name](worker)
-    return [_checkpoint(worker, name), *steps] if name in CUTTING and worker.setting("confirm") else steps
+    if name not in CUTTING:
+        return steps
+    return [_checkpoint(worker, name) if worker.setting("confirm") else _step("checkpoint", state="dismissed"), *steps]
 
 
 def _checkpoint(worker: Worker, part: str) -> Step:

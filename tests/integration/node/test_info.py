@@ -378,6 +378,7 @@ def test_packet_filters(node: Host) -> None:
     assert found["forward"] == [
         {
             "place": "iptables (legacy): filter, chain FORWARD",
+            "hook": "forward",
             "policy": "accept",
             "accepts": [],
             "owner": "",
@@ -386,6 +387,7 @@ def test_packet_filters(node: Host) -> None:
         },
         {
             "place": "iptables (nft): filter, chain FORWARD",
+            "hook": "forward",
             "policy": "drop",
             "accepts": ["10.99.0.0/24"],
             "owner": "docker",
@@ -394,6 +396,7 @@ def test_packet_filters(node: Host) -> None:
         },
         {
             "place": "nftables: table inet guard, chain forward",
+            "hook": "forward",
             "policy": "drop",
             "accepts": ["10.99.0.0/16"],
             "owner": "",

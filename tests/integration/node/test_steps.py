@@ -115,7 +115,7 @@ def test_steps_of_packages_that_are_missing_wait_in_a_look(host: Namespace) -> N
 @pytest.mark.parametrize(
     "given, words",
     [
-        ([{"module": "shell"}], "steps[0].module: found 'shell', expected one of checkpoint, cni_config, "),
+        ([{"module": "shell"}], "steps[0].module: found 'shell', expected one of bridge_absent, checkpoint, "),
         (["pod_route"], "steps[0]: expected a dictionary with module and args"),
         ([{"module": "pod_route", "args": {"routes": [{"dst": "nonsense"}]}}], "nonsense"),
         ([{"module": "pod_route", "args": {"routs": []}}], "routs"),

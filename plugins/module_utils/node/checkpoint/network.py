@@ -20,8 +20,10 @@ TIMEOUT = 30
 KERNELS_OWN = ("proto kernel", "table local", "local ", "broadcast ", "anycast ", "multicast ")
 # What `ip route` shows of a route's state, and does not take.
 STATES = ("linkdown", "dead", "rt_trap", "offload", "trap")
-# What ip shows of a policy rule on a device that is gone.
+# What ip shows of a policy rule whose device or target is gone.
 DETACHED = ("[detached]", "unresolved")
+# Those that each network namespace starts with.
+STANDARD_RULES = ("0:", "32766:", "32767:")
 # What nft shows of rules that iptables made, and does not take.
 NOT_LOADABLE = ("xt match", "xt target", "# Warning: table")
 
@@ -50,6 +52,9 @@ def restore(before: Mapping[str, Any]) -> list[str]:
             dev, address = entry.split()
             if _run("ip", "address", "add", address, "dev", dev):
                 done.append(f"address {address} added to {dev}")
+    # Before the routes, whose gateways are looked up by them.
+    for version, rules in before.get("rules", {}).items():
+        done += _restore_rules(version, rules)
     for version, routes in before["routes"].items():
         found = _routes(version)
         for line in [line for line in found if line not in routes]:
@@ -59,15 +64,6 @@ def restore(before: Mapping[str, Any]) -> list[str]:
         for line in sorted((line for line in routes if line not in _routes(version)), key=lambda line: " via " in line):
             if _run("ip", version, "route", "replace", *line.split()):
                 done.append(f"route restored: {line}")
-    # A checkpoint of an earlier version has none.
-    for version, rules in before.get("rules", {}).items():
-        found = _rules(version)
-        for line in [line for line in found if line not in rules]:
-            if _run("ip", version, "rule", "del", *_rule(line)):
-                done.append(f"policy rule removed: {line}")
-        for line in [line for line in rules if line not in found]:
-            if _run("ip", version, "rule", "add", *_rule(line)):
-                done.append(f"policy rule restored: {line}")
     return done
 
 
@@ -90,6 +86,19 @@ def _routes(version: str) -> list[str]:
     return kept
 
 
+def _restore_rules(version: str, rules: Sequence[str]) -> list[str]:
+    """``rules`` are as _rules returned them. Where they are empty, they could not be read."""
+    done = []
+    found = _rules(version)
+    for line in [line for line in found if rules and line not in rules and not line.startswith(STANDARD_RULES)]:
+        if _run("ip", version, "rule", "del", *_rule(line)):
+            done.append(f"policy rule removed: {line}")
+    for line in [line for line in rules if found and line not in found]:
+        if _run("ip", version, "rule", "add", *_rule(line)):
+            done.append(f"policy rule restored: {line}")
+    return done
+
+
 def _rules(version: str) -> list[str]:
     lines = _output("ip", version, "rule", "show").splitlines()
     return [" ".join(word for word in line.split() if word not in DETACHED) for line in lines]
@@ -98,7 +107,7 @@ def _rules(version: str) -> list[str]:
 def _rule(line: str) -> list[str]:
     """One line of `ip rule show` as `ip rule add` takes it."""
     priority, _colon, words = line.partition(": ")
-    return ["priority", priority, *words.split()]
+    return ["priority", priority, *words.replace("lookup [l3mdev-table]", "l3mdev").split()]
 
 
 def _tables() -> dict[str, str]:

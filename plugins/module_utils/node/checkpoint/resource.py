@@ -161,7 +161,16 @@ def _concern() -> Callable[[str], Resource]:
     return steps.resource
 
 
-STATES = {"taken": _take, CONFIRMED: _confirm, "restored": _restore, "absent": _forget}
+def _dismiss(call: Call) -> dict[str, Any]:
+    """What a killed run left to be restored is not: a run without checkpoints takes its place."""
+    path = watch.pending()
+    if path and not call.check_mode:
+        store.conclude(path, CONFIRMED)
+        watch.disarm(call.run_command)
+    return {"changed": False}
+
+
+STATES = {"taken": _take, CONFIRMED: _confirm, "dismissed": _dismiss, "restored": _restore, "absent": _forget}
 
 
 def converge(call: Call) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def everything(
     whole = _own(checkpoint, concern, say)
     silent = _silent(checkpoint)
     if silent and cut_off:
-        say(f"no answer from {', '.join(silent)}: links, routes and packet filters are restored as well")
+        say(f"no answer from {', '.join(silent)}: links, routes, policy rules and packet filters are restored as well")
         with _said(say):
             for line in network.restore(checkpoint.state["network"]):
                 say(line)

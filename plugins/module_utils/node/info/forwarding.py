@@ -31,7 +31,7 @@ class _Walk:
         self.inputs: list[str] = []
         self.outputs: list[str] = []
         self.drops: list[str] = []
-        self.accepts_all = False
+        self.accepts_all = self.accepts_some = False
         self.ends = ""
         self._steps = 0
 
@@ -67,6 +67,7 @@ class _Walk:
         return True
 
     def _accept(self, rule: Rule, certain: bool) -> bool:
+        self.accepts_some = True
         if not rule.selects:
             # A new packet is accepted here, whatever follows.
             self.accepts_all = self.accepts_all or certain
@@ -88,11 +89,15 @@ def places(tables: Iterable[Table], networks_of: Callable[[str], list[str]]) -> 
                 continue
             walk = _Walk(table)
             walk.through(chain)
-            if chain.hook in BESIDE and not (walk.drops or walk.ends or chain.policy == "drop"):
-                continue
+            if chain.hook in BESIDE:
+                if not (walk.drops or walk.ends or chain.policy == "drop"):
+                    continue
+                # A packet has only one of its links there, so any rule may be the one that accepts pods'.
+                walk.accepts_all = walk.accepts_all or walk.accepts_some
             found.append(
                 {
                     "place": f"{table.place}, chain {chain.name}",
+                    "hook": chain.hook,
                     "policy": chain.policy,
                     "accepts": _accepted(walk, networks_of),
                     "owner": _owner(table, chain),

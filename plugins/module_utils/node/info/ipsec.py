@@ -22,7 +22,7 @@ DIRECTIONS = ("in", "fwd", "out")
 
 def policies(notes: Notes) -> list[dict[str, Any]]:
     """Those for whole networks, whatever the protocol, by their priority: the lowest counts."""
-    # To ask loads the module. "ipsec" is the socket of another implementation.
+    # Asking would load the module.
     ip = None if settings.is_unloaded("xfrm_user") else tools.find("ip")
     if ip is None:
         return []
@@ -36,26 +36,40 @@ def policies(notes: Notes) -> list[dict[str, Any]]:
 def read(lines: Iterable[str]) -> list[dict[str, Any]]:
     """What `ip xfrm policy` prints. Pure.
 
-    ``tunnel``: the other end of the first template, "" for one that asks for nothing, and so lets plain packets pass.
+    ``tunnel``: the far end of a tunnel that packets must pass, "" where they pass as they are, or between two hosts.
+    Policies for one protocol, port or device, for a mark or for an interface of IPsec's own are left out.
     """
     found: list[dict[str, Any]] = []
     current: dict[str, Any] = {}
+    ends: dict[str, str] = {}
+    before = ""
     for line in lines:
         words = line.split()
         selector = SELECTOR.fullmatch(line.strip()) if not line[:1].isspace() else None
         if selector:
-            # A policy for one protocol, port or device is not judged.
-            whole = not selector[3].strip()
             current = {"from": selector[1], "to": selector[2], "dir": "", "priority": 0, "block": False, "tunnel": ""}
-            found += [current] if whole else []
+            ends = {}
+            found += [] if selector[3].strip() else [current]
         elif words[:1] == ["dir"]:
             named = dict(zip(words[::2], words[1::2]))
             current.update(dir=named.get("dir", ""), priority=int(named.get("priority", "0")))
             current["block"] = named.get("action") == "block"
         elif words[:1] == ["action"]:
             current["block"] = words[1:2] == ["block"]
-        elif words[:1] == ["tmpl"] and not current.get("tunnel"):
-            current["tunnel"] = dict(zip(words[1::2], words[2::2])).get("dst", "")
+        elif words[:1] in (["mark"], ["if_id"]):
+            found = [each for each in found if each is not current]
+        elif words[:1] == ["tmpl"]:
+            ends = dict(zip(words[1::2], words[2::2]))
+        elif words[:1] == ["proto"] and ends:
+            given = dict(zip(words[::2], words[1::2]))
+            # Of what comes in, the far end is the sender.
+            far = ends.get("dst" if current["dir"] == "out" else "src", "")
+            before = current["tunnel"]
+            current["tunnel"] = before or (far if given.get("mode") == "tunnel" and far != "0.0.0.0" else "")
+            ends = {}
+        elif words == ["level", "use"]:
+            # It may come as it is.
+            current["tunnel"] = before
     ordered = sorted(found, key=lambda each: int(each["priority"]))
     # What daemons keep for their own sockets has no direction of these.
     return [each for each in ordered if each["dir"] in DIRECTIONS]

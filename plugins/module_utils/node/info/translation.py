@@ -11,7 +11,7 @@ from typing import Any
 
 from ...masquerade import rules as masquerade
 from ...masquerade.forward import chains as forward
-from .rulesets import Chain, Table
+from .rulesets import COMMENT, NFT_COMMENT, Chain, Table
 
 MOST_RULES = 100
 TRANSLATES = re.compile(r"-j (?:MASQUERADE|SNAT|NETMAP)\b|\b(?:masquerade|snat)\b")
@@ -72,18 +72,24 @@ def places(tables: Iterable[Table]) -> list[dict[str, Any]]:
 
 
 def redirects(tables: Iterable[Table]) -> list[dict[str, Any]]:
-    """The chains at the hook prerouting, of no program that is known, that give packets another destination.
+    """The chains at the hook prerouting that give packets another destination and belong to no known program.
 
-    With their rules but for jumps: whether a packet comes to the chain that one leads to is not judged.
+    With their rules, without jumps to the chains of known programs: those spare no packet from what follows.
     """
     found = []
     for table in tables:
         for chain in table.chains.values():
-            own = [line for line in chain.lines if table.read(line).target not in table.chains]
+            lines = [NFT_COMMENT.sub("", COMMENT.sub("", line)).strip() for line in chain.lines]
+            own = [line for line in lines if not _leads_to_known(table, line)]
             known = not table.is_iptables and owner_of_table(table) != "other"
             if chain.hook == "prerouting" and not known and any(map(REDIRECTS.search, own)):
                 found.append({"place": f"{table.place}, chain {chain.name}", "rules": own[:MOST_RULES]})
     return found
+
+
+def _leads_to_known(table: Table, line: str) -> bool:
+    target = table.read(line).target
+    return target in table.chains and table.is_iptables and owner_of_chain(target) != "other"
 
 
 def _of_iptables(table: Table, translating: Iterable[Chain]) -> Iterable[dict[str, Any]]:

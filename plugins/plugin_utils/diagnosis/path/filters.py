@@ -23,15 +23,20 @@ class Filters(Trace):
             return
         packet = netfilter.Packet(self.source, self.target, iif)
         for place in host.redirects:
+            certain = True
             for text in place.rules if netfilter.concerns(place.place, self.version) else ():
                 rule = netfilter.parse(text, packet)
-                if rule.matches and rule.verdict in ("return", "accept"):
-                    break
-                if rule.matches is not False and netfilter.REDIRECTING.search(text):
-                    look = netfilter.command(place.place)
-                    if rule.matches:
+                if rule.matches is False:
+                    continue
+                look = netfilter.command(place.place)
+                if rule.verdict in netfilter.REDIRECTING:
+                    if rule.matches and certain:
                         self._stop(host, "redirect", f"{place.place}: {text}", "it gets another destination here", look)
                     self._doubt(host, "redirect", f"{place.place}: {text}", "whether this applies is not known", look)
+                elif rule.matches and rule.verdict in ("return", "accept"):
+                    break
+                # A chain that it leads to, or a condition that is not understood, may spare the packet.
+                certain = certain and not rule.verdict
 
     def _protected(self, host: Host, direction: str) -> None:
         """What IPsec asks of a packet that goes "out", or comes in to be forwarded ("fwd")."""
@@ -48,8 +53,8 @@ class Filters(Trace):
         what, look = f"IPsec policy {policy}", "ip xfrm policy"
         if policy.block:
             self._stop(host, "ipsec", what, "it drops the packet", look)
-        ends = [policy.tunnel] if policy.tunnel else []
-        if direction == "out" and any(self.cluster.holders(end) for end in ends):
+        owner = self.cluster.owner(self.target)
+        if direction == "out" and owner is not None and policy.tunnel and owner.holds(policy.tunnel):
             self._ok(host, "ipsec", f"{what}, by a tunnel to {policy.tunnel}", look)
         elif direction == "out":
             self._stop(host, "ipsec", what, f"the packet goes encrypted to {policy.tunnel}, whatever the route", look)

@@ -19,7 +19,7 @@ from ....module_utils.core.networks import Address
 from .host import Forward, Host, Nat
 
 TRANSLATING = ("masquerade", "snat")
-REDIRECTING = re.compile(r"-j (?:DNAT|REDIRECT)\b|\b(?:dnat|redirect)\b")
+REDIRECTING = ("dnat", "redirect")
 ENDING = ("return", "accept", "drop", "reject", *TRANSLATING)
 # Those whose chains every packet passes, as far as it leaves by the hook; other chains may be jumped to for some only.
 WHOLE = ("weft.podnet", "flannel", "kube-proxy", "docker")
@@ -103,13 +103,12 @@ def opening(place: str, port: int, firewall: str = "", out: bool = False) -> str
 
     "" where the place is not known.
     """
-    # ufw's rules are iptables', and open nothing that a table of nftables closes.
-    if firewall == "ufw" and not place.startswith("nftables"):
+    tool, table, chain = chain_of(look := command(place))
+    # Rules of ufw and firewalld open nothing that a table before them, or one of nftables, closes.
+    if firewall == "ufw" and table == "filter":
         return f"ufw allow out {port}/udp" if out else f"ufw allow {port}/udp"
-    if firewall == "firewalld" and not out:
+    if firewall == "firewalld" and not out and (table == "filter" or " firewalld" in place):
         return f"firewall-cmd --permanent --add-port={port}/udp && firewall-cmd --reload"
-    look = command(place)
-    tool, table, chain = chain_of(look)
     if chain:
         tool += "" if table == "filter" else f" -t {table}"
         return f"{tool} -I {chain} -p udp --dport {port} -j ACCEPT"
@@ -262,7 +261,7 @@ def _nft(words: list[str], packet: Packet) -> Parsed:
         word, index = words[index], index + 1
         if word in _NEUTRAL:
             index += _NEUTRAL[word]
-        elif word in ENDING:
+        elif word in (*ENDING, *REDIRECTING):
             verdict = word
             rest = words[index:]
             if word == "snat":

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 
 from ..cluster import Network, Node, covers, network
+from ..observation import Forward
 from ..path import netfilter
 from ..table import ERROR, WARNING, Concern, Found, found
 
@@ -27,7 +28,7 @@ OTHERS = ("kube-proxy", "docker", "libvirt", "cni", "")
     ERROR,
     "A packet filter drops what the node forwards for its pods",
     effect="Its pods reach no other node and nothing outside, and are not reached.",
-    see="iptables -S FORWARD; nft list ruleset | grep -A 5 'hook forward'",
+    see="iptables -S FORWARD; iptables -t raw -S; nft list ruleset | grep -A 5 -e 'hook forward' -e 'hook prerouting'",
     fix="iptables --insert FORWARD --source {network} --jump ACCEPT && iptables --insert FORWARD --destination "
     "{network} "
     "--jump ACCEPT",
@@ -35,12 +36,14 @@ OTHERS = ("kube-proxy", "docker", "libvirt", "cni", "")
     source="flannel pitfall 13; F9; plugins#430",
 )
 def forward_drops_pods(node: Node) -> Iterator[Found]:
-    """The policy is drop, as Docker sets it, or a rule drops pods' packets, or all that none accepted before it."""
+    """The policy is drop, as Docker sets it, or a rule drops pods' packets, or all that none accepted before it. Also
+    before and after the route, where hardly any table filters.
+    """
     for place in node.host.forward:
         # firewalld accepts by zones, whose sources are not among what a place is seen to accept.
         if not place.knows("policy") or not place.place or place.owner == "firewalld":
             continue
-        dropped = next((rule for rule in place.drops if _is_against_pods(node, rule)), "")
+        dropped = next((rule for rule in place.drops if _is_against_pods(node, place, rule)), "")
         # Whether a rule that accepts comes before one that drops is not known.
         lost = dropped and not node.is_accepted_by(place)
         if not node.pod_subnets_of(place) or (node.accepts_pods(place) and not lost):
@@ -60,13 +63,18 @@ def forward_drops_pods(node: Node) -> Iterator[Found]:
             yield found(evidence, fix=fix, network=whole[0], tool=tool, chain=words[-1])
 
 
-def _is_against_pods(node: Node, rule: str) -> bool:
+def _is_against_pods(node: Node, place: Forward, rule: str) -> bool:
     """Does it apply to packets of the node's pods to another node's, or the other way round?"""
-    bridge = node.bridge_name
-    return any(
-        _applies(rule, own, other, device, bridge) or _applies(rule, other, own, bridge, device)
-        for own, other, device in _pairs(node)
-    )
+    for own, other, device in _pairs(node):
+        for source, target, iif, oif in (
+            (own, other, node.bridge_name, device),
+            (other, own, device, node.bridge_name),
+        ):
+            # At the hook forward, a rule before it may accept by both links, which is not among what is seen accepted.
+            by = (oif, "") if place.hook == "forward" else ("", iif) if place.hook == "prerouting" else (oif, "")
+            if _applies(rule, source, target, *by):
+                return True
+    return False
 
 
 IPTABLES = (
@@ -83,7 +91,7 @@ NFT = (
     ERROR,
     "The firewall drops the tunnel's packets",
     effect="Pods of this node get nothing from pods of other nodes.",
-    see="ufw status; firewall-cmd --list-all",
+    see="ufw status; firewall-cmd --list-all; iptables -t raw -S; nft list ruleset",
     fix="ufw allow {port}/udp",
     site="podnet_manage_firewall: true",
     source="flannel pitfall 13, 21",
@@ -192,10 +200,11 @@ def rule_redirects_pods(node: Node) -> Iterator[Found]:
             rule = _redirecting(each.rules, own, subnet, node.bridge_name)
             if rule and netfilter.concerns(each.place, subnet.version):
                 six = own.version == 6
-                fix = None if each.place.startswith("iptables") else NFT_ACCEPTS
+                whole = next((wide for wide in node.cluster.pod_networks if covers(wide, subnet)), subnet)
+                fix = NFT_ACCEPTS if each.place.startswith("nftables") else None
                 chain = each.place.partition("table ")[2].replace(", chain", "").split()
                 tool, family = ("ip6tables", "ip6") if six else ("iptables", "ip")
-                values = {"source": own, "target": subnet, "tool": tool, "chain": chain, "family": family}
+                values = {"source": own, "target": whole, "tool": tool, "chain": chain, "family": family}
                 yield found(f"{each.place}: {rule}", fix=fix, **values)
                 break
 
@@ -204,9 +213,12 @@ def _redirecting(rules: tuple[str, ...], source: Network, target: Network, iif: 
     """The first rule that surely redirects packets between these networks, all or those to a port; "" for none."""
     for rule in rules:
         meets = _applies(ENDPOINT.sub(" ", rule), source, target, "", iif)
-        if meets and netfilter.REDIRECTING.search(rule):
+        if meets and re.search(r"-j (DNAT|REDIRECT)|\b(dnat|redirect)\b", rule):
             return rule
-        if meets and re.search(r"-j (RETURN|ACCEPT)|\b(return|accept)\b", rule) and not ENDPOINT.search(rule):
+        # This, or the chain that it leads to, may spare the packets.
+        if meets is not False and re.search(
+            r"-[jg] (?!LOG|MARK|NFLOG|CT|DNAT|REDIRECT)|\b(return|accept|jump|goto)\b", rule
+        ):
             return ""
     return ""
 

@@ -258,8 +258,8 @@ def policy_rule_refuses_pods(node: Node) -> Iterator[Found]:
     source="broken nodes",
 )
 def ipsec_takes_pods(node: Node) -> Iterator[Found]:
-    """The first policy for packets to another node's pods, or from there, drops them or wants a tunnel to another host
-    than that node, as the policy of a VPN for 10.0.0.0/8 does. The IPsec daemon undoes the fix when it reloads.
+    """The first policy for packets to or from another node's pods drops them, or requires a tunnel to a host other than
+    that node, as the policy of a VPN for 10.0.0.0/8 does. The IPsec daemon undoes the fix when it reloads.
     """
     if not (node.host.whole("ipsec") and node.cluster.connects):
         return
@@ -271,8 +271,8 @@ def ipsec_takes_pods(node: Node) -> Iterator[Found]:
                     if policy is None or not (policy.block or policy.tunnel):
                         continue
                     its = address(policy.tunnel)
-                    if policy.block or its is None or its not in (peer.addresses | node.addresses):
-                        way = "drops them" if policy.block else f"wants a tunnel to {policy.tunnel}"
+                    if policy.block or its is None or its not in peer.addresses:
+                        way = "drops them" if policy.block else f"requires a tunnel to {policy.tunnel}"
                         evidence = f"the policy {policy.from_} to {policy.to}, {direction}, {way}"
                         values = {"dir": direction, "priority": max(policy.priority - 1, 0)}
                         yield found(evidence, peer.name, fix=None, source=source, target=target, **values)

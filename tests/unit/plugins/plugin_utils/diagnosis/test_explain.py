@@ -208,6 +208,12 @@ def redirected(seen: Seen) -> None:
     seen["worker-1"]["redirects"] = [{"place": place, "rules": ["-d 10.0.0.0/8 -j DNAT --to-destination 198.51.100.1"]}]
 
 
+def redirected_by_nftables(seen: Seen) -> None:
+    place = "nftables: table ip proxy, chain pre"
+    rules = ["ip daddr 203.0.113.0/24 return", "ip daddr 10.0.0.0/8 dnat to 198.51.100.1"]
+    seen["worker-1"]["redirects"] = [{"place": place, "rules": rules}]
+
+
 def vpn(seen: Seen) -> None:
     policy = {"from": "10.244.0.0/16", "to": "10.0.0.0/8", "dir": "out", "priority": 9, "block": False}
     seen["worker-1"]["ipsec"] = [{**policy, "to": "10.9.0.0/16", "tunnel": ""}, {**policy, "tunnel": "203.0.113.9"}]
@@ -219,7 +225,7 @@ def ipsec_drops_there(seen: Seen) -> None:
 
 
 def dropped_before_the_route(seen: Seen) -> None:
-    place = {"place": "iptables (nft): raw, chain PREROUTING", "policy": "accept", "accepts": [], "owner": ""}
+    place = {"place": "iptables (nft): raw, chain PREROUTING", "policy": "accept", "accepts": []}
     seen["worker-1"]["forward"].append({**place, "rejects_before": "", "drops": ["-i cni0 -d 10.0.0.0/8 -j DROP"]})
 
 
@@ -439,6 +445,7 @@ BREAKS: list[tuple[tuple[str, ...], Callable[[Seen], None], str, str, str, str]]
         "nft insert rule inet firewalld filter_FORWARD ip saddr 10.244.",
     ),
     (EACH, redirected, "worker-1", "redirect", "gets another destination", ""),
+    (EACH, redirected_by_nftables, "worker-1", "redirect", "gets another destination", ""),
     (EACH, vpn, "worker-1", "ipsec", "goes encrypted to 203.0.113.9", ""),
     (EACH, ipsec_drops_there, "worker-2", "ipsec", "drops the packet", ""),
     (

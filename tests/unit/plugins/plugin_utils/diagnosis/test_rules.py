@@ -1088,7 +1088,7 @@ def a_rule_against_pods(world: World) -> None:
     "iptables --table raw --insert PREROUTING --destination 10.244.0.0/16 --jump ACCEPT",
 )
 def a_rule_before_the_routes(world: World) -> None:
-    place = {"place": "iptables (nft): raw, chain PREROUTING", "policy": "accept", "accepts": [], "owner": ""}
+    place = {"place": "iptables (nft): raw, chain PREROUTING", "hook": "prerouting", "policy": "accept", "accepts": []}
     world[2]["forward"].append({**place, "rejects_before": "", "drops": ["-i cni0 -d 10.0.0.0/8 -j DROP"]})
 
 
@@ -1103,7 +1103,7 @@ NAT = "iptables (nft): nat, chain PREROUTING"
 
 @breaks(
     "rule-redirects-pods",
-    fix=f"iptables --table nat --insert PREROUTING --source {subnet(1)} --destination {subnet(0)} --jump ACCEPT",
+    fix=f"iptables --table nat --insert PREROUTING --source {subnet(1)} --destination 10.244.0.0/16 --jump ACCEPT",
 )
 def break_rule_redirects_pods(world: World) -> None:
     world[2]["redirects"] = [{"place": NAT, "rules": ["-p tcp -m tcp --dport 80 -j REDIRECT --to-ports 3128"]}]
@@ -1111,7 +1111,7 @@ def break_rule_redirects_pods(world: World) -> None:
 
 @breaks(
     "rule-redirects-pods",
-    fix=f"nft insert rule ip proxy pre ip saddr {subnet(1)} ip daddr {subnet(0)} accept",
+    fix=f"nft insert rule ip proxy pre ip saddr {subnet(1)} ip daddr 10.244.0.0/16 accept",
 )
 def a_rule_of_nftables_redirects(world: World) -> None:
     place = "nftables: table ip proxy, chain pre"
@@ -1468,7 +1468,7 @@ def test_an_ipsec_policy_that_spares_pods() -> None:
 def test_rules_against_forged_addresses() -> None:
     """Nothing with a pod's address comes by the link to the internet."""
     world = World("routes", (4,), True)
-    place = {"place": "iptables (nft): raw, chain PREROUTING", "policy": "accept", "accepts": [], "owner": ""}
+    place = {"place": "iptables (nft): raw, chain PREROUTING", "hook": "prerouting", "policy": "accept", "accepts": []}
     world[2]["forward"].append({**place, "rejects_before": "", "drops": ["-s 10.0.0.0/8 -i eth1 -j DROP"]})
     assert found(world) == []
 
@@ -1480,7 +1480,15 @@ def test_rules_that_redirect_others_packets() -> None:
              "-p tcp -m addrtype --dst-type LOCAL -m tcp --dport 80 -j DNAT --to-destination 10.244.1.5:80",
              "-d 203.0.113.7/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.244.1.5:80",
              "! -d 10.244.0.0/16 -p udp -m udp --dport 53 -j REDIRECT --to-ports 5353"]  # fmt: skip
-    # As the printed fix leaves it.
-    rules += [f"-s {subnet(1)} -d {subnet(other)} -j ACCEPT" for other in (0, 2)]
-    world[2]["redirects"] = [{"place": NAT, "rules": [*rules, "-j REDIRECT --to-ports 3128"]}]
-    assert found(world) == []
+    # As the printed fix leaves it, and what may spare pods' packets.
+    for spared in (
+        f"-s {subnet(1)} -d 10.244.0.0/16 -j ACCEPT",
+        "-d 10.244.0.0/16 -j RETURN",
+        "-m set --match-set lan dst -j RETURN",
+        "-m comment --comment pods -j exceptions",
+        "ip daddr { 10.0.0.0/8, 192.168.0.0/16 } return",
+    ):
+        world[2]["redirects"] = [{"place": NAT, "rules": [*rules, spared, "-j REDIRECT --to-ports 3128"]}]
+        assert found(world) == [], spared
+    world[2]["redirects"] = [{"place": NAT, "rules": [*rules, "-j LOG", "-j REDIRECT --to-ports 3128"]}]
+    assert [each["rule"] for each in found(world)] == ["rule-redirects-pods"]

@@ -101,8 +101,9 @@ def test_what_could_cut_a_worker_off_begins_with_a_checkpoint(backend: str, name
     # A reset leaves none behind.
     assert taken["keep"] == (name != "absent")
     without = part(plan(backend, {"podnet_confirm": False}), name)
+    dismissed = {"module": "checkpoint", "args": {"state": "dismissed"}}
     more = {"absent": [{"module": "checkpoint", "args": {"state": "absent"}}]}.get(name, [])
-    assert without == found[1:] + more
+    assert without == [dismissed, *found[1:], *more]
 
 
 def test_a_worker_asks_few_of_many() -> None:

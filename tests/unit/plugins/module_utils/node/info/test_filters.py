@@ -134,6 +134,7 @@ def test_nftables_text() -> None:
     (place,) = forwarding.places(tables, lambda _device: [])
     assert place == {
         "place": "nftables: table inet firewalld, chain filter_FORWARD",
+        "hook": "forward",
         "policy": "accept",
         "accepts": ["10.244.0.0/16"],
         "owner": "firewalld",
@@ -217,10 +218,17 @@ def test_what_drops_before_the_routes() -> None:
 
 def test_rules_that_redirect() -> None:
     """Those in the chain of the hook, not those of kube-proxy and the plugins that it leads to."""
-    rules = ["-A PREROUTING -j KUBE-SERVICES", "-A PREROUTING -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 3128",
+    rules = ["-A PREROUTING -j KUBE-SERVICES", '-A PREROUTING -m comment --comment "no redirect" -j own',
+             "-A PREROUTING -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 3128",
              "-A KUBE-SEP-X -p tcp -j DNAT --to-destination 10.244.1.5:80",
              "-A POSTROUTING -j MASQUERADE"]  # fmt: skip
-    heads = [":PREROUTING ACCEPT [0:0]", ":POSTROUTING ACCEPT [0:0]", ":KUBE-SERVICES - [0:0]", ":KUBE-SEP-X - [0:0]"]
+    heads = [
+        ":PREROUTING ACCEPT [0:0]",
+        ":POSTROUTING ACCEPT [0:0]",
+        ":KUBE-SERVICES - [0:0]",
+        ":own - [0:0]",
+        ":KUBE-SEP-X - [0:0]",
+    ]
     tables = [rulesets.from_save(LEGACY, "nat", ["*nat", *heads, *rules])]
     for name in ("ip kube-proxy", "ip proxy"):
         head = "type nat hook prerouting priority dstnat; policy accept;"
@@ -228,7 +236,16 @@ def test_rules_that_redirect() -> None:
     assert translation.redirects(tables) == [
         {
             "place": "iptables (legacy): nat, chain PREROUTING",
-            "rules": ["-p tcp -m tcp --dport 80 -j REDIRECT --to-ports 3128"],
+            "rules": ["-j own", "-p tcp -m tcp --dport 80 -j REDIRECT --to-ports 3128"],
         },
         {"place": "nftables: table ip proxy, chain pre", "rules": ["redirect"]},
     ]
+
+
+def test_a_policy_before_the_routes() -> None:
+    """There, a packet has only the link that it came by: whatever accepts something may accept pods."""
+    head = "type filter hook prerouting priority raw; policy drop;"
+    for rule, accepts in (('iifname "cni0" accept', ["0.0.0.0/0"]), ("udp dport 8472 accept", [])):
+        lines = ["table ip wall {", "\tchain pre {", f"\t\t{head}", f"\t\t{rule}", "\t}", "}"]
+        (place,) = forwarding.places(rulesets.from_nft(lines), lambda _device: [])
+        assert (place["hook"], place["policy"], place["accepts"]) == ("prerouting", "drop", accepts)

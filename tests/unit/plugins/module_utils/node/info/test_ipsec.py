@@ -24,12 +24,35 @@ src 10.244.0.0/24 dst 10.244.0.0/16
 \tdir out priority 50 ptype main
 src 0.0.0.0/0 dst 0.0.0.0/0
 \tsocket in priority 0 ptype main
+src 0.0.0.0/0 dst 0.0.0.0/0
+\tdir out priority 1 ptype main
+\tmark 0x2a/0xffffffff
+\ttmpl src 1.1.1.1 dst 2.2.2.2
+\t\tproto esp spi 0x00000000 reqid 1 mode tunnel
+src 0.0.0.0/0 dst 0.0.0.0/0
+\tdir out priority 2 ptype main
+\ttmpl src 1.1.1.1 dst 2.2.2.2
+\t\tproto esp spi 0x00000000 reqid 1 mode tunnel
+\tif_id 0x2a
+src 172.16.0.0/24 dst 172.16.0.0/24
+\tdir out priority 3 ptype main
+\ttmpl src 0.0.0.0 dst 0.0.0.0
+\t\tproto esp reqid 1 mode transport
+src 10.7.0.0/24 dst 10.8.0.0/24
+\tdir fwd priority 4 ptype main
+\ttmpl src 1.1.1.1 dst 2.2.2.2
+\t\tproto esp reqid 1 mode tunnel
+\t\tlevel use
 """
 
 
 def test_policies_by_their_priority() -> None:
+    lan = {"from": "172.16.0.0/24", "to": "172.16.0.0/24", "dir": "out", "tunnel": ""}
     own = {"from": "10.244.0.0/24", "dir": "out", "tunnel": ""}
+    optional = {"from": "10.7.0.0/24", "to": "10.8.0.0/24", "dir": "fwd", "tunnel": ""}
     assert ipsec.read(PRINTED.splitlines()) == [
+        {**lan, "priority": 3, "block": False},
+        {**optional, "priority": 4, "block": False},
         {**own, "to": "10.244.0.0/16", "priority": 50, "block": False},
         {**own, "to": "10.0.0.0/8", "priority": 100, "block": True},
         {
@@ -38,7 +61,7 @@ def test_policies_by_their_priority() -> None:
             "dir": "fwd",
             "priority": 900,
             "block": False,
-            "tunnel": "2.2.2.2",
+            "tunnel": "1.1.1.1",
         },
     ]
     assert ipsec.read(["", "\tdir out", "src", "garbage"]) == []
