@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from ansible_collections.weft.podnet.plugins.module_utils.node.info import forwarding, ipsec, rulesets, translation
 from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis.explain import explain
 from support.lab import until
 from support.netns import Namespace
@@ -131,6 +132,7 @@ def read(host: Namespace, path: str) -> str:
 def observation(cluster: Cluster, name: str) -> dict[str, Any]:
     """What pod_network_info returns, as far as these tests have it."""
     host = cluster.hosts[name]
+    tables = rulesets.from_nft(host.run("nft", "--stateless", "list", "ruleset").splitlines())
     links = []
     for row in host.ip_json("-d", "link"):
         info = row.get("linkinfo", {})
@@ -230,7 +232,9 @@ def observation(cluster: Cluster, name: str) -> dict[str, Any]:
             "networks": [],
             "rules": [],
         },
-        "forward": forward(host),
+        "forward": forwarding.places(tables, lambda _device: []),
+        "redirects": translation.redirects(tables),
+        "ipsec": ipsec.read(host.run("ip", "xfrm", "policy").splitlines()),
         "masquerade": [{"place": "nftables: table ip test", "owner": "other", "rules": table(host, "post")}],
         "firewalls": {},
         "flannel": {},
@@ -244,16 +248,6 @@ def table(host: Namespace, chain: str) -> list[str]:
     lines = [line.strip() for line in host.run("nft", "list", "table", "ip", "test").splitlines()]
     start = lines.index(f"chain {chain} {{") if f"chain {chain} {{" in lines else len(lines)
     return [line for line in lines[start : start + 9] if line.startswith("ip ")]
-
-
-def forward(host: Namespace) -> list[dict[str, Any]]:
-    """The chain that drops what it forwards, where a test has made one."""
-    if "chain forward" not in host.run("nft", "list", "ruleset"):
-        return []
-    accepts = [rule.split()[2] for rule in table(host, "forward") if rule.endswith("accept")]
-    return [
-        {"place": "nftables: table ip test, chain forward", "policy": "drop", "accepts": accepts, "rejects_before": ""}
-    ]
 
 
 def loads(text: str) -> list[dict[str, Any]]:
@@ -483,6 +477,34 @@ def test_a_chain_that_drops_what_is_forwarded(cluster: Cluster) -> None:
     for target in (neighbour, TWO):
         agrees(cluster, ONE, target)
     assert agrees(cluster, ONE, neighbour)["ok"]
+
+
+BEFORE_THE_ROUTE = (
+    ("worker-1", "redirect", "nft add rule ip test nat ip daddr 10.244.0.0/16 dnat to 198.51.100.1"),
+    ("worker-1", "netfilter", "nft add rule ip test raw ip daddr 10.244.0.0/16 drop"),
+    ("worker-1", "ipsec", "ip xfrm policy add src 10.244.0.0/16 dst 10.0.0.0/8 dir out action block"),
+    ("worker-2", "ipsec", "ip xfrm policy add src 10.244.0.0/16 dst 10.0.0.0/8 dir fwd action block"),
+    (
+        "worker-1",
+        "ipsec",
+        "ip xfrm policy add src 10.244.0.0/16 dst 10.0.0.0/8 dir out "
+        "tmpl src 172.31.0.11 dst 203.0.113.9 proto esp mode tunnel",
+    ),
+)
+CHAINS = (
+    "nat { type nat hook prerouting priority -100; }",
+    "raw { type filter hook prerouting priority -300; }",
+)
+
+
+@pytest.mark.parametrize(("where", "kind", "command"), BEFORE_THE_ROUTE)
+def test_what_takes_a_packet_before_its_route(cluster: Cluster, where: str, kind: str, command: str) -> None:
+    host = cluster.hosts[where]
+    host.run("nft", "add table ip test; " + "; ".join(f"add chain ip test {chain}" for chain in CHAINS))
+    assert agrees(cluster, ONE, TWO)["ok"]
+    host.run("sh", "-c", command)
+    hop = agrees(cluster, ONE, TWO)["there"]["hops"][-1]
+    assert (hop["host"], hop["kind"]) == (where, kind)
 
 
 SERVICE = "10.96.0.1"
