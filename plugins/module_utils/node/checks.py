@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +105,12 @@ def addresses(wanted: Sequence[str]) -> list[str]:
     ]
 
 
-def routes_away(pod_subnets: Sequence[str]) -> list[str]:
+def routes_away(pod_subnets: Sequence[str], going: Collection[str] = ()) -> list[str]:
     """Problems with foreign routes that lead the addresses of a node's own pods elsewhere. Raises NetlinkError.
 
-    The run removes our own. One that another program made, or that flanneld left when its Node had another pod CIDR,
-    would divert packets from the pods, and nothing else here checks for it.
+    The run removes our own, and what is ``going``, as flannel_absent.leaving names it. One that another program made,
+    or that flanneld left when its Node had another pod CIDR, would divert packets from the pods, and nothing else here
+    checks for it.
     """
     own: list[Any] = [ipaddress.ip_network(subnet) for subnet in pod_subnets]
     problems = []
@@ -124,6 +125,10 @@ def routes_away(pod_subnets: Sequence[str]) -> list[str]:
                 for network in own:
                     if not ours and value.via and network.version == version and dst.subnet_of(network):
                         text = route.line(key, value, names)
+                        if f"device {names.get(value.oif)}" in going or any(
+                            f"route {text} ".startswith(f"{each} ") for each in going
+                        ):
+                            continue
                         problems.append(
                             f"a route that is not ours leads packets to this node's own pods ({network}) away: {text}; "
                             f"remove it (ip route del {text})"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cni import resource as cni
-from ..core import persist
+from ..core import files, persist, tools
 from ..core.resource import Call, Resource, Step, options
 from ..flannel import leftovers as flannel_leftovers
 from ..flannel import resource as flannel
@@ -25,6 +25,18 @@ def is_there() -> bool:
     """Has flannel_service set up flanneld on this host, or begun to?"""
     ours = flannel_unit.is_ours(persist.unit_text(flannel_unit.UNIT_PATH))
     return ours or Path(flannel_state.FORMER).exists()
+
+
+def leaving(run: persist.Run) -> list[str]:
+    """The devices ("device X") and routes ("route X via Y dev Z") that go with flanneld when it makes room."""
+    record = flannel_unit.record(persist.unit_text(flannel_unit.UNIT_PATH)) if is_there() else None
+    if record is None or flannel_leftovers.others():
+        return []
+    try:
+        conf = flannel_unit.parse_net_conf(files.read_text(record.net_conf_path))
+    except (OSError, ValueError):
+        return []
+    return [item.text for item in flannel_leftovers.observe(run, tools.find, [conf], record.subnet_file)]
 
 
 def converge(call: Call) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from ..core.problems import Refused
 from ..core.resource import Call, Resource
 from ..netlink.channel import NetlinkError
 from . import checks as preflight
-from . import own_networks
+from . import flannel_absent, own_networks
 
 
 def examine(call: Call) -> tuple[list[str], list[str]]:
@@ -22,7 +22,8 @@ def examine(call: Call) -> tuple[list[str], list[str]]:
     if not persist.systemd_runs():
         problems.append("systemd does not run here; what survives a reboot is kept in its units")
     problems += preflight.addresses(options["node_ips"])
-    problems += preflight.routes_away(options["pod_subnets"])
+    going = flannel_absent.leaving(call.run_command) if options["makes_room"] else []
+    problems += preflight.routes_away(options["pod_subnets"], going)
     problems += own_networks.problems(options)
     containerd = tools.find("containerd")
     if containerd:
@@ -73,6 +74,7 @@ RESOURCE = Resource(
         "node_ips": {"type": "list", "elements": "str", "default": []},
         "pod_subnets": {"type": "list", "elements": "str", "default": []},
         "pod_cidrs": {"type": "list", "elements": "str", "default": []},
+        "makes_room": {"type": "bool", "default": False},
         "bridge": {"type": "str", "default": "cni0"},
         "protect": {"type": "list", "elements": "str", "default": []},
         "conf_dir": {"type": "path", "default": "/etc/cni/net.d"},

@@ -196,6 +196,8 @@ def _preflight(worker: Worker) -> Step:
         node_ips=worker.node["node_ips"],
         pod_subnets=worker.node["pod_subnets"],
         pod_cidrs=worker.cluster["pod_cidrs"],
+        # Another backend's run removes flannel first.
+        makes_room=worker.kind != "flannel",
         bridge=worker.setting("bridge_name"),
         protect=worker.setting("protect"),
         conf_dir=worker.setting("cni_conf_dir"),

@@ -100,8 +100,8 @@ def test_a_route_that_leads_the_own_pods_away_is_found(host: Namespace) -> None:
     """Before anything is changed: ours will go, another's would stay."""
     subnets = ["10.244.0.0/24", "fd00:10:244::/64"]
 
-    def found() -> list[str]:
-        return host.call(lambda: preflight.routes_away(subnets))
+    def found(*going: str) -> list[str]:
+        return host.call(lambda: preflight.routes_away(subnets, going))
 
     assert found() == [] and host.call(lambda: preflight.routes_away([])) == []
     host.ip("route", "add", "10.244.0.0/24", "via", "172.16.0.4", "proto", "87")
@@ -111,6 +111,9 @@ def test_a_route_that_leads_the_own_pods_away_is_found(host: Namespace) -> None:
     (told,) = found()
     assert "own pods (10.244.0.0/24) away: 10.244.0.128/25 via 172.16.0.4 dev eth0 proto boot" in told
     assert "ip route del 10.244.0.128/25" in told
+    # flanneld's routes, which go before another backend comes.
+    assert found("device eth0") == [] and found("route 10.244.0.128/25 via 172.16.0.4 dev eth0") == []
+    assert found("device flannel.1", "route 10.244.0.0/24") != []
 
 
 def test_ten_thousand_routes_in_one_call(host: Namespace) -> None:
