@@ -84,6 +84,7 @@ def up(options: argparse.Namespace) -> None:
         lower = rootfs.ensure(options.release)
         tools.ensure_modules()
         tools.ensure_inotify(new_nodes=len(set(wanted) - set(lab.nodes())))
+        tools.ensure_neighbours(len(wanted))
         _make_state(lab)
         network.ensure_underlay(lab)
         for surplus in [n for n in lab.nodes() if n not in wanted]:

@@ -50,6 +50,11 @@ INOTIFY_ROOM = 1024  # raised to this at least, so that the next labs need not
 INOTIFY_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
 
 
+# An entry for each node and pod that a node or a pod talks to; twice that for what comes and goes.
+NEIGHBOURS_PER_PAIR = 8
+NEIGHBOUR_LIMITS = [Path(f"/proc/sys/net/{ip}/neigh/default/gc_thresh3") for ip in ("ipv4", "ipv6")]
+
+
 def require_root() -> None:
     if os.geteuid() != 0:
         raise LabError("the lab boots nodes and makes network namespaces: run it as root (sudo lab/lab ...)")
@@ -117,3 +122,15 @@ def ensure_inotify(new_nodes: int) -> None:
         needed = max(needed, INOTIFY_ROOM)
         say(f"raising fs.inotify.max_user_instances from {current} to {needed} (until the machine's next boot)")
         INOTIFY_LIMIT.write_text(str(needed))
+
+
+def ensure_neighbours(nodes: int) -> None:
+    """The neighbour table is one for all network namespaces, and full where each of many nodes talks to each other."""
+    needed = NEIGHBOURS_PER_PAIR * nodes**2
+    for path in NEIGHBOUR_LIMITS:
+        current = int(path.read_text()) if path.exists() else needed
+        if current < needed:
+            say(f"raising {path.parts[4]}'s neighbour table from {current} to {needed} (until the machine's next boot)")
+            # Collection begins at the lower ones.
+            for number in (3, 2, 1):
+                path.with_name(f"gc_thresh{number}").write_text(str(needed >> (3 - number)))
