@@ -306,6 +306,10 @@ host:
         own destination), V(via), V(dev), V(local), V(src) and V(mtu) (of the route, of the path as far
         as it is learned, or of the link); or with V(error) alone.'
       type: dict
+    neighbour_entries:
+      description: By IP version (V(4) or V(6)), how many entries count against C(net.ipv4.neigh.default.gc_thresh3) or
+        its like for IPv6, those of pods' network namespaces among them. Empty in a container.
+      type: dict
     neighbours:
       description: Neighbour entries of VXLAN devices; of other links the failed ones, and those of O(ways).
       type: list

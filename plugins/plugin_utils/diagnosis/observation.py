@@ -424,6 +424,7 @@ class Host(Part):
     neighbours: tuple[Neighbour, ...] = ()
     fdb: tuple[FdbEntry, ...] = ()
     sysctls: dict[str, Sysctl] = field(default_factory=dict)
+    neighbour_entries: dict[str, int] = field(default_factory=dict)
     kernel_modules: dict[str, KernelModule] = field(default_factory=dict)
     cni: Cni = Cni()
     runtime: Runtime = Runtime()

@@ -93,6 +93,7 @@ def observe(options: Mapping[str, Any]) -> dict[str, Any]:
 
 _NO_NETWORK: dict[str, Any] = {
     **{name: [] for name in ("links", "addresses", "routes", "rules", "neighbours", "fdb")},
+    "neighbour_entries": {},
     "ways": {},
 }
 
@@ -108,6 +109,7 @@ def _network(ways: Sequence[str], notes: Notes) -> tuple[kernel.Kernel, dict[str
             "rules": notes.read("rules", kernel.rules, [], channel),
             "ways": notes.read("ways", kernel.ways, {}, channel, found, ways),
             "neighbours": notes.read("neighbours", kernel.neighbours, [], channel, found, set(ways), notes),
+            "neighbour_entries": notes.read("neighbours", kernel.neighbour_entries, {}, channel),
             "fdb": notes.read("fdb", kernel.forwarding_entries, [], channel, found, notes),
         }
 

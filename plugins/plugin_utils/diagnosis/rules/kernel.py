@@ -203,5 +203,23 @@ def _rp_filter(node: Node, device: str) -> str:
     return values.get("1") or next(iter(values.values()), "") if values else ""
 
 
+@KERNEL.rule(
+    "neighbour-table-full",
+    WARNING,
+    "The kernel's table of neighbours is nearly full",
+    effect="Once it is full, packets to addresses without an entry are lost, such as those of new pods and nodes.",
+    see="head -n 2 /proc/net/stat/arp_cache; dmesg | grep 'neighbor table overflow'",
+    fix="echo {key}={size} >> /etc/sysctl.d/zzz-pod-network.conf && sysctl -w {key}={size}",
+    source="kernel: neighbor table overflow",
+)
+def neighbour_table_full(node: Node) -> Iterator[Found]:
+    """Nine tenths of gc_thresh3 are taken, by this host's neighbours and those of its pods together."""
+    for version, entries in sorted(node.host.neighbour_entries.items()):
+        key = f"net.ipv{version}.neigh.default.gc_thresh3"
+        limit = node.host.sysctls.get(key, Sysctl()).now
+        if limit.isdecimal() and entries * 10 >= int(limit) * 9:
+            yield found(f"{entries} entries count, and {key} is {limit}", key=key, size=4 * int(limit))
+
+
 def _set_by(setting: Sysctl) -> str:
     return f", set by {setting.file}" if setting.file and setting.boot == "0" else ""

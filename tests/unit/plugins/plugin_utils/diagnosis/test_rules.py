@@ -1054,6 +1054,17 @@ def break_client_without_route(world: World) -> None:
         world.hosts["gateway"]["routes"].append({"dst": subnet(other), "via": underlay(other), "dev": "eth0"})
 
 
+@breaks(
+    "neighbour-table-full",
+    fix="echo net.ipv4.neigh.default.gc_thresh3=4096 >> /etc/sysctl.d/zzz-pod-network.conf && "
+    "sysctl -w net.ipv4.neigh.default.gc_thresh3=4096",
+)
+def break_neighbour_table_full(world: World) -> None:
+    for number, entries in ((1, 900), (2, 930)):
+        world[number]["neighbour_entries"] = {"4": entries, "6": 7}
+        world[number]["sysctls"]["net.ipv4.neigh.default.gc_thresh3"] = {"now": "1024"}
+
+
 # Packet filters
 
 
