@@ -49,7 +49,6 @@ INOTIFY_PER_NODE = 10  # systemd takes 7, containerd and others the rest
 INOTIFY_ROOM = 1024  # raised to this at least, so that the next labs need not
 INOTIFY_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
 
-
 # An entry for each node and pod that a node or a pod talks to; twice that for what comes and goes.
 NEIGHBOURS_PER_PAIR = 8
 NEIGHBOUR_LIMITS = [Path(f"/proc/sys/net/{ip}/neigh/default/gc_thresh3") for ip in ("ipv4", "ipv6")]

@@ -629,7 +629,8 @@ host:
           description: Which chain.
           type: str
         rules:
-          description: The chain's rules, in order, at most 100, without those that lead to other chains.
+          description: The chain's rules, in order, at most 100, without comments and without those that lead to
+            chains of known programs.
           type: list
           elements: str
     ipsec:

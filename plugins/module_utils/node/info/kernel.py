@@ -284,12 +284,12 @@ def neighbour_entries(channel: Channel, root: str = "/") -> dict[str, int]:
     Permanent ones, as a mesh has, do not count. Empty where the kernel does not say. Raises FileError, NetlinkError.
     """
     found = {}
+    lasting = [each for each in neigh.everywhere(channel) if each.state in ("permanent", "noarp")]
     for version, name, size in (("4", "arp_cache", 4), ("6", "ndisc_cache", 16)):
         # The same number for each processor.
         lines = (files.read_text(Path(root, "proc/net/stat", name)) or "").splitlines()
         words = lines[1].split() if len(lines) > 1 else []
         if words:
-            lasting = [each for each in neigh.everywhere(channel) if each.state in ("permanent", "noarp")]
             found[version] = max(int(words[0], 16) - sum(len(each.address) == size for each in lasting), 0)
     return found
 

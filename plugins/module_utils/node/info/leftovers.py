@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ...core import flanneld as core_flanneld
+from .. import calico
 from .kernel import Kernel
 from .rulesets import Table
 
@@ -30,9 +31,9 @@ KINDS = (
     Kind(
         "calico",
         ("calico",),
-        ("cali*", "vxlan.calico", "vxlan-v6.calico", "wireguard.cali", "wg-v6.cali"),
+        (calico.PODS, *calico.TUNNELS),
         ("*calico*",),
-        ("cali-",),
+        (calico.CHAINS,),
     ),
     Kind("cilium", ("cilium-cni",), ("cilium_*", "lxc*"), ("*cilium*",), ("CILIUM_",)),
     Kind("weave", ("weave-net",), ("weave", "vethwe-*", "vxlan-6784"), ("*weave*",), ("WEAVE",)),

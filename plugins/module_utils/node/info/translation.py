@@ -78,11 +78,15 @@ def redirects(tables: Iterable[Table]) -> list[dict[str, Any]]:
     """
     found = []
     for table in tables:
+        if not table.is_iptables and owner_of_table(table) != "other":
+            continue
         for chain in table.chains.values():
+            # kube-proxy's other chains have tens of thousands of lines.
+            if chain.hook != "prerouting":
+                continue
             lines = [NFT_COMMENT.sub("", COMMENT.sub("", line)).strip() for line in chain.lines]
             own = [line for line in lines if not _leads_to_known(table, line)]
-            known = not table.is_iptables and owner_of_table(table) != "other"
-            if chain.hook == "prerouting" and not known and any(map(REDIRECTS.search, own)):
+            if any(map(REDIRECTS.search, own)):
                 found.append({"place": f"{table.place}, chain {chain.name}", "rules": own[:MOST_RULES]})
     return found
 

@@ -71,7 +71,7 @@ def _is_against_pods(node: Node, place: Forward, rule: str) -> bool:
             (other, own, device, node.bridge_name),
         ):
             # At the hook forward, a rule before it may accept by both links, which is not among what is seen accepted.
-            by = (oif, "") if place.hook == "forward" else ("", iif) if place.hook == "prerouting" else (oif, "")
+            by = ("", iif) if place.hook == "prerouting" else (oif, "")
             if _applies(rule, source, target, *by):
                 return True
     return False
