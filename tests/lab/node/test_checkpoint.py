@@ -127,8 +127,12 @@ def test_cut_off_at_twenty_moments(lab: Lab) -> None:
 
 
 @pytest.mark.long
-def test_a_run_completes_what_a_killed_one_left(lab: Lab) -> None:
-    """A worker that the killed run had already changed differs in nothing, and would restore its checkpoint later."""
+@pytest.mark.parametrize("confirm", [True, False])
+def test_a_run_completes_what_a_killed_one_left(lab: Lab, confirm: bool) -> None:
+    """A worker that the killed run had already changed differs in nothing, and would restore its checkpoint later.
+
+    Also where the next run does without checkpoints.
+    """
     lab.variables["podnet_backend"] = "vxlan"
     assert lab.play("site", podnet_verify=False).code == 0
     words = [str(BIN / "ansible-playbook"), "--inventory", str(lab.inventory), str(CHECKOUT / "playbooks" / "site.yml")]
@@ -144,7 +148,7 @@ def test_a_run_completes_what_a_killed_one_left(lab: Lab) -> None:
         os.killpg(killed.pid, signal.SIGKILL)
     lab.variables["podnet_backend"] = "routes"
     # The killed run's module may still be at work.
-    assert until(lambda: lab.play("site", podnet_verify=False).code == 0, 120)
+    assert until(lambda: lab.play("site", podnet_verify=False, podnet_confirm=confirm).code == 0, 120)
     for node in ("worker-1", "worker-2"):
         assert lab.sh(node, "ls -d /run/weft-podnet* 2>/dev/null || true") == ""
         assert lab.sh(node, "systemctl list-units --all --plain --no-legend 'weft-podnet-restore*'") == ""
