@@ -16,6 +16,7 @@ import http.server
 import json
 import os
 import socket
+import statistics
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,10 @@ LONGEST = 4096
 BULK = b"." * 70000
 # How long a target that does not answer by HTTP is given to answer a last datagram.
 LAST_WORD = 0.5
+# Machines are busy where half of the answers take longer than this share of the time-out. What found no answer there is
+# tried again, with so many times the time-out.
+BUSY = 0.1
+PATIENCE = 5
 # A process on the node itself ends by itself where its run has said nothing for so long.
 FORGOTTEN = 900
 POD = "pod"
@@ -208,9 +213,33 @@ def attempt(target: dict[str, Any], identity: str, timeout: float, tries: int) -
 
 
 def probe(targets: list[dict[str, Any]], timeout: float, tries: int, identity: str = "") -> list[dict[str, Any]]:
-    """Try all targets at the same time; the results are in the order given."""
+    """Try all targets at the same time; the results are in the order given.
+
+    Where the answers show that machines are busy, no answer in time proves little: those targets get more time.
+    """
+    results = _at_once(targets, timeout, tries, identity)
+    if busy(results, timeout):
+        again = [number for number, result in enumerate(results) if _unanswered(result)]
+        patient = _at_once([targets[number] for number in again], timeout * PATIENCE, 1, identity)
+        for number, result in zip(again, patient, strict=True):
+            results[number] = result
+    return results
+
+
+def _at_once(targets: list[dict[str, Any]], timeout: float, tries: int, identity: str) -> list[dict[str, Any]]:
     with ThreadPoolExecutor(max_workers=max(1, min(WORKERS, len(targets)))) as pool:
         return list(pool.map(lambda target: attempt(target, identity, timeout, tries), targets))
+
+
+def busy(results: list[dict[str, Any]], timeout: float) -> bool:
+    """Do answers take so long that a time-out of ``timeout`` seconds may pass before one that is on its way?"""
+    took = [result["ms"] for result in results if "ms" in result]
+    return bool(took) and statistics.median(took) > BUSY * timeout * 1000
+
+
+def _unanswered(result: dict[str, Any]) -> bool:
+    """Did a small request or datagram find no answer, or were large packets to be measured when small ones got lost?"""
+    return "error" in result or "udp_error" in result or ("bulk_error" in result and "mtu" not in result)
 
 
 class Agent:

@@ -33,6 +33,8 @@ MOST_HEARD = 20000
 # The sizes of a round of the search, and how often one that is lost is sent: a full buffer loses packets, too.
 SIZES_A_ROUND = 12
 ROUNDS = 4
+# How many earlier packets may be reported as lost before one is sent: all of a round.
+REPORTED = SIZES_A_ROUND + 2
 # Waits between repetitions: one packet that is lost, or a machine that is busy, is no broken path.
 PAUSES = (0.1, 0.3, 0.6, 1.0)
 # Don't fragment, and ignore what was learned of the path: a search sends what it means to send. See ip(7), ipv6(7).
@@ -254,9 +256,14 @@ class Peer:
         nonce = str(self._count)
         line = Request(self.identity, self.sender, nonce, answer).line()
         self._sent[nonce] = time.monotonic()
-        # What an earlier packet met (refused, too large for a hop) is reported here, and shows as a missing answer.
-        with contextlib.suppress(OSError):
-            self._handle.send(line.ljust(max(size - HEADERS[self.version], 0), b"."))
+        # What an earlier packet met (refused, too large for a hop) is reported here instead of sending, once for each;
+        # the missing answer shows it as well.
+        for _error in range(REPORTED):
+            try:
+                self._handle.send(line.ljust(max(size - HEADERS[self.version], 0), b"."))
+                break
+            except OSError:
+                continue
         return nonce
 
     def _receive(self, wait: float) -> list[Answer]:

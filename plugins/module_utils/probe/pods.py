@@ -296,8 +296,9 @@ def probe(
     Raises ProbeError.
     """
     rounds = -(-len(targets) // probe_agent.WORKERS)
-    # Connecting and reading each have the time-out to themselves, and so have datagrams and large packets.
-    longest = rounds * 6 * timeout * tries + 60
+    # Connecting and reading each have the time-out to themselves, and so have datagrams and large packets; busy machines
+    # get a patient round more.
+    longest = rounds * 6 * timeout * (tries + probe_agent.PATIENCE) + 60
     pods = ours()
 
     def one(pod: Pod) -> dict[str, Any]:

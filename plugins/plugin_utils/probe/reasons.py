@@ -6,11 +6,15 @@
 from __future__ import annotations
 
 import ipaddress
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.problems import named
+
+# Milliseconds. Where half of the answers take longer, machines are overloaded, or the links between them are slow.
+SLOW = 300
 
 
 @dataclass
@@ -68,6 +72,10 @@ class Node:
     def given(self) -> list[str]:
         """The addresses of its pods."""
         return [str(given).split("/", maxsplit=1)[0] for pod in self.pods for given in pod["given"]]
+
+    def took(self) -> list[float]:
+        """Milliseconds until its pods had an answer, of the requests that got one."""
+        return [float(result["ms"]) for pod in self.pods for result in pod.get("results", ()) if "ms" in result]
 
     def subnet_of(self, address: str) -> str:
         """Its pod subnet that holds ``address``, or the address itself."""
@@ -203,6 +211,13 @@ def _same_node(node: Node, explained: bool) -> list[str]:
 
 
 def _nothing_found(one: Node, other: Node) -> str:
+    took = statistics.median([*one.took(), *other.took()] or [0])
+    if took > SLOW:
+        return (
+            f"half of the answers that their pods got took more than {took / 1000:.1f} s: the machines are overloaded "
+            "or the links are slow, so this may be no fault of the network; verify again when they are less busy, with "
+            "fewer hosts at a time (--forks 5), or with a longer podnet_verify_timeout"
+        )
     ways = [way for here in (one, other) for way in (here.routing.get("ways") or {}).values()]
     flannel = any(str(way.get("dev", "")).startswith("flannel") for way in ways)
     port = "the overlay's UDP port, 8472 unless it is set otherwise" if flannel else "an overlay's UDP port"

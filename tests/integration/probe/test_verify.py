@@ -64,6 +64,15 @@ BREAKS: dict[str, tuple[str, int | None, str, str, set[Any], list[str]]] = {
             "the pods' interfaces take 1500; downloads stall",
         ],
     ),
+    # Each packet that is too large is answered, so that sending the next one fails.
+    "path-mtu-announced": (
+        "routes",
+        1,
+        f"ip route change {subnet(0)} via {underlay(0)} proto 87 mtu lock 600",
+        f"ip route change {subnet(0)} via {underlay(0)} proto 87",
+        {("2", "1", "across", "udp")},
+        ["packets of more than 600 bytes from worker-2's pods to worker-1's do not arrive", "TCP learns of it"],
+    ),
     "udp-8472-one-way": (
         "vxlan",
         None,

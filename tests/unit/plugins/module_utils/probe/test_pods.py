@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,6 +101,37 @@ def test_a_silent_target_costs_its_time_out_and_no_more(agent: tuple[str, int]) 
     assert {result["error"] for result in reply["results"]} == {"no answer within 0.3 s"}
     # One after the other they would take 12 s.
     assert time.monotonic() - began < 9
+
+
+def test_a_target_gets_more_time_where_answers_take_long() -> None:
+    class Busy(probe_agent.Handler):
+        """Takes its time for every answer, and gives the first request at ``silent`` none."""
+
+        asked: list[int] = []
+
+        def do_GET(self) -> None:
+            self.asked.append(self.server.port)
+            if self.server.port == silent and self.asked.count(silent) == 1:
+                released.wait()
+                return
+            time.sleep(0.3)
+            super().do_GET()
+
+    released = threading.Event()
+    servers = [probe_agent.Server(free_port(), "me") for _number in range(3)]
+    silent = servers[0].port
+    for server in servers:
+        server.RequestHandlerClass = Busy
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        found = probe_agent.probe([{**target(server.port), "kind": "node"} for server in servers], 2, 1)
+    finally:
+        released.set()
+        for server in servers:
+            server.shutdown()
+            server.server_close()
+    assert [result.get("error") for result in found] == [None, None, None]
+    assert Busy.asked.count(silent) == 2
 
 
 def test_own_addresses_leave_loopback_out() -> None:

@@ -334,6 +334,15 @@ def test_a_cause_that_is_known_takes_the_place_of_a_guess() -> None:
     assert "leases-stale" not in known["text"] and "and 1 more findings" in known["text"]
 
 
+def test_answers_that_take_long_blame_the_load_and_no_firewall() -> None:
+    probed = cut(healthy())
+    for pod in (pod for host in probed for pod in host["pods"]):
+        for result in pod["results"]:
+            result.update({"ms": 2100.0} if "ms" in result else {})
+    text = judge(probed)["text"]
+    assert "took more than 2.1 s: the machines are overloaded" in text and "look for a firewall" not in text
+
+
 def test_the_direction_in_which_nothing_arrives() -> None:
     probed = cut(healthy())
     removed = [{"heard": {"1-1": ["1-2", "2-1"]}}, {"heard": {"2-1": ["2-2"]}}]
