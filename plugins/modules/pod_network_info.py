@@ -152,6 +152,13 @@ host:
         running:
           description: Is it ready to carry packets?
           type: bool
+        arp:
+          description: Does the kernel ask for hardware addresses there?
+          type: bool
+        qdisc:
+          description: The queueing discipline of what it sends.
+          type: str
+          sample: fq_codel
         master:
           description: The bridge, bond or VRF that it belongs to.
           type: str
@@ -310,8 +317,13 @@ host:
       description: By IP version (V(4) or V(6)), how many entries count against C(net.ipv4.neigh.default.gc_thresh3) or
         its like for IPv6, those of pods' network namespaces among them. Empty in a container.
       type: dict
+    connections:
+      description: Connections that the kernel tracks (V(count)) and the most that it can (V(max)). Empty where it tracks
+        none.
+      type: dict
     neighbours:
-      description: Neighbour entries of VXLAN devices; of other links the failed ones, and those of O(ways).
+      description: Neighbour entries of VXLAN devices; of other links the failed and the permanent ones, and those of
+        O(ways).
       type: list
       elements: dict
       contains:
@@ -616,7 +628,42 @@ host:
             none.
           type: str
         drops:
-          description: Rules before it that drop packets by address or link.
+          description: Rules before it that drop packets by address or link, then those that ask for something else as
+            well; at most 100. A named set of nftables is replaced by the networks in it.
+          type: list
+          elements: str
+    host_filters:
+      description: The chains that drop, by rules, some of what the host itself receives or sends.
+      type: list
+      elements: dict
+      contains:
+        place:
+          description: Which chain, as in RV(host.forward[].place).
+          type: str
+        hook:
+          description: V(input) or V(output).
+          type: str
+        drops:
+          description: The rules, as in RV(host.forward[].drops).
+          type: list
+          elements: str
+    frame_filters:
+      description: The chains of nftables that drop frames of bridges, or ARP, as ebtables and arptables make them.
+      type: list
+      elements: dict
+      contains:
+        place:
+          description: Which chain.
+          type: str
+          sample: "nftables: table bridge filter, chain FORWARD"
+        hook:
+          description: Such as V(forward) or V(input).
+          type: str
+        everything:
+          description: The rule or the policy that drops everything; empty where something is accepted.
+          type: str
+        drops:
+          description: The rules that drop some frames, at most 100.
           type: list
           elements: str
     redirects:
@@ -682,6 +729,9 @@ host:
             out:
               description: Is nothing let out to this port of other hosts? Otherwise nothing is let in.
               type: bool
+            peer:
+              description: Of the addresses in O(ways), the one for which that holds; empty where it holds for all.
+              type: str
     services:
       description: Services that are installed or run, and that change packet filters or links.
       type: list

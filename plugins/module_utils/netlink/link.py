@@ -42,7 +42,7 @@ class Detail(NamedTuple):
     one that the peer is in, None where that is this one.
 
     ``hairpin`` and ``isolated`` are the flags of a bridge's port, None for another link. ``permanent`` is the address
-    of the hardware itself, ``names`` are alternative names.
+    of the hardware itself, ``names`` are alternative names, ``qdisc`` is the queueing discipline of what it sends.
     """
 
     link: Link
@@ -55,6 +55,8 @@ class Detail(NamedTuple):
     isolated: bool | None = None
     permanent: bytes = b""
     names: tuple[str, ...] = ()
+    arp: bool = True
+    qdisc: str = ""
 
     @property
     def elsewhere(self) -> bool:
@@ -93,6 +95,8 @@ def details(channel: Channel) -> list[Detail]:
                 any(port.get(wire.IFLA_BRPORT_ISOLATED, b"")) if is_port else None,
                 attributes.get(wire.IFLA_PERM_ADDRESS, b""),
                 tuple(map(wire.text, wire.repeated(attributes.get(wire.IFLA_PROP_LIST, b""), wire.IFLA_ALT_IFNAME))),
+                not flags & wire.IFF_NOARP,
+                wire.text(attributes.get(wire.IFLA_QDISC, b"")),
             )
         )
     return found

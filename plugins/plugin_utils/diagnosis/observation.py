@@ -23,7 +23,7 @@ Reader = Callable[[Any], Any]
 _UNFIT = object()
 # What a line of ``problems`` begins with where parts of several names could not be read; for all others "kernel".
 SOURCES = {
-    **dict.fromkeys(("masquerade", "forward", "redirects"), "packet filters"),
+    **dict.fromkeys(("masquerade", "forward", "host_filters", "frame_filters", "redirects"), "packet filters"),
     "ipsec": "ipsec",
     "flannel": "services",
     "cni": "runtime",
@@ -55,6 +55,8 @@ class Link(Part):
     peer_elsewhere: bool = False
     hairpin: bool | None = None
     isolated: bool | None = None
+    arp: bool | None = None
+    qdisc: str = ""
     vni: int | None = None
     port: int | None = None
     local: str = ""
@@ -271,6 +273,25 @@ class Forward(Part):
 
 
 @dataclass(frozen=True)
+class HostFilter(Part):
+    """Rules that drop some of what a host itself receives (``hook``: "input") or sends ("output")."""
+
+    place: str = ""
+    hook: str = ""
+    drops: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FrameFilter(Part):
+    """A place that drops frames of bridges, or ARP: all of them by ``everything``, else some by the rules ``drops``."""
+
+    place: str = ""
+    hook: str = ""
+    everything: str = ""
+    drops: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Redirect(Part):
     """A place where packets get another destination before they are routed, and its rules."""
 
@@ -294,11 +315,15 @@ class IpsecPolicy(Part):
 
 @dataclass(frozen=True)
 class Closed(Part):
-    """A place that lets nothing in to a tunnel's UDP port, or (``out``) nothing out to other hosts'."""
+    """A place that lets nothing in to a tunnel's UDP port, or (``out``) nothing out to other hosts'.
+
+    ``peer``: the address of the only host for which that holds; "" for all.
+    """
 
     port: int = 0
     place: str = ""
     out: bool = False
+    peer: str = ""
 
 
 @dataclass(frozen=True)
@@ -425,6 +450,7 @@ class Host(Part):
     fdb: tuple[FdbEntry, ...] = ()
     sysctls: dict[str, Sysctl] = field(default_factory=dict)
     neighbour_entries: dict[str, int] = field(default_factory=dict)
+    connections: dict[str, int] = field(default_factory=dict)
     kernel_modules: dict[str, KernelModule] = field(default_factory=dict)
     cni: Cni = Cni()
     runtime: Runtime = Runtime()
@@ -432,6 +458,8 @@ class Host(Part):
     kube_proxy: KubeProxy = KubeProxy()
     masquerade: tuple[Masquerade, ...] = ()
     forward: tuple[Forward, ...] = ()
+    host_filters: tuple[HostFilter, ...] = ()
+    frame_filters: tuple[FrameFilter, ...] = ()
     redirects: tuple[Redirect, ...] = ()
     ipsec: tuple[IpsecPolicy, ...] = ()
     firewalls: Firewalls = Firewalls()

@@ -1,11 +1,12 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every place that can drop a forwarded packet, and whose packets it lets through. Pure."""
+"""Every place that can drop a packet of a pod, and whose packets it lets through. Pure."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,12 +17,24 @@ EVERYTHING = {4: "0.0.0.0/0", 6: "::/0"}
 DEEPEST = 20
 # Where a forwarded packet also passes; hardly any chain there drops anything.
 BESIDE = ("prerouting", "postrouting")
+# Where a packet passes that this host sends or receives itself.
+HOST = ("input", "output")
+# What drops packets by their way back, as every firewall does: not by who sends them.
+REVERSE_PATH = re.compile(r"rpfilter|\bfib saddr\b")
+NAMED_SET = re.compile(r"@([\w./-]+)")
+# The networks in a set of a table.
+Members = Callable[[Table, str], list[str]]
+
+
+def _nothing(_table: Table, _name: str) -> list[str]:
+    return []
 
 
 class _Walk:
     """A new packet's way through a chain and those it leads to, up to what ends it for every packet.
 
-    ``ends``: the rule that rejects or drops everything. ``drops``: rules before that which drop by address or device.
+    ``ends``: the rule that rejects or drops everything. ``drops``: rules before that which drop by address or device,
+    ``parts``: those which ask for something else as well.
     """
 
     def __init__(self, table: Table) -> None:
@@ -31,6 +44,7 @@ class _Walk:
         self.inputs: list[str] = []
         self.outputs: list[str] = []
         self.drops: list[str] = []
+        self.parts: list[str] = []
         self.accepts_all = self.accepts_some = False
         self.ends = ""
         self._steps = 0
@@ -49,7 +63,10 @@ class _Walk:
         return True
 
     def _step(self, rule: Rule, line: str, depth: int, certain: bool) -> bool:
-        if rule.narrow or not rule.is_for_new:
+        if not rule.is_for_new:
+            return True
+        if rule.narrow:
+            self.parts += [line] if rule.verdict in ("drop", "reject") and not REVERSE_PATH.search(line) else []
             return True
         if rule.verdict == "accept":
             return self._accept(rule, certain)
@@ -59,8 +76,11 @@ class _Walk:
             elif certain and not rule.states:
                 self.ends = line
                 return False
-        elif rule.verdict in ("jump", "goto") and not rule.selects and depth < DEEPEST:
+        elif rule.verdict in ("jump", "goto") and depth < DEEPEST:
             chain = self.table.chains.get(rule.target)
+            if rule.selects:
+                self.drops += [line] if chain is not None and _drops_everything(self.table, chain, depth + 1) else []
+                return True
             if chain is not None and not self.through(chain, depth + 1, certain and not rule.states):
                 return False
             return not (rule.verdict == "goto" and certain and not rule.states)
@@ -80,32 +100,84 @@ class _Walk:
         return True
 
 
-def places(tables: Iterable[Table], networks_of: Callable[[str], list[str]]) -> list[dict[str, Any]]:
-    """``networks_of``: the networks of a device's addresses."""
+def _drops_everything(table: Table, chain: Chain, depth: int) -> bool:
+    walk = _Walk(table)
+    return not walk.through(chain, depth) and bool(walk.ends)
+
+
+def places(
+    tables: Iterable[Table], networks_of: Callable[[str], list[str]], members: Members = _nothing
+) -> list[dict[str, Any]]:
+    """Where forwarded packets pass. ``networks_of``: the networks of a device's addresses. ``members``: those in a set
+    of a table."""
     found = []
+    for table, chain, walk in _walks(tables, ("forward", *BESIDE)):
+        if chain.hook in BESIDE:
+            if not (walk.drops or walk.parts or walk.ends or chain.policy == "drop"):
+                continue
+            # A packet has only one of its links there, so any rule may be the one that accepts pods'.
+            walk.accepts_all = walk.accepts_all or walk.accepts_some
+        found.append(
+            {
+                "place": f"{table.place}, chain {chain.name}",
+                "hook": chain.hook,
+                "policy": chain.policy,
+                "accepts": _accepted(walk, networks_of),
+                "owner": _owner(table, chain),
+                "rejects_before": walk.ends,
+                "drops": _dropping(walk, members),
+            }
+        )
+    return sorted(found, key=lambda each: str(each["place"]))
+
+
+def of_host(tables: Iterable[Table], members: Members = _nothing) -> list[dict[str, Any]]:
+    """The rules that drop some of what this host sends or receives itself."""
+    found = [
+        {"place": f"{table.place}, chain {chain.name}", "hook": chain.hook, "drops": drops}
+        for table, chain, walk in _walks(tables, HOST)
+        if (drops := _dropping(walk, members))
+    ]
+    return sorted(found, key=lambda each: str(each["place"]))
+
+
+def of_frames(tables: Iterable[Table]) -> list[dict[str, Any]]:
+    """What drops the frames of bridges, or ARP: ``everything`` where no rule accepts any, else by the rules ``drops``.
+
+    A rule there may accept by what is not understood, so a policy counts only where nothing is accepted.
+    """
+    found = []
+    for table, chain, walk in _walks(tables, ("forward", *BESIDE, *HOST)):
+        ends = walk.ends or ("policy drop" if chain.policy == "drop" else "")
+        everything = ends if not any(table.read(line).verdict == "accept" for line in _lines(table)) else ""
+        if everything or walk.drops or walk.parts:
+            place = f"{table.place}, chain {chain.name}"
+            drops = [*walk.drops, *walk.parts][: translation.MOST_RULES]
+            found.append({"place": place, "hook": chain.hook, "everything": everything, "drops": drops})
+    return sorted(found, key=lambda each: str(each["place"]))
+
+
+def _lines(table: Table) -> Iterable[str]:
+    return (line for chain in table.chains.values() for line in chain.lines)
+
+
+def _walks(tables: Iterable[Table], hooks: tuple[str, ...]) -> Iterable[tuple[Table, Chain, _Walk]]:
     for table in tables:
         for chain in table.chains.values():
-            if chain.hook not in ("forward", *BESIDE) or chain.kind != "filter":
-                continue
-            walk = _Walk(table)
-            walk.through(chain)
-            if chain.hook in BESIDE:
-                if not (walk.drops or walk.ends or chain.policy == "drop"):
-                    continue
-                # A packet has only one of its links there, so any rule may be the one that accepts pods'.
-                walk.accepts_all = walk.accepts_all or walk.accepts_some
-            found.append(
-                {
-                    "place": f"{table.place}, chain {chain.name}",
-                    "hook": chain.hook,
-                    "policy": chain.policy,
-                    "accepts": _accepted(walk, networks_of),
-                    "owner": _owner(table, chain),
-                    "rejects_before": walk.ends,
-                    "drops": walk.drops[: translation.MOST_RULES],
-                }
-            )
-    return sorted(found, key=lambda each: str(each["place"]))
+            if chain.hook in hooks and chain.kind == "filter":
+                walk = _Walk(table)
+                walk.through(chain)
+                yield table, chain, walk
+
+
+def _dropping(walk: _Walk, members: Members) -> list[str]:
+    """The rules that drop some packets, with the networks of a set instead of its name."""
+    found = []
+    for line in [*walk.drops, *walk.parts][: translation.MOST_RULES]:
+        named = NAMED_SET.search(line)
+        inside = members(walk.table, named[1]) if named else []
+        found.append(NAMED_SET.sub(f"{{ {', '.join(inside)} }}", line, count=1) if inside else line)
+    return found
 
 
 def _owner(table: Table, chain: Chain) -> str:

@@ -120,6 +120,8 @@ def _link(kernel: Kernel, names: Mapping[int, str], each: link.Detail) -> dict[s
         "mtu": mtu,
         "up": up,
         "running": each.running,
+        "arp": each.arp,
+        "qdisc": each.qdisc,
         "master": names.get(each.master, "") if each.master else "",
         "peer_elsewhere": each.elsewhere,
     }
@@ -260,7 +262,7 @@ def ways(channel: Channel, kernel: Kernel, wanted: Iterable[str]) -> dict[str, d
 
 
 def neighbours(channel: Channel, kernel: Kernel, wanted: Collection[str], notes: Notes) -> list[dict[str, Any]]:
-    """Those of VXLAN devices; of other devices the failed ones, and those of ``wanted`` addresses."""
+    """Those of VXLAN devices; of other devices the failed and the permanent ones, and those of ``wanted`` addresses."""
     names = kernel.names
     tunnels = {found.number for found in kernel.vxlans.values()}
     asked = set()
@@ -270,7 +272,8 @@ def neighbours(channel: Channel, kernel: Kernel, wanted: Collection[str], notes:
     shown = [
         (names.get(each.number, ""), each)
         for each in neigh.everywhere(channel)
-        if each.state != "noarp" and (each.number in tunnels or each.state == "failed" or each.address in asked)
+        if each.state != "noarp"
+        and (each.number in tunnels or each.state in ("failed", "permanent") or each.address in asked)
     ]
     return [
         {"dst": str(ipaddress.ip_address(each.address)), "dev": dev, "mac": each.mac.hex(":"), "state": each.state}
@@ -291,6 +294,16 @@ def neighbour_entries(channel: Channel, root: str = "/") -> dict[str, int]:
         words = lines[1].split() if len(lines) > 1 else []
         if words:
             found[version] = max(int(words[0], 16) - sum(len(each.address) == size for each in lasting), 0)
+    return found
+
+
+def connections(root: str = "/") -> dict[str, int]:
+    """``count`` and ``max`` of the connections that the kernel tracks; empty where it tracks none. Raises FileError."""
+    found = {}
+    for name in ("count", "max"):
+        text = (files.read_text(Path(root, "proc/sys/net/netfilter", f"nf_conntrack_{name}")) or "").strip()
+        if text.isdecimal():
+            found[name] = int(text)
     return found
 
 

@@ -69,17 +69,24 @@ def observe(options: Mapping[str, Any]) -> dict[str, Any]:
     of_cni = notes.read("cni", _cni, _NO_CNI, folders, of_kernel, found["flannel"], filters, notes)
     found["cni"] = of_cni["shown"]
     found["masquerade"] = notes.read("masquerade", translation.places, [], filters.tables)
-    found["forward"] = notes.read("forward", forwarding.places, [], filters.tables, of_kernel.networks)
+    found["forward"] = notes.read(
+        "forward", forwarding.places, [], filters.tables, of_kernel.networks, rulesets.members
+    )
+    found["host_filters"] = notes.read("packet filters", forwarding.of_host, [], filters.tables, rulesets.members)
+    found["frame_filters"] = notes.read("packet filters", forwarding.of_frames, [], filters.frames)
     found["redirects"] = notes.read("packet filters", translation.redirects, [], filters.tables)
     found["ipsec"] = notes.read("ipsec", ipsec.policies, [], notes)
     found["firewalls"] = {
         # `ufw status` asks for this chain, too.
         "ufw": any("ufw-user-input" in table.chains for table in filters.tables),
         "firewalld": services.is_running(shown, "firewalld"),
-        "closed_udp": notes.read("packet filters", tunnel_ports.closed, [], filters.tables, of_kernel.tunnel_ports),
+        "closed_udp": notes.read(
+            "packet filters", tunnel_ports.closed, [], filters.tables, of_kernel.tunnel_ports, options["ways"]
+        ),
     }
     found["managers"] = _managers(of_kernel, shown, notes)
     bridges = of_cni["bridges"]
+    found["connections"] = notes.read("sysctls", kernel.connections, {})
     found["sysctls"] = notes.read("sysctls", _sysctls, {}, of_kernel, bridges, notes)
     found["kernel_modules"] = notes.read("kernel_modules", sysctls.modules, {})
     # k3s has a flanneld in its own process.

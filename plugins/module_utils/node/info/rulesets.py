@@ -8,6 +8,8 @@ A line is taken apart only where the walk through a chain meets it: kube-proxy w
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -18,13 +20,22 @@ from .. import settings
 from .section import Notes
 
 TABLES = ("raw", "mangle", "nat", "filter")
-FAMILIES = {"ip": (4,), "ip6": (6,), "inet": (4, 6), "netdev": (4, 6)}
+# The IP versions of the packets that a table sees. Tables of bridges and of ARP see frames.
+FAMILIES: dict[str, tuple[int, ...]] = {
+    "ip": (4,), "ip6": (6,), "inet": (4, 6), "netdev": (4, 6), "bridge": (), "arp": (),
+}  # fmt: skip
 VERDICTS = ("accept", "drop", "reject", "return", "jump", "goto", "masquerade", "snat")
 # Of a rule with a comment, the comment alone may look like anything.
 COMMENT = re.compile(r'(?:-m comment )?--comment (?:"(?:[^"\\]|\\.)*"|\S+)')
 NFT_COMMENT = re.compile(r'comment "[^"]*"')
 NFT_CHAIN = re.compile(r"type (\w+) hook (\w+) .*?(?:policy (\w+);)?$")
 NFT_DEVICES = re.compile(r"devices? (?:= )?(\{[^}]*\}|\S+)")
+# A map from values to verdicts, and its elements. One that has a name has them elsewhere.
+NFT_MAP = re.compile(r"(.*?\S) vmap \{ (.*) \}(.*)")
+NFT_ELEMENTS = re.compile(r"elements = \{([^}]*)\}")
+# Of a set, the networks that may hold the pods of a node.
+BROAD = {4: 28, 6: 124}
+MOST_MEMBERS = 50
 
 
 class Rule(NamedTuple):
@@ -82,17 +93,21 @@ class Table(NamedTuple):
 
 
 class Rulesets(NamedTuple):
-    """``saved``: (variant, table, lines) of iptables, for what plugins keep there."""
+    """``tables`` see packets, ``frames`` the frames of bridges and ARP.
+
+    ``saved``: (variant, table, lines) of iptables, for what plugins keep there.
+    """
 
     tables: list[Table]
     saved: list[tuple[iptables.Variant, str, list[str]]]
+    frames: list[Table]
 
 
 class RulesetError(PodnetError):
     """A ruleset can't be read; the text is for the user."""
 
 
-NOTHING = Rulesets([], [])
+NOTHING = Rulesets([], [], [])
 
 
 def of_iptables(listed: Iterable[Table] | None, notes: Notes) -> Rulesets:
@@ -108,7 +123,7 @@ def of_iptables(listed: Iterable[Table] | None, notes: Notes) -> Rulesets:
         hidden = [name for name in iptables.legacy_tables(version) if name in TABLES and (version, name) not in shown]
         if hidden:
             notes.add(f"packet filters: {command}-legacy has rules here ({', '.join(hidden)}), and can't show them")
-    return Rulesets([from_save(variant, table, lines) for variant, table, lines in saved], saved)
+    return Rulesets([from_save(variant, table, lines) for variant, table, lines in saved], saved, [])
 
 
 def from_save(variant: iptables.Variant, table: str, lines: Iterable[str]) -> Table:
@@ -151,22 +166,39 @@ def from_nft(lines: Iterable[str]) -> list[Table]:
     chain: tuple[str, list[str]] | None = None
     for line in lines:
         if line.startswith("table ") and line.endswith("{"):
-            family, name = line[6:-1].strip().split(" ", 1)
-            if family in FAMILIES:
-                tables.append(
-                    Table(f"nftables: table {family} {name}", f"{family} {name}", FAMILIES[family], {}, read_nft)
-                )
-            else:
-                # Of bridges and of ARP: no packet of a pod is translated or routed there.
-                tables.append(Table("", "", (), {}, read_nft))
+            name = line[6:-1].strip()
+            tables.append(Table(f"nftables: table {name}", name, FAMILIES.get(name.split(" ")[0], ()), {}, read_nft))
         elif line.startswith("\tchain ") and line.endswith("{"):
             chain = (line[7:-1].strip(), [])
         elif line == "\t}" and chain and tables:
             tables[-1].chains[chain[0]] = _nft_chain(*chain)
             chain = None
         elif line.startswith("\t\t") and chain:
-            chain[1].append(line.strip())
-    return [table for table in tables if table.versions]
+            chain[1].extend(_without_map(line.strip()))
+    return tables
+
+
+def _without_map(line: str) -> Iterable[str]:
+    """A rule with a map to verdicts, as a rule for each of its elements; any other as it is."""
+    found = NFT_MAP.fullmatch(line)
+    if found is None:
+        return [line]
+    each = [element.rpartition(" : ") for element in found[2].split(", ")]
+    return [f"{found[1]} {value.strip()} {verdict.strip()}{found[3]}" for value, _colon, verdict in each]
+
+
+def members(table: Table, name: str) -> list[str]:
+    """The networks in a set of nftables that may hold a node's pods, the first of them; [] where it can't be read."""
+    nft = tools.find("nft")
+    done = tools.call([nft, "--stateless", "list", "set", *table.name.split(" ", 1), name]) if nft else None
+    elements = NFT_ELEMENTS.search(done.stdout) if done and done.returncode == 0 else None
+    found = []
+    for word in re.split(r"[\s,]+", elements[1].strip()) if elements else ():
+        with contextlib.suppress(ValueError):
+            network = ipaddress.ip_network(word)
+            if network.prefixlen <= BROAD[network.version]:
+                found.append(word)
+    return found[:MOST_MEMBERS]
 
 
 def _nft_chain(name: str, lines: Sequence[str]) -> Chain:
@@ -262,10 +294,14 @@ def read_nft(line: str) -> Rule:
 def merged(saved: Rulesets, listed: Iterable[Table]) -> Rulesets:
     """What iptables shows, and those tables of nftables that iptables-nft does not show."""
     shown = {(table.versions, table.name) for table in saved.tables if "(nft)" in table.place}
+    listed = list(listed)
     more = [
         table
         for table in listed
+        if table.versions
         # iptables' own names, by which nft shows the same table.
-        if not (table.name.split(" ", 1)[0] in ("ip", "ip6") and (table.versions, table.name.split(" ", 1)[1]) in shown)
+        and not (
+            table.name.split(" ", 1)[0] in ("ip", "ip6") and (table.versions, table.name.split(" ", 1)[1]) in shown
+        )
     ]
-    return Rulesets([*saved.tables, *more], saved.saved)
+    return Rulesets([*saved.tables, *more], saved.saved, [table for table in listed if not table.versions])

@@ -4,15 +4,19 @@
 """UDP ports of tunnels to which a host's packet filters let nothing in, or nothing out. Pure.
 
 A port counts as closed only if no rule can accept a new packet to it, between whatever addresses: a rule that is for
-some of them, or has a condition that is not understood, may accept it.
+some of them, or has a condition that is not understood, may accept it. Where rules name a peer, the port may be closed
+for that peer alone.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from ...core.networks import Address, Network
 from .rulesets import Chain, Rule, Table
 
 # Conditions that a plain UDP packet to an address of one host never meets.
@@ -26,6 +30,7 @@ OTHER_ADDRESS = re.compile(
 )
 # The hooks that a packet to this host passes, and one from it.
 IN, OUT = ("ingress", "prerouting", "input"), ("output", "postrouting", "egress")
+NAMED = re.compile(r"(?:-[sd]|[sd]addr) (\{[^}]*\}|\S+)")
 PORTS = re.compile(r"(?:udp dport|th dport|--dports?) (!?=? ?(?:\{[^}]*\}|\S+))")
 
 
@@ -37,27 +42,56 @@ class TunnelPort(NamedTuple):
     device: str
 
 
-def closed(tables: Iterable[Table], ports: Iterable[TunnelPort]) -> list[dict[str, Any]]:
-    """Those of the ports that are closed, each with the places that close it: {port, place, out}."""
-    bases = [
-        (table, chain)
-        for table in tables
-        for chain in table.chains.values()
-        if chain.hook in (*IN, *OUT) and chain.kind in ("filter", "route")
-    ]
-    return [
-        {"port": port.port, "place": f"{table.place}, chain {chain.name}", "out": chain.hook in OUT}
-        for port in sorted(set(ports))
-        for table, chain in bases
-        if port.version in table.versions and not _Walk(table, port, chain.hook in OUT).passes(chain)
-    ]
+def closed(tables: Iterable[Table], ports: Iterable[TunnelPort], peers: Iterable[str] = ()) -> list[dict[str, Any]]:
+    """Those of the ports that are closed, each with the places that close it: {port, place, out, peer}.
+
+    ``peers`` are addresses of other hosts. ``peer`` is the one for which it is closed, "" for all.
+    """
+    wanted = sorted(set(ports))
+    found = []
+    for table in tables:
+        chains = [
+            chain for chain in table.chains.values() if chain.hook in (*IN, *OUT) and chain.kind in ("filter", "route")
+        ]
+        named = list(_named(table, peers)) if chains and wanted else []
+        for port in (each for each in wanted if each.version in table.versions):
+            ends = [None, *(peer for peer in named if peer.version == port.version)]
+            for chain in chains:
+                out = chain.hook in OUT
+                shut = [peer for peer in ends if not _Walk(table, port, out, peer).passes(chain)]
+                row = {"port": port.port, "place": f"{table.place}, chain {chain.name}", "out": out}
+                found += [{**row, "peer": str(peer or "")} for peer in (shut[:1] if None in shut else shut)]
+    return sorted(found, key=lambda each: int(each["port"]))
+
+
+def _named(table: Table, peers: Iterable[str]) -> Iterator[Address]:
+    """The peers that any rule of a table names, alone or in a network: a walk for each of all peers takes long."""
+    networks = set()
+    for chain in table.chains.values():
+        for line in chain.lines:
+            for match in NAMED.finditer(line):
+                networks |= {network for network in map(_network, re.findall(r"[0-9a-fA-F.:/]+", match[1])) if network}
+    for text in peers:
+        with contextlib.suppress(ValueError):
+            peer = ipaddress.ip_address(text)
+            if any(network.prefixlen and peer in network for network in networks):
+                yield peer
+
+
+def _network(text: str) -> Network | None:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_network(text, strict=False)
+    return None
 
 
 class _Walk:
-    """The way of a new UDP packet to a port, on this host or (``out``) another, through the chains of one table."""
+    """The way of a new UDP packet to a port, on this host or (``out``) another, through the chains of one table.
 
-    def __init__(self, table: Table, port: TunnelPort, out: bool) -> None:
-        self.table, self.port, self.device, self.out = table, port.port, port.device, out
+    ``peer`` is the other end, None for any.
+    """
+
+    def __init__(self, table: Table, port: TunnelPort, out: bool, peer: Address | None = None) -> None:
+        self.table, self.port, self.device, self.out, self.peer = table, port.port, port.device, out, peer
         # What became of the packet in a chain, by its name. A chain that leads to itself ends.
         self._known: dict[str, tuple[bool, bool]] = {}
 
@@ -101,13 +135,23 @@ class _Walk:
         devices, negated = (rule.outputs, "! -o") if self.out else (rule.inputs, "! -i")
         if devices and negated not in line and not any(_is(self.device, name) for name in devices):
             return False
+        far = rule.targets if self.out else rule.sources
+        if self.peer and far and "!" not in line and not self._is_among(far):
+            return False
         ports = PORTS.search(line)
         return ports is None or _holds(ports[1], self.port)
+
+    def _is_among(self, texts: Iterable[str]) -> bool:
+        """Is the peer in one of these networks? What can't be read, such as a named set, may have it."""
+        return any(network is None or self.peer in network for network in map(_network, texts))
 
     def _surely_meets(self, rule: Rule, line: str) -> bool:
         """Does it meet every packet to the port?"""
         known = bool(self.device) or not (rule.inputs or rule.outputs)
-        if rule.sources or rule.targets or "!" in line or not known or (rule.inputs if self.out else rule.outputs):
+        far, own = (rule.targets, rule.sources) if self.out else (rule.sources, rule.targets)
+        if own or (far and not (self.peer and all(map(_network, far)))):
+            return False
+        if "!" in line or not known or (rule.inputs if self.out else rule.outputs):
             return False
         if not rule.narrow:
             return True
@@ -118,6 +162,7 @@ class _Walk:
             "",
             rest,
         )
+        rest = NAMED.sub("", re.sub(r"\bip6? (?=[sd]addr)", "", rest))
         rest = re.sub(r"(?:-j|-g) .*|(?:accept|drop|reject|return|jump|goto)\b.*", "", rest)
         return not rest.strip()
 

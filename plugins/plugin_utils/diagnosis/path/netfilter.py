@@ -19,7 +19,7 @@ from ....module_utils.core.networks import Address
 from .host import Forward, Host, Nat
 
 TRANSLATING = ("masquerade", "snat")
-REDIRECTING = ("dnat", "redirect")
+REDIRECTING = ("dnat", "redirect", "tproxy")
 ENDING = ("return", "accept", "drop", "reject", *TRANSLATING)
 # Those whose chains every packet passes, as far as it leaves by the hook; other chains may be jumped to for some only.
 WHOLE = ("weft.podnet", "flannel", "kube-proxy", "docker")
@@ -36,6 +36,9 @@ _OPTIONS = {
     "--to-source": 1,
     "--to-destination": 1,
     "--to-ports": 1,
+    "--on-port": 1,
+    "--on-ip": 1,
+    "--tproxy-mark": 1,
 }
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ..cluster import Network, Node, covers, network
-from ..observation import Forward
+from ..cluster import Network, Node, address, covers, network
+from ..observation import Closed, Forward, HostFilter
 from ..path import netfilter
 from ..table import ERROR, WARNING, Concern, Found, found
 
@@ -49,30 +49,134 @@ def forward_drops_pods(node: Node) -> Iterator[Found]:
         if not node.pod_subnets_of(place) or (node.accepts_pods(place) and not lost):
             continue
         first = (lost and dropped) or place.rejects_before or f"policy {place.policy}"
-        six = not netfilter.concerns(place.place, 4)
-        whole = [each for each in node.cluster.pod_networks if (each.version == 6) == six] or node.pod_subnets_of(place)
         accepts = f"; before it only {', '.join(place.accepts)} passes" if place.accepts else "; no rule accepts pods"
-        words = place.place.partition(":")[2].strip().removeprefix("table ").replace(", chain", "").split()
-        evidence = f"{place.place}: {first}{accepts}"
-        if place.place.startswith("nftables"):
-            yield found(evidence, fix=NFT, network=whole[0], chain=words, family="ip6" if six else "ip")
-        else:
-            table = [] if words[0] == "filter" else ["--table", words[0]]
-            tool = ["ip6tables" if six else "iptables", *table]
-            fix = None if tool == ["iptables"] and words[-1] == "FORWARD" else IPTABLES
-            yield found(evidence, fix=fix, network=whole[0], tool=tool, chain=words[-1])
+        yield _accepting(node, place.place, f"{place.place}: {first}{accepts}")
 
 
-def _is_against_pods(node: Node, place: Forward, rule: str) -> bool:
-    """Does it apply to packets of the node's pods to another node's, or the other way round?"""
+@FILTERS.rule(
+    "forward-drops-some",
+    WARNING,
+    "A packet filter drops a part of what the node forwards for its pods",
+    effect="Packets of a protocol or a size, or some by chance, are lost on their way to and from other nodes.",
+    see="iptables -S FORWARD; iptables -t raw -S; nft list ruleset | grep -A 5 -e 'hook forward' -e 'hook prerouting'",
+    fix="iptables --insert FORWARD --source {network} --jump ACCEPT && iptables --insert FORWARD --destination "
+    "{network} --jump ACCEPT",
+    source="broken nodes",
+)
+def forward_drops_some(node: Node) -> Iterator[Found]:
+    """A rule applies to pods' packets to other nodes' pods, of a protocol, of a size, above a rate or at random, or that
+    come by one link. Rules for single ports are left alone: they are made on purpose.
+    """
+    for place in node.host.forward:
+        whole = any(_is_against_pods(node, place, each) for each in place.drops)
+        rule = next((each for each in place.drops if _is_against_pods(node, place, each, some=True)), "")
+        if rule and not whole and not node.is_accepted_by(place):
+            yield _accepting(node, place.place, f"{place.place}: {rule}")
+
+
+@FILTERS.rule(
+    "frames-dropped",
+    ERROR,
+    "A filter of frames drops what pods send or get",
+    effect="Pods do not reach each other, their node, or anything, though all routes and packet filters are right.",
+    see="nft list ruleset | grep -A 5 -e 'table bridge' -e 'table arp'; ebtables -L; arptables -L",
+    fix="nft insert rule {chain} accept",
+    source="broken nodes",
+)
+def frames_dropped(node: Node) -> Iterator[Found]:
+    """A table of nftables for bridges or ARP, as ebtables and arptables make them, drops everything, or by an address
+    or a link of this node's pods.
+    """
+    for place in node.host.frame_filters:
+        rule = place.everything or next((each for each in place.drops if _is_about_pods(node, each)), "")
+        if rule:
+            chain = place.place.partition("table ")[2].replace(", chain", "").split()
+            yield found(f"{place.place}: {rule}", chain=chain)
+
+
+def _is_about_pods(node: Node, rule: str) -> bool:
+    """Does a rule for frames name the node's pods, by their network or their links, and ask for nothing else?"""
+    links = sorted(node.pods_links) if IN.search(rule) or OUT.search(rule) else [""]
+    wholes = [*node.pod_subnets, *node.cluster.pod_networks]
+    ends = [pair for own in node.pod_subnets for other in wholes for pair in ((own, other), (other, own))]
+    return any(_applies(rule, source, target, link, link) for link in links for source, target in ends)
+
+
+@FILTERS.rule(
+    "host-drops-pods",
+    WARNING,
+    "A packet filter drops what pods and the node itself send each other",
+    effect="The kubelet's probes fail, or pods do not reach services that run on the node.",
+    see="iptables -S INPUT; iptables -S OUTPUT; nft list ruleset | grep -A 5 -e 'hook input' -e 'hook output'",
+    fix="iptables --insert INPUT --source {network} --jump ACCEPT",
+    source="broken nodes",
+)
+def host_drops_pods(node: Node) -> Iterator[Found]:
+    """A rule drops packets from pods to the node, or from the node to pods, whatever their ports. A policy is no such
+    rule: firewalls let in answers, and what is allowed by name.
+    """
+    for place in node.host.host_filters:
+        rule = next((each for each in place.drops if _is_between_host_and_pods(node, place, each)), "")
+        if rule:
+            yield _accepting(node, place.place, f"{place.place}: {rule}", "-s" if place.hook == "input" else "-d")
+
+
+def _is_between_host_and_pods(node: Node, place: HostFilter, rule: str) -> bool:
+    own = [network(f"{each}/{each.max_prefixlen}") for each in node.underlay]
+    for pods, device in [*((each, node.bridge_name) for each in node.pod_subnets), *(_pairs_from(node))]:
+        for host in own:
+            if host is None or host.version != pods.version or not netfilter.concerns(place.place, pods.version):
+                continue
+            incoming = place.hook == "input"
+            ends = (pods, host) if incoming else (host, pods)
+            if _applies(rule, *ends, "" if incoming else device, device if incoming else ""):
+                return True
+    return False
+
+
+def _pairs_from(node: Node) -> Iterator[tuple[Network, str]]:
+    """(other node's pods, the link that leads to them)"""
+    return ((subnet, device) for _own, subnet, device in _pairs(node))
+
+
+def _accepting(node: Node, place: str, evidence: str, side: str = "") -> Found:
+    """A finding whose fix accepts pods' packets in a place, before all its rules: both directions or one ``side``."""
+    six = not netfilter.concerns(place, 4)
+    whole = next((each for each in node.cluster.pod_networks if (each.version == 6) == six), node.pod_subnets[0])
+    words = place.partition(":")[2].strip().removeprefix("table ").replace(", chain", "").split()
+    family = "ip6" if six else "ip"
+    if place.startswith("nftables"):
+        one = "nft insert rule {chain} {family} {side} {network} accept"
+        fix = one if side else NFT
+        return found(
+            evidence,
+            fix=fix,
+            network=whole,
+            chain=words,
+            family=family,
+            side={"-s": "saddr", "-d": "daddr"}.get(side, ""),
+        )
+    table = [] if words[0] == "filter" else ["--table", words[0]]
+    tool = ["ip6tables" if six else "iptables", *table]
+    fix = "{tool} --insert {chain} {side} {network} --jump ACCEPT" if side else IPTABLES
+    return found(evidence, fix=fix, network=whole, tool=tool, chain=words[-1], side=side)
+
+
+def _is_against_pods(node: Node, place: Forward, rule: str, some: bool = False) -> bool:
+    """Does it apply to packets of the node's pods to another node's, or the other way round?
+
+    ``some``: to a part of them only.
+    """
+    if some:
+        rule = PART.sub(" ", rule)
     for own, other, device in _pairs(node):
         for source, target, iif, oif in (
             (own, other, node.bridge_name, device),
             (other, own, device, node.bridge_name),
         ):
             # At the hook forward, a rule before it may accept by both links, which is not among what is seen accepted.
-            by = ("", iif) if place.hook == "prerouting" else (oif, "")
-            if _applies(rule, source, target, *by):
+            both = (oif, iif) if some and place.hook == "forward" else (oif, "")
+            if _applies(rule, source, target, *(("", iif) if place.hook == "prerouting" else both)):
                 return True
     return False
 
@@ -105,7 +209,14 @@ def overlay_port_closed(node: Node) -> Iterator[Found]:
     for each in walls.closed_udp:
         if not each.out:
             fix = netfilter.opening(each.place, each.port, firewall)
-            yield found(f"{each.place} lets nothing in to UDP port {each.port}", fix=fix, port=each.port)
+            text, peer = _only(node, each, "from")
+            yield found(f"{each.place} lets nothing in to UDP port {each.port}{text}", peer, fix=fix, port=each.port)
+
+
+def _only(node: Node, closed: Closed, word: str) -> tuple[str, str]:
+    """(from which address alone, its node), both "" where the port is closed for all."""
+    peer = address(closed.peer)
+    return (f" {word} {peer}", node.cluster.owners.get(peer, "")) if peer else ("", "")
 
 
 @FILTERS.rule(
@@ -126,7 +237,8 @@ def overlay_port_closed_outgoing(node: Node) -> Iterator[Found]:
     for each in walls.closed_udp:
         if each.out:
             fix = netfilter.opening(each.place, each.port, "ufw" if walls.ufw else "", out=True)
-            yield found(f"{each.place} lets nothing out to UDP port {each.port}", fix=fix, port=each.port)
+            text, peer = _only(node, each, "of")
+            yield found(f"{each.place} lets nothing out to UDP port {each.port}{text}", peer, fix=fix, port=each.port)
 
 
 @FILTERS.rule(
@@ -188,23 +300,30 @@ def rule_translates_pods(node: Node) -> Iterator[Found]:
     "A rule redirects what pods send to other nodes' pods",
     effect="Packets for other pods, all or those to a port, arrive somewhere else.",
     see="iptables -t nat -S PREROUTING; nft list ruleset | grep -e dnat -e redirect",
-    fix="{tool} --table nat --insert PREROUTING --source {source} --destination {target} --jump ACCEPT",
+    fix="{tool} --insert PREROUTING --source {source} --destination {target} --jump ACCEPT",
     source="broken nodes",
 )
 def rule_redirects_pods(node: Node) -> Iterator[Found]:
-    """A rule for DNAT or REDIRECT, such as a transparent proxy's, applies to packets of this node's pods to others."""
+    """A rule for DNAT, REDIRECT or TPROXY, such as a transparent proxy's, applies to packets of this node's pods to
+    others, or the other way round.
+    """
     if not node.cluster.connects:
         return
     for each in node.host.redirects:
-        for own, subnet, _device in _pairs(node):
-            rule = _redirecting(each.rules, own, subnet, node.bridge_name)
+        for own, subnet, device in _pairs(node):
+            leaving = _redirecting(each.rules, own, subnet, node.bridge_name)
+            arriving = _redirecting(each.rules, subnet, own, device)
+            # Services are published by the ports of what comes in by a link.
+            rule = leaving or ("" if "dport" in arriving else arriving)
             if rule and netfilter.concerns(each.place, subnet.version):
                 six = own.version == 6
                 whole = next((wide for wide in node.cluster.pod_networks if covers(wide, subnet)), subnet)
+                source, target = (own, whole) if leaving else (whole, own)
                 fix = NFT_ACCEPTS if each.place.startswith("nftables") else None
                 chain = each.place.partition("table ")[2].replace(", chain", "").split()
-                tool, family = ("ip6tables", "ip6") if six else ("iptables", "ip")
-                values = {"source": own, "target": whole, "tool": tool, "chain": chain, "family": family}
+                table = each.place.partition(": ")[2].partition(",")[0]
+                tool, family = ["ip6tables" if six else "iptables", "--table", table], "ip6" if six else "ip"
+                values = {"source": source, "target": target, "tool": tool, "chain": chain, "family": family}
                 yield found(f"{each.place}: {rule}", fix=fix, **values)
                 break
 
@@ -213,11 +332,11 @@ def _redirecting(rules: tuple[str, ...], source: Network, target: Network, iif: 
     """The first rule that surely redirects packets between these networks, all or those to a port; "" for none."""
     for rule in rules:
         meets = _applies(ENDPOINT.sub(" ", rule), source, target, "", iif)
-        if meets and re.search(r"-j (DNAT|REDIRECT)|\b(dnat|redirect)\b", rule):
+        if meets and re.search(r"-j (DNAT|REDIRECT|TPROXY)|\b(dnat|redirect|tproxy)\b", rule):
             return rule
         # This, or the chain that it leads to, may spare the packets.
         if meets is not False and re.search(
-            r"-[jg] (?!LOG|MARK|NFLOG|CT|DNAT|REDIRECT)|\b(return|accept|jump|goto)\b", rule
+            r"-[jg] (?!LOG|MARK|NFLOG|CT|DNAT|REDIRECT|TPROXY)|\b(return|accept|jump|goto)\b", rule
         ):
             return ""
     return ""
@@ -225,7 +344,8 @@ def _redirecting(rules: tuple[str, ...], source: Network, target: Network, iif: 
 
 # Where a rule redirects to, and the protocol and port that it is for.
 ENDPOINT = re.compile(
-    r"-j (DNAT|REDIRECT)|--to-(destination|ports?) \S+|-p (tcp|udp)|-m (tcp|udp)|--dport \d+(:\d+)?|"
+    r"-j (DNAT|REDIRECT|TPROXY)|--(on-port|on-ip|tproxy-mark) \S+|tproxy( ip6?)? to \S+|"
+    r"--to-(destination|ports?) \S+|-p (tcp|udp)|-m (tcp|udp)|--dport \d+(:\d+)?|"
     r"(tcp|udp) dport (\{[^}]*\}|\S+)|meta l4proto (tcp|udp)|dnat( ip6?)? to \S+|redirect( to \S+)?"
 )
 NFT_ACCEPTS = "nft insert rule {chain} {family} saddr {source} {family} daddr {target} accept"
@@ -254,15 +374,26 @@ def _translating(
     return None
 
 
-SOURCE = re.compile(r"(?:(! )?(?:-s|--source) |(?:ip6?) saddr (!= )?)([0-9a-fA-F.:]+(?:/[0-9]+)?)")
-DESTINATION = re.compile(r"(?:(! )?(?:-d|--destination) |(?:ip6?) daddr (!= )?)([0-9a-fA-F.:]+(?:/[0-9]+)?)")
-IN = re.compile(r'(?:(! )?(?:-i|--in-interface) |iif(?:name)? (!= )?)"?([^\s"]+)"?')
-OUT = re.compile(r'(?:(! )?(?:-o|--out-interface) |oif(?:name)? (!= )?)"?([^\s"]+)"?')
+_ENDS = r"(\{[^}]*\}|[0-9a-fA-F.:]+(?:/[0-9]+)?)(?=\s|$)"
+SOURCE = re.compile(rf"(?:(! )?(?:-s|--source) |(?:ip6?) saddr (!= )?){_ENDS}")
+DESTINATION = re.compile(rf"(?:(! )?(?:-d|--destination) |(?:ip6?) daddr (!= )?){_ENDS}")
+_LINKS = r'(\{[^}]*\}|"[^"]*"|[^\s"]+)'
+IN = re.compile(rf"(?:(! )?(?:-i|--in-interface) |iif(?:name)? (!= )?){_LINKS}")
+OUT = re.compile(rf"(?:(! )?(?:-o|--out-interface) |oif(?:name)? (!= )?){_LINKS}")
 # Everything else that a plain rule has; one with any other condition is not judged.
 PLAIN = re.compile(
-    r"-A \S+|-j (MASQUERADE|RETURN|ACCEPT|DROP|REJECT)|--random-fully|--random|--reject-with \S+|-m comment|"
+    r"-A \S+|-[jg] \S+|(jump|goto) \S+|-m (conntrack|state) --(ct)?state \S*\bNEW\b\S*|"
+    r"ct state (\{[^}]*\bnew\b[^}]*\}|new(,\S+)?)|--random-fully|--random|--reject-with \S+|-m comment|"
     r'--comment ("[^"]*"|\S+)|masquerade|return|accept|drop|reject( with \S+( \S+)?)?|random|fully-random|persistent|'
     r'counter( packets \d+ bytes \d+)?|comment "[^"]*"|,'
+)
+# What makes a rule apply to a part of the packets between any two addresses.
+PART = re.compile(
+    r"-p (?:tcp|udp|icmp|icmpv6|ipv6-icmp)\b|-m (?:tcp|udp|icmp6?|length|statistic)\b|--length \S+|--mode \S+|"
+    r"--probability \S+|--every \S+|--packet \S+|--icmp(?:v6)?-type \S+|"
+    r"meta l4proto (?:\{[^}]*\}|\S+)|ip protocol (?:\{[^}]*\}|\S+)|ip6 nexthdr (?:\{[^}]*\}|\S+)|"
+    r"(?:meta|ip|ip6) length (?:[<>!=]+ )?\S+|numgen (?:random|inc) mod \d+ (?:[<>!=]+ )?\S+|"
+    r"limit rate over \S+(?: burst \d+ \S+)?"
 )
 
 
@@ -274,15 +405,27 @@ def _applies(rule: str, source: Network, destination: Network, oif: str, iif: st
     rest = rule
     for pattern, its in ((SOURCE, source), (DESTINATION, destination)):
         for match in pattern.finditer(rule):
-            given = network(match[3] if "/" in match[3] else f"{match[3]}/{128 if ':' in match[3] else 32}")
-            if given is None or covers(given, its) is bool(match[1] or match[2]):
+            given = [_network(each) for each in _set(match[3])]
+            if None in given or any(covers(each, its) for each in given if each) is bool(match[1] or match[2]):
                 return False
         rest = pattern.sub(" ", rest)
     for pattern, device in ((OUT, oif), (IN, iif)):
         for match in pattern.finditer(rule) if device else ():
-            name = match[3]
-            same = device.startswith(name[:-1]) if name[-1:] in ("+", "*") else device == name
+            same = any(_is_link(device, name) for name in _set(match[3]))
             if same is bool(match[1] or match[2]):
                 return False
         rest = pattern.sub(" ", rest) if device else rest
     return None if PLAIN.sub(" ", rest).strip() else True
+
+
+def _set(text: str) -> list[str]:
+    """The values that a condition compares with."""
+    return [each.strip('"') for each in re.split(r"[\s,{}]+", text) if each]
+
+
+def _network(text: str) -> Network | None:
+    return network(text if "/" in text else f"{text}/{128 if ':' in text else 32}")
+
+
+def _is_link(device: str, name: str) -> bool:
+    return device.startswith(name[:-1]) if name[-1:] in ("+", "*") else device == name

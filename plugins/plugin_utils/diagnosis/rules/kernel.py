@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..cluster import Node, family
+from ..cluster import TUNNELS, Node, family
 from ..observation import Sysctl
 from ..table import ERROR, WARNING, Concern, Found, found
 
@@ -219,6 +219,56 @@ def neighbour_table_full(node: Node) -> Iterator[Found]:
         limit = node.host.sysctls.get(key, Sysctl()).now
         if limit.isdecimal() and entries * 10 >= int(limit) * 9:
             yield found(f"{entries} entries count, and {key} is {limit}", key=key, size=4 * int(limit))
+
+
+@KERNEL.rule(
+    "connection-table-full",
+    WARNING,
+    "The kernel's table of connections is nearly full",
+    effect="Once it is full, the first packets of new connections are dropped.",
+    see="sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max; dmesg | grep nf_conntrack",
+    fix="echo net.netfilter.nf_conntrack_max={size} >> /etc/sysctl.d/zzz-pod-network.conf && sysctl -w "
+    "net.netfilter.nf_conntrack_max={size}",
+    source="kernel: nf_conntrack: table full, dropping packet",
+)
+def connection_table_full(node: Node) -> Iterator[Found]:
+    """Nine tenths of nf_conntrack_max are taken. kube-proxy sets that limit by the number of processors."""
+    count, limit = node.host.connections.get("count", 0), node.host.connections.get("max", 0)
+    if limit and count * 10 >= limit * 9:
+        yield found(f"{count} connections are tracked, and net.netfilter.nf_conntrack_max is {limit}", size=4 * limit)
+
+
+@KERNEL.rule(
+    "arp-off",
+    ERROR,
+    "A link of the pod network asks for no hardware addresses",
+    effect="The node sends to no address on it that it has no entry for, and answers nobody who asks for its own.",
+    see="ip link show {device} | grep NOARP",
+    fix="ip link set {device} arp on",
+    source="broken nodes",
+)
+def arp_off(node: Node) -> Iterator[Found]:
+    """The flag NOARP on the pods' bridge, or on the link to the other nodes where that is of Ethernet."""
+    for link in (node.bridge, node.underlay_link()):
+        if link is not None and link.mac and link.arp is False and link.kind not in TUNNELS:
+            yield found(f"{link.name} has the flag NOARP", device=link.name)
+
+
+@KERNEL.rule(
+    "link-shaped",
+    WARNING,
+    "A link of the pod network loses or delays packets by its queueing discipline",
+    effect="Transfers between pods are slow or stall, and small requests get lost under load.",
+    see="tc -s qdisc show dev {device}",
+    fix="tc qdisc del dev {device} root",
+    source="broken nodes",
+)
+def link_shaped(node: Node) -> Iterator[Found]:
+    """netem, as tests of failures leave it, or tbf on the bridge, the VXLAN device or the link to the other nodes."""
+    links = {link.name: link for link in (node.bridge, node.underlay_link(), *node.vxlans) if link is not None}
+    for name, link in links.items():
+        if link.qdisc in ("netem", "tbf"):
+            yield found(f"{name} has the queueing discipline {link.qdisc}", device=name)
 
 
 def _set_by(setting: Sysctl) -> str:

@@ -74,6 +74,59 @@ def no_route_back(node: Node) -> Iterator[Found]:
 
 
 @ROUTES.rule(
+    "address-of-another-node",
+    ERROR,
+    "The node has an address that belongs to another node or its pods",
+    effect="What the node sends to that address it keeps for itself, and others may reach the wrong node.",
+    see="ip address show",
+    fix="ip address del {own} dev {device}",
+    source="broken nodes",
+)
+def address_of_another_node(node: Node) -> Iterator[Found]:
+    """An address of this node is the underlay address of another one, or a single one out of its pod subnet. Whole
+    networks are reported as overlapping, and a machine that appears twice in the inventory as that.
+    """
+    for entry in node.host.addresses:
+        own, alone = address(entry.address), entry.address.endswith(("/32", "/128"))
+        if own is None or any(own in subnet for subnet in node.pod_subnets) or own in node.underlay:
+            continue
+        for peer in node.peers:
+            if peer.host.machine_id and peer.host.machine_id == node.host.machine_id:
+                continue
+            what = "its address" if own in peer.underlay else ""
+            if alone and not what:
+                what = next((f"in {each}, its pods" for each in peer.pod_subnets if own in each), "")
+            if what:
+                evidence = f"{entry.address} on {entry.dev}; of {peer.name}, that is {what}"
+                yield found(evidence, peer.name, own=entry.address, device=entry.dev)
+
+
+@ROUTES.rule(
+    "neighbour-static",
+    ERROR,
+    "A static entry sends packets for another node or a pod to the wrong hardware address",
+    effect="What this node sends to that address is lost.",
+    see="ip neighbour show nud permanent",
+    fix="ip neighbour del {dst} dev {device}",
+    source="broken nodes",
+)
+def neighbour_static(node: Node) -> Iterator[Found]:
+    """A permanent neighbour, of which the kernel asks nobody, on the link to the other nodes with an address that no
+    link of that node has; or any for a pod on the pods' bridge: a pod's address changes.
+    """
+    for entry in node.host.neighbours:
+        dst = address(entry.dst)
+        if entry.state != "permanent" or dst is None or node.is_tunnel(entry.dev):
+            continue
+        peer = next((each for each in node.peers if dst in each.underlay), None)
+        if peer is not None and peer.links and entry.mac not in {link.mac for link in peer.links.values()}:
+            evidence = f"{entry.dst} lladdr {entry.mac} dev {entry.dev}; no link of {peer.name} has that address"
+            yield found(evidence, peer.name, dst=entry.dst, device=entry.dev)
+        elif entry.dev == node.bridge_name and any(dst in subnet for subnet in node.pod_subnets):
+            yield found(f"{entry.dst} lladdr {entry.mac} dev {entry.dev}", dst=entry.dst, device=entry.dev)
+
+
+@ROUTES.rule(
     "route-via-stranger",
     ERROR,
     "The route to another node's pods leads to an address that is no node",

@@ -1065,6 +1065,61 @@ def break_neighbour_table_full(world: World) -> None:
         world[number]["sysctls"]["net.ipv4.neigh.default.gc_thresh3"] = {"now": "1024"}
 
 
+@breaks(
+    "connection-table-full",
+    fix="echo net.netfilter.nf_conntrack_max=400 >> /etc/sysctl.d/zzz-pod-network.conf && "
+    "sysctl -w net.netfilter.nf_conntrack_max=400",
+)
+def break_connection_table_full(world: World) -> None:
+    world[1]["connections"] = {"count": 89, "max": 100}
+    world[2]["connections"] = {"count": 90, "max": 100}
+
+
+@breaks("arp-off", fix="ip link set eth0 arp on")
+def break_arp_off(world: World) -> None:
+    entry(world[2]["links"], name="eth0").update(arp=False)
+
+
+@breaks("arp-off", "vxlan", fix="ip link set cni0 arp on")
+def of_the_bridge(world: World) -> None:
+    entry(world[2]["links"], name="cni0").update(arp=False)
+    entry(world[1]["links"], name="flannel.1").update(arp=False)
+
+
+@breaks("link-shaped", "vxlan", fix="tc qdisc del dev flannel.1 root")
+def break_link_shaped(world: World) -> None:
+    entry(world[2]["links"], name="flannel.1").update(qdisc="netem")
+    entry(world[1]["links"], name="eth0").update(qdisc="fq_codel")
+    # As the bandwidth plugin limits a pod.
+    entry(world[1]["links"], name="veth0123abcd").update(qdisc="tbf")
+
+
+@breaks("address-of-another-node", fix=f"ip address del {underlay(0)}/32 dev lo")
+def break_address_of_another_node(world: World) -> None:
+    world[2]["addresses"].append({"dev": "lo", "address": f"{underlay(0)}/32", "scope": "global"})
+
+
+@breaks("address-of-another-node", "vxlan", fix=f"ip address del {first(0, 4, 7)}/32 dev lo")
+def of_another_nodes_pod(world: World) -> None:
+    world[2]["addresses"].append({"dev": "lo", "address": f"{first(0, 4, 7)}/32", "scope": "global"})
+
+
+@breaks("neighbour-static", fix=f"ip neighbour del {underlay(0)} dev eth0")
+def break_neighbour_static(world: World) -> None:
+    static = {"dst": underlay(0), "dev": "eth0", "mac": "02:00:00:00:00:77", "state": "permanent"}
+    world[2]["neighbours"] += [
+        static,
+        {**static, "dst": underlay(2), "mac": entry(world[3]["links"], name="eth0")["mac"]},
+    ]
+
+
+@breaks("neighbour-static", "vxlan", fix=f"ip neighbour del {first(1, 4, 7)} dev cni0")
+def of_a_pod(world: World) -> None:
+    entry = {"dst": first(1, 4, 7), "dev": "cni0", "mac": "02:00:00:00:00:77", "state": "permanent"}
+    world[2]["neighbours"].append(entry)
+    world[1]["neighbours"].append({**entry, "dst": first(0, 4, 7), "state": "reachable"})
+
+
 # Packet filters
 
 
@@ -1146,6 +1201,91 @@ def by_hand(world: World) -> None:
 @breaks("overlay-port-closed", "vxlan", fix="nft insert rule inet mine INPUT udp dport 8472 accept")
 def by_a_table_of_nftables(world: World) -> None:
     world[2]["firewalls"].update(closed_udp=[closed("nftables: table inet mine")])
+
+
+@breaks("overlay-port-closed", "vxlan", fix="nft insert rule inet mine INPUT udp dport 8472 accept")
+def for_one_peer(world: World) -> None:
+    world[2]["firewalls"].update(closed_udp=[{**closed("nftables: table inet mine"), "peer": underlay(0)}])
+
+
+@breaks(
+    "forward-drops-some",
+    fix="iptables --insert FORWARD --source 10.244.0.0/16 --jump ACCEPT && "
+    "iptables --insert FORWARD --destination 10.244.0.0/16 --jump ACCEPT",
+)
+def break_forward_drops_some(world: World) -> None:
+    """What only single ports meet, or nothing of pods, is left alone, and what an earlier rule spares."""
+    drop = "-m statistic --mode random --probability 0.30000000000 -j DROP"
+    world[1]["forward"][0].update(drops=[drop])
+    world[2]["forward"][0].update(drops=["-p tcp -m tcp --dport 25 -j DROP", drop], accepts=[])
+    world[3]["forward"][0].update(drops=["-s 192.0.2.0/24 -p tcp -j DROP", "-i eth9 -p udp -j DROP"], accepts=[])
+
+
+@breaks("forward-drops-some", fix="nft insert rule ip guard c ip saddr 10.244.0.0/16 accept && "
+        "nft insert rule ip guard c ip daddr 10.244.0.0/16 accept")  # fmt: skip
+def of_a_protocol(world: World) -> None:
+    place = {"place": "nftables: table ip guard, chain c", "hook": "forward", "policy": "accept", "accepts": []}
+    world[2]["forward"].append(
+        {**place, "drops": ["meta l4proto { tcp, udp } ip saddr { 10.0.0.0/8, 192.0.2.1 } drop"]}
+    )
+
+
+BRIDGES = "nftables: table bridge filter, chain FORWARD"
+
+
+@breaks("frames-dropped", fix="nft insert rule bridge filter FORWARD accept")
+def break_frames_dropped(world: World) -> None:
+    """A filter for virtual machines drops frames, too."""
+    place = {"place": BRIDGES, "hook": "forward", "everything": "", "drops": ['iifname "vnet0" drop']}
+    world[1]["frame_filters"] = [place]
+    world[2]["frame_filters"] = [{**place, "everything": "policy drop", "drops": []}]
+
+
+@breaks("frames-dropped", fix="nft insert rule bridge filter FORWARD accept")
+def by_links(world: World) -> None:
+    rules = ["ether saddr 02:00:00:00:00:01 drop", 'iifname "veth*" counter packets 1 bytes 2 drop']
+    world[2]["frame_filters"] = [{"place": BRIDGES, "hook": "input", "everything": "", "drops": rules}]
+
+
+@breaks("host-drops-pods", fix="iptables --insert INPUT -s 10.244.0.0/16 --jump ACCEPT")
+def break_host_drops_pods(world: World) -> None:
+    place = {"place": "iptables (nft): filter, chain INPUT", "hook": "input"}
+    world[1]["host_filters"] = [
+        {**place, "drops": ["-s 10.244.0.0/16 -p tcp -m tcp --dport 22 -j DROP", "-s 192.0.2.1/32 -j DROP"]}
+    ]
+    world[2]["host_filters"] = [{**place, "drops": ["-s 10.244.0.0/16 -j DROP"]}]
+
+
+@breaks("host-drops-pods", "vxlan", fix="nft insert rule inet guard c ip daddr 10.244.0.0/16 accept")
+def what_the_host_sends(world: World) -> None:
+    place = {"place": "nftables: table inet guard, chain c", "hook": "output"}
+    world[2]["host_filters"] = [{**place, "drops": ['oifname "cni0" ip daddr { 10.244.0.0/16 } drop']}]
+
+
+@breaks(
+    "rule-redirects-pods",
+    fix=f"iptables --table mangle --insert PREROUTING --source {subnet(1)} --destination 10.244.0.0/16 --jump ACCEPT",
+)
+def to_a_transparent_proxy(world: World) -> None:
+    place = "iptables (nft): mangle, chain PREROUTING"
+    rule = "-p tcp -j TPROXY --on-port 15001 --on-ip 127.0.0.1 --tproxy-mark 0x1/0x1"
+    world[2]["redirects"] = [{"place": place, "rules": [rule]}]
+
+
+@breaks(
+    "rule-redirects-pods",
+    fix=f"iptables --table mangle --insert PREROUTING --source 10.244.0.0/16 --destination {subnet(1)} --jump ACCEPT",
+)
+def what_arrives_from_one_node(world: World) -> None:
+    place = "iptables (nft): mangle, chain PREROUTING"
+    rule = f"-s {subnet(0)} -p tcp -j TPROXY --on-port 15001 --on-ip 127.0.0.1 --tproxy-mark 0x0/0x0"
+    world[2]["redirects"] = [{"place": place, "rules": [rule]}]
+
+
+@breaks("forward-drops-some")
+def what_comes_by_the_bridge(world: World) -> None:
+    drop = "-i cni0 -m conntrack --ctstate NEW -j REJECT --reject-with icmp-port-unreachable"
+    world[2]["forward"][0].update(drops=[drop], accepts=[])
 
 
 @breaks("overlay-port-closed-outgoing", "vxlan", fix="nft insert rule inet mine OUTPUT udp dport 8472 accept")
@@ -1493,13 +1633,13 @@ def test_rules_that_redirect_others_packets() -> None:
              "! -d 10.244.0.0/16 -p udp -m udp --dport 53 -j REDIRECT --to-ports 5353"]  # fmt: skip
     # As the printed fix leaves it, and what may spare pods' packets.
     for spared in (
-        f"-s {subnet(1)} -d 10.244.0.0/16 -j ACCEPT",
+        f"-s 10.244.0.0/16 -d {subnet(1)} -j ACCEPT; -s {subnet(1)} -d 10.244.0.0/16 -j ACCEPT",
         "-d 10.244.0.0/16 -j RETURN",
         "-m set --match-set lan dst -j RETURN",
         "-m comment --comment pods -j exceptions",
         "ip daddr { 10.0.0.0/8, 192.168.0.0/16 } return",
     ):
-        world[2]["redirects"] = [{"place": NAT, "rules": [*rules, spared, "-j REDIRECT --to-ports 3128"]}]
+        world[2]["redirects"] = [{"place": NAT, "rules": [*rules, *spared.split("; "), "-j REDIRECT --to-ports 3128"]}]
         assert found(world) == [], spared
     world[2]["redirects"] = [{"place": NAT, "rules": [*rules, "-j LOG", "-j REDIRECT --to-ports 3128"]}]
     assert [each["rule"] for each in found(world)] == ["rule-redirects-pods"]

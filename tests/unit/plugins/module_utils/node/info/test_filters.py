@@ -51,7 +51,12 @@ def forward(rules: list[str], policy: str = "DROP", chains: tuple[str, ...] = ()
         ),
         # The comment looks like an option.
         (['FORWARD -m comment --comment "-j DROP \\" -s 1.2.3.4" -j DROP'], [], None, []),
-        (["FORWARD -p udp -j DROP", "FORWARD -s 10.244.0.0/16 -j DROP"], [], "", ["-s 10.244.0.0/16 -j DROP"]),
+        (
+            ["FORWARD -p udp -j DROP", "FORWARD -s 10.244.0.0/16 -j DROP"],
+            [],
+            "",
+            ["-s 10.244.0.0/16 -j DROP", "-p udp -j DROP"],
+        ),
         # What returns from a chain is not rejected by it.
         (["FORWARD -j USER", "USER -s 10.0.0.0/8 -j RETURN", "USER -j DROP"], [], "", []),
         (["FORWARD -j USER", "USER -j RETURN", "USER -j DROP"], [], "", []),
@@ -130,7 +135,8 @@ table ip nat {
 
 def test_nftables_text() -> None:
     tables = rulesets.from_nft(NFTABLES)
-    assert [table.name for table in tables] == ["inet firewalld", "ip kube-proxy", "ip nat"]
+    assert [table.name for table in tables] == ["inet firewalld", "ip kube-proxy", "bridge filter", "ip nat"]
+    tables = rulesets.merged(rulesets.NOTHING, tables).tables
     (place,) = forwarding.places(tables, lambda _device: [])
     assert place == {
         "place": "nftables: table inet firewalld, chain filter_FORWARD",
@@ -192,11 +198,11 @@ def test_places_of_iptables() -> None:
 
 
 def test_what_iptables_shows_is_not_shown_twice() -> None:
-    saved = rulesets.Rulesets([rulesets.from_save(NFT, "nat", ["*nat", ":POSTROUTING ACCEPT [0:0]"])], [])
+    saved = rulesets.Rulesets([rulesets.from_save(NFT, "nat", ["*nat", ":POSTROUTING ACCEPT [0:0]"])], [], [])
     names = [table.name for table in rulesets.merged(saved, rulesets.from_nft(NFTABLES)).tables]
     assert names == ["nat", "inet firewalld", "ip kube-proxy"]
     # The legacy variant is another table of the same name.
-    saved = rulesets.Rulesets([rulesets.from_save(LEGACY, "nat", ["*nat", ":POSTROUTING ACCEPT [0:0]"])], [])
+    saved = rulesets.Rulesets([rulesets.from_save(LEGACY, "nat", ["*nat", ":POSTROUTING ACCEPT [0:0]"])], [], [])
     assert "ip nat" in [table.name for table in rulesets.merged(saved, rulesets.from_nft(NFTABLES)).tables]
 
 
@@ -249,3 +255,51 @@ def test_a_policy_before_the_routes() -> None:
         lines = ["table ip wall {", "\tchain pre {", f"\t\t{head}", f"\t\t{rule}", "\t}", "}"]
         (place,) = forwarding.places(rulesets.from_nft(lines), lambda _device: [])
         assert (place["hook"], place["policy"], place["accepts"]) == ("prerouting", "drop", accepts)
+
+
+def of_hook(hook: str, *rules: str, family: str = "inet", policy: str = "accept") -> list[rulesets.Table]:
+    head = f"type filter hook {hook} priority filter; policy {policy};"
+    chains = ["\tchain block {", "\t\tdrop", "\t}", "\tchain c {", *(f"\t\t{line}" for line in (head, *rules)), "\t}"]
+    return rulesets.from_nft([f"table {family} x {{", *chains, "}"])
+
+
+@pytest.mark.parametrize(
+    ("rule", "drops"),
+    [
+        ("ip saddr 10.244.0.0/16 jump block", ["ip saddr 10.244.0.0/16 jump block"]),
+        ("ip saddr vmap { 10.244.0.0/24 : drop, 10.0.0.0/8 : accept }", ["ip saddr 10.244.0.0/24 drop"]),
+        ("ct state vmap { invalid : drop, established : accept, related : accept }", []),
+        ("numgen random mod 10 < 3 drop", ["numgen random mod 10 < 3 drop"]),
+        ("fib saddr . iif oif missing drop", []),
+        ("ip saddr @bad drop", ["ip saddr { 10.244.0.0/24 } drop"]),
+        ("ip saddr @empty drop", ["ip saddr @empty drop"]),
+    ],
+)
+def test_what_drops_some_packets(rule: str, drops: list[str]) -> None:
+    members = {"bad": ["10.244.0.0/24"]}
+    for hook in ("forward", "input"):
+        tables = of_hook(hook, rule)
+        if hook == "input":
+            found = forwarding.of_host(tables, lambda _table, name: members.get(name, []))
+            assert [each["drops"] for each in found] == ([drops] if drops else [])
+        else:
+            (place,) = forwarding.places(tables, lambda _device: [], lambda _table, name: members.get(name, []))
+            assert place["drops"] == drops
+
+
+@pytest.mark.parametrize(
+    ("rules", "policy", "everything", "drops"),
+    [
+        (["drop"], "accept", "drop", []),
+        ([], "drop", "policy drop", []),
+        (["ether type arp accept"], "drop", None, []),
+        (['iifname "veth*" drop'], "accept", "", ['iifname "veth*" drop']),
+        (["ether saddr 02:00:00:00:00:01 drop"], "accept", "", ["ether saddr 02:00:00:00:00:01 drop"]),
+        (["accept", "drop"], "accept", None, []),
+    ],
+)
+def test_what_drops_frames(rules: list[str], policy: str, everything: str | None, drops: list[str]) -> None:
+    """None: nothing is reported."""
+    found = forwarding.of_frames(of_hook("forward", *rules, family="bridge", policy=policy))
+    place = {"place": "nftables: table bridge x, chain c", "hook": "forward"}
+    assert found == ([] if everything is None else [{**place, "everything": everything, "drops": drops}])

@@ -137,7 +137,7 @@ def test_the_place_is_named_and_chains_that_many_rules_lead_to_are_walked_once()
     found = tunnel_ports.closed(
         iptables(["INPUT -j c0", *doubled, "c40 -p tcp -j ACCEPT"], "DROP"), [tunnel_ports.TunnelPort(8472, 4, "eth0")]
     )
-    assert found == [{"port": 8472, "place": "iptables (legacy): filter, chain INPUT", "out": False}]
+    assert found == [{"port": 8472, "place": "iptables (legacy): filter, chain INPUT", "out": False, "peer": ""}]
 
 
 @pytest.mark.parametrize(
@@ -160,8 +160,42 @@ def test_what_is_let_out(rules: list[str], policy: str, closed: bool) -> None:
     found = tunnel_ports.closed(
         [rulesets.from_save(LEGACY, "filter", lines)], [tunnel_ports.TunnelPort(8472, 4, "eth0")]
     )
-    place = {"port": 8472, "place": "iptables (legacy): filter, chain OUTPUT", "out": True}
+    place = {"port": 8472, "place": "iptables (legacy): filter, chain OUTPUT", "out": True, "peer": ""}
     assert found == [place] * closed
+
+
+PEERS = ["172.16.0.3", "172.16.0.4", "fd00::3", "no address"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "policy", "shut"),
+    [
+        (["INPUT -s 172.16.0.3/32 -p udp -m udp --dport 8472 -j DROP"], "ACCEPT", ["172.16.0.3"]),
+        (["INPUT -s 172.16.0.3/32 -j DROP", "INPUT -s 172.16.0.4/32 -j BLOCK", "BLOCK -j DROP"], "ACCEPT", PEERS[:2]),
+        (["INPUT -s 172.16.0.3/32 -p tcp -j DROP"], "ACCEPT", []),
+        (["INPUT -s 172.16.0.3/32 -j ACCEPT", "INPUT -s 172.16.0.0/24 -j DROP"], "ACCEPT", ["172.16.0.4"]),
+        (["INPUT ! -s 172.16.0.3/32 -j DROP"], "ACCEPT", []),
+        # Nodes that the list of those let in forgets.
+        (["INPUT -s 172.16.0.3/32 -j ACCEPT", "INPUT -s 172.16.0.0/16 -i eth1 -j ACCEPT"], "DROP", ["172.16.0.4"]),
+        (["INPUT -s 172.16.0.3/32 -d 172.16.0.9/32 -j DROP"], "ACCEPT", []),
+        (["INPUT -j DROP", "INPUT -s 172.16.0.3/32 -j ACCEPT"], "ACCEPT", [""]),
+    ],
+)
+def test_a_port_may_be_closed_for_single_peers(rules: list[str], policy: str, shut: list[str]) -> None:
+    port = tunnel_ports.TunnelPort(8472, 4, "eth0")
+    found = tunnel_ports.closed(iptables(rules, policy), [port], PEERS)
+    assert [each["peer"] for each in found] == shut
+
+
+@pytest.mark.parametrize(
+    "rule",
+    ["ip saddr 172.16.0.3 udp dport 8472 drop", "ip saddr { 172.16.0.3, 10.0.0.0/8 } counter packets 1 bytes 2 drop"],
+)
+def test_a_port_may_be_closed_for_single_peers_by_nftables(rule: str) -> None:
+    head = "type filter hook input priority filter; policy accept;"
+    tables = rulesets.from_nft(["table inet f {", "\tchain input {", f"\t\t{head}", f"\t\t{rule}", "\t}", "}"])
+    found = tunnel_ports.closed(tables, [tunnel_ports.TunnelPort(8472, 4, "eth0")], PEERS)
+    assert [each["peer"] for each in found] == ["172.16.0.3"]
 
 
 @pytest.mark.parametrize(
