@@ -318,8 +318,8 @@ host:
         its like for IPv6, those of pods' network namespaces among them. Empty in a container.
       type: dict
     connections:
-      description: Connections that the kernel tracks (V(count)) and the most that it can (V(max)). Empty where it tracks
-        none.
+      description: Connections that the kernel tracks (V(count)) and the most that it can track (V(max)). Empty where it
+        tracks none.
       type: dict
     neighbours:
       description: Neighbour entries of VXLAN devices; of other links the failed and the permanent ones, and those of
@@ -630,6 +630,11 @@ host:
         drops:
           description: Rules before it that drop packets by address or link, then those that ask for something else as
             well; at most 100. A named set of nftables is replaced by the networks in it.
+          type: list
+          elements: str
+        spares:
+          description: Networks, as in RV(host.forward[].accepts), whose packets are accepted before any of
+            RV(host.forward[].drops).
           type: list
           elements: str
     host_filters:

@@ -59,6 +59,10 @@ def conf(change: str) -> str:
     return f"python3 -c \"{program} json.dump(c, open('{path}', 'w'), indent=2)\""
 
 
+SET = "set bad { type ipv4_addr; flags interval; elements = { 10.244.1.0/24 }; }"
+BY_CHANCE = "-m statistic --mode random --probability 0.5 -j DROP"
+OF_PEER = "-s 172.16.0.4 -p udp --dport 8472 -j DROP"
+OF_PODS = "-s 10.244.0.0/16 -j DROP"
 ENTRY = "$(bridge fdb show dev flannel.1 | head -1 | cut -d' ' -f1)"
 STRANGER = "02:00:00:00:99:99"
 PORTS = "$(ls /sys/class/net/cni0/brif)"
@@ -245,6 +249,24 @@ HOST = [
     Break("masquerade-missing", "nft delete table ip weft-podnet"),
     Break("forward-drops-pods", "iptables -P FORWARD DROP"),
     Break("forward-drops-pods", "iptables -t raw -A PREROUTING -d 10.244.1.0/24 -j DROP", after="iptables -t raw -F"),
+    Break(
+        "forward-drops-pods",
+        f"nft 'table ip x {{ {SET}; chain f {{ type filter hook forward priority 0; ip saddr @bad drop; }}; }}'",
+        after="nft delete table ip x",
+    ),
+    Break("forward-drops-some", f"iptables -A FORWARD {BY_CHANCE}", after=f"iptables -D FORWARD {BY_CHANCE}"),
+    Break("forward-drops-some", "iptables -A FORWARD -p tcp -j DROP", after="iptables -D FORWARD -p tcp -j DROP"),
+    Break(
+        "frames-dropped",
+        "nft 'table bridge x { chain f { type filter hook input priority 0; drop; }; }'",
+        after="nft delete table bridge x",
+    ),
+    Break("host-drops-pods", f"iptables -A INPUT {OF_PODS}", after=f"iptables -D INPUT {OF_PODS}"),
+    Break("address-of-another-node", "ip address add 10.244.1.77/32 dev lo"),
+    Break("neighbour-static", f"ip neighbour replace 172.16.0.4 lladdr {STRANGER} dev eth0 nud permanent"),
+    Break("neighbour-static", f"ip neighbour replace 10.244.0.77 lladdr {STRANGER} dev cni0 nud permanent"),
+    Break("arp-off", "ip link set cni0 arp off"),
+    Break("link-shaped", "tc qdisc add dev cni0 root tbf rate 1mbit burst 16kb latency 50ms"),
     Break("rule-redirects-pods", "iptables -t nat -I PREROUTING -d 10.244.1.0/24 -j DNAT --to 198.51.100.1"),
     Break(
         "ipsec-takes-pods",
@@ -373,6 +395,7 @@ BREAKS = {
             "'{ type filter hook ingress device eth0 priority 0; }'; nft add rule netdev wall in udp dport 8472 drop",
             after="nft delete table netdev wall",
         ),
+        Break("overlay-port-closed", f"iptables -A INPUT {OF_PEER}", after=f"iptables -D INPUT {OF_PEER}"),
         Break(
             "overlay-port-closed-outgoing",
             "iptables -A OUTPUT -p udp --dport 8472 -j DROP",

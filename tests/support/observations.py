@@ -165,6 +165,7 @@ def host(backend: str, number: int, families: tuple[int, ...]) -> Json:
                 "place": "iptables (nft): filter, chain FORWARD",
                 "policy": "accept",
                 "accepts": [POD_CIDRS[4]],
+                "spares": [POD_CIDRS[4]],
                 "owner": "",
                 "rejects_before": "",
             }

@@ -296,8 +296,8 @@ def probe(
     Raises ProbeError.
     """
     rounds = -(-len(targets) // probe_agent.WORKERS)
-    # Connecting and reading each have the time-out to themselves, and so have datagrams and large packets. Busy machines
-    # get another, patient round.
+    # Connecting and reading each have the time-out to themselves, and so have datagrams and large packets. Busy
+    # machines get another, patient round.
     longest = rounds * 6 * timeout * (tries + probe_agent.PATIENCE) + 60
     pods = ours()
 

@@ -260,7 +260,8 @@ class Forward(Part):
     """A place that can drop what the host forwards.
 
     ``accepts`` are networks whose packets pass, even where ``rejects_before`` or the policy drops all others. ``drops``
-    are rules that drop some packets, by address or device. ``hook``: "forward", "prerouting" or "postrouting".
+    are rules that drop some packets, and ``spares`` networks whose packets are accepted before any of them. ``hook``:
+    "forward", "prerouting" or "postrouting".
     """
 
     place: str = ""
@@ -270,6 +271,7 @@ class Forward(Part):
     accepts: tuple[str, ...] = ()
     rejects_before: str = ""
     drops: tuple[str, ...] = ()
+    spares: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

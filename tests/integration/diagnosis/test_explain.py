@@ -132,7 +132,8 @@ def read(host: Namespace, path: str) -> str:
 def observation(cluster: Cluster, name: str) -> dict[str, Any]:
     """What pod_network_info returns, as far as these tests have it."""
     host = cluster.hosts[name]
-    tables = rulesets.from_nft(host.run("nft", "--stateless", "list", "ruleset").splitlines())
+    listed = rulesets.from_nft(host.run("nft", "--stateless", "list", "ruleset").splitlines())
+    tables, _saved, frames = rulesets.merged(rulesets.NOTHING, listed)
     links = []
     for row in host.ip_json("-d", "link"):
         info = row.get("linkinfo", {})
@@ -233,6 +234,7 @@ def observation(cluster: Cluster, name: str) -> dict[str, Any]:
             "rules": [],
         },
         "forward": forwarding.places(tables, lambda _device: []),
+        "frame_filters": forwarding.of_frames(frames),
         "redirects": translation.redirects(tables),
         "ipsec": ipsec.read(host.run("ip", "xfrm", "policy").splitlines()),
         "masquerade": [{"place": "nftables: table ip test", "owner": "other", "rules": table(host, "post")}],
@@ -321,6 +323,7 @@ def test_a_whole_cluster(cluster: Cluster, source: str, target: str) -> None:
     assert answer["ok"] or target == node("worker-2"), answer["text"]
 
 
+BRIDGES = "nft table bridge x { chain f { type filter hook"
 # (mesh, routes or both; on which host; the command; the host and hop where the way ends; is the fix as printed enough?)
 BREAKS = [
     ("both", "worker-1", "ip route del 10.244.2.0/24", "worker-1", "route", True),
@@ -374,6 +377,39 @@ BREAKS = [
     ("mesh", "worker-2", "ip addr del 10.244.2.1/24 dev cni0", "worker-2", "route", False),
     ("both", "worker-1", "ip addr add 10.244.2.5/32 dev eth0", "worker-1", "node", True),
     ("both", "worker-2", "ip addr add 10.244.1.5/32 dev eth0", "worker-2", "rp_filter", False),
+    ("both", "worker-1", f"{BRIDGES} input priority 0; drop; }}; }}", "worker-1", "netfilter", True),
+    (
+        "both",
+        "worker-2",
+        f"{BRIDGES} output priority 0; ip saddr 10.244.1.0/24 drop; }}; }}",
+        "worker-2",
+        "netfilter",
+        True,
+    ),
+    (
+        "both",
+        "worker-1",
+        f'{BRIDGES} prerouting priority 0; iifname "veth15" drop; }}; }}',
+        "worker-1",
+        "netfilter",
+        True,
+    ),
+    (
+        "both",
+        "worker-1",
+        "nft table inet x { chain f { type filter hook forward priority 0; ct state new ip daddr 10.244.2.5 drop; }; }",
+        "worker-1",
+        "netfilter",
+        True,
+    ),
+    (
+        "routes",
+        "worker-1",
+        "ip neigh replace 172.31.0.12 lladdr 02:00:00:00:00:77 dev eth0 nud permanent",
+        "worker-1",
+        "next hop",
+        True,
+    ),
     ("routes", "worker-1", "ip rule add priority 100 from 10.244.1.0/24 blackhole", "worker-1", "route", False),
 ]
 

@@ -227,6 +227,7 @@ def test_links_routes_and_peers(node: Host) -> None:
     ]
     assert found["neighbours"] == [
         {"dst": "172.31.0.12", "dev": "eth0", "mac": "02:00:00:00:00:12", "state": "stale"},
+        {"dst": "172.31.0.77", "dev": "eth0", "mac": "02:00:00:00:00:77", "state": "permanent"},
         {"dst": "172.31.0.99", "dev": "eth0", "mac": "", "state": "failed"},
         {"dst": "10.244.1.0", "dev": "flannel.1", "mac": "5e:0a:77:82:8c:24", "state": "permanent"},
         {"dst": "10.9.9.9", "dev": "vx9", "mac": "02:00:00:00:00:09", "state": "permanent"},
@@ -381,6 +382,7 @@ def test_packet_filters(node: Host) -> None:
             "hook": "forward",
             "policy": "accept",
             "accepts": [],
+            "spares": [],
             "owner": "",
             "rejects_before": "",
             "drops": ["-s 10.3.0.0/16 -j DROP"],
@@ -390,6 +392,7 @@ def test_packet_filters(node: Host) -> None:
             "hook": "forward",
             "policy": "drop",
             "accepts": ["10.99.0.0/24"],
+            "spares": [],
             "owner": "docker",
             "rejects_before": "-j REJECT --reject-with icmp-port-unreachable",
             "drops": [],
@@ -399,6 +402,7 @@ def test_packet_filters(node: Host) -> None:
             "hook": "forward",
             "policy": "drop",
             "accepts": ["10.99.0.0/16"],
+            "spares": ["10.99.0.0/16"],
             "owner": "",
             "rejects_before": "counter reject with icmpx admin-prohibited",
             "drops": ['iifname "eth9" drop'],
@@ -700,6 +704,8 @@ def test_the_documentation_is_complete(node: Host) -> None:
     node.host.run("sh", "-c", f"nft -f - <<'END'\n{FILTERS}\nEND")
     node.host.run("nft", "add table ip proxy; add chain ip proxy pre { type nat hook prerouting priority -100; }")
     node.host.run("nft", "add rule ip proxy pre tcp dport 80 redirect to :3128")
+    node.host.run("nft", "table bridge b { chain f { type filter hook forward priority 0; drop; }; }")
+    node.host.run("nft", "table ip h { chain i { type filter hook input priority 0; ip saddr 10.3.0.0/16 drop; }; }")
     node.host.ip("rule", "add", "from", "10.99.0.0/24", "lookup", "100")
     policy = "xfrm policy add src 10.99.0.0/24 dst 10.0.0.0/8 dir out tmpl dst 203.0.113.9 proto esp mode tunnel"
     node.host.ip(*policy.split())
@@ -742,3 +748,21 @@ def test_a_long_list_is_cut(node: Host) -> None:
 def test_without_root() -> None:
     refused = run_module("pod_network_info", {}, root=False)
     assert refused["failed"] and "needs root" in refused["msg"]
+
+
+def test_what_a_named_set_holds_and_what_filters_frames(node: Host) -> None:
+    """Tables as administrators and their tools make them, arptables among them."""
+    elements = "10.244.0.0/16, 192.0.2.1"
+    node.host.run(
+        "nft", f"table inet f {{ set bad {{ type ipv4_addr; flags interval; elements = {{ {elements} }}; }}; }}"
+    )
+    node.host.run("nft", "add chain inet f guard { type filter hook forward priority 0; }")
+    node.host.run("nft", "add rule inet f guard ip saddr @bad drop")
+    node.host.run("arptables", "-A", "INPUT", "-j", "DROP")
+    found = node.info()
+    place = only(found["forward"], place="nftables: table inet f, chain guard")
+    assert place["drops"] == ["ip saddr { 10.244.0.0/16 } drop"]
+    place = only(found["frame_filters"], place="nftables: table arp filter, chain INPUT")
+    assert place["everything"].endswith("drop") and place["hook"] == "input"
+    node.host.ip("link", "set", "eth0", "arp", "off")
+    assert only(node.info()["links"], name="eth0")["arp"] is False

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import translation
 from .rulesets import Chain, Rule, Table
@@ -30,19 +30,30 @@ def _nothing(_table: Table, _name: str) -> list[str]:
     return []
 
 
+class Ends(NamedTuple):
+    """Networks and links that rules ask for."""
+
+    sources: list[str]
+    targets: list[str]
+    inputs: list[str]
+    outputs: list[str]
+
+    def copy(self) -> Ends:
+        return Ends(*(each.copy() for each in self))
+
+
 class _Walk:
     """A new packet's way through a chain and those it leads to, up to what ends it for every packet.
 
     ``ends``: the rule that rejects or drops everything. ``drops``: rules before that which drop by address or device,
-    ``parts``: those which ask for something else as well.
+    ``parts``: those which ask for something else as well. ``before``: what was accepted before the first of them.
     """
 
     def __init__(self, table: Table) -> None:
         self.table = table
-        self.sources: list[str] = []
-        self.targets: list[str] = []
-        self.inputs: list[str] = []
-        self.outputs: list[str] = []
+        # Of the rules that accept: sources, targets, inputs, outputs.
+        self.accepted = Ends([], [], [], [])
+        self.before: Ends | None = None
         self.drops: list[str] = []
         self.parts: list[str] = []
         self.accepts_all = self.accepts_some = False
@@ -66,20 +77,22 @@ class _Walk:
         if not rule.is_for_new:
             return True
         if rule.narrow:
-            self.parts += [line] if rule.verdict in ("drop", "reject") and not REVERSE_PATH.search(line) else []
+            if rule.verdict in ("drop", "reject") and not REVERSE_PATH.search(line):
+                self._drop(line, self.parts)
             return True
         if rule.verdict == "accept":
             return self._accept(rule, certain)
         if rule.verdict in ("drop", "reject"):
             if rule.selects:
-                self.drops.append(line)
+                self._drop(line, self.drops)
             elif certain and not rule.states:
                 self.ends = line
                 return False
         elif rule.verdict in ("jump", "goto") and depth < DEEPEST:
             chain = self.table.chains.get(rule.target)
             if rule.selects:
-                self.drops += [line] if chain is not None and _drops_everything(self.table, chain, depth + 1) else []
+                if chain is not None and _drops_everything(self.table, chain, depth + 1):
+                    self._drop(line, self.drops)
                 return True
             if chain is not None and not self.through(chain, depth + 1, certain and not rule.states):
                 return False
@@ -93,11 +106,13 @@ class _Walk:
             self.accepts_all = self.accepts_all or certain
             return not certain
         if bool(rule.sources) + bool(rule.targets) + bool(rule.inputs) + bool(rule.outputs) == 1:
-            self.sources += rule.sources
-            self.targets += rule.targets
-            self.inputs += rule.inputs
-            self.outputs += rule.outputs
+            for known, its in zip(self.accepted, (rule.sources, rule.targets, rule.inputs, rule.outputs), strict=True):
+                known += its
         return True
+
+    def _drop(self, line: str, where: list[str]) -> None:
+        self.before = self.before or self.accepted.copy()
+        where.append(line)
 
 
 def _drops_everything(table: Table, chain: Chain, depth: int) -> bool:
@@ -123,6 +138,7 @@ def places(
                 "hook": chain.hook,
                 "policy": chain.policy,
                 "accepts": _accepted(walk, networks_of),
+                "spares": _between(walk.before, walk.table.versions, networks_of) if walk.before else [],
                 "owner": _owner(table, chain),
                 "rejects_before": walk.ends,
                 "drops": _dropping(walk, members),
@@ -195,11 +211,15 @@ def _accepted(walk: _Walk, networks_of: Callable[[str], list[str]]) -> list[str]
     versions = walk.table.versions
     if walk.accepts_all:
         return [EVERYTHING[version] for version in versions]
-    sources, targets = _networks(walk.sources, versions), _networks(walk.targets, versions)
+    return _between(walk.accepted, versions, networks_of)
+
+
+def _between(ends: Ends, versions: tuple[int, ...], networks_of: Callable[[str], list[str]]) -> list[str]:
+    sources, targets = _networks(ends.sources, versions), _networks(ends.targets, versions)
     both = [one for one in sources if any(_within(one, other) for other in targets)]
     both += [one for one in targets if any(_within(one, other) for other in sources)]
     # Packets that come from a bridge are from its pods, and those that go there are to them.
-    for device in set(walk.inputs) & set(walk.outputs):
+    for device in set(ends.inputs) & set(ends.outputs):
         both += _networks(networks_of(device), versions)
     return [str(network) for network in sorted(set(both), key=lambda each: (each.version, each))]
 

@@ -33,6 +33,8 @@ NFT_DEVICES = re.compile(r"devices? (?:= )?(\{[^}]*\}|\S+)")
 # A map from values to verdicts, and its elements. One that has a name has them elsewhere.
 NFT_MAP = re.compile(r"(.*?\S) vmap \{ (.*) \}(.*)")
 NFT_ELEMENTS = re.compile(r"elements = \{([^}]*)\}")
+# With it, each rule begins that arptables makes.
+ARP_OF_ETHERNET = "arp htype 1 arp hlen 6 arp plen 4 "
 # Of a set, the networks that may hold the pods of a node.
 BROAD = {4: 28, 6: 124}
 MOST_MEMBERS = 50
@@ -174,7 +176,7 @@ def from_nft(lines: Iterable[str]) -> list[Table]:
             tables[-1].chains[chain[0]] = _nft_chain(*chain)
             chain = None
         elif line.startswith("\t\t") and chain:
-            chain[1].extend(_without_map(line.strip()))
+            chain[1].extend(_without_map(line.strip().removeprefix(ARP_OF_ETHERNET)))
     return tables
 
 

@@ -36,7 +36,7 @@ class Filters(Trace):
                 elif rule.matches and rule.verdict in ("return", "accept"):
                     break
                 # A chain that it leads to, or a condition that is not understood, may spare the packet.
-                certain = certain and not rule.verdict
+                certain = certain and rule.verdict in netfilter.PASSING
 
     def _protected(self, host: Host, direction: str) -> None:
         """What IPsec asks of a packet that goes "out", or comes in to be forwarded ("fwd")."""
@@ -95,15 +95,31 @@ class Filters(Trace):
                 "nft list ruleset; iptables -S FORWARD",
             )
             return
-        passages = netfilter.forward(host.forward, netfilter.Packet(self.source, self.target, iif, oif))
+        passages = netfilter.forward(host.forward, netfilter.Packet(self.source, self.target, iif, oif, not self.reply))
         if not passages:
             self._ok(host, "netfilter", "nothing filters forwarded packets", "nft list ruleset")
         for passage in passages:
             look = netfilter.command(passage.place)
-            if passage.passes:
+            if passage.passes and passage.why:
+                self._doubt(host, "netfilter", passage.text, passage.why, look)
+            elif passage.passes:
                 self._ok(host, "netfilter", passage.text, look)
             else:
                 self._stop(host, "netfilter", passage.text, passage.why, look, self._accepting(passage.place))
+
+    def _framed(self, host: Host, hooks: tuple[str, ...], iif: str, oif: str) -> None:
+        """The places that filter frames, at some hooks of a bridge; ``iif`` and ``oif`` are its ports, "" for none."""
+        packet = netfilter.Packet(self.source, self.target, iif, oif, not self.reply)
+        for place in host.frames:
+            if place.hook not in hooks or not place.is_bridges:
+                continue
+            dropping = [rule for rule in place.drops if netfilter.parse(rule, packet).matches]
+            rule = place.everything or next(iter(dropping), "")
+            if rule:
+                look = netfilter.command(place.place)
+                _list, _chain, chain = look.partition("nft list chain ")
+                fix = f"nft insert rule {chain} accept" if chain else ""
+                self._stop(host, "netfilter", f"{place.place}: {rule}", "the frame is dropped in the bridge", look, fix)
 
     def _accepting(self, place: str) -> str:
         """A command that accepts pods' packets there, before all other rules."""

@@ -128,13 +128,32 @@ class Pod:
 
 @dataclass(frozen=True)
 class Forward:
-    """A place that filters forwarded packets: ``drops`` are rules for some of them, ``rejects`` one for all."""
+    """A place that filters forwarded packets: ``drops`` are rules for some of them, ``rejects`` one for all.
+
+    ``spares`` are networks whose packets are accepted before any of ``drops``.
+    """
 
     place: str
     policy: str
     accepts: tuple[Network, ...]
     rejects: str
     drops: tuple[str, ...] = ()
+    spares: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True)
+class Frames:
+    """A place that drops frames: all by ``everything``, else some by ``drops``."""
+
+    place: str
+    hook: str
+    everything: str
+    drops: tuple[str, ...]
+
+    @property
+    def is_bridges(self) -> bool:
+        """Is it for the frames of bridges, and not for ARP?"""
+        return self.place.startswith("nftables: table bridge ")
 
 
 @dataclass(frozen=True)
@@ -262,6 +281,10 @@ class Host:
     @cached_property
     def nat(self) -> list[Nat] | None:
         return self._section(_nat, "masquerade", "packet filters")
+
+    @cached_property
+    def frames(self) -> list[Frames]:
+        return self._section(_frames, "frame_filters", "packet filters") or []
 
     @cached_property
     def redirects(self) -> list[Nat]:
@@ -451,9 +474,16 @@ def _pod(row: Mapping[Any, Any]) -> Pod | None:
 
 def _forward(row: Mapping[Any, Any]) -> Forward | None:
     place, policy = _text(row.get("place")), _text(row.get("policy")).lower()
-    accepts = tuple(net for net in map(_network, _texts(row.get("accepts"))) if net is not None)
+    accepts, spares = (
+        tuple(net for net in map(_network, _texts(row.get(name))) if net is not None) for name in ("accepts", "spares")
+    )
     rejects, drops = _text(row.get("rejects_before")), tuple(_texts(row.get("drops")))
-    return Forward(place, policy, accepts, rejects, drops) if place else None
+    return Forward(place, policy, accepts, rejects, drops, spares) if place else None
+
+
+def _frames(row: Mapping[Any, Any]) -> Frames | None:
+    place, hook = _text(row.get("place")), _text(row.get("hook"))
+    return Frames(place, hook, _text(row.get("everything")), tuple(_texts(row.get("drops")))) if place else None
 
 
 def _nat(row: Mapping[Any, Any]) -> Nat | None:

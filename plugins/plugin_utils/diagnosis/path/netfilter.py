@@ -21,10 +21,21 @@ from .host import Forward, Host, Nat
 TRANSLATING = ("masquerade", "snat")
 REDIRECTING = ("dnat", "redirect", "tproxy")
 ENDING = ("return", "accept", "drop", "reject", *TRANSLATING)
+# What makes a rule apply to a part of the packets between any two addresses.
+PART = re.compile(
+    r"-p (?:tcp|udp|icmp|icmpv6|ipv6-icmp)\b|-m (?:tcp|udp|icmp6?|length|statistic)\b|--length \S+|--mode \S+|"
+    r"--probability \S+|--every \S+|--packet \S+|--icmp(?:v6)?-type \S+|"
+    r"meta l4proto (?:\{[^}]*\}|\S+)|ip protocol (?:\{[^}]*\}|\S+)|ip6 nexthdr (?:\{[^}]*\}|\S+)|"
+    r"(?:meta|ip|ip6) length (?:[<>!=]+ )?\S+|numgen (?:random|inc) mod \d+ (?:[<>!=]+ )?\S+|"
+    r"limit rate over \S+(?: burst \d+ \S+)?"
+)
+# What a rule does besides ending a packet's way; the next one follows.
+PASSING = ("", "log", "nflog", "mark", "connmark", "ct")
 # Those whose chains every packet passes, as far as it leaves by the hook; other chains may be jumped to for some only.
 WHOLE = ("weft.podnet", "flannel", "kube-proxy", "docker")
 # Words of nft rules that neither select packets nor end a rule, each with the words that follow it.
-_NEUTRAL = {"counter": 0, "packets": 1, "bytes": 1, "comment": 1, "fully-random": 0, "random": 0, "persistent": 0}
+_NEUTRAL = {"counter": 0, "packets": 1, "bytes": 1, "comment": 1, "fully-random": 0, "random": 0, "persistent": 0,
+            "log": 0, "prefix": 1, "level": 1, "group": 1}  # fmt: skip
 # The same of iptables.
 _OPTIONS = {
     "-m": 1,
@@ -33,26 +44,21 @@ _OPTIONS = {
     "--random-fully": 0,
     "--random": 0,
     "-A": 1,
-    "--to-source": 1,
-    "--to-destination": 1,
-    "--to-ports": 1,
-    "--on-port": 1,
-    "--on-ip": 1,
-    "--tproxy-mark": 1,
 }
 
 
 class Packet(NamedTuple):
-    """Addresses and devices; ``oif`` is where it leaves. It has no mark."""
+    """Addresses and devices; ``oif`` is where it leaves. It has no mark; ``new``: it is the first of a connection."""
 
     source: Address
     target: Address
     iif: str = ""
     oif: str = ""
+    new: bool = True
 
 
 class Passage(NamedTuple):
-    """What a place does with a forwarded packet; ``why`` says why it does not pass."""
+    """What a place does with a forwarded packet; ``why`` says why it does not pass, or why one like it may not."""
 
     place: str
     passes: bool
@@ -127,7 +133,10 @@ def forward(places: Sequence[Forward], packet: Packet) -> list[Passage]:
             continue
         policy = f", policy {place.policy}" if place.policy else ""
         accepting = [net for net in place.accepts if packet.source in net or packet.target in net]
-        dropping = [rule for rule in place.drops if parse(rule, packet).matches]
+        spared = any(packet.source in net or packet.target in net for net in place.spares)
+        drops = () if spared else place.drops
+        dropping = [rule for rule in drops if parse(rule, packet).matches]
+        parts = [rule for rule in drops if rule not in dropping and parse(PART.sub(" ", rule), packet).matches]
         if dropping:
             why = f"the rule {dropping[0]!r} drops this packet, unless a rule before it accepts it"
             found.append(Passage(place.place, False, f"{place.place}{policy}", why))
@@ -139,6 +148,9 @@ def forward(places: Sequence[Forward], packet: Packet) -> list[Passage]:
         elif place.policy in ("drop", "reject"):
             why = f"its policy is {place.policy}, and no rule accepts {packet.source} to {packet.target}"
             found.append(Passage(place.place, False, f"{place.place}{policy}", why))
+        elif parts:
+            why = f"the rule {parts[0]!r} drops such a packet by its protocol, its size or by chance"
+            found.append(Passage(place.place, True, f"{place.place}{policy}", why))
         else:
             found.append(Passage(place.place, True, f"{place.place}{policy}"))
     return found
@@ -239,11 +251,14 @@ def _iptables(words: list[str], packet: Packet) -> Parsed:
             met = _named(packet.iif, value, "+")
         elif word == "--mark":
             met = _marked(value)
+        elif word in ("--ctstate", "--state"):
+            met = ("NEW" if packet.new else "ESTABLISHED") in value.upper().split(",")
         elif word in ("-j", "--jump", "-g", "--goto"):
-            verdict = value.lower()
-            continue
+            # What follows is for the target.
+            verdict, rest = value.lower(), words[index:]
+            to = _address(rest[rest.index("--to-source") + 1]) if "--to-source" in rest[:-1] else None
+            break
         elif word in _OPTIONS:
-            to = (_address(value) or to) if word == "--to-source" else to
             index -= 1 - _OPTIONS[word]
             continue
         else:
@@ -285,6 +300,10 @@ def _nft(words: list[str], packet: Packet) -> Parsed:
             negated, values, index = _values(words, index)
             name = packet.oif if word.startswith("oif") else packet.iif
             conditions.append(_negated(_any([_named(name, value, "*") for value in values]), negated))
+        elif word == "ct" and words[index : index + 1] == ["state"]:
+            negated, values, index = _values(words, index + 1)
+            states = [state for value in values for state in value.split(",")]
+            conditions.append(_negated(("new" if packet.new else "established") in states, negated))
         elif word == "meta" and words[index : index + 1] == ["mark"]:
             continue
         elif word == "mark":

@@ -28,6 +28,8 @@ class Pods(Filters):
             self._flaw(host, "pod", str(pod.address), why, "ls /var/lib/cni/networks/*", "delete one of the two pods")
         port = self._port(host, pod)
         bridge = port.master if port is not None else ""
+        if port is not None and bridge:
+            self._framed(host, ("prerouting",), port.name, "")
         if self.target == pod.address:
             self._hairpin(host, bridge, port)
         subnet = host.subnet_of(bridge, pod.address) if bridge else None
@@ -44,6 +46,7 @@ class Pods(Filters):
             )  # fmt: skip
         if bridge:
             self._gateway(host, pod, bridge)
+            self._framed(host, ("input",), port.name if port is not None else "", "")
         self._arrive(host, bridge or pod.host_dev)
 
     def _port(self, host: Host, pod: Pod) -> Link | None:
@@ -159,6 +162,9 @@ class Pods(Filters):
         if entry is not None and entry.state in USELESS:
             # An entry of an address that was free before stays until the next packet.
             self._doubt(host, "neighbour", str(entry), "the pod did not answer when it was last asked for", look)
+        elif entry is not None and entry.state == "permanent" and host.is_cni_bridge(dev):
+            why = "a static entry, which is right only as long as the pod has this hardware address"
+            self._doubt(host, "neighbour", str(entry), why, look)
         link = host.link(pod.host_dev)
         if link is None:
             self._doubt(
@@ -222,6 +228,8 @@ class Pods(Filters):
                 look,
                 f"bridge link set dev {quoted} isolated off",
             )
+        hook = "forward" if port is not None else "output"
+        self._framed(host, (hook, "postrouting"), port.name if port is not None else "", name)
         seen = self._fits(link.mtu)
         fix = f"ip link set {quoted} mtu {max(pod.mtu, link.mtu)}" if seen.verdict == BROKEN else ""
         self.hops.append(Hop(host.name, "bridge", f"{dev} port {shown(link)}", *seen, look=look, fix=fix))

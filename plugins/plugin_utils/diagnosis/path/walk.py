@@ -322,6 +322,12 @@ class Walk(Pods, Tunnels):
             )
             fix = "" if holders else self._redirect(host, route)
             self._stop(host, "next hop", str(entry), f"the next hop does not answer: {what}", look, fix)
+        if holders and entry is not None and entry.state == "permanent" and holders[0].links:
+            macs = {each.mac for each in holders[0].links.values() if each.mac}
+            if entry.mac not in macs:
+                why = f"a static entry, and no link of {holders[0].name}, which has the address, is {entry.mac}"
+                fix = f"ip neigh del {hop} dev {shlex.quote(route.dev)}"
+                self._stop(host, "next hop", str(entry), why, look, fix)
         if holders:
             other = holders[0]
             held = other.holds(hop)

@@ -44,8 +44,7 @@ def forward_drops_pods(node: Node) -> Iterator[Found]:
         if not place.knows("policy") or not place.place or place.owner == "firewalld":
             continue
         dropped = next((rule for rule in place.drops if _is_against_pods(node, place, rule)), "")
-        # Whether a rule that accepts comes before one that drops is not known.
-        lost = dropped and not node.is_accepted_by(place)
+        lost = dropped and not node.is_spared_by(place)
         if not node.pod_subnets_of(place) or (node.accepts_pods(place) and not lost):
             continue
         first = (lost and dropped) or place.rejects_before or f"policy {place.policy}"
@@ -64,13 +63,13 @@ def forward_drops_pods(node: Node) -> Iterator[Found]:
     source="broken nodes",
 )
 def forward_drops_some(node: Node) -> Iterator[Found]:
-    """A rule applies to pods' packets to other nodes' pods, of a protocol, of a size, above a rate or at random, or that
-    come by one link. Rules for single ports are left alone: they are made on purpose.
+    """A rule applies to pods' packets to other nodes' pods, of a protocol, of a size, above a rate or at random, or to
+    those that come by one link. Rules for single ports are left alone: they are made on purpose.
     """
     for place in node.host.forward:
         whole = any(_is_against_pods(node, place, each) for each in place.drops)
         rule = next((each for each in place.drops if _is_against_pods(node, place, each, some=True)), "")
-        if rule and not whole and not node.is_accepted_by(place):
+        if rule and not whole and not node.is_spared_by(place):
             yield _accepting(node, place.place, f"{place.place}: {rule}")
 
 
@@ -168,7 +167,7 @@ def _is_against_pods(node: Node, place: Forward, rule: str, some: bool = False) 
     ``some``: to a part of them only.
     """
     if some:
-        rule = PART.sub(" ", rule)
+        rule = netfilter.PART.sub(" ", rule)
     for own, other, device in _pairs(node):
         for source, target, iif, oif in (
             (own, other, node.bridge_name, device),
@@ -386,14 +385,6 @@ PLAIN = re.compile(
     r"ct state (\{[^}]*\bnew\b[^}]*\}|new(,\S+)?)|--random-fully|--random|--reject-with \S+|-m comment|"
     r'--comment ("[^"]*"|\S+)|masquerade|return|accept|drop|reject( with \S+( \S+)?)?|random|fully-random|persistent|'
     r'counter( packets \d+ bytes \d+)?|comment "[^"]*"|,'
-)
-# What makes a rule apply to a part of the packets between any two addresses.
-PART = re.compile(
-    r"-p (?:tcp|udp|icmp|icmpv6|ipv6-icmp)\b|-m (?:tcp|udp|icmp6?|length|statistic)\b|--length \S+|--mode \S+|"
-    r"--probability \S+|--every \S+|--packet \S+|--icmp(?:v6)?-type \S+|"
-    r"meta l4proto (?:\{[^}]*\}|\S+)|ip protocol (?:\{[^}]*\}|\S+)|ip6 nexthdr (?:\{[^}]*\}|\S+)|"
-    r"(?:meta|ip|ip6) length (?:[<>!=]+ )?\S+|numgen (?:random|inc) mod \d+ (?:[<>!=]+ )?\S+|"
-    r"limit rate over \S+(?: burst \d+ \S+)?"
 )
 
 

@@ -208,6 +208,22 @@ def redirected(seen: Seen) -> None:
     seen["worker-1"]["redirects"] = [{"place": place, "rules": ["-d 10.0.0.0/8 -j DNAT --to-destination 198.51.100.1"]}]
 
 
+def redirected_after_a_log(seen: Seen) -> None:
+    place = "iptables (nft): mangle, chain PREROUTING"
+    rules = ["-j LOG --log-prefix x", "-d 10.0.0.0/8 -j TPROXY --on-port 1500 --on-ip 127.0.0.1 --tproxy-mark 0x1/0x1"]
+    seen["worker-1"]["redirects"] = [{"place": place, "rules": rules}]
+
+
+def frames_dropped(seen: Seen) -> None:
+    place = {"place": "nftables: table bridge x, chain f", "hook": "input", "everything": ""}
+    seen["worker-1"]["frame_filters"] = [{**place, "drops": ["ip saddr 10.244.0.0/16 drop"]}]
+
+
+def static_neighbour(seen: Seen) -> None:
+    entry = {"dst": "172.16.0.4", "dev": "eth0", "mac": "02:00:00:00:00:77", "state": "permanent"}
+    seen["worker-1"]["neighbours"] = [entry]
+
+
 def redirected_by_nftables(seen: Seen) -> None:
     place = "nftables: table ip proxy, chain pre"
     rules = ["ip daddr 203.0.113.0/24 return", "ip daddr 10.0.0.0/8 dnat to 198.51.100.1"]
@@ -446,6 +462,9 @@ BREAKS: list[tuple[tuple[str, ...], Callable[[Seen], None], str, str, str, str]]
     ),
     (EACH, redirected, "worker-1", "redirect", "gets another destination", ""),
     (EACH, redirected_by_nftables, "worker-1", "redirect", "gets another destination", ""),
+    (EACH, redirected_after_a_log, "worker-1", "redirect", "gets another destination", ""),
+    (EACH, frames_dropped, "worker-1", "netfilter", "dropped in the bridge", "nft insert rule bridge x f accept"),
+    (DIRECT, static_neighbour, "worker-1", "next hop", "a static entry", "ip neigh del 172.16.0.4 dev eth0"),
     (EACH, vpn, "worker-1", "ipsec", "goes encrypted to 203.0.113.9", ""),
     (EACH, ipsec_drops_there, "worker-2", "ipsec", "drops the packet", ""),
     (

@@ -185,7 +185,7 @@ def test_a_chain_that_accepts_pods_before_it_rejects_is_healthy() -> None:
 
 def test_a_rule_that_drops_others_or_comes_behind_one_that_accepts_is_healthy() -> None:
     world = World("routes")
-    world[1]["forward"][0].update(accepts=[], drops=["-s 10.244.0.0/16 -d 192.0.2.0/24 -j DROP", "-i eth9 -j DROP"])
+    world[1]["forward"][0].update(spares=[], drops=["-s 10.244.0.0/16 -d 192.0.2.0/24 -j DROP", "-i eth9 -j DROP"])
     world[2]["forward"][0]["drops"] = ["-s 10.244.0.0/16 -j DROP"]
     assert found(world) == []
 
@@ -1114,7 +1114,7 @@ def break_neighbour_static(world: World) -> None:
 
 
 @breaks("neighbour-static", "vxlan", fix=f"ip neighbour del {first(1, 4, 7)} dev cni0")
-def of_a_pod(world: World) -> None:
+def of_a_pod_of_its_own(world: World) -> None:
     entry = {"dst": first(1, 4, 7), "dev": "cni0", "mac": "02:00:00:00:00:77", "state": "permanent"}
     world[2]["neighbours"].append(entry)
     world[1]["neighbours"].append({**entry, "dst": first(0, 4, 7), "state": "reachable"})
@@ -1145,7 +1145,9 @@ def a_reject_before(world: World) -> None:
 
 @breaks("forward-drops-pods", planned=False)
 def a_rule_against_pods(world: World) -> None:
-    world[2]["forward"][0].update(accepts=[], drops=["-s 10.99.0.0/16 -j DROP", "-d 10.244.0.0/16 -o eth0 -j DROP"])
+    world[2]["forward"][0].update(
+        accepts=[], spares=[], drops=["-s 10.99.0.0/16 -j DROP", "-d 10.244.0.0/16 -o eth0 -j DROP"]
+    )
 
 
 @breaks(
@@ -1217,8 +1219,8 @@ def break_forward_drops_some(world: World) -> None:
     """What only single ports meet, or nothing of pods, is left alone, and what an earlier rule spares."""
     drop = "-m statistic --mode random --probability 0.30000000000 -j DROP"
     world[1]["forward"][0].update(drops=[drop])
-    world[2]["forward"][0].update(drops=["-p tcp -m tcp --dport 25 -j DROP", drop], accepts=[])
-    world[3]["forward"][0].update(drops=["-s 192.0.2.0/24 -p tcp -j DROP", "-i eth9 -p udp -j DROP"], accepts=[])
+    world[2]["forward"][0].update(drops=["-p tcp -m tcp --dport 25 -j DROP", drop], spares=[])
+    world[3]["forward"][0].update(drops=["-s 192.0.2.0/24 -p tcp -j DROP", "-i eth9 -p udp -j DROP"], spares=[])
 
 
 @breaks("forward-drops-some", fix="nft insert rule ip guard c ip saddr 10.244.0.0/16 accept && "
@@ -1285,7 +1287,7 @@ def what_arrives_from_one_node(world: World) -> None:
 @breaks("forward-drops-some")
 def what_comes_by_the_bridge(world: World) -> None:
     drop = "-i cni0 -m conntrack --ctstate NEW -j REJECT --reject-with icmp-port-unreachable"
-    world[2]["forward"][0].update(drops=[drop], accepts=[])
+    world[2]["forward"][0].update(drops=[drop], spares=[])
 
 
 @breaks("overlay-port-closed-outgoing", "vxlan", fix="nft insert rule inet mine OUTPUT udp dport 8472 accept")

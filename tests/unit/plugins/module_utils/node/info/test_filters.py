@@ -145,6 +145,7 @@ def test_nftables_text() -> None:
         "accepts": ["10.244.0.0/16"],
         "owner": "firewalld",
         "rejects_before": "reject with icmpx admin-prohibited",
+        "spares": [],
         "drops": ["ip6 daddr { ::/96, ::ffff:0.0.0.0/96 } reject with icmpv6 addr-unreachable"],
     }
     assert translation.places(tables) == [
@@ -257,6 +258,13 @@ def test_a_policy_before_the_routes() -> None:
         assert (place["hook"], place["policy"], place["accepts"]) == ("prerouting", "drop", accepts)
 
 
+def test_what_is_accepted_before_the_rules_that_drop() -> None:
+    pods = ["FORWARD -s 10.244.0.0/16 -j ACCEPT", "FORWARD -d 10.244.0.0/16 -j ACCEPT"]
+    other = ["FORWARD -s 10.9.0.0/16 -j ACCEPT", "FORWARD -d 10.9.0.0/16 -j ACCEPT"]
+    found = forward([*pods, "FORWARD -s 10.0.0.0/8 -j DROP", *other])
+    assert found["spares"] == ["10.244.0.0/16"] and found["accepts"] == ["10.9.0.0/16", "10.244.0.0/16"]
+
+
 def of_hook(hook: str, *rules: str, family: str = "inet", policy: str = "accept") -> list[rulesets.Table]:
     head = f"type filter hook {hook} priority filter; policy {policy};"
     chains = ["\tchain block {", "\t\tdrop", "\t}", "\tchain c {", *(f"\t\t{line}" for line in (head, *rules)), "\t}"]
@@ -296,6 +304,12 @@ def test_what_drops_some_packets(rule: str, drops: list[str]) -> None:
         (['iifname "veth*" drop'], "accept", "", ['iifname "veth*" drop']),
         (["ether saddr 02:00:00:00:00:01 drop"], "accept", "", ["ether saddr 02:00:00:00:00:01 drop"]),
         (["accept", "drop"], "accept", None, []),
+        (
+            ["arp htype 1 arp hlen 6 arp plen 4 counter packets 0 bytes 0 drop"],
+            "accept",
+            "counter packets 0 bytes 0 drop",
+            [],
+        ),
     ],
 )
 def test_what_drops_frames(rules: list[str], policy: str, everything: str | None, drops: list[str]) -> None:
