@@ -479,6 +479,9 @@ host:
             capacity:
               description: How many pods there are addresses for; V(0) where that is not known.
               type: int
+            unwritable:
+              description: Why that folder takes no new lease, V(read-only) or V(full); empty where it does.
+              type: str
             duplicates:
               description: Addresses that more than one pod has.
               type: list
@@ -550,6 +553,12 @@ host:
         version:
           description: Of the containerd that runs; empty where there is no telling.
           type: str
+        config:
+          description: The file with containerd's configuration; empty for another runtime.
+          type: str
+        without_cri:
+          description: Does it disable the plugin that the kubelet needs?
+          type: bool
         network_ready:
           description: Always null so far.
           type: bool

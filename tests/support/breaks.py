@@ -67,6 +67,7 @@ ENTRY = "$(bridge fdb show dev flannel.1 | head -1 | cut -d' ' -f1)"
 STRANGER = "02:00:00:00:99:99"
 PORTS = "$(ls /sys/class/net/cni0/brif)"
 NETD = "/etc/cni/net.d"
+CONTAINERD = "/etc/containerd/config.toml"
 LEASES = "/var/lib/cni/networks/bridge"
 # Older than any pod whose address is not configured yet.
 LEASE = "printf 'gone\\r\\neth0' >10.244.0.$n; touch -d '1 hour ago' 10.244.0.$n"
@@ -216,6 +217,22 @@ HOST = [
     Break("bridge-filter-off", "sysctl -q -w net.bridge.bridge-nf-call-iptables=0"),
     Break("bridge-filter-off-at-boot", "echo net.bridge.bridge-nf-call-iptables=0 >/etc/sysctl.d/zz-hardening.conf"),
     Break("runtime-down", "systemctl stop containerd"),
+    Break(
+        "runtime-without-cri",
+        f"cp {CONTAINERD} /root; sed -i '1i disabled_plugins = [\"cri\"]' {CONTAINERD}; systemctl restart containerd",
+        after=f"cp /root/config.toml {CONTAINERD}; systemctl restart containerd",
+    ),
+    Break(
+        "leases-not-writable",
+        f"mount --bind {LEASES} {LEASES}; mount -o remount,bind,ro {LEASES}",
+        after=f"umount {LEASES}",
+    ),
+    Break(
+        "leases-not-writable",
+        f"mount --bind {LEASES} /mnt; mount -t tmpfs -o size=4k none {LEASES}; "
+        f"cp /mnt/* {LEASES}; dd if=/dev/zero of={LEASES}/filler || true",
+        by_hand=f"umount {LEASES} /mnt",
+    ),
     Break("cni-not-configured", f"rm {NETD}/*"),
     Break("cni-broken", f"echo '{{' >{NETD}/05-broken.conf"),
     Break(

@@ -176,10 +176,11 @@ class Plugin(Part):
 
 @dataclass(frozen=True)
 class Leases(Part):
-    """The leases of a CNI network; a stale one has no live pod."""
+    """The leases of a CNI network; a stale one has no live pod. ``unwritable``: "full", "read-only", or empty."""
 
     name: str = ""
     directory: str = ""
+    unwritable: str = ""
     leases: int = 0
     stale: int = 0
     stale_addresses: tuple[str, ...] = ()
@@ -229,6 +230,8 @@ class Runtime(Part):
     conf_dir: str = ""
     bin_dir: str = ""
     version: str = ""
+    config: str = ""
+    without_cri: bool = False
     network_ready: bool | None = None
     message: str = ""
 

@@ -22,6 +22,10 @@ from .pairs import Pair, addresses, pairs, reasons, what_failed
 from .reasons import Node, explain, nothing_heard
 
 SCOPES = ("cluster", "node")
+# Warnings that say enough where pods do not reach each other.
+LOSE_PACKETS = (
+    "forward-drops-some", "rule-redirects-pods", "link-shaped", "connection-table-full", "neighbour-table-full",
+)  # fmt: skip
 # What only pods that were there before can meet: the probe pods are new. Hairpin mode counts where it matters.
 OF_LIVE_PODS = ("pod-address-duplicate", "hairpin-off")
 
@@ -154,7 +158,8 @@ def _message(cluster: Mapping[str, Node], group: Sequence[Pair], findings: Seque
     arrow = "<->" if first != second and (second, first) in ends else "->"
     found = reasons(group)
     if any(pair.unreached for pair in group):
-        explained = any(each["severity"] == "error" and _is_about(each, first, second) for each in findings)
+        causes = (each for each in findings if each["severity"] == "error" or each["rule"] in LOSE_PACKETS)
+        explained = any(_is_about(each, first, second) for each in causes)
         found += explain(cluster[first], cluster[second], explained)
     where = f"on {first}" if first == second else f"{first} {arrow} {second}"
     return [f"{where}: {', '.join(what_failed(group))}", *found]

@@ -269,6 +269,7 @@ def _network(network: cni.Network, config: Mapping[str, Any] | None, env: Mappin
     shown = {
         "name": network.name,
         "directory": str(directory or ""),
+        "unwritable": unwritable(directory) if directory else "",
         "configured": config is not None,
         "leases": len(addresses) + len(stale),
         "stale": len(stale),
@@ -279,6 +280,16 @@ def _network(network: cni.Network, config: Mapping[str, Any] | None, env: Mappin
         "addresses": addresses,
     }
     return Network(shown, live.containers, frozenset({*addresses, *stale}), tuple(ranges))
+
+
+def unwritable(directory: Path) -> str:
+    """Why a folder, or the first that exists above it, takes no new file: "read-only", "full", or ""."""
+    there = next(each for each in (directory, *directory.parents) if each.exists())
+    found = os.statvfs(there)
+    if found.f_flag & os.ST_RDONLY:
+        return "read-only"
+    # Root may use what is kept from others. Some file systems have no number of inodes.
+    return "full" if not found.f_bfree or (found.f_files and not found.f_ffree) else ""
 
 
 def capacity(config: Mapping[str, Any], env: Mapping[str, str]) -> int:

@@ -24,6 +24,8 @@ SOCKETS = (
     "/run/cri-dockerd.sock",
 )
 CONTAINERD_CONF = "/etc/containerd/config.toml"
+# containerd's plugins without which the kubelet can't use it, by their names in all of its releases.
+CRI = {"cri", "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime", "io.containerd.cri.v1.images"}
 # /proc/net/unix, a socket that listens: "Num: RefCount Protocol 00010000 Type St Inode Path".
 LISTENS = re.compile(r"^\S+: \S+ \S+ 00010000 \S+ \S+ +\d+ (/\S+)$", re.MULTILINE)
 
@@ -42,6 +44,8 @@ def runtime(socket: str, live: Mapping[str, Sequence[int]], notes: Notes) -> dic
         "conf_dir": "",
         "bin_dir": "",
         "version": "",
+        "config": "",
+        "without_cri": False,
         "network_ready": None,
         "message": "",
     }
@@ -50,7 +54,9 @@ def runtime(socket: str, live: Mapping[str, Sequence[int]], notes: Notes) -> dic
         pids = [pid for pid in live.get("containerd", []) if processes.trusted(pid)]
         words = notes.read("runtime", processes.arguments, [], pids[0]) if pids else []
         found["version"] = next(filter(None, map(processes.version, pids)), "")
-        text = _with_imports(processes.option(words, "config", "c") or CONTAINERD_CONF, notes)
+        found["config"] = processes.option(words, "config", "c") or CONTAINERD_CONF
+        text = _with_imports(found["config"], notes)
+        found["without_cri"] = not CRI.isdisjoint(configured(text, "disabled_plugins"))
         found["conf_dir"] = next(iter(configured(text, "conf_dir")), "/etc/cni/net.d")
         found["bin_dir"] = next(iter(configured(text, "bin_dirs?")), "/opt/cni/bin")
     return found

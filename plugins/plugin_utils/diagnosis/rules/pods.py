@@ -44,6 +44,23 @@ def leases_exhausted(node: Node) -> Iterator[Found]:
 
 
 @PODS.rule(
+    "leases-not-writable",
+    ERROR,
+    "The node can't give a new pod an address, as the leases can't be written",
+    effect="New pods stay in ContainerCreating, and addresses of pods that end stay taken.",
+    see="df -h {directory}; df -i {directory}; findmnt --target {directory}",
+    fix="mount -o remount,rw $(findmnt -n -o TARGET --target {directory})",
+    source="broken nodes",
+)
+def leases_not_writable(node: Node) -> Iterator[Found]:
+    """host-local's folder is on a file system that is full, or read-only. Where it is full, no command is printed."""
+    for each in node.leases():
+        if each.unwritable:
+            evidence = f"the file system of {each.directory} is {each.unwritable}"
+            yield found(evidence, fix=None if each.unwritable == "read-only" else "", directory=each.directory)
+
+
+@PODS.rule(
     "leases-nearly-full",
     WARNING,
     "The node has few free addresses for pods",

@@ -307,6 +307,14 @@ def break_runtime_down(world: World) -> None:
     world[2]["runtime"].update(running=False, network_ready=False)
 
 
+@breaks(
+    "runtime-without-cri",
+    fix="sed -i '/^ *disabled_plugins/d' /etc/containerd/config.toml && systemctl restart containerd",
+)
+def break_runtime_without_cri(world: World) -> None:
+    world[2]["runtime"].update(config="/etc/containerd/config.toml", without_cri=True)
+
+
 @breaks("cni-not-configured", "bridge")
 def break_cni_not_configured(world: World) -> None:
     world[2]["cni"].update(files=[], loaded="", networks=[], pods=[])
@@ -1393,6 +1401,16 @@ def break_bridge_mtu_too_small(world: World) -> None:
 
 
 # Pods of a node
+
+
+@breaks("leases-not-writable", fix="mount -o remount,rw $(findmnt -n -o TARGET --target /var/lib/cni/networks/bridge)")
+def break_leases_not_writable(world: World) -> None:
+    world[2]["cni"]["networks"][0].update(unwritable="read-only")
+
+
+@breaks("leases-not-writable", fix="")
+def full(world: World) -> None:
+    world[2]["cni"]["networks"][0].update(unwritable="full")
 
 
 @breaks("leases-exhausted")
