@@ -9,6 +9,7 @@ A line is taken apart only where the walk through a chain meets it: kube-proxy w
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -212,6 +213,8 @@ def _nft_chain(name: str, lines: Sequence[str]) -> Chain:
     return Chain(name, head[1], head[2], head[3] or "accept", tuple(lines[1:]), tuple(names))
 
 
+# Several parts of an observation walk through the same chains.
+@functools.lru_cache(maxsize=65536)
 def read_iptables(line: str) -> Rule:
     """A rule as ``iptables-save`` prints it, without the chain."""
     words = COMMENT.sub("", line).split()
@@ -260,6 +263,7 @@ _NFT_PARTS = (
 _NFT_VERDICT = re.compile(r"(accept|drop|reject|return|masquerade|snat|jump|goto)\b *(\S*)")
 
 
+@functools.lru_cache(maxsize=65536)
 def read_nft(line: str) -> Rule:
     """A rule as `nft list ruleset` prints it."""
     rest = NFT_COMMENT.sub("", line).strip()

@@ -53,7 +53,7 @@ def closed(tables: Iterable[Table], ports: Iterable[TunnelPort], peers: Iterable
         chains = [
             chain for chain in table.chains.values() if chain.hook in (*IN, *OUT) and chain.kind in ("filter", "route")
         ]
-        named = list(_named(table, peers)) if chains and wanted else []
+        named = list(_named(_lines(table, chains), peers)) if chains and wanted else []
         for port in (each for each in wanted if each.version in table.versions):
             ends = [None, *(peer for peer in named if peer.version == port.version)]
             for chain in chains:
@@ -64,17 +64,34 @@ def closed(tables: Iterable[Table], ports: Iterable[TunnelPort], peers: Iterable
     return sorted(found, key=lambda each: int(each["port"]))
 
 
-def _named(table: Table, peers: Iterable[str]) -> Iterator[Address]:
-    """The peers that any rule of a table names, alone or in a network: a walk for each of all peers takes long."""
+def _lines(table: Table, chains: Iterable[Chain]) -> Iterator[str]:
+    """The rules of chains, and of those that they lead to."""
+    known = set()
+    ahead = list(chains)
+    while ahead:
+        chain = ahead.pop()
+        if chain.name not in known:
+            known.add(chain.name)
+            yield from chain.lines
+            targets = (table.read(line).target for line in chain.lines)
+            ahead += [table.chains[target] for target in targets if target in table.chains]
+
+
+def _named(lines: Iterable[str], peers: Iterable[str]) -> Iterator[Address]:
+    """The peers that any of these rules names, alone or in a network: a walk for each of all peers takes long."""
     networks = set()
-    for chain in table.chains.values():
-        for line in chain.lines:
-            for match in NAMED.finditer(line):
-                networks |= {network for network in map(_network, re.findall(r"[0-9a-fA-F.:/]+", match[1])) if network}
+    for line in lines:
+        for match in NAMED.finditer(line):
+            networks |= {network for network in map(_network, re.findall(r"[0-9a-fA-F.:/]+", match[1])) if network}
+    lengths = {
+        version: {each.prefixlen for each in networks if each.version == version and each.prefixlen}
+        for version in (4, 6)
+    }
     for text in peers:
         with contextlib.suppress(ValueError):
             peer = ipaddress.ip_address(text)
-            if any(network.prefixlen and peer in network for network in networks):
+            # By each length once: neither peers nor rules are few.
+            if any(ipaddress.ip_network((peer, length), strict=False) in networks for length in lengths[peer.version]):
                 yield peer
 
 
