@@ -301,12 +301,22 @@ class Host:
         return [str(name) for name in _mapping(_mapping(self._seen.get("ours")).get("units"))]
 
     @cached_property
-    def closed(self) -> dict[tuple[Any, bool], str] | None:
-        """The place that closes a tunnel's UDP port, by port and whether to what goes out; None: was not observed."""
+    def closed(self) -> dict[tuple[Any, bool, Address | None], str] | None:
+        """The place that closes a tunnel's UDP port, by port, whether to what goes out, and for which other host alone
+        (None: for all). None: was not observed.
+        """
         closed = _mapping(self._seen.get("firewalls")).get("closed_udp")
         if not isinstance(closed, list):
             return None
-        return {(each.get("port"), bool(each.get("out"))): str(each.get("place", "")) for each in map(_mapping, closed)}
+        return {
+            (each.get("port"), bool(each.get("out")), _address(each.get("peer"))): str(each.get("place", ""))
+            for each in map(_mapping, closed)
+        }
+
+    def closes(self, port: int | None, out: bool, peer: Address | None) -> str:
+        """The place that closes a tunnel's UDP port to a host; "" where none is seen to."""
+        closed = self.closed or {}
+        return closed.get((port, out, None)) or closed.get((port, out, peer)) or ""
 
     @cached_property
     def firewalls(self) -> list[str]:

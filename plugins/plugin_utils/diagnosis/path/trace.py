@@ -12,7 +12,7 @@ from typing import NamedTuple, NoReturn
 from ....module_utils.core.files import printable
 from ....module_utils.core.networks import Address
 from .ends import Cluster
-from .host import Host, Link
+from .host import Host, Link, Neighbour
 
 OK, BROKEN, UNKNOWN = "ok", "broken", "unknown"
 ARRIVES, STOPS = "arrives", "stops"
@@ -117,6 +117,15 @@ class Trace:
             return Seen(OK, "")
         before, self.size = self.size, mtu - overhead
         return Seen(BROKEN, f"packets of {self.size + 1} to {before} bytes are dropped here, and nobody hears of it")
+
+    def _sent_to(self, host: Host, entry: Neighbour | None, other: Host, look: str) -> None:
+        """Is the hardware address that a static entry of ``host`` has for a neighbour one of that neighbour's?"""
+        if entry is None or entry.state != "permanent" or not other.links:
+            return
+        if entry.mac not in {each.mac for each in other.links.values() if each.mac}:
+            why = f"a static entry, and no link of {other.name}, which has the address, is {entry.mac}"
+            fix = f"ip neigh del {entry.address} dev {shlex.quote(entry.dev)}"
+            self._stop(host, "next hop", str(entry), why, look, fix)
 
     def _up(self, host: Host, kind: str, link: Link) -> None:
         dev = shlex.quote(link.name)

@@ -28,7 +28,7 @@ class Tunnels(Trace):
         self._ok(host, "vxlan", shown(link), f"ip -d link show dev {dev}", note)
         entry = self._vtep(host, link, hop)
         remote = self._fdb(host, link, entry)
-        self._let_out(host, link.port)
+        self._let_out(host, link.port, remote)
         other, into = self._outer(host, link, remote, VXLAN)
         self._decapsulated(host, link, other, into, entry)
 
@@ -132,6 +132,8 @@ class Tunnels(Trace):
                 f"ip neigh show {hop} dev {shlex.quote(route.dev)}",
                 self._vtep_fix(link, remote),
             )
+        for other in self.cluster.holders(hop)[:1]:
+            self._sent_to(host, entry, other, look)
         notes = [found.note] if found.note else []
         wide = self.size + overhead
         if self.size and under is not None and under.mtu and wide > under.mtu:
@@ -185,7 +187,7 @@ class Tunnels(Trace):
         """Does the other host take the packet out of the tunnel?"""
         look = "ip -d link show type vxlan"
         what = f"VXLAN id {link.vni} UDP port {link.port}"
-        self._let_in(host, link.port, into)
+        self._let_in(host, link, into)
         if host.links is None:
             self._lost(host, "decapsulation", what, "the host's links were not observed", look)
         devices = [each for each in host.links.values() if each.kind == "vxlan"]
@@ -202,24 +204,24 @@ class Tunnels(Trace):
         self._ok(host, "decapsulation", shown(device), look, "; ".join(notes))
         self._arrive(host, device.name)
 
-    def _let_in(self, host: Host, port: int | None, into: str) -> None:
-        """Do the other host's packet filters let the tunnel's packets in?"""
+    def _let_in(self, host: Host, link: Link, into: str) -> None:
+        """Do the other host's packet filters let the tunnel's packets in, as the sender's device sends them?"""
+        port = link.port
         commands = {"ufw": "ufw status", "firewalld": "firewall-cmd --list-all-zones"}
         if host.closed is None:
             for firewall in host.firewalls:
                 why = f"it runs; whether it lets UDP port {port} in on {into} was not observed"
                 self._doubt(host, "firewall", firewall, why, commands.get(firewall, "nft list ruleset"))
-        elif (port, False) in host.closed:
-            place = host.closed[port, False]
+        elif place := host.closes(port, False, link.local):
             firewall = next(iter(host.firewalls), place)
             look = commands.get(firewall, netfilter.command(place))
             fix = netfilter.opening(place, port or 0, firewall)
             self._stop(host, "firewall", firewall, f"nothing is let in to UDP port {port}", look, fix)
 
-    def _let_out(self, host: Host, port: int | None) -> None:
+    def _let_out(self, host: Host, port: int | None, remote: Address) -> None:
         """Do the host's packet filters let the tunnel's packets out?"""
-        place = (host.closed or {}).get((port, True))
-        if place is not None:
+        place = host.closes(port, True, remote)
+        if place:
             fix = netfilter.opening(place, port or 0, "ufw" if "ufw" in host.firewalls else "", out=True)
             why = f"nothing is let out to UDP port {port}"
             self._stop(host, "firewall", place, why, netfilter.command(place), fix)

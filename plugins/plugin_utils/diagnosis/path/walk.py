@@ -322,14 +322,9 @@ class Walk(Pods, Tunnels):
             )
             fix = "" if holders else self._redirect(host, route)
             self._stop(host, "next hop", str(entry), f"the next hop does not answer: {what}", look, fix)
-        if holders and entry is not None and entry.state == "permanent" and holders[0].links:
-            macs = {each.mac for each in holders[0].links.values() if each.mac}
-            if entry.mac not in macs:
-                why = f"a static entry, and no link of {holders[0].name}, which has the address, is {entry.mac}"
-                fix = f"ip neigh del {hop} dev {shlex.quote(route.dev)}"
-                self._stop(host, "next hop", str(entry), why, look, fix)
         if holders:
             other = holders[0]
+            self._sent_to(host, entry, other, look)
             held = other.holds(hop)
             owner = self.cluster.owner(self.target) if self.cluster.is_pod(self.target) else None
             note = (

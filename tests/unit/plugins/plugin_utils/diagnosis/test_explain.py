@@ -221,7 +221,8 @@ def frames_dropped(seen: Seen) -> None:
 
 def static_neighbour(seen: Seen) -> None:
     entry = {"dst": "172.16.0.4", "dev": "eth0", "mac": "02:00:00:00:00:77", "state": "permanent"}
-    seen["worker-1"]["neighbours"] = [entry]
+    others = [each for each in seen["worker-1"]["neighbours"] if each["dst"] != entry["dst"]]
+    seen["worker-1"]["neighbours"] = [entry, *others]
 
 
 def redirected_by_nftables(seen: Seen) -> None:
@@ -464,7 +465,7 @@ BREAKS: list[tuple[tuple[str, ...], Callable[[Seen], None], str, str, str, str]]
     (EACH, redirected_by_nftables, "worker-1", "redirect", "gets another destination", ""),
     (EACH, redirected_after_a_log, "worker-1", "redirect", "gets another destination", ""),
     (EACH, frames_dropped, "worker-1", "netfilter", "dropped in the bridge", "nft insert rule bridge x f accept"),
-    (DIRECT, static_neighbour, "worker-1", "next hop", "a static entry", "ip neigh del 172.16.0.4 dev eth0"),
+    (EACH, static_neighbour, "worker-1", "next hop", "a static entry", "ip neigh del 172.16.0.4 dev eth0"),
     (EACH, vpn, "worker-1", "ipsec", "goes encrypted to 203.0.113.9", ""),
     (EACH, ipsec_drops_there, "worker-2", "ipsec", "drops the packet", ""),
     (
@@ -879,6 +880,16 @@ def test_a_firewall_that_lets_nothing_out() -> None:
     assert "iptables-nft -I OUTPUT -p udp --dport 8472 -j ACCEPT" in found["text"], found["text"]
     # What comes in is let in.
     assert found["back"]["outcome"] == "arrives"
+
+
+@pytest.mark.parametrize(("host", "out", "peer"), [("worker-1", True, "172.16.0.4"), ("worker-2", False, "172.16.0.3")])
+def test_a_firewall_that_closes_the_port_for_one_host(host: str, out: bool, peer: str) -> None:
+    seen = cluster("vxlan")
+    closed = {"port": 8472, "place": "iptables (nft): filter, chain X", "out": out, "peer": peer}
+    seen[host]["firewalls"]["closed_udp"] = [closed]
+    assert stop(explained(seen)["there"]) == (host, "firewall")
+    seen[host]["firewalls"]["closed_udp"] = [{**closed, "peer": "172.16.0.5"}]
+    assert explained(seen)["there"]["outcome"] == "arrives"
 
 
 def test_a_host_without_an_observation() -> None:
