@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..core import files, persist
 from ..core.problems import Refused
-from . import sysctl_files, unmanaged
+from . import router_advertisements, sysctl_files, unmanaged
 
 MODULES_FILE = "/etc/modules-load.d/weft-podnet.conf"
 # systemd-sysctl reads the files by name; the last one to set a key wins. This one comes after 99-sysctl.conf, which
@@ -94,6 +94,8 @@ def plan(
 
     Without ``present`` the files are to be removed; the running kernel keeps its values. Raises OSError."""
     wanted = {name: _text(value) for name, value in sysctls.items()}
+    # Before forwarding is turned on.
+    wanted = {**router_advertisements.accepted(wanted, SYSCTL_FILE), **wanted} if present else wanted
     texts = {
         MODULES_FILE: "".join([HEADER, *(f"{name}\n" for name in modules)]),
         SYSCTL_FILE: "".join([HEADER, *(f"{name} = {value}\n" for name, value in wanted.items())]),

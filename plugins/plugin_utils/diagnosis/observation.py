@@ -71,6 +71,7 @@ class Address(Part):
     dev: str = ""
     address: str = ""
     scope: str = ""
+    dynamic: bool = False
 
 
 @dataclass(frozen=True)

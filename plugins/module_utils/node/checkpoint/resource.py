@@ -15,6 +15,7 @@ from ...core import persist, run_lock
 from ...core.problems import Refused
 from ...core.resource import Call, Resource
 from ...routes import way_back
+from .. import router_advertisements
 from ..settings import path_of
 from . import contact, network, restore, saved, store, watch
 
@@ -33,7 +34,8 @@ def _state(options: Mapping[str, Any]) -> dict[str, Any]:
     asked = [*options["contacts"], *([str(peer)] if peer else [])]
     contacts = contact.reached(asked, options["api"], contact.FIRST_PATIENCE)
     who = run_lock.parse(os.environ.get(run_lock.RUN, ""))
-    sysctls = {str(path_of(name)): path_of(name) for name in options["sysctls"]}
+    names = [*options["sysctls"], *map(router_advertisements.name_of, router_advertisements.learning())]
+    sysctls = {str(path_of(name)): path_of(name) for name in names}
     return {
         "taken": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "who": who.who if who else "",

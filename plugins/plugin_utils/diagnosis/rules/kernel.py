@@ -222,6 +222,32 @@ def neighbour_table_full(node: Node) -> Iterator[Found]:
 
 
 @KERNEL.rule(
+    "router-advertisements-ignored",
+    WARNING,
+    "The node no longer accepts the router advertisements that it has its IPv6 address from",
+    effect="It has lost its IPv6 default route, and loses the address when that expires.",
+    see="ip -6 address show dev {device}; ip -6 route show default; sysctl {key}",
+    fix="echo {key}=2 >> /etc/sysctl.d/zzz-pod-network.conf && sysctl -w {key}=2",
+    site="run site.yml before anything else turns forwarding on",
+    source="kernel: networking/ip-sysctl, accept_ra",
+)
+def router_advertisements_ignored(node: Node) -> Iterator[Found]:
+    """IPv6 forwarding is on, accept_ra of the link to the other nodes is 1, and the link has an IPv6 address that
+    expires. networkd and NetworkManager read advertisements themselves, and set accept_ra to 0.
+    """
+    link = node.underlay_link()
+    if link is None or node.host.sysctls.get(FORWARDING[6], Sysctl()).now != "1":
+        return
+    key = f"net.ipv6.conf.{link.name.replace('.', '/')}.accept_ra"
+    learned = [
+        each.address for each in node.host.addresses
+        if each.dev == link.name and each.dynamic and ":" in each.address and each.scope == "global"
+    ]  # fmt: skip
+    if learned and node.host.sysctls.get(key, Sysctl()).now == "1":
+        yield found(f"{learned[0]} on {link.name} expires, and {key} is 1", device=link.name, key=key)
+
+
+@KERNEL.rule(
     "connection-table-full",
     WARNING,
     "The kernel's table of connections is nearly full",

@@ -1083,6 +1083,19 @@ def break_connection_table_full(world: World) -> None:
     world[2]["connections"] = {"count": 90, "max": 100}
 
 
+@breaks(
+    "router-advertisements-ignored",
+    families=(4, 6),
+    fix="echo net.ipv6.conf.eth0.accept_ra=2 >> /etc/sysctl.d/zzz-pod-network.conf && "
+    "sysctl -w net.ipv6.conf.eth0.accept_ra=2",
+)
+def break_router_advertisements_ignored(world: World) -> None:
+    for number, value in ((1, "2"), (2, "1"), (3, "0")):
+        learned = {"dev": "eth0", "address": f"2001:db8::{number}/64", "scope": "global", "dynamic": True}
+        world[number]["addresses"].append(learned)
+        world[number]["sysctls"]["net.ipv6.conf.eth0.accept_ra"] = {"now": value}
+
+
 @breaks("arp-off", fix="ip link set eth0 arp on")
 def break_arp_off(world: World) -> None:
     entry(world[2]["links"], name="eth0").update(arp=False)
