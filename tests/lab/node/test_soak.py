@@ -159,9 +159,12 @@ class Cluster:
         node = self.one()
         # Ansible feeds a module to a Python without arguments.
         killer = "for n in $(seq 200); do pkill -9 -f ^/usr/bin/python3$ && break; sleep 0.1; done"
-        self.lab.sh(node, f"systemd-run --quiet --collect sh -c 'sleep {self.chance.uniform(0, 5):.1f}; {killer}'")
+        delay = f"{self.chance.uniform(0, 5):.1f}"
+        self.lab.sh(node, f"systemd-run --quiet --collect --unit killer sh -c 'sleep {delay}; {killer}'")
         self.backend = self.chance.choice(BACKENDS)
         self.site(podnet_verify=False)
+        # It waits on where the run was over before it found anything.
+        self.lab.sh(node, "systemctl stop killer 2>/dev/null || true")
         return f"{node}, towards {self.backend}"
 
     def reset(self) -> str:
