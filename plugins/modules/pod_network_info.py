@@ -637,15 +637,18 @@ host:
             none.
           type: str
         drops:
-          description: Rules before it that drop packets by address or link, then those that ask for something else as
-            well; at most 100. A named set of nftables is replaced by the networks in it.
+          description: Rules before it, at most 100, that every packet meets and that drop some, by address or link, and
+            at the end those by something else, if they are not for single addresses.
           type: list
-          elements: str
-        spares:
-          description: Networks, as in RV(host.forward[].accepts), whose packets are accepted before any of
-            RV(host.forward[].drops).
-          type: list
-          elements: str
+          elements: dict
+          contains:
+            rule:
+              description: The rule. A named set of nftables is replaced by the networks in it that may hold pods.
+              type: str
+            after:
+              description: Rules before it that accept some packets.
+              type: list
+              elements: str
     host_filters:
       description: The chains that drop, by rules, some of what the host itself receives or sends.
       type: list
@@ -660,7 +663,15 @@ host:
         drops:
           description: The rules, as in RV(host.forward[].drops).
           type: list
-          elements: str
+          elements: dict
+          contains:
+            rule:
+              description: The rule. A named set of nftables is replaced by the networks in it that may hold pods.
+              type: str
+            after:
+              description: Rules before it that accept some packets.
+              type: list
+              elements: str
     frame_filters:
       description: The chains of nftables that drop frames of bridges, or ARP, as ebtables and arptables make them.
       type: list
@@ -677,9 +688,17 @@ host:
           description: The rule or the policy that drops everything; empty where something is accepted.
           type: str
         drops:
-          description: The rules that drop some frames, at most 100.
+          description: The rules that drop some frames, as in RV(host.forward[].drops).
           type: list
-          elements: str
+          elements: dict
+          contains:
+            rule:
+              description: The rule. A named set of nftables is replaced by the networks in it that may hold pods.
+              type: str
+            after:
+              description: Rules before it that accept some packets.
+              type: list
+              elements: str
     redirects:
       description: The chains in which packets get another destination before they are routed. Those of kube-proxy, of
         CNI plugins and of other known programs are left out, as are those that only some packets reach.

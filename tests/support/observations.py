@@ -165,7 +165,6 @@ def host(backend: str, number: int, families: tuple[int, ...]) -> Json:
                 "place": "iptables (nft): filter, chain FORWARD",
                 "policy": "accept",
                 "accepts": [POD_CIDRS[4]],
-                "spares": [POD_CIDRS[4]],
                 "owner": "",
                 "rejects_before": "",
             }
@@ -228,6 +227,11 @@ def host(backend: str, number: int, families: tuple[int, ...]) -> Json:
     for family in families:
         _connect(seen, backend, number, others, family)
     return seen
+
+
+def drops(*rules: str, after: tuple[str, ...] = ()) -> list[Json]:
+    """Rules that drop some packets, and those before them that accept some."""
+    return [{"rule": rule, "after": list(after)} for rule in rules]
 
 
 def _connect(seen: Json, backend: str, number: int, others: list[int], family: int) -> None:

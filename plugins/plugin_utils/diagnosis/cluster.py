@@ -330,15 +330,8 @@ class Node:
     def accepts_pods(self, place: Forward) -> bool:
         """Does this place let the node's own pods through, so far as its policy and rules show?"""
         drops = place.policy.lower() in ("drop", "reject") or bool(place.rejects_before)
-        return not drops or self._are_among(place, place.accepts)
-
-    def is_spared_by(self, place: Forward) -> bool:
-        """Are the node's own pods accepted before any rule that drops some packets?"""
-        return self._are_among(place, place.spares)
-
-    def _are_among(self, place: Forward, texts: Iterable[str]) -> bool:
-        accepted = networks(texts)
-        return all(any(covers(wide, own) for wide in accepted) for own in self.pod_subnets_of(place))
+        accepted = networks(place.accepts)
+        return not drops or all(any(covers(wide, own) for wide in accepted) for own in self.pod_subnets_of(place))
 
     def pod_subnets_of(self, place: Forward) -> tuple[Network, ...]:
         """Its pod subnets of the family that a place filters."""

@@ -260,12 +260,19 @@ class Masquerade(Part):
 
 
 @dataclass(frozen=True)
+class Drop(Part):
+    """A rule that drops some packets. ``after`` are rules before it that accept some, in order."""
+
+    rule: str = ""
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Forward(Part):
     """A place that can drop what the host forwards.
 
     ``accepts`` are networks whose packets pass, even where ``rejects_before`` or the policy drops all others. ``drops``
-    are rules that drop some packets, and ``spares`` networks whose packets are accepted before any of them. ``hook``:
-    "forward", "prerouting" or "postrouting".
+    are rules that drop some packets. ``hook``: "forward", "prerouting" or "postrouting".
     """
 
     place: str = ""
@@ -274,8 +281,7 @@ class Forward(Part):
     policy: str = ""
     accepts: tuple[str, ...] = ()
     rejects_before: str = ""
-    drops: tuple[str, ...] = ()
-    spares: tuple[str, ...] = ()
+    drops: tuple[Drop, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -284,7 +290,7 @@ class HostFilter(Part):
 
     place: str = ""
     hook: str = ""
-    drops: tuple[str, ...] = ()
+    drops: tuple[Drop, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -294,7 +300,7 @@ class FrameFilter(Part):
     place: str = ""
     hook: str = ""
     everything: str = ""
-    drops: tuple[str, ...] = ()
+    drops: tuple[Drop, ...] = ()
 
 
 @dataclass(frozen=True)

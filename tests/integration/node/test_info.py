@@ -26,6 +26,7 @@ from support.cni import PLUGINS, Node
 from support.modules import CHECKOUT, run_module
 from support.mounts import Mounts
 from support.netns import Namespace, connect
+from support.observations import drops
 from support.pki import CA
 from support.vxlan import mesh
 
@@ -382,17 +383,15 @@ def test_packet_filters(node: Host) -> None:
             "hook": "forward",
             "policy": "accept",
             "accepts": [],
-            "spares": [],
             "owner": "",
             "rejects_before": "",
-            "drops": ["-s 10.3.0.0/16 -j DROP"],
+            "drops": drops("-s 10.3.0.0/16 -j DROP"),
         },
         {
             "place": "iptables (nft): filter, chain FORWARD",
             "hook": "forward",
             "policy": "drop",
             "accepts": ["10.99.0.0/24"],
-            "spares": [],
             "owner": "docker",
             "rejects_before": "-j REJECT --reject-with icmp-port-unreachable",
             "drops": [],
@@ -402,10 +401,12 @@ def test_packet_filters(node: Host) -> None:
             "hook": "forward",
             "policy": "drop",
             "accepts": ["10.99.0.0/16"],
-            "spares": ["10.99.0.0/16"],
             "owner": "",
             "rejects_before": "counter reject with icmpx admin-prohibited",
-            "drops": ['iifname "eth9" drop'],
+            "drops": drops(
+                'iifname "eth9" drop',
+                after=("ip saddr 10.99.0.0/16 accept", 'ip daddr 10.99.0.0/16 accept comment "drop"'),
+            ),
         },
     ]
     places = {place["place"]: place for place in found["masquerade"]}
@@ -761,7 +762,7 @@ def test_what_a_named_set_holds_and_what_filters_frames(node: Host) -> None:
     node.host.run("arptables", "-A", "INPUT", "-j", "DROP")
     found = node.info()
     place = only(found["forward"], place="nftables: table inet f, chain guard")
-    assert place["drops"] == ["ip saddr { 10.244.0.0/16 } drop"]
+    assert place["drops"] == drops("ip saddr { 10.244.0.0/16 } drop")
     place = only(found["frame_filters"], place="nftables: table arp filter, chain INPUT")
     assert place["everything"].endswith("drop") and place["hook"] == "input"
     node.host.ip("link", "set", "eth0", "arp", "off")

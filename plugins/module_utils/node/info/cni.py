@@ -284,12 +284,15 @@ def _network(network: cni.Network, config: Mapping[str, Any] | None, env: Mappin
 
 def unwritable(directory: Path) -> str:
     """Why a folder, or the first that exists above it, takes no new file: "read-only", "full", or ""."""
-    there = next(each for each in (directory, *directory.parents) if each.exists())
-    found = os.statvfs(there)
+    try:
+        found = os.statvfs(next(each for each in (directory, *directory.parents) if each.exists()))
+    except OSError:
+        return ""
     if found.f_flag & os.ST_RDONLY:
         return "read-only"
-    # Root may use what is kept from others. Some file systems have no number of inodes.
-    return "full" if not found.f_bfree or (found.f_files and not found.f_ffree) else ""
+    # Root may use what is kept from others. Some file systems count no blocks or no inodes.
+    full = (found.f_blocks and not found.f_bfree) or (found.f_files and not found.f_ffree)
+    return "full" if full else ""
 
 
 def capacity(config: Mapping[str, Any], env: Mapping[str, str]) -> int:

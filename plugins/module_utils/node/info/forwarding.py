@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from . import translation
-from .rulesets import Chain, Rule, Table
+from .rulesets import BROAD, Chain, Rule, Table
 
 EVERYTHING = {4: "0.0.0.0/0", 6: "::/0"}
 DEEPEST = 20
@@ -21,6 +21,8 @@ BESIDE = ("prerouting", "postrouting")
 HOST = ("input", "output")
 # What drops packets by their way back, as every firewall does: not by who sends them.
 REVERSE_PATH = re.compile(r"rpfilter|\bfib saddr\b")
+# In tables of frames: what may accept some, a map whose verdicts are not seen among it.
+ACCEPTS = re.compile(r"\b(?:accept|queue)\b|\bvmap @")
 NAMED_SET = re.compile(r"@([\w./-]+)")
 # The networks in a set of a table.
 Members = Callable[[Table, str], list[str]]
@@ -30,35 +32,32 @@ def _nothing(_table: Table, _name: str) -> list[str]:
     return []
 
 
-class Ends(NamedTuple):
-    """Networks and links that rules ask for."""
+class Drop(NamedTuple):
+    """A rule that drops some packets; ``after`` are the rules before it that accept some."""
 
-    sources: list[str]
-    targets: list[str]
-    inputs: list[str]
-    outputs: list[str]
-
-    def copy(self) -> Ends:
-        return Ends(*(each.copy() for each in self))
+    line: str
+    after: tuple[str, ...]
+    part: bool
 
 
 class _Walk:
     """A new packet's way through a chain and those it leads to, up to what ends it for every packet.
 
-    ``ends``: the rule that rejects or drops everything. ``drops``: rules before that which drop by address or device,
-    ``parts``: those which ask for something else as well. ``before``: what was accepted before the first of them.
+    ``ends``: the rule that rejects or drops everything. ``drops``: rules before that which every packet meets, and
+    which drop by address, by device, or (``part``) by something else as well.
     """
 
     def __init__(self, table: Table) -> None:
         self.table = table
-        # Of the rules that accept: sources, targets, inputs, outputs.
-        self.accepted = Ends([], [], [], [])
-        self.before: Ends | None = None
-        self.drops: list[str] = []
-        self.parts: list[str] = []
+        self.sources: list[str] = []
+        self.targets: list[str] = []
+        self.inputs: list[str] = []
+        self.outputs: list[str] = []
+        self.drops: list[Drop] = []
         self.accepts_all = self.accepts_some = False
         self.ends = ""
-        self._steps = 0
+        # The rules that accept by address or device.
+        self._after: list[str] = []
 
     def through(self, chain: Chain, depth: int = 0, certain: bool = True) -> bool:
         """False where nothing follows any more. ``certain``: does every new packet come here?"""
@@ -76,48 +75,77 @@ class _Walk:
     def _step(self, rule: Rule, line: str, depth: int, certain: bool) -> bool:
         if not rule.is_for_new:
             return True
-        if rule.narrow:
-            if rule.verdict in ("drop", "reject") and not REVERSE_PATH.search(line):
-                self._drop(line, self.parts)
-            return True
-        if rule.verdict == "accept":
-            return self._accept(rule, certain)
         if rule.verdict in ("drop", "reject"):
-            if rule.selects:
-                self._drop(line, self.drops)
-            elif certain and not rule.states:
-                self.ends = line
-                return False
-        elif rule.verdict in ("jump", "goto") and depth < DEEPEST:
-            chain = self.table.chains.get(rule.target)
-            if rule.selects:
-                if chain is not None and _drops_everything(self.table, chain, depth + 1):
-                    self._drop(line, self.drops)
-                return True
-            if chain is not None and not self.through(chain, depth + 1, certain and not rule.states):
-                return False
-            return not (rule.verdict == "goto" and certain and not rule.states)
+            if not (rule.selects or rule.narrow):
+                self.ends = line if certain and not rule.states else ""
+                return not self.ends
+            if certain and _counts(rule, line) and not REVERSE_PATH.search(line):
+                self.drops.append(Drop(line, tuple(self._after), rule.narrow))
+        elif rule.verdict == "accept":
+            return self._accept(rule, line, certain)
+        elif rule.verdict in ("jump", "goto") and not rule.narrow and depth < DEEPEST:
+            return self._jump(rule, line, depth, certain)
         return True
 
-    def _accept(self, rule: Rule, certain: bool) -> bool:
+    def _jump(self, rule: Rule, line: str, depth: int, certain: bool) -> bool:
+        chain = self.table.chains.get(rule.target)
+        if chain is None:
+            return True
+        if rule.selects:
+            does = _does(self.table, chain)
+            if does == "accept":
+                self._after.append(line)
+            elif does == "drop" and certain:
+                self.drops.append(Drop(line, tuple(self._after), part=False))
+            return True
+        certain = certain and not rule.states
+        if not self.through(chain, depth + 1, certain):
+            return False
+        return not (rule.verdict == "goto" and certain)
+
+    def _accept(self, rule: Rule, line: str, certain: bool) -> bool:
+        if rule.narrow:
+            # "!" alone is understood where the rule is judged.
+            self._after += [line] if _counts(rule, line) else []
+            return True
         self.accepts_some = True
         if not rule.selects:
             # A new packet is accepted here, whatever follows.
             self.accepts_all = self.accepts_all or certain
             return not certain
+        self._after.append(line)
         if bool(rule.sources) + bool(rule.targets) + bool(rule.inputs) + bool(rule.outputs) == 1:
-            for known, its in zip(self.accepted, (rule.sources, rule.targets, rule.inputs, rule.outputs), strict=True):
-                known += its
+            self.sources += rule.sources
+            self.targets += rule.targets
+            self.inputs += rule.inputs
+            self.outputs += rule.outputs
         return True
 
-    def _drop(self, line: str, where: list[str]) -> None:
-        self.before = self.before or self.accepted.copy()
-        where.append(line)
+
+def _counts(rule: Rule, line: str) -> bool:
+    """Does it ask for ends alone, or may it apply to all pods of a node? kube-proxy has one for each port of a service
+    without endpoints.
+    """
+    return not rule.narrow or "!" in line or all(_may_hold_pods(ends) for ends in (rule.sources, rule.targets) if ends)
 
 
-def _drops_everything(table: Table, chain: Chain, depth: int) -> bool:
-    walk = _Walk(table)
-    return not walk.through(chain, depth) and bool(walk.ends)
+def _may_hold_pods(texts: Iterable[str]) -> bool:
+    for text in texts:
+        _address, _slash, length = text.partition("/")
+        if "@" in text or "-" in text or (length.isdecimal() and int(length) <= BROAD[6 if ":" in text else 4]):
+            return True
+    return False
+
+
+def _does(table: Table, chain: Chain) -> str:
+    """What becomes of every packet in a chain, "accept" or "drop"; "" for anything that depends."""
+    for rule in map(table.read, chain.lines):
+        if rule.verdict in ("accept", "drop", "reject") and not (rule.selects or rule.narrow or rule.states):
+            return "accept" if rule.verdict == "accept" else "drop"
+        # A target that is no chain only logs, or marks.
+        if rule.verdict not in ("", "jump") or rule.target in table.chains:
+            return ""
+    return ""
 
 
 def places(
@@ -128,7 +156,7 @@ def places(
     found = []
     for table, chain, walk in _walks(tables, ("forward", *BESIDE)):
         if chain.hook in BESIDE:
-            if not (walk.drops or walk.parts or walk.ends or chain.policy == "drop"):
+            if not (walk.drops or walk.ends or chain.policy == "drop"):
                 continue
             # A packet has only one of its links there, so any rule may be the one that accepts pods'.
             walk.accepts_all = walk.accepts_all or walk.accepts_some
@@ -138,7 +166,6 @@ def places(
                 "hook": chain.hook,
                 "policy": chain.policy,
                 "accepts": _accepted(walk, networks_of),
-                "spares": _between(walk.before, walk.table.versions, networks_of) if walk.before else [],
                 "owner": _owner(table, chain),
                 "rejects_before": walk.ends,
                 "drops": _dropping(walk, members),
@@ -165,11 +192,10 @@ def of_frames(tables: Iterable[Table]) -> list[dict[str, Any]]:
     found = []
     for table, chain, walk in _walks(tables, ("forward", *BESIDE, *HOST)):
         ends = walk.ends or ("policy drop" if chain.policy == "drop" else "")
-        everything = ends if not any(table.read(line).verdict == "accept" for line in _lines(table)) else ""
-        if everything or walk.drops or walk.parts:
-            place = f"{table.place}, chain {chain.name}"
-            drops = [*walk.drops, *walk.parts][: translation.MOST_RULES]
-            found.append({"place": place, "hook": chain.hook, "everything": everything, "drops": drops})
+        everything = "" if any(map(ACCEPTS.search, _lines(table))) else ends
+        if everything or walk.drops:
+            place = {"place": f"{table.place}, chain {chain.name}", "hook": chain.hook}
+            found.append({**place, "everything": everything, "drops": _dropping(walk, _nothing)})
     return sorted(found, key=lambda each: str(each["place"]))
 
 
@@ -186,14 +212,20 @@ def _walks(tables: Iterable[Table], hooks: tuple[str, ...]) -> Iterable[tuple[Ta
                 yield table, chain, walk
 
 
-def _dropping(walk: _Walk, members: Members) -> list[str]:
-    """The rules that drop some packets, with the networks of a set instead of its name."""
+def _dropping(walk: _Walk, members: Members) -> list[dict[str, Any]]:
+    """The rules that drop some packets, those that ask for nothing but addresses and devices first."""
     found = []
-    for line in [*walk.drops, *walk.parts][: translation.MOST_RULES]:
-        named = NAMED_SET.search(line)
-        inside = members(walk.table, named[1]) if named else []
-        found.append(NAMED_SET.sub(f"{{ {', '.join(inside)} }}", line, count=1) if inside else line)
+    for drop in sorted(walk.drops, key=lambda each: each.part)[: translation.MOST_RULES]:
+        after = [_with_members(walk.table, line, members) for line in drop.after[: translation.MOST_RULES]]
+        found.append({"rule": _with_members(walk.table, drop.line, members), "after": after})
     return found
+
+
+def _with_members(table: Table, line: str, members: Members) -> str:
+    """A rule with the networks of a set instead of its name, where all of them are known."""
+    named = NAMED_SET.search(line) if "!= @" not in line else None
+    inside = members(table, named[1]) if named else []
+    return NAMED_SET.sub(f"{{ {', '.join(inside)} }}", line, count=1) if inside else line
 
 
 def _owner(table: Table, chain: Chain) -> str:
@@ -211,15 +243,11 @@ def _accepted(walk: _Walk, networks_of: Callable[[str], list[str]]) -> list[str]
     versions = walk.table.versions
     if walk.accepts_all:
         return [EVERYTHING[version] for version in versions]
-    return _between(walk.accepted, versions, networks_of)
-
-
-def _between(ends: Ends, versions: tuple[int, ...], networks_of: Callable[[str], list[str]]) -> list[str]:
-    sources, targets = _networks(ends.sources, versions), _networks(ends.targets, versions)
+    sources, targets = _networks(walk.sources, versions), _networks(walk.targets, versions)
     both = [one for one in sources if any(_within(one, other) for other in targets)]
     both += [one for one in targets if any(_within(one, other) for other in sources)]
     # Packets that come from a bridge are from its pods, and those that go there are to them.
-    for device in set(ends.inputs) & set(ends.outputs):
+    for device in set(walk.inputs) & set(walk.outputs):
         both += _networks(networks_of(device), versions)
     return [str(network) for network in sorted(set(both), key=lambda each: (each.version, each))]
 

@@ -81,7 +81,12 @@ def observe(options: Mapping[str, Any]) -> dict[str, Any]:
         "ufw": any("ufw-user-input" in table.chains for table in filters.tables),
         "firewalld": services.is_running(shown, "firewalld"),
         "closed_udp": notes.read(
-            "packet filters", tunnel_ports.closed, [], filters.tables, of_kernel.tunnel_ports, options["ways"]
+            "packet filters",
+            tunnel_ports.closed,
+            [],
+            filters.tables,
+            of_kernel.tunnel_ports,
+            _others(of_kernel, options["ways"]),
         ),
     }
     found["managers"] = _managers(of_kernel, shown, notes)
@@ -96,6 +101,12 @@ def observe(options: Mapping[str, Any]) -> dict[str, Any]:
     found["ours"] = ours.observe(units, notes)
     bounded = notes.bounded("", found)
     return {**bounded, "problems": notes.problems, "truncated": notes.truncated}
+
+
+def _others(of_kernel: kernel.Kernel, addresses: Sequence[str]) -> list[str]:
+    """Those addresses that are other hosts'."""
+    own = {str(each.interface.ip) for each in of_kernel.addresses}
+    return [each for each in addresses if each not in own]
 
 
 _NO_NETWORK: dict[str, Any] = {

@@ -8,7 +8,6 @@ A line is taken apart only where the walk through a chain meets it: kube-proxy w
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import ipaddress
 import re
@@ -191,17 +190,22 @@ def _without_map(line: str) -> Iterable[str]:
 
 
 def members(table: Table, name: str) -> list[str]:
-    """The networks in a set of nftables that may hold a node's pods, the first of them; [] where it can't be read."""
+    """All networks in a set of nftables; [] where it can't be read, has others than networks, or more than MOST_MEMBERS
+    that may hold a node's pods. Those that hold none are left out, so "not in this set" can't be told from it.
+    """
     nft = tools.find("nft")
     done = tools.call([nft, "--stateless", "list", "set", *table.name.split(" ", 1), name]) if nft else None
     elements = NFT_ELEMENTS.search(done.stdout) if done and done.returncode == 0 else None
-    found = []
+    found: list[str] = []
     for word in re.split(r"[\s,]+", elements[1].strip()) if elements else ():
-        with contextlib.suppress(ValueError):
-            network = ipaddress.ip_network(word)
-            if network.prefixlen <= BROAD[network.version]:
-                found.append(word)
-    return found[:MOST_MEMBERS]
+        first, _dash, last = word.partition("-")
+        try:
+            ends = ipaddress.ip_address(first.partition("/")[0]), ipaddress.ip_address(last or first.partition("/")[0])
+            networks = ipaddress.summarize_address_range(*ends) if last else [ipaddress.ip_network(first)]
+            found += [str(network) for network in networks if network.prefixlen <= BROAD[network.version]]
+        except (ValueError, TypeError):
+            return []
+    return found if len(found) <= MOST_MEMBERS else []
 
 
 def _nft_chain(name: str, lines: Sequence[str]) -> Chain:

@@ -56,7 +56,9 @@ def runtime(socket: str, live: Mapping[str, Sequence[int]], notes: Notes) -> dic
         found["version"] = next(filter(None, map(processes.version, pids)), "")
         found["config"] = processes.option(words, "config", "c") or CONTAINERD_CONF
         text = _with_imports(found["config"], notes)
-        found["without_cri"] = not CRI.isdisjoint(configured(text, "disabled_plugins"))
+        # Beside another runtime, containerd is Docker's, and rightly without it.
+        alone = not any(path in known for path in SOCKETS if path != chosen)
+        found["without_cri"] = alone and not CRI.isdisjoint(disabled(text))
         found["conf_dir"] = next(iter(configured(text, "conf_dir")), "/etc/cni/net.d")
         found["bin_dir"] = next(iter(configured(text, "bin_dirs?")), "/opt/cni/bin")
     return found
@@ -71,6 +73,13 @@ def _with_imports(path: str, notes: Notes) -> str:
         for each in sorted(place.parent.glob(place.name), reverse=True):
             more.append(notes.read("runtime", files.read_text, None, each) or "")
     return "\n".join([*more, text])
+
+
+def disabled(config: str) -> list[str]:
+    """The plugins that containerd's configuration disables."""
+    text = re.sub(r"(?m)#.*$", "", config)
+    lists = re.findall(r"^[ \t]*disabled_plugins\s*=\s*\[([^\]]*)\]", text, re.MULTILINE)
+    return [value for each in lists for value in re.findall(r"[\"']([^\"']+)[\"']", each)]
 
 
 def configured(config: str, key: str) -> list[str]:

@@ -31,6 +31,8 @@ OTHER_ADDRESS = re.compile(
 # The hooks that a packet to this host passes, and one from it.
 IN, OUT = ("ingress", "prerouting", "input"), ("output", "postrouting", "egress")
 NAMED = re.compile(r"(?:-[sd]|[sd]addr) (\{[^}]*\}|\S+)")
+# Of the peers for which a port is closed, so many are returned.
+MOST_PEERS = 20
 PORTS = re.compile(r"(?:udp dport|th dport|--dports?) (!?=? ?(?:\{[^}]*\}|\S+))")
 
 
@@ -53,14 +55,19 @@ def closed(tables: Iterable[Table], ports: Iterable[TunnelPort], peers: Iterable
         chains = [
             chain for chain in table.chains.values() if chain.hook in (*IN, *OUT) and chain.kind in ("filter", "route")
         ]
-        named = list(_named(_lines(table, chains), peers)) if chains and wanted else []
+        alike = _alike(_lines(table, chains), peers) if chains and wanted else []
         for port in (each for each in wanted if each.version in table.versions):
-            ends = [None, *(peer for peer in named if peer.version == port.version)]
+            groups = [each for each in alike if each[0].version == port.version]
             for chain in chains:
                 out = chain.hook in OUT
-                shut = [peer for peer in ends if not _Walk(table, port, out, peer).passes(chain)]
                 row = {"port": port.port, "place": f"{table.place}, chain {chain.name}", "out": out}
-                found += [{**row, "peer": str(peer or "")} for peer in (shut[:1] if None in shut else shut)]
+                if not _Walk(table, port, out).passes(chain):
+                    found.append({**row, "peer": ""})
+                    continue
+                shut = [
+                    peer for group in groups if not _Walk(table, port, out, group[0]).passes(chain) for peer in group
+                ]
+                found += [{**row, "peer": str(peer)} for peer in shut[:MOST_PEERS]]
     return sorted(found, key=lambda each: int(each["port"]))
 
 
@@ -77,22 +84,23 @@ def _lines(table: Table, chains: Iterable[Chain]) -> Iterator[str]:
             ahead += [table.chains[target] for target in targets if target in table.chains]
 
 
-def _named(lines: Iterable[str], peers: Iterable[str]) -> Iterator[Address]:
-    """The peers that any of these rules names, alone or in a network: a walk for each of all peers takes long."""
+def _alike(lines: Iterable[str], peers: Iterable[str]) -> list[list[Address]]:
+    """The peers, those together that these rules do not tell apart: a walk for each of all peers takes long."""
     networks = set()
     for line in lines:
         for match in NAMED.finditer(line):
             networks |= {network for network in map(_network, re.findall(r"[0-9a-fA-F.:/]+", match[1])) if network}
-    lengths = {
-        version: {each.prefixlen for each in networks if each.version == version and each.prefixlen}
-        for version in (4, 6)
-    }
+    lengths = {version: {each.prefixlen for each in networks if each.version == version} for version in (4, 6)}
+    groups: dict[tuple[Any, ...], list[Address]] = {}
     for text in peers:
         with contextlib.suppress(ValueError):
             peer = ipaddress.ip_address(text)
             # By each length once: neither peers nor rules are few.
-            if any(ipaddress.ip_network((peer, length), strict=False) in networks for length in lengths[peer.version]):
-                yield peer
+            holding = {
+                ipaddress.ip_network((peer, length), strict=False) for length in lengths[peer.version]
+            } & networks
+            groups.setdefault((peer.version, frozenset(holding)), []).append(peer)
+    return list(groups.values())
 
 
 def _network(text: str) -> Network | None:

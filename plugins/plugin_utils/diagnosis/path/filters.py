@@ -113,8 +113,7 @@ class Filters(Trace):
         for place in host.frames:
             if place.hook not in hooks or not place.is_bridges:
                 continue
-            dropping = [rule for rule in place.drops if netfilter.parse(rule, packet).matches]
-            rule = place.everything or next(iter(dropping), "")
+            rule = place.everything or netfilter.dropped(place.drops, packet)[0]
             if rule:
                 look = netfilter.command(place.place)
                 _list, _chain, chain = look.partition("nft list chain ")

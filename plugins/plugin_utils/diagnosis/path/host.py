@@ -127,18 +127,22 @@ class Pod:
 
 
 @dataclass(frozen=True)
-class Forward:
-    """A place that filters forwarded packets: ``drops`` are rules for some of them, ``rejects`` one for all.
+class Drop:
+    """A rule that drops some packets, and those ``after`` which it comes, which accept some."""
 
-    ``spares`` are networks whose packets are accepted before any of ``drops``.
-    """
+    rule: str
+    after: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A place that filters forwarded packets: ``drops`` are rules for some of them, ``rejects`` one for all."""
 
     place: str
     policy: str
     accepts: tuple[Network, ...]
     rejects: str
-    drops: tuple[str, ...] = ()
-    spares: tuple[Network, ...] = ()
+    drops: tuple[Drop, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,7 @@ class Frames:
     place: str
     hook: str
     everything: str
-    drops: tuple[str, ...]
+    drops: tuple[Drop, ...]
 
     @property
     def is_bridges(self) -> bool:
@@ -318,6 +322,10 @@ class Host:
         closed = self.closed or {}
         return closed.get((port, out, None)) or closed.get((port, out, peer)) or ""
 
+    def closes_only(self, port: int | None, out: bool, peer: Address | None) -> str:
+        """The other host, where the port is closed for that one alone; "" where it is closed for all."""
+        return "" if (port, out, None) in (self.closed or {}) or peer is None else str(peer)
+
     @cached_property
     def firewalls(self) -> list[str]:
         """Those that run."""
@@ -484,16 +492,19 @@ def _pod(row: Mapping[Any, Any]) -> Pod | None:
 
 def _forward(row: Mapping[Any, Any]) -> Forward | None:
     place, policy = _text(row.get("place")), _text(row.get("policy")).lower()
-    accepts, spares = (
-        tuple(net for net in map(_network, _texts(row.get(name))) if net is not None) for name in ("accepts", "spares")
+    accepts = tuple(net for net in map(_network, _texts(row.get("accepts"))) if net is not None)
+    return Forward(place, policy, accepts, _text(row.get("rejects_before")), _drops(row)) if place else None
+
+
+def _drops(row: Mapping[Any, Any]) -> tuple[Drop, ...]:
+    return tuple(
+        Drop(_text(each.get("rule")), tuple(_texts(each.get("after")))) for each in _rows(row.get("drops")) or []
     )
-    rejects, drops = _text(row.get("rejects_before")), tuple(_texts(row.get("drops")))
-    return Forward(place, policy, accepts, rejects, drops, spares) if place else None
 
 
 def _frames(row: Mapping[Any, Any]) -> Frames | None:
     place, hook = _text(row.get("place")), _text(row.get("hook"))
-    return Frames(place, hook, _text(row.get("everything")), tuple(_texts(row.get("drops")))) if place else None
+    return Frames(place, hook, _text(row.get("everything")), _drops(row)) if place else None
 
 
 def _nat(row: Mapping[Any, Any]) -> Nat | None:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ....module_utils.core.networks import Address
-from .host import Forward, Host, Nat
+from .host import Drop, Forward, Host, Nat
 
 TRANSLATING = ("masquerade", "snat")
 REDIRECTING = ("dnat", "redirect", "tproxy")
@@ -24,7 +24,7 @@ ENDING = ("return", "accept", "drop", "reject", *TRANSLATING)
 # What makes a rule apply to a part of the packets between any two addresses.
 PART = re.compile(
     r"-p (?:tcp|udp|icmp|icmpv6|ipv6-icmp)\b|-m (?:tcp|udp|icmp6?|length|statistic)\b|--length \S+|--mode \S+|"
-    r"--probability \S+|--every \S+|--packet \S+|--icmp(?:v6)?-type \S+|"
+    r"--probability \S+|--every \S+|--packet \S+|"
     r"meta l4proto (?:\{[^}]*\}|\S+)|ip protocol (?:\{[^}]*\}|\S+)|ip6 nexthdr (?:\{[^}]*\}|\S+)|"
     r"(?:meta|ip|ip6) length (?:[<>!=]+ )?\S+|numgen (?:random|inc) mod \d+ (?:[<>!=]+ )?\S+|"
     r"limit rate over \S+(?: burst \d+ \S+)?"
@@ -106,14 +106,19 @@ def chain_of(look: str) -> tuple[str, str, str]:
     return (found[1], found[2], found[3]) if found else ("", "", "")
 
 
-def opening(place: str, port: int, firewall: str = "", out: bool = False) -> str:
+def opening(place: str, port: int, firewall: str = "", out: bool = False, peer: str = "") -> str:
     """A command that lets packets in to a UDP port, or out to others': by the firewall that runs, else in a place,
-    before all its rules.
+    before all its rules. ``peer``: the only host for which it is closed.
 
-    "" where the place is not known.
+    "" where the place is not known, or firewalld has a rule of its own for a host.
     """
     tool, table, chain = chain_of(look := command(place))
     # Rules of ufw and firewalld open nothing that a table before them, or one of nftables, closes.
+    if peer and firewall == "ufw" and table == "filter":
+        ends = f"out to {peer} port" if out else f"from {peer} to any port"
+        return f"ufw prepend allow {ends} {port} proto udp"
+    if peer and firewall == "firewalld" and not out and (table == "filter" or " firewalld" in place):
+        return ""
     if firewall == "ufw" and table == "filter":
         return f"ufw allow out {port}/udp" if out else f"ufw allow {port}/udp"
     if firewall == "firewalld" and not out and (table == "filter" or " firewalld" in place):
@@ -133,12 +138,9 @@ def forward(places: Sequence[Forward], packet: Packet) -> list[Passage]:
             continue
         policy = f", policy {place.policy}" if place.policy else ""
         accepting = [net for net in place.accepts if packet.source in net or packet.target in net]
-        spared = any(packet.source in net or packet.target in net for net in place.spares)
-        drops = () if spared else place.drops
-        dropping = [rule for rule in drops if parse(rule, packet).matches]
-        parts = [rule for rule in drops if rule not in dropping and parse(PART.sub(" ", rule), packet).matches]
+        dropping, doubtful = dropped(place.drops, packet)
         if dropping:
-            why = f"the rule {dropping[0]!r} drops this packet, unless a rule before it accepts it"
+            why = f"the rule {dropping!r} drops this packet"
             found.append(Passage(place.place, False, f"{place.place}{policy}", why))
         elif accepting:
             found.append(Passage(place.place, True, f"{place.place}{policy}: accepts {accepting[0]}"))
@@ -148,12 +150,30 @@ def forward(places: Sequence[Forward], packet: Packet) -> list[Passage]:
         elif place.policy in ("drop", "reject"):
             why = f"its policy is {place.policy}, and no rule accepts {packet.source} to {packet.target}"
             found.append(Passage(place.place, False, f"{place.place}{policy}", why))
-        elif parts:
-            why = f"the rule {parts[0]!r} drops such a packet by its protocol, its size or by chance"
+        elif doubtful:
+            why = (
+                f"the rule {doubtful!r} drops it for its protocol, its size or by chance, or another accepts it before"
+            )
             found.append(Passage(place.place, True, f"{place.place}{policy}", why))
         else:
             found.append(Passage(place.place, True, f"{place.place}{policy}"))
     return found
+
+
+def dropped(drops: Sequence[Drop], packet: Packet) -> tuple[str, str]:
+    """(the first rule that surely drops a packet, else the first that may), "" for none."""
+    doubtful = ""
+    for drop in drops:
+        before = [parse(rule, packet).matches for rule in drop.after]
+        if True in before:
+            continue
+        if parse(drop.rule, packet).matches:
+            if None not in before:
+                return drop.rule, ""
+            doubtful = doubtful or drop.rule
+        elif parse(PART.sub(" ", drop.rule), packet).matches:
+            doubtful = doubtful or drop.rule
+    return "", doubtful
 
 
 def translation(host: Host, packet: Packet) -> Translation:

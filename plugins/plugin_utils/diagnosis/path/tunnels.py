@@ -215,15 +215,19 @@ class Tunnels(Trace):
         elif place := host.closes(port, False, link.local):
             firewall = next(iter(host.firewalls), place)
             look = commands.get(firewall, netfilter.command(place))
-            fix = netfilter.opening(place, port or 0, firewall)
-            self._stop(host, "firewall", firewall, f"nothing is let in to UDP port {port}", look, fix)
+            peer = host.closes_only(port, False, link.local)
+            fix = netfilter.opening(place, port or 0, firewall, peer=peer)
+            why = f"nothing is let in to UDP port {port}" + (f" from {peer}" if peer else "")
+            self._stop(host, "firewall", firewall, why, look, fix)
 
     def _let_out(self, host: Host, port: int | None, remote: Address) -> None:
         """Do the host's packet filters let the tunnel's packets out?"""
         place = host.closes(port, True, remote)
         if place:
-            fix = netfilter.opening(place, port or 0, "ufw" if "ufw" in host.firewalls else "", out=True)
-            why = f"nothing is let out to UDP port {port}"
+            peer = host.closes_only(port, True, remote)
+            firewall = "ufw" if "ufw" in host.firewalls else ""
+            fix = netfilter.opening(place, port or 0, firewall, out=True, peer=peer)
+            why = f"nothing is let out to UDP port {port}" + (f" of {peer}" if peer else "")
             self._stop(host, "firewall", place, why, netfilter.command(place), fix)
 
     def _mismatch(self, host: Host, link: Link, devices: list[Link], what: str, look: str) -> NoReturn:

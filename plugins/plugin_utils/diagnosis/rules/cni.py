@@ -55,12 +55,14 @@ def runtime_down(node: Node) -> Iterator[Found]:
     ERROR,
     "containerd runs without the interface for the kubelet",
     effect="The node is NotReady (unknown service runtime.v1.RuntimeService), and no pod starts on it.",
-    see="grep disabled_plugins {config}; ctr plugins ls | grep cri",
-    fix="sed -i '/^ *disabled_plugins/d' {config} && systemctl restart containerd",
+    see="grep -A 3 disabled_plugins /etc/containerd/config.toml; ctr plugins ls | grep cri",
+    fix="sed -i '/^ *disabled_plugins *=/s/=.*/= []/' {config} && systemctl restart containerd",
     source="containerd.io, Docker's package, installs such a configuration",
 )
 def runtime_without_cri(node: Node) -> Iterator[Found]:
-    """containerd's configuration disables its plugin cri."""
+    """containerd's configuration disables its plugin cri, and no other runtime listens. A list of several lines is to
+    be edited by hand.
+    """
     runtime = node.host.runtime
     if runtime.without_cri:
         yield found(f"disabled_plugins in {runtime.config}", config=runtime.config)

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
-from ..cluster import Network, Node, address, covers, network
-from ..observation import Closed, Forward, HostFilter
+from ..cluster import Network, Node, address, covers, network, networks
+from ..observation import Closed, Drop
 from ..path import netfilter
 from ..table import ERROR, WARNING, Concern, Found, found
 
@@ -43,13 +45,14 @@ def forward_drops_pods(node: Node) -> Iterator[Found]:
         # firewalld accepts by zones, whose sources are not among what a place is seen to accept.
         if not place.knows("policy") or not place.place or place.owner == "firewalld":
             continue
-        dropped = next((rule for rule in place.drops if _is_against_pods(node, place, rule)), "")
-        lost = dropped and not node.is_spared_by(place)
-        if not node.pod_subnets_of(place) or (node.accepts_pods(place) and not lost):
+        if not node.pod_subnets_of(place):
             continue
-        first = (lost and dropped) or place.rejects_before or f"policy {place.policy}"
+        drop = _drop(place.drops, _flows(node, place.hook))
+        if drop is None and node.accepts_pods(place):
+            continue
+        first = drop.rule if drop else place.rejects_before or f"policy {place.policy}"
         accepts = f"; before it only {', '.join(place.accepts)} passes" if place.accepts else "; no rule accepts pods"
-        yield _accepting(node, place.place, f"{place.place}: {first}{accepts}")
+        yield _accepting(node, place.place, f"{place.place}: {first}{'' if drop else accepts}", drop and drop.flow)
 
 
 @FILTERS.rule(
@@ -63,14 +66,15 @@ def forward_drops_pods(node: Node) -> Iterator[Found]:
     source="broken nodes",
 )
 def forward_drops_some(node: Node) -> Iterator[Found]:
-    """A rule applies to pods' packets to other nodes' pods, of a protocol, of a size, above a rate or at random, or to
-    those that come by one link. Rules for single ports are left alone: they are made on purpose.
+    """A rule applies to pods' packets to other nodes' pods, of a protocol, of a size, above a rate or at random. Rules
+    for single ports are left alone: they are made on purpose.
     """
     for place in node.host.forward:
-        whole = any(_is_against_pods(node, place, each) for each in place.drops)
-        rule = next((each for each in place.drops if _is_against_pods(node, place, each, some=True)), "")
-        if rule and not whole and not node.is_spared_by(place):
-            yield _accepting(node, place.place, f"{place.place}: {rule}")
+        if place.owner == "firewalld" or _drop(place.drops, _flows(node, place.hook)):
+            continue
+        drop = _drop(place.drops, _flows(node, place.hook), some=True)
+        if drop is not None:
+            yield _accepting(node, place.place, f"{place.place}: {drop.rule}", drop.flow)
 
 
 @FILTERS.rule(
@@ -87,18 +91,26 @@ def frames_dropped(node: Node) -> Iterator[Found]:
     or a link of this node's pods.
     """
     for place in node.host.frame_filters:
-        rule = place.everything or next((each for each in place.drops if _is_about_pods(node, each)), "")
-        if rule:
+        if "table bridge " in place.place and node.bridge is None:
+            continue
+        drop = None if place.everything else _drop(map(_of_packets, place.drops), _frames(node))
+        if place.everything or drop is not None:
             chain = place.place.partition("table ")[2].replace(", chain", "").split()
-            yield found(f"{place.place}: {rule}", chain=chain)
+            yield found(f"{place.place}: {place.everything or (drop and drop.rule)}", chain=chain)
 
 
-def _is_about_pods(node: Node, rule: str) -> bool:
-    """Does a rule for frames name the node's pods, by their network or their links, and ask for nothing else?"""
-    links = sorted(node.pods_links) if IN.search(rule) or OUT.search(rule) else [""]
+def _of_packets(drop: Drop) -> Drop:
+    """ARP's addresses as those of the packets that they are asked for."""
+    return Drop(ARP_ENDS.sub(r"ip \1", drop.rule), tuple(ARP_ENDS.sub(r"ip \1", each) for each in drop.after))
+
+
+def _frames(node: Node) -> list[Flow]:
+    """What its pods send each other, other pods and the node, by the links of pods, the bridge and the underlay."""
+    underlay = node.underlay_link()
+    links = [*sorted(node.pods_links), node.bridge_name, *([underlay.name] if underlay else [])]
     wholes = [*node.pod_subnets, *node.cluster.pod_networks]
-    ends = [pair for own in node.pod_subnets for other in wholes for pair in ((own, other), (other, own))]
-    return any(_applies(rule, source, target, link, link) for link in links for source, target in ends)
+    ends = {pair for own in node.pod_subnets for other in wholes for pair in ((own, other), (other, own))}
+    return [Flow(source, target, link, link) for source, target in ends for link in links]
 
 
 @FILTERS.rule(
@@ -115,69 +127,91 @@ def host_drops_pods(node: Node) -> Iterator[Found]:
     rule: firewalls let in answers, and what is allowed by name.
     """
     for place in node.host.host_filters:
-        rule = next((each for each in place.drops if _is_between_host_and_pods(node, place, each)), "")
-        if rule:
-            yield _accepting(node, place.place, f"{place.place}: {rule}", "-s" if place.hook == "input" else "-d")
+        if "firewalld" in place.place:
+            continue
+        # One that names no address is the end of a list of what is allowed, like a policy.
+        naming = [each for each in place.drops if _conditions(each.rule).sources or _conditions(each.rule).targets]
+        drop = _drop(naming, _flows_of_host(node, place.hook))
+        if drop is not None:
+            side = "--source" if place.hook == "input" else "--destination"
+            yield _accepting(node, place.place, f"{place.place}: {drop.rule}", drop.flow, side)
 
 
-def _is_between_host_and_pods(node: Node, place: HostFilter, rule: str) -> bool:
-    own = [network(f"{each}/{each.max_prefixlen}") for each in node.underlay]
-    for pods, device in [*((each, node.bridge_name) for each in node.pod_subnets), *(_pairs_from(node))]:
-        for host in own:
-            if host is None or host.version != pods.version or not netfilter.concerns(place.place, pods.version):
-                continue
-            incoming = place.hook == "input"
-            ends = (pods, host) if incoming else (host, pods)
-            if _applies(rule, *ends, "" if incoming else device, device if incoming else ""):
-                return True
+class Flow(NamedTuple):
+    """Packets between two networks, and the links that they come and leave by, "" where a hook knows none."""
+
+    source: Network
+    target: Network
+    iif: str
+    oif: str
+
+
+class Dropped(NamedTuple):
+    """The rule that drops a flow."""
+
+    rule: str
+    flow: Flow
+
+
+def _drop(drops: Iterable[Drop], flows: Sequence[Flow], some: bool = False) -> Dropped | None:
+    """The first rule that surely drops one of the flows, or with ``some`` a part of it, and no rule before accepts."""
+    for drop in drops:
+        rule = netfilter.PART.sub(" ", drop.rule) if some else drop.rule
+        for flow in flows:
+            if _applies(rule, flow.source, flow.target, flow.oif, flow.iif) and not _spares(drop.after, flow):
+                return Dropped(drop.rule, flow)
+    return None
+
+
+def _spares(rules: Iterable[str], flow: Flow) -> bool:
+    """May one of these rules accept all packets of the flow? One for a protocol or a port does not."""
+    for rule in rules:
+        meets = _applies(rule, flow.source, flow.target, flow.oif, flow.iif)
+        if meets or (meets is None and not OF_A_PROTOCOL.search(rule)):
+            return True
     return False
 
 
-def _pairs_from(node: Node) -> Iterator[tuple[Network, str]]:
-    """(other node's pods, the link that leads to them)"""
-    return ((subnet, device) for _own, subnet, device in _pairs(node))
+def _flows(node: Node, hook: str) -> list[Flow]:
+    """What a node forwards between its pods and other nodes', as a hook sees it."""
+    key = f"flows {hook}"
+    if key not in node.memo:
+        both = [
+            flow for own, other, device in _pairs(node)
+            for flow in (Flow(own, other, node.bridge_name, device), Flow(other, own, device, node.bridge_name))
+        ]  # fmt: skip
+        iif, oif = hook != "postrouting", hook != "prerouting"
+        node.memo[key] = [each._replace(iif=each.iif * iif, oif=each.oif * oif) for each in both]
+    flows: list[Flow] = node.memo[key]
+    return flows
 
 
-def _accepting(node: Node, place: str, evidence: str, side: str = "") -> Found:
+def _flows_of_host(node: Node, hook: str) -> list[Flow]:
+    """What pods and the node itself send each other."""
+    hosts = networks(f"{each}/{each.max_prefixlen}" for each in node.underlay)
+    pods = [
+        *((own, node.bridge_name) for own in node.pod_subnets),
+        *((other, dev) for _own, other, dev in _pairs(node)),
+    ]
+    ends = [(host, each, device) for each, device in pods for host in hosts if host.version == each.version]
+    if hook == "input":
+        return [Flow(each, host, device, "") for host, each, device in ends]
+    return [Flow(host, each, "", device) for host, each, device in ends]
+
+
+def _accepting(node: Node, place: str, evidence: str, flow: Flow | None = None, side: str = "") -> Found:
     """A finding whose fix accepts pods' packets in a place, before all its rules: both directions or one ``side``."""
-    six = not netfilter.concerns(place, 4)
-    whole = next((each for each in node.cluster.pod_networks if (each.version == 6) == six), node.pod_subnets[0])
+    version = flow.source.version if flow else 4 if netfilter.concerns(place, 4) else 6
+    own = next((each for each in node.pod_subnets if each.version == version), node.pod_subnets[0])
+    whole = next((each for each in node.cluster.pod_networks if covers(each, own)), own)
     words = place.partition(":")[2].strip().removeprefix("table ").replace(", chain", "").split()
-    family = "ip6" if six else "ip"
     if place.startswith("nftables"):
-        one = "nft insert rule {chain} {family} {side} {network} accept"
-        fix = one if side else NFT
-        return found(
-            evidence,
-            fix=fix,
-            network=whole,
-            chain=words,
-            family=family,
-            side={"-s": "saddr", "-d": "daddr"}.get(side, ""),
-        )
-    table = [] if words[0] == "filter" else ["--table", words[0]]
-    tool = ["ip6tables" if six else "iptables", *table]
+        family, short = "ip6" if version == 6 else "ip", {"--source": "saddr", "--destination": "daddr"}.get(side, "")
+        fix = "nft insert rule {chain} {family} {side} {network} accept" if side else NFT
+        return found(evidence, fix=fix, network=whole, chain=words, family=family, side=short)
+    tool = ["ip6tables" if version == 6 else "iptables", *([] if words[0] == "filter" else ["--table", words[0]])]
     fix = "{tool} --insert {chain} {side} {network} --jump ACCEPT" if side else IPTABLES
     return found(evidence, fix=fix, network=whole, tool=tool, chain=words[-1], side=side)
-
-
-def _is_against_pods(node: Node, place: Forward, rule: str, some: bool = False) -> bool:
-    """Does it apply to packets of the node's pods to another node's, or the other way round?
-
-    ``some``: to a part of them only.
-    """
-    if some:
-        rule = netfilter.PART.sub(" ", rule)
-    for own, other, device in _pairs(node):
-        for source, target, iif, oif in (
-            (own, other, node.bridge_name, device),
-            (other, own, device, node.bridge_name),
-        ):
-            # At the hook forward, a rule before it may accept by both links, which is not among what is seen accepted.
-            both = (oif, iif) if some and place.hook == "forward" else (oif, "")
-            if _applies(rule, source, target, *(("", iif) if place.hook == "prerouting" else both)):
-                return True
-    return False
 
 
 IPTABLES = (
@@ -207,7 +241,7 @@ def overlay_port_closed(node: Node) -> Iterator[Found]:
     firewall = "ufw" if walls.ufw else "firewalld" if walls.firewalld else ""
     for each in walls.closed_udp:
         if not each.out:
-            fix = netfilter.opening(each.place, each.port, firewall)
+            fix = netfilter.opening(each.place, each.port, firewall, peer=each.peer)
             text, peer = _only(node, each, "from")
             yield found(f"{each.place} lets nothing in to UDP port {each.port}{text}", peer, fix=fix, port=each.port)
 
@@ -235,7 +269,7 @@ def overlay_port_closed_outgoing(node: Node) -> Iterator[Found]:
     walls = node.host.firewalls
     for each in walls.closed_udp:
         if each.out:
-            fix = netfilter.opening(each.place, each.port, "ufw" if walls.ufw else "", out=True)
+            fix = netfilter.opening(each.place, each.port, "ufw" if walls.ufw else "", out=True, peer=each.peer)
             text, peer = _only(node, each, "of")
             yield found(f"{each.place} lets nothing out to UDP port {each.port}{text}", peer, fix=fix, port=each.port)
 
@@ -350,14 +384,19 @@ ENDPOINT = re.compile(
 NFT_ACCEPTS = "nft insert rule {chain} {family} saddr {source} {family} daddr {target} accept"
 
 
-def _pairs(node: Node) -> Iterator[tuple[Network, Network, str]]:
+def _pairs(node: Node) -> list[tuple[Network, Network, str]]:
     """(own pods, other node's pods, the link that leads to them)"""
-    for peer in node.peers:
-        for subnet in peer.pod_subnets:
-            way = node.table.way(subnet)
-            for own in node.pod_subnets:
-                if way is not None and way.dst != "default" and own.version == subnet.version:
-                    yield own, subnet, way.dev
+    if "pairs" not in node.memo:
+        node.memo["pairs"] = [
+            (own, subnet, way.dev)
+            for peer in node.peers
+            for subnet in peer.pod_subnets
+            for way in [node.table.way(subnet)]
+            for own in node.pod_subnets
+            if way is not None and way.dst != "default" and own.version == subnet.version
+        ]
+    pairs: list[tuple[Network, Network, str]] = node.memo["pairs"]
+    return pairs
 
 
 def _translating(
@@ -374,6 +413,9 @@ def _translating(
 
 
 _ENDS = r"(\{[^}]*\}|[0-9a-fA-F.:]+(?:/[0-9]+)?)(?=\s|$)"
+ARP_ENDS = re.compile(r"\barp ([sd]addr) ip\b")
+# A rule that is for a protocol, or some of its ports.
+OF_A_PROTOCOL = re.compile(r"-p \w|port|l4proto|nexthdr|ip protocol|\b(?:tcp|udp|sctp|icmp|icmpv6)\b|(?i:dnat)")
 SOURCE = re.compile(rf"(?:(! )?(?:-s|--source) |(?:ip6?) saddr (!= )?){_ENDS}")
 DESTINATION = re.compile(rf"(?:(! )?(?:-d|--destination) |(?:ip6?) daddr (!= )?){_ENDS}")
 _LINKS = r'(\{[^}]*\}|"[^"]*"|[^\s"]+)'
@@ -388,25 +430,46 @@ PLAIN = re.compile(
 )
 
 
+class Conditions(NamedTuple):
+    """What a rule asks for: (negated, values) of its ends and links, None for what can't be read. ``plain``: nothing
+    else that selects packets.
+    """
+
+    sources: tuple[tuple[bool, tuple[Network | None, ...]], ...]
+    targets: tuple[tuple[bool, tuple[Network | None, ...]], ...]
+    inputs: tuple[tuple[bool, tuple[str, ...]], ...]
+    outputs: tuple[tuple[bool, tuple[str, ...]], ...]
+    plain: bool
+
+
+@functools.lru_cache(maxsize=16384)
+def _conditions(rule: str) -> Conditions:
+    rest = rule
+    read = []
+    for pattern in (SOURCE, DESTINATION, IN, OUT):
+        read.append(tuple((bool(each[1] or each[2]), tuple(_set(each[3]))) for each in pattern.finditer(rule)))
+        rest = pattern.sub(" ", rest)
+    sources, targets = (tuple((negated, tuple(map(_network, texts))) for negated, texts in ends) for ends in read[:2])
+    return Conditions(sources, targets, read[2], read[3], not PLAIN.sub(" ", rest).strip())
+
+
 def _applies(rule: str, source: Network, destination: Network, oif: str, iif: str = "") -> bool | None:
     """Does a rule of iptables or nftables apply to these packets? None where it has conditions that are not read.
 
     ``oif`` and ``iif`` are the links that they leave and came by.
     """
-    rest = rule
-    for pattern, its in ((SOURCE, source), (DESTINATION, destination)):
-        for match in pattern.finditer(rule):
-            given = [_network(each) for each in _set(match[3])]
-            if None in given or any(covers(each, its) for each in given if each) is bool(match[1] or match[2]):
+    asked = _conditions(rule)
+    for ends, its in ((asked.sources, source), (asked.targets, destination)):
+        for negated, given in ends:
+            if None in given or any(covers(each, its) for each in given if each) is negated:
                 return False
-        rest = pattern.sub(" ", rest)
-    for pattern, device in ((OUT, oif), (IN, iif)):
-        for match in pattern.finditer(rule) if device else ():
-            same = any(_is_link(device, name) for name in _set(match[3]))
-            if same is bool(match[1] or match[2]):
+    certain = asked.plain
+    for links, device in ((asked.outputs, oif), (asked.inputs, iif)):
+        for negated, names in links:
+            if device and any(_is_link(device, name) for name in names) is negated:
                 return False
-        rest = pattern.sub(" ", rest) if device else rest
-    return None if PLAIN.sub(" ", rest).strip() else True
+            certain = certain and bool(device)
+    return True if certain else None
 
 
 def _set(text: str) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..cluster import TUNNELS, Node, family
+from ..cluster import Node, family
 from ..observation import Sysctl
 from ..table import ERROR, WARNING, Concern, Found, found
 
@@ -19,6 +19,8 @@ KERNEL = Concern(
 
 FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
 BRIDGE_FILTER = {4: "net.bridge.bridge-nf-call-iptables", 6: "net.bridge.bridge-nf-call-ip6tables"}
+# The kinds of links on which the kernel asks for hardware addresses; "" is hardware.
+ETHERNET = ("", "bridge", "bond", "team", "vlan", "veth", "macvlan")
 # They load br_netfilter when they start.
 LOADERS = ("docker", "k3s", "rke2")
 
@@ -226,7 +228,7 @@ def neighbour_table_full(node: Node) -> Iterator[Found]:
     WARNING,
     "The node no longer accepts the router advertisements that it has its IPv6 address from",
     effect="It has lost its IPv6 default route, and loses the address when that expires.",
-    see="ip -6 address show dev {device}; ip -6 route show default; sysctl {key}",
+    see="ip -6 address show dev <link>; ip -6 route show default; sysctl net.ipv6.conf.<link>.accept_ra",
     fix="echo {key}=2 >> /etc/sysctl.d/zzz-pod-network.conf && sysctl -w {key}=2",
     site="run site.yml before anything else turns forwarding on",
     source="kernel: networking/ip-sysctl, accept_ra",
@@ -269,14 +271,14 @@ def connection_table_full(node: Node) -> Iterator[Found]:
     ERROR,
     "A link of the pod network asks for no hardware addresses",
     effect="The node sends to no address on it that it has no entry for, and answers nobody who asks for its own.",
-    see="ip link show {device} | grep NOARP",
+    see="ip link | grep NOARP",
     fix="ip link set {device} arp on",
     source="broken nodes",
 )
 def arp_off(node: Node) -> Iterator[Found]:
     """The flag NOARP on the pods' bridge, or on the link to the other nodes where that is of Ethernet."""
     for link in (node.bridge, node.underlay_link()):
-        if link is not None and link.mac and link.arp is False and link.kind not in TUNNELS:
+        if link is not None and link.arp is False and link.kind in ETHERNET:
             yield found(f"{link.name} has the flag NOARP", device=link.name)
 
 
@@ -285,7 +287,7 @@ def arp_off(node: Node) -> Iterator[Found]:
     WARNING,
     "A link of the pod network loses or delays packets by its queueing discipline",
     effect="Transfers between pods are slow or stall, and small requests get lost under load.",
-    see="tc -s qdisc show dev {device}",
+    see="tc -s qdisc",
     fix="tc qdisc del dev {device} root",
     source="broken nodes",
 )

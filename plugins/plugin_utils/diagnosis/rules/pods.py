@@ -48,7 +48,7 @@ def leases_exhausted(node: Node) -> Iterator[Found]:
     ERROR,
     "The node can't give a new pod an address, as the leases can't be written",
     effect="New pods stay in ContainerCreating, and addresses of pods that end stay taken.",
-    see="df -h {directory}; df -i {directory}; findmnt --target {directory}",
+    see="df -h /var/lib/cni/networks; df -i /var/lib/cni/networks; findmnt --target /var/lib/cni/networks",
     fix="mount -o remount,rw $(findmnt -n -o TARGET --target {directory})",
     source="broken nodes",
 )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from .. import repair, table
 from ..cluster import Network, Node, address, covers, family, network
-from ..observation import IpsecPolicy, PolicyRule, Route
+from ..observation import IpsecPolicy, Neighbour, PolicyRule, Route
 from ..table import ERROR, NOTE, OBSERVED, WARNING, Concern, Found, found
 
 ROUTES = Concern(
@@ -93,7 +93,9 @@ def address_of_another_node(node: Node) -> Iterator[Found]:
         for peer in node.peers:
             if peer.host.machine_id and peer.host.machine_id == node.host.machine_id:
                 continue
-            what = "its address" if own in peer.underlay else ""
+            # Where nothing but its routes tells its address, a virtual one that moves may be among them.
+            known = {*peer.planned_addresses, *(address(link.local) for link in peer.vxlans)}
+            what = "its address" if own in known else ""
             if alone and not what:
                 what = next((f"in {each}, its pods" for each in peer.pod_subnets if own in each), "")
             if what:
@@ -104,26 +106,47 @@ def address_of_another_node(node: Node) -> Iterator[Found]:
 @ROUTES.rule(
     "neighbour-static",
     ERROR,
-    "A static entry sends packets for another node or a pod to the wrong hardware address",
-    effect="What this node sends to that address is lost.",
+    "A static entry sends packets for another node to the wrong hardware address",
+    effect="What this node sends to that node by its own address is lost, and by a route or a tunnel to it as well.",
     see="ip neighbour show nud permanent",
     fix="ip neighbour del {dst} dev {device}",
     source="broken nodes",
 )
 def neighbour_static(node: Node) -> Iterator[Found]:
-    """A permanent neighbour, of which the kernel asks nobody, on the link to the other nodes with an address that no
-    link of that node has; or any for a pod on the pods' bridge: a pod's address changes.
+    """A permanent neighbour, of which the kernel asks nobody, on the link to the other nodes, with an address that no
+    link of that node has.
     """
-    for entry in node.host.neighbours:
+    underlay = node.underlay_link()
+    for entry in _static(node, underlay.name if underlay else ""):
         dst = address(entry.dst)
-        if entry.state != "permanent" or dst is None or node.is_tunnel(entry.dev):
-            continue
         peer = next((each for each in node.peers if dst in each.underlay), None)
         if peer is not None and peer.links and entry.mac not in {link.mac for link in peer.links.values()}:
             evidence = f"{entry.dst} lladdr {entry.mac} dev {entry.dev}; no link of {peer.name} has that address"
             yield found(evidence, peer.name, dst=entry.dst, device=entry.dev)
-        elif entry.dev == node.bridge_name and any(dst in subnet for subnet in node.pod_subnets):
+
+
+@ROUTES.rule(
+    "pod-neighbour-static",
+    WARNING,
+    "A static entry says where a pod is",
+    effect="The next pod with that address gets nothing from its node and other nodes.",
+    see="ip neighbour show nud permanent",
+    fix="ip neighbour del {dst} dev {device}",
+    source="broken nodes",
+)
+def pod_neighbour_static(node: Node) -> Iterator[Found]:
+    """A permanent neighbour on the pods' bridge: each pod has another hardware address."""
+    for entry in _static(node, node.bridge_name):
+        dst = address(entry.dst)
+        if dst is not None and any(dst in subnet for subnet in node.pod_subnets):
             yield found(f"{entry.dst} lladdr {entry.mac} dev {entry.dev}", dst=entry.dst, device=entry.dev)
+
+
+def _static(node: Node, device: str) -> Iterator[Neighbour]:
+    """The permanent neighbours on a link of Ethernet, whose addresses have six bytes."""
+    for entry in node.host.neighbours:
+        if entry.state == "permanent" and entry.dev == device and entry.mac.count(":") == 5:
+            yield entry
 
 
 @ROUTES.rule(

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from ansible_collections.weft.podnet.plugins.filter import explain as filters
 from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis.explain import check, explain
 from support import observed_cluster as observed
+from support.observations import drops
 from support.observed_cluster import Observation, base, cluster, link, mac, name, node, pod, route, subnet
 
 Seen = dict[str, Observation]
@@ -216,7 +217,7 @@ def redirected_after_a_log(seen: Seen) -> None:
 
 def frames_dropped(seen: Seen) -> None:
     place = {"place": "nftables: table bridge x, chain f", "hook": "input", "everything": ""}
-    seen["worker-1"]["frame_filters"] = [{**place, "drops": ["ip saddr 10.244.0.0/16 drop"]}]
+    seen["worker-1"]["frame_filters"] = [{**place, "drops": drops("ip saddr 10.244.0.0/16 drop")}]
 
 
 def static_neighbour(seen: Seen) -> None:
@@ -243,7 +244,7 @@ def ipsec_drops_there(seen: Seen) -> None:
 
 def dropped_before_the_route(seen: Seen) -> None:
     place = {"place": "iptables (nft): raw, chain PREROUTING", "policy": "accept", "accepts": []}
-    seen["worker-1"]["forward"].append({**place, "rejects_before": "", "drops": ["-i cni0 -d 10.0.0.0/8 -j DROP"]})
+    seen["worker-1"]["forward"].append({**place, "rejects_before": "", "drops": drops("-i cni0 -d 10.0.0.0/8 -j DROP")})
 
 
 def not_forwarding(seen: Seen) -> None:

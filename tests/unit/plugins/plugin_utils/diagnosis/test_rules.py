@@ -14,7 +14,7 @@ from ansible_collections.weft.podnet.plugins.module_utils.core import vtep
 from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis import findings
 from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis.rules import CONCERNS, RULES
 from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis.table import SEVERITIES
-from support.observations import BACKENDS, World, device, first, mac, subnet, underlay
+from support.observations import BACKENDS, World, device, drops, first, mac, subnet, underlay
 
 IDS = [rule.id for rule in RULES]
 
@@ -185,9 +185,41 @@ def test_a_chain_that_accepts_pods_before_it_rejects_is_healthy() -> None:
 
 def test_a_rule_that_drops_others_or_comes_behind_one_that_accepts_is_healthy() -> None:
     world = World("routes")
-    world[1]["forward"][0].update(spares=[], drops=["-s 10.244.0.0/16 -d 192.0.2.0/24 -j DROP", "-i eth9 -j DROP"])
-    world[2]["forward"][0]["drops"] = ["-s 10.244.0.0/16 -j DROP"]
+    world[1]["forward"][0].update(drops=drops("-s 10.244.0.0/16 -d 192.0.2.0/24 -j DROP", "-i eth9 -j DROP"))
+    after = ("-s 10.244.0.0/16 -j ACCEPT", "-d 10.244.0.0/16 -j ACCEPT")
+    world[2]["forward"][0]["drops"] = drops("-s 10.0.0.0/8 -j DROP", "-o eth0 -p tcp -j REJECT", after=after)
     assert found(world) == []
+    for rule in (
+        "-s 10.244.0.0/16 -d 10.244.0.0/16 -j ACCEPT",
+        "-i cni0 -o eth0 -j ACCEPT",
+        "-m set --match-set x src -j ACCEPT",
+    ):
+        world[2]["forward"][0]["drops"] = drops("-i cni0 -j DROP", after=(rule,))
+        assert found(world) == [], rule
+    for rule in ("-s 10.9.0.0/16 -j ACCEPT", "-i cni0 -o eth1 -j ACCEPT", "-i cni0 -p tcp -m tcp --dport 80 -j ACCEPT"):
+        world[2]["forward"][0]["drops"] = drops("-i cni0 -j DROP", after=(rule,))
+        assert {each["rule"] for each in found(world)} == {"forward-drops-pods"}, rule
+
+
+def test_rules_of_other_programs_are_no_finding() -> None:
+    """firewalld's zones, redirects of ICMP, what ends a list of open ports, and links without hardware addresses."""
+    world = World("routes")
+    place = "nftables: table inet firewalld, chain filter_FORWARD"
+    zones = {"place": place, "hook": "forward", "owner": "firewalld", "policy": "accept"}
+    world[1]["forward"].append({**zones, "drops": drops('iifname "eth0" goto filter_FWD_public')})
+    world[1]["host_filters"] = [{"place": place, "hook": "input", "drops": drops("ip saddr 10.0.0.0/8 drop")}]
+    world[2]["forward"][0]["drops"] = drops("-p icmp -m icmp --icmp-type 5 -j DROP")
+    world[2]["host_filters"] = [
+        {"place": "iptables (nft): filter, chain INPUT", "hook": "input", "drops": drops("-i eth0 -j DROP")}
+    ]
+    world[3]["addresses"].append({"dev": "lo", "address": "172.16.0.100/32", "scope": "global"})
+    world[1]["addresses"].append({"dev": "eth0", "address": "172.16.0.100/32", "scope": "global"})
+    world[3]["neighbours"].append(
+        {"dst": underlay(0), "dev": "eth0", "mac": ":".join(["00"] * 20), "state": "permanent"}
+    )
+    world[3]["frame_filters"] = [{"place": BRIDGES, "hook": "forward", "everything": "drop", "drops": []}]
+    without(world[3]["links"], name="cni0")
+    assert {each["rule"] for each in found(world)} <= {"bridge-missing", "own-pods-led-away", "pods-detached"}
 
 
 def test_a_node_that_never_had_a_pod_need_not_forward() -> None:
@@ -309,7 +341,7 @@ def break_runtime_down(world: World) -> None:
 
 @breaks(
     "runtime-without-cri",
-    fix="sed -i '/^ *disabled_plugins/d' /etc/containerd/config.toml && systemctl restart containerd",
+    fix="sed -i '/^ *disabled_plugins *=/s/=.*/= []/' /etc/containerd/config.toml && systemctl restart containerd",
 )
 def break_runtime_without_cri(world: World) -> None:
     world[2]["runtime"].update(config="/etc/containerd/config.toml", without_cri=True)
@@ -1134,7 +1166,7 @@ def break_neighbour_static(world: World) -> None:
     ]
 
 
-@breaks("neighbour-static", "vxlan", fix=f"ip neighbour del {first(1, 4, 7)} dev cni0")
+@breaks("pod-neighbour-static", "vxlan", fix=f"ip neighbour del {first(1, 4, 7)} dev cni0")
 def of_a_pod_of_its_own(world: World) -> None:
     entry = {"dst": first(1, 4, 7), "dev": "cni0", "mac": "02:00:00:00:00:77", "state": "permanent"}
     world[2]["neighbours"].append(entry)
@@ -1167,7 +1199,7 @@ def a_reject_before(world: World) -> None:
 @breaks("forward-drops-pods", planned=False)
 def a_rule_against_pods(world: World) -> None:
     world[2]["forward"][0].update(
-        accepts=[], spares=[], drops=["-s 10.99.0.0/16 -j DROP", "-d 10.244.0.0/16 -o eth0 -j DROP"]
+        accepts=[], drops=drops("-s 10.99.0.0/16 -j DROP", "-d 10.244.0.0/16 -o eth0 -j DROP")
     )
 
 
@@ -1178,7 +1210,7 @@ def a_rule_against_pods(world: World) -> None:
 )
 def a_rule_before_the_routes(world: World) -> None:
     place = {"place": "iptables (nft): raw, chain PREROUTING", "hook": "prerouting", "policy": "accept", "accepts": []}
-    world[2]["forward"].append({**place, "rejects_before": "", "drops": ["-i cni0 -d 10.0.0.0/8 -j DROP"]})
+    world[2]["forward"].append({**place, "rejects_before": "", "drops": drops("-i cni0 -d 10.0.0.0/8 -j DROP")})
 
 
 @breaks("overlay-port-closed", "vxlan", fix="nft insert rule netdev wall in udp dport 8472 accept")
@@ -1239,9 +1271,9 @@ def for_one_peer(world: World) -> None:
 def break_forward_drops_some(world: World) -> None:
     """What only single ports meet, or nothing of pods, is left alone, and what an earlier rule spares."""
     drop = "-m statistic --mode random --probability 0.30000000000 -j DROP"
-    world[1]["forward"][0].update(drops=[drop])
-    world[2]["forward"][0].update(drops=["-p tcp -m tcp --dport 25 -j DROP", drop], spares=[])
-    world[3]["forward"][0].update(drops=["-s 192.0.2.0/24 -p tcp -j DROP", "-i eth9 -p udp -j DROP"], spares=[])
+    world[1]["forward"][0].update(drops=drops(drop, after=("-s 10.244.0.0/16 -j ACCEPT", "-d 10.244.0.0/16 -j ACCEPT")))
+    world[2]["forward"][0].update(drops=drops("-p tcp -m tcp --dport 25 -j DROP", drop))
+    world[3]["forward"][0].update(drops=drops("-s 192.0.2.0/24 -p tcp -j DROP", "-i eth9 -p udp -j DROP"))
 
 
 @breaks("forward-drops-some", fix="nft insert rule ip guard c ip saddr 10.244.0.0/16 accept && "
@@ -1249,7 +1281,7 @@ def break_forward_drops_some(world: World) -> None:
 def of_a_protocol(world: World) -> None:
     place = {"place": "nftables: table ip guard, chain c", "hook": "forward", "policy": "accept", "accepts": []}
     world[2]["forward"].append(
-        {**place, "drops": ["meta l4proto { tcp, udp } ip saddr { 10.0.0.0/8, 192.0.2.1 } drop"]}
+        {**place, "drops": drops("meta l4proto { tcp, udp } ip saddr { 10.0.0.0/8, 192.0.2.1 } drop")}
     )
 
 
@@ -1259,7 +1291,7 @@ BRIDGES = "nftables: table bridge filter, chain FORWARD"
 @breaks("frames-dropped", fix="nft insert rule bridge filter FORWARD accept")
 def break_frames_dropped(world: World) -> None:
     """A filter for virtual machines drops frames, too."""
-    place = {"place": BRIDGES, "hook": "forward", "everything": "", "drops": ['iifname "vnet0" drop']}
+    place = {"place": BRIDGES, "hook": "forward", "everything": "", "drops": drops('iifname "vnet0" drop')}
     world[1]["frame_filters"] = [place]
     world[2]["frame_filters"] = [{**place, "everything": "policy drop", "drops": []}]
 
@@ -1267,22 +1299,24 @@ def break_frames_dropped(world: World) -> None:
 @breaks("frames-dropped", fix="nft insert rule bridge filter FORWARD accept")
 def by_links(world: World) -> None:
     rules = ["ether saddr 02:00:00:00:00:01 drop", 'iifname "veth*" counter packets 1 bytes 2 drop']
-    world[2]["frame_filters"] = [{"place": BRIDGES, "hook": "input", "everything": "", "drops": rules}]
+    world[2]["frame_filters"] = [{"place": BRIDGES, "hook": "input", "everything": "", "drops": drops(*rules)}]
 
 
-@breaks("host-drops-pods", fix="iptables --insert INPUT -s 10.244.0.0/16 --jump ACCEPT")
+@breaks("host-drops-pods", fix="iptables --insert INPUT --source 10.244.0.0/16 --jump ACCEPT")
 def break_host_drops_pods(world: World) -> None:
     place = {"place": "iptables (nft): filter, chain INPUT", "hook": "input"}
     world[1]["host_filters"] = [
-        {**place, "drops": ["-s 10.244.0.0/16 -p tcp -m tcp --dport 22 -j DROP", "-s 192.0.2.1/32 -j DROP"]}
+        {**place, "drops": drops("-s 10.244.0.0/16 -p tcp -m tcp --dport 22 -j DROP", "-s 192.0.2.1/32 -j DROP")}
     ]
-    world[2]["host_filters"] = [{**place, "drops": ["-s 10.244.0.0/16 -j DROP"]}]
+    world[2]["host_filters"] = [{**place, "drops": drops("-s 10.244.0.0/16 -j DROP")}]
+    spared = drops("-s 10.244.0.0/16 -j DROP", after=("-s 10.244.0.0/16 -j ACCEPT",))
+    world[3]["host_filters"] = [{**place, "drops": spared}]
 
 
 @breaks("host-drops-pods", "vxlan", fix="nft insert rule inet guard c ip daddr 10.244.0.0/16 accept")
 def what_the_host_sends(world: World) -> None:
     place = {"place": "nftables: table inet guard, chain c", "hook": "output"}
-    world[2]["host_filters"] = [{**place, "drops": ['oifname "cni0" ip daddr { 10.244.0.0/16 } drop']}]
+    world[2]["host_filters"] = [{**place, "drops": drops('oifname "cni0" ip daddr { 10.244.0.0/16 } drop')}]
 
 
 @breaks(
@@ -1305,10 +1339,10 @@ def what_arrives_from_one_node(world: World) -> None:
     world[2]["redirects"] = [{"place": place, "rules": [rule]}]
 
 
-@breaks("forward-drops-some")
+@breaks("forward-drops-pods")
 def what_comes_by_the_bridge(world: World) -> None:
     drop = "-i cni0 -m conntrack --ctstate NEW -j REJECT --reject-with icmp-port-unreachable"
-    world[2]["forward"][0].update(drops=[drop], spares=[])
+    world[2]["forward"][0].update(drops=drops(drop))
 
 
 @breaks("overlay-port-closed-outgoing", "vxlan", fix="nft insert rule inet mine OUTPUT udp dport 8472 accept")
@@ -1653,7 +1687,7 @@ def test_rules_against_forged_addresses() -> None:
     """Nothing with a pod's address comes by the link to the internet."""
     world = World("routes", (4,), True)
     place = {"place": "iptables (nft): raw, chain PREROUTING", "hook": "prerouting", "policy": "accept", "accepts": []}
-    world[2]["forward"].append({**place, "rejects_before": "", "drops": ["-s 10.0.0.0/8 -i eth1 -j DROP"]})
+    world[2]["forward"].append({**place, "rejects_before": "", "drops": drops("-s 10.0.0.0/8 -i eth1 -j DROP")})
     assert found(world) == []
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.iptables import Variant
 from ansible_collections.weft.podnet.plugins.module_utils.node.info import forwarding, rulesets, translation
+from support.observations import drops
 
 NFT = Variant(4, "nft", "iptables-nft", "iptables-nft-save", "iptables-nft-restore")
 LEGACY = Variant(4, "legacy", "iptables-legacy", "iptables-legacy-save", "iptables-legacy-restore")
@@ -70,7 +71,8 @@ def forward(rules: list[str], policy: str = "DROP", chains: tuple[str, ...] = ()
 def test_what_a_chain_lets_through(rules: list[str], accepts: list[str], ends: str | None, drops: list[str]) -> None:
     flannel = ["FLANNEL-FWD -s 10.244.0.0/16 -j ACCEPT", "FLANNEL-FWD -d 10.244.0.0/16 -j ACCEPT"]
     found = forward([*rules, *flannel], chains=("FLANNEL-FWD", "USER"))
-    assert found["accepts"] == accepts and found["drops"] == drops and found["policy"] == "drop"
+    assert found["accepts"] == accepts and found["policy"] == "drop"
+    assert [each["rule"] for each in found["drops"]] == drops
     assert found["rejects_before"] == (rules[0].partition(" ")[2] if ends is None else ends)
 
 
@@ -145,8 +147,12 @@ def test_nftables_text() -> None:
         "accepts": ["10.244.0.0/16"],
         "owner": "firewalld",
         "rejects_before": "reject with icmpx admin-prohibited",
-        "spares": [],
-        "drops": ["ip6 daddr { ::/96, ::ffff:0.0.0.0/96 } reject with icmpv6 addr-unreachable"],
+        "drops": [
+            {
+                "rule": "ip6 daddr { ::/96, ::ffff:0.0.0.0/96 } reject with icmpv6 addr-unreachable",
+                "after": ["ct status dnat accept", 'iifname "lo" accept'],
+            }
+        ],
     }
     assert translation.places(tables) == [
         {
@@ -220,7 +226,9 @@ def test_what_drops_before_the_routes() -> None:
     assert forwarding.places([rulesets.from_save(NFT, "raw", ["*raw", *quiet])], lambda _device: []) == []
     loud = [*quiet, "-A PREROUTING -d 10.244.1.0/24 -j DROP"]
     (place,) = forwarding.places([rulesets.from_save(NFT, "raw", ["*raw", *loud])], lambda _device: [])
-    assert place["place"] == "iptables (nft): raw, chain PREROUTING" and place["drops"] == ["-d 10.244.1.0/24 -j DROP"]
+    assert place["place"] == "iptables (nft): raw, chain PREROUTING" and place["drops"] == drops(
+        "-d 10.244.1.0/24 -j DROP"
+    )
 
 
 def test_rules_that_redirect() -> None:
@@ -262,7 +270,8 @@ def test_what_is_accepted_before_the_rules_that_drop() -> None:
     pods = ["FORWARD -s 10.244.0.0/16 -j ACCEPT", "FORWARD -d 10.244.0.0/16 -j ACCEPT"]
     other = ["FORWARD -s 10.9.0.0/16 -j ACCEPT", "FORWARD -d 10.9.0.0/16 -j ACCEPT"]
     found = forward([*pods, "FORWARD -s 10.0.0.0/8 -j DROP", *other])
-    assert found["spares"] == ["10.244.0.0/16"] and found["accepts"] == ["10.9.0.0/16", "10.244.0.0/16"]
+    assert found["drops"] == drops("-s 10.0.0.0/8 -j DROP", after=tuple(rule.partition(" ")[2] for rule in pods))
+    assert found["accepts"] == ["10.9.0.0/16", "10.244.0.0/16"]
 
 
 def of_hook(hook: str, *rules: str, family: str = "inet", policy: str = "accept") -> list[rulesets.Table]:
@@ -272,7 +281,7 @@ def of_hook(hook: str, *rules: str, family: str = "inet", policy: str = "accept"
 
 
 @pytest.mark.parametrize(
-    ("rule", "drops"),
+    ("rule", "dropping"),
     [
         ("ip saddr 10.244.0.0/16 jump block", ["ip saddr 10.244.0.0/16 jump block"]),
         ("ip saddr vmap { 10.244.0.0/24 : drop, 10.0.0.0/8 : accept }", ["ip saddr 10.244.0.0/24 drop"]),
@@ -283,20 +292,20 @@ def of_hook(hook: str, *rules: str, family: str = "inet", policy: str = "accept"
         ("ip saddr @empty drop", ["ip saddr @empty drop"]),
     ],
 )
-def test_what_drops_some_packets(rule: str, drops: list[str]) -> None:
-    members = {"bad": ["10.244.0.0/24"]}
+def test_what_drops_some_packets(rule: str, dropping: list[str]) -> None:
+    members, met = {"bad": ["10.244.0.0/24"]}, drops(*dropping)
     for hook in ("forward", "input"):
         tables = of_hook(hook, rule)
         if hook == "input":
             found = forwarding.of_host(tables, lambda _table, name: members.get(name, []))
-            assert [each["drops"] for each in found] == ([drops] if drops else [])
+            assert [each["drops"] for each in found] == ([met] if met else [])
         else:
             (place,) = forwarding.places(tables, lambda _device: [], lambda _table, name: members.get(name, []))
-            assert place["drops"] == drops
+            assert place["drops"] == met
 
 
 @pytest.mark.parametrize(
-    ("rules", "policy", "everything", "drops"),
+    ("rules", "policy", "everything", "some"),
     [
         (["drop"], "accept", "drop", []),
         ([], "drop", "policy drop", []),
@@ -312,8 +321,38 @@ def test_what_drops_some_packets(rule: str, drops: list[str]) -> None:
         ),
     ],
 )
-def test_what_drops_frames(rules: list[str], policy: str, everything: str | None, drops: list[str]) -> None:
+def test_what_drops_frames(rules: list[str], policy: str, everything: str | None, some: list[str]) -> None:
     """None: nothing is reported."""
     found = forwarding.of_frames(of_hook("forward", *rules, family="bridge", policy=policy))
     place = {"place": "nftables: table bridge x, chain c", "hook": "forward"}
-    assert found == ([] if everything is None else [{**place, "everything": everything, "drops": drops}])
+    assert found == ([] if everything is None else [{**place, "everything": everything, "drops": drops(*some)}])
+
+
+@pytest.mark.parametrize(
+    ("rules", "dropping"),
+    [
+        # A chain that accepts some before it drops the rest decides for itself.
+        (["FORWARD -o flannel.1 -j USER", "USER -s 10.244.0.0/16 -j ACCEPT", "USER -j DROP"], []),
+        (["FORWARD -i cali+ -j USER", "USER -i cali1 -g wl", "USER -j DROP"], []),
+        (["FORWARD -o eth0 -j USER", "USER -j LOG", "USER -j DROP"], ["-o eth0 -j USER"]),
+        # Of one address, as kube-proxy has one for each service without endpoints.
+        (["FORWARD -d 10.96.0.1/32 -p tcp -m tcp --dport 80 -j REJECT"], []),
+        # Behind what may have returned.
+        (["FORWARD -j USER", "USER -s 10.9.0.0/16 -j RETURN", "USER -s 10.0.0.0/8 -j DROP"], []),
+        (["FORWARD ! -s 10.244.0.1/32 -j DROP"], ["! -s 10.244.0.1/32 -j DROP"]),
+    ],
+)
+def test_what_pods_packets_surely_meet(rules: list[str], dropping: list[str]) -> None:
+    assert [each["rule"] for each in forward(rules, "ACCEPT", ("USER", "wl"))["drops"]] == dropping
+
+
+def test_a_chain_that_accepts_everything_is_a_rule_that_accepts() -> None:
+    rules = ["FORWARD -s 10.244.0.0/16 -g USER", "USER -j ACCEPT", "FORWARD -i eth0 -j DROP"]
+    assert forward(rules, "ACCEPT", ("USER",))["drops"] == drops("-i eth0 -j DROP", after=("-s 10.244.0.0/16 -g USER",))
+
+
+def test_a_set_that_a_rule_excepts_keeps_its_name() -> None:
+    (place,) = forwarding.places(
+        of_hook("forward", "ip saddr != @s drop"), lambda _dev: [], lambda _t, _n: ["10.0.0.0/8"]
+    )
+    assert place["drops"] == drops("ip saddr != @s drop")

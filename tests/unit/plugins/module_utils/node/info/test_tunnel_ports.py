@@ -179,6 +179,7 @@ PEERS = ["172.16.0.3", "172.16.0.4", "fd00::3", "no address"]
         (["INPUT -s 172.16.0.3/32 -j ACCEPT", "INPUT -s 172.16.0.0/16 -i eth1 -j ACCEPT"], "DROP", ["172.16.0.4"]),
         (["INPUT -s 172.16.0.3/32 -d 172.16.0.9/32 -j DROP"], "ACCEPT", []),
         (["INPUT -j DROP", "INPUT -s 172.16.0.3/32 -j ACCEPT"], "ACCEPT", [""]),
+        (["INPUT -s 172.16.0.3/32 -p udp -m udp --dport 8472 -j ACCEPT"], "DROP", ["172.16.0.4"]),
     ],
 )
 def test_a_port_may_be_closed_for_single_peers(rules: list[str], policy: str, shut: list[str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis.path.host import Forward, Host
+from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis.path.host import Drop, Forward, Host
 from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis.path.netfilter import (
     Packet,
     command,
@@ -185,8 +185,24 @@ def test_what_filters_forwarded_packets() -> None:
 )
 def test_a_rule_that_drops_some(rule: str, passes: bool) -> None:
     pods = (ipaddress.ip_network("10.244.0.0/16"),)
-    place = Forward("iptables (nft): filter, chain FORWARD", "accept", pods, "", (rule,))
+    place = Forward("iptables (nft): filter, chain FORWARD", "accept", pods, "", (Drop(rule, ()),))
     assert [each.passes for each in forward([place], PACKET)] == [passes]
+
+
+@pytest.mark.parametrize(
+    ("after", "passes", "sure"),
+    [
+        ("-s 10.244.0.0/24 -j ACCEPT", True, True),
+        ("-s 10.9.0.0/24 -j ACCEPT", False, True),
+        ("-m set --match-set pods src -j ACCEPT", True, False),
+    ],
+)
+def test_a_rule_that_accepts_before_one_that_drops(after: str, passes: bool, sure: bool) -> None:
+    place = Forward(
+        "iptables (nft): filter, chain FORWARD", "accept", (), "", (Drop("-s 10.0.0.0/8 -j DROP", (after,)),)
+    )
+    (found,) = forward([place], PACKET)
+    assert found.passes == passes and bool(found.why) == (not passes or not sure)
 
 
 @pytest.mark.parametrize(
