@@ -16,6 +16,8 @@ from ..core.output import lines
 from ..core.problems import PodnetError, Refused
 from ..core.resource import Call, Resource, Step, options
 
+# What the bridge plugin's links have where nothing else is asked for.
+ETHERNET_MTU = 1500
 # Steps that are no modules: nobody but a run of all concerns needs them.
 INTERNAL = (
     "bridge_absent",
@@ -166,7 +168,8 @@ def _one(module: Call, step: dict[str, Any], results: list[dict[str, Any]]) -> d
     except Refused as refused:
         raise Refused([f"{step['module']}: {line}" for line in refused.problems]) from refused
     if step["mesh_mtu"]:
-        _narrow(call.params["config"], [each["device"]["mtu"] for each in results if each.get("device")])
+        meshes = [each["device"]["mtu"] for each in results if each.get("device")]
+        _narrow(call.params["config"], meshes or _underlay_mtus(module.params["steps"]))
     try:
         return concern.result(call)
     except OSError as error:
@@ -177,9 +180,28 @@ def _one(module: Call, step: dict[str, Any], results: list[dict[str, Any]]) -> d
 
 
 def _narrow(config: dict[str, Any], mtus: list[int]) -> None:
-    """A packet that fits a pod's interface must fit the mesh."""
+    """A packet that fits a pod's interface must fit the mesh, or the links to other nodes."""
     if mtus:
         (config["plugins"][0] if "plugins" in config else config)["mtu"] = min(mtus)
+
+
+def _underlay_mtus(steps: list[dict[str, Any]]) -> list[int]:
+    """The MTUs of the links by which the steps' routes lead to other nodes, where a pod's link would have a larger one.
+
+    What the kernel has learned of a path is left out: it forgets that again. Raises NetlinkError.
+    """
+    # Only here, since most runs do without.
+    from ..netlink import link, route
+    from ..netlink.channel import Channel
+
+    args = [step["args"] or {} for step in steps if step["module"] == "pod_route"]
+    gateways = {str(each["via"]) for given in args for each in given.get("routes") or [] if each.get("via")}
+    if not gateways:
+        return []
+    with Channel() as channel:
+        sizes = {each.name: each.mtu for each in link.links(channel)}
+        ways = [route.way(channel, address) for address in sorted(gateways)]
+    return [size for way in ways for size in [sizes.get(way.get("dev", ""), 0)] if 0 < size < ETHERNET_MTU]
 
 
 def _entries(diff: Any) -> list[dict[str, Any]]:

@@ -221,7 +221,7 @@ def _sizes(group: Sequence[Pair]) -> Iterator[str]:
         least = min(way.largest for _pair, way in tight)
         yield (
             f"make the way between the nodes take more, or give pods an MTU of {least}: podnet_vxlan_mtu, Backend.MTU "
-            "in podnet_flannel_backend, or with the backend routes the MTU of the nodes' own links"
+            "in podnet_flannel_backend; with the backend routes, site.yml gives pods the MTU of the nodes' links"
         )
         return
     for pair, way in each:

@@ -312,6 +312,7 @@ def test_cni(node: Host) -> None:
         "name": "podnet",
         "directory": "/var/lib/cni/networks/podnet",
         "configured": True,
+        "unwritable": "",
         "leases": 2,
         "stale": 1,
         "stale_addresses": ["10.99.0.7"],
@@ -561,6 +562,8 @@ def test_daemons_by_their_processes(node: Host, tmp_path: Path) -> None:
         "conf_dir": "/etc/cni/other.d",
         "bin_dir": "/opt/cni/bin",
         "version": "v0.27.2",
+        "config": "/etc/containerd/mine.toml",
+        "without_cri": False,
         "network_ready": None,
         "message": "",
     }

@@ -90,6 +90,16 @@ def test_a_mesh_that_is_wanted_is_no_leftover(host: Namespace) -> None:
     assert not kept["changed"] and "flannel.1" in kernel(host)
 
 
+@pytest.mark.parametrize(("mtu", "wanted"), [("1400", 1400), ("1500", None), ("9000", None)])
+def test_pods_get_the_mtu_of_the_links_to_other_nodes(host: Namespace, tmp_path: Path, mtu: str, wanted: Any) -> None:
+    """Where routes lead there, that is; a larger one than pods' links have otherwise changes nothing."""
+    host.ip("link", "set", "eth0", "mtu", mtu)
+    given = ({"module": "pod_route", "args": ROUTES}, {**cni(tmp_path), "mesh_mtu": True})
+    assert steps(host, *given, check=True)["changed"] and steps(host, *given)["changed"]
+    assert json.loads((tmp_path / "10-bridge.conf").read_text()).get("mtu") == wanted
+    assert not steps(host, *given)["changed"]
+
+
 def test_a_look_finds_all_problems_and_a_run_ends_with_the_first(host: Namespace, tmp_path: Path) -> None:
     far = {"module": "pod_route", "args": FAR}
     wanted = (cni(tmp_path), far, mesh(underlay="eth9"), far)
