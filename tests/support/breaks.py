@@ -219,7 +219,7 @@ HOST = [
     Break("runtime-down", "systemctl stop containerd"),
     Break(
         "runtime-without-cri",
-        f"cp {CONTAINERD} /root; sed -i '1i disabled_plugins = [\"cri\"]' {CONTAINERD}; systemctl restart containerd",
+        f"cp {CONTAINERD} /root; sed -i '1i disabled_plugins = [\"io.containerd.grpc.v1.cri\"]' {CONTAINERD}; systemctl restart containerd",
         after=f"cp /root/config.toml {CONTAINERD}; systemctl restart containerd",
     ),
     Break(
@@ -281,7 +281,7 @@ HOST = [
     Break("host-drops-pods", f"iptables -A INPUT {OF_PODS}", after=f"iptables -D INPUT {OF_PODS}"),
     Break("address-of-another-node", "ip address add 10.244.1.77/32 dev lo"),
     Break("neighbour-static", f"ip neighbour replace 172.16.0.4 lladdr {STRANGER} dev eth0 nud permanent"),
-    Break("neighbour-static", f"ip neighbour replace 10.244.0.77 lladdr {STRANGER} dev cni0 nud permanent"),
+    Break("pod-neighbour-static", f"ip neighbour replace 10.244.0.77 lladdr {STRANGER} dev cni0 nud permanent"),
     Break("arp-off", "ip link set cni0 arp off"),
     Break("link-shaped", "tc qdisc add dev cni0 root tbf rate 1mbit burst 16kb latency 50ms"),
     Break("rule-redirects-pods", "iptables -t nat -I PREROUTING -d 10.244.1.0/24 -j DNAT --to 198.51.100.1"),

@@ -186,7 +186,7 @@ def _narrow(config: dict[str, Any], mtus: list[int]) -> None:
 
 
 def _underlay_mtus(steps: list[dict[str, Any]]) -> list[int]:
-    """The MTUs of the links by which the steps' routes lead to other nodes, where a pod's link would have a larger one.
+    """The MTUs of the links by which the routes of steps lead to other nodes, where pods would have a larger one.
 
     What the kernel has learned of a path is left out: it forgets that again. Raises NetlinkError.
     """
