@@ -72,8 +72,8 @@ options:
         type: dict
         default: {}
       mesh_mtu:
-        description: With V(cni_config), give the bridge plugin the smallest MTU of the meshes in the steps before it, or
-          of the links that the routes of V(pod_route) lead by, where that is less than 1500.
+        description: With V(cni_config), give the bridge plugin the smallest MTU of the meshes in the steps before it,
+          or of the links that the routes of V(pod_route) lead by, where that is less than 1500.
         type: bool
         default: false
       packages:

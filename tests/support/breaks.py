@@ -219,7 +219,8 @@ HOST = [
     Break("runtime-down", "systemctl stop containerd"),
     Break(
         "runtime-without-cri",
-        f"cp {CONTAINERD} /root; sed -i '1i disabled_plugins = [\"io.containerd.grpc.v1.cri\"]' {CONTAINERD}; systemctl restart containerd",
+        f"cp {CONTAINERD} /root; sed -i '1i disabled_plugins = [\"io.containerd.grpc.v1.cri\"]' {CONTAINERD}; "
+        "systemctl restart containerd",
         after=f"cp /root/config.toml {CONTAINERD}; systemctl restart containerd",
     ),
     Break(
