@@ -641,7 +641,7 @@ host:
             at the end those by something else, if they are not for single addresses.
           type: list
           elements: dict
-          contains:
+          contains: &drop
             rule:
               description: The rule. A named set of nftables is replaced by the networks in it that may hold pods.
               type: str
@@ -664,14 +664,7 @@ host:
           description: The rules, as in RV(host.forward[].drops).
           type: list
           elements: dict
-          contains:
-            rule:
-              description: The rule. A named set of nftables is replaced by the networks in it that may hold pods.
-              type: str
-            after:
-              description: Rules before it that accept some packets.
-              type: list
-              elements: str
+          contains: *drop
     frame_filters:
       description: The chains of nftables that drop frames of bridges, or ARP, as ebtables and arptables make them.
       type: list
@@ -691,14 +684,7 @@ host:
           description: The rules that drop some frames, as in RV(host.forward[].drops).
           type: list
           elements: dict
-          contains:
-            rule:
-              description: The rule. A named set of nftables is replaced by the networks in it that may hold pods.
-              type: str
-            after:
-              description: Rules before it that accept some packets.
-              type: list
-              elements: str
+          contains: *drop
     redirects:
       description: The chains in which packets get another destination before they are routed. Those of kube-proxy, of
         CNI plugins and of other known programs are left out, as are those that only some packets reach.

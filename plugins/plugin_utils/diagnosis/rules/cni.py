@@ -53,15 +53,15 @@ def runtime_down(node: Node) -> Iterator[Found]:
 @CNI.rule(
     "runtime-without-cri",
     ERROR,
-    "containerd runs without the interface for the kubelet",
+    "containerd runs without its CRI plugin",
     effect="The node is NotReady (unknown service runtime.v1.RuntimeService), and no pod starts on it.",
     see="grep -A 3 disabled_plugins /etc/containerd/config.toml; ctr plugins ls | grep cri",
     fix="sed -i '/^ *disabled_plugins *=/s/=.*/= []/' {config} && systemctl restart containerd",
     source="containerd.io, Docker's package, installs such a configuration",
 )
 def runtime_without_cri(node: Node) -> Iterator[Found]:
-    """containerd's configuration disables its plugin cri, and no other runtime listens. A list of several lines is to
-    be edited by hand.
+    """containerd's configuration disables the plugin, and no other runtime listens. Edit a list that spans several
+    lines by hand.
     """
     runtime = node.host.runtime
     if runtime.without_cri:

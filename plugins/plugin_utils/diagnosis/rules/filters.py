@@ -58,16 +58,16 @@ def forward_drops_pods(node: Node) -> Iterator[Found]:
 @FILTERS.rule(
     "forward-drops-some",
     WARNING,
-    "A packet filter drops a part of what the node forwards for its pods",
-    effect="Packets of a protocol or a size, or some by chance, are lost on their way to and from other nodes.",
+    "A packet filter drops part of the traffic that the node forwards for its pods",
+    effect="Packets of one protocol or size, or a random share of them, are lost between nodes.",
     see="iptables -S FORWARD; iptables -t raw -S; nft list ruleset | grep -A 5 -e 'hook forward' -e 'hook prerouting'",
     fix="iptables --insert FORWARD --source {network} --jump ACCEPT && iptables --insert FORWARD --destination "
     "{network} --jump ACCEPT",
     source="broken nodes",
 )
 def forward_drops_some(node: Node) -> Iterator[Found]:
-    """A rule applies to pods' packets to other nodes' pods, of a protocol, of a size, above a rate or at random. Rules
-    for single ports are left alone: they are made on purpose.
+    """A rule drops what pods of different nodes send each other by protocol, by size, above a rate or at random. Rules
+    for single ports are left alone: they are there on purpose.
     """
     for place in node.host.forward:
         if place.owner == "firewalld" or _drop(place.drops, _flows(node, place.hook)):
@@ -80,15 +80,15 @@ def forward_drops_some(node: Node) -> Iterator[Found]:
 @FILTERS.rule(
     "frames-dropped",
     ERROR,
-    "A filter of frames drops what pods send or get",
-    effect="Pods do not reach each other, their node, or anything, though all routes and packet filters are right.",
+    "A bridge or ARP filter drops pods' frames",
+    effect="Pods do not reach each other, their node or anything else, although routes and packet filters are right.",
     see="nft list ruleset | grep -A 5 -e 'table bridge' -e 'table arp'; ebtables -L; arptables -L",
     fix="nft insert rule {chain} accept",
     source="broken nodes",
 )
 def frames_dropped(node: Node) -> Iterator[Found]:
-    """A table of nftables for bridges or ARP, as ebtables and arptables make them, drops everything, or by an address
-    or a link of this node's pods.
+    """An nftables table for bridges or ARP, such as those of ebtables and arptables, drops everything, or drops by an
+    address or a link of this node's pods.
     """
     for place in node.host.frame_filters:
         if "table bridge " in place.place and node.bridge is None:
@@ -116,15 +116,15 @@ def _frames(node: Node) -> list[Flow]:
 @FILTERS.rule(
     "host-drops-pods",
     WARNING,
-    "A packet filter drops what pods and the node itself send each other",
+    "A packet filter drops traffic between pods and their node",
     effect="The kubelet's probes fail, or pods do not reach services that run on the node.",
     see="iptables -S INPUT; iptables -S OUTPUT; nft list ruleset | grep -A 5 -e 'hook input' -e 'hook output'",
     fix="iptables --insert INPUT --source {network} --jump ACCEPT",
     source="broken nodes",
 )
 def host_drops_pods(node: Node) -> Iterator[Found]:
-    """A rule drops packets from pods to the node, or from the node to pods, whatever their ports. A policy is no such
-    rule: firewalls let in answers, and what is allowed by name.
+    """A rule drops packets from pods to the node, or from the node to pods, whatever the port. Policies are not reported:
+    firewalls accept replies, and what is allowed explicitly.
     """
     for place in node.host.host_filters:
         if "firewalld" in place.place:

@@ -226,7 +226,7 @@ def neighbour_table_full(node: Node) -> Iterator[Found]:
 @KERNEL.rule(
     "router-advertisements-ignored",
     WARNING,
-    "The node no longer accepts the router advertisements that it has its IPv6 address from",
+    "The node no longer accepts the router advertisements that gave it its IPv6 address",
     effect="It has lost its IPv6 default route, and loses the address when that expires.",
     see="ip -6 address show dev <link>; ip -6 route show default; sysctl net.ipv6.conf.<link>.accept_ra",
     fix="echo {key}=2 >> /etc/sysctl.d/zzz-pod-network.conf && sysctl -w {key}=2",
@@ -269,14 +269,14 @@ def connection_table_full(node: Node) -> Iterator[Found]:
 @KERNEL.rule(
     "arp-off",
     ERROR,
-    "A link of the pod network asks for no hardware addresses",
-    effect="The node sends to no address on it that it has no entry for, and answers nobody who asks for its own.",
+    "A link of the pod network has ARP turned off",
+    effect="The node reaches no address on that link for which it has no entry, and answers no ARP request for its own.",
     see="ip link | grep NOARP",
     fix="ip link set {device} arp on",
     source="broken nodes",
 )
 def arp_off(node: Node) -> Iterator[Found]:
-    """The flag NOARP on the pods' bridge, or on the link to the other nodes where that is of Ethernet."""
+    """The flag NOARP is set on the pods' bridge, or on the Ethernet link to the other nodes."""
     for link in (node.bridge, node.underlay_link()):
         if link is not None and link.arp is False and link.kind in ETHERNET:
             yield found(f"{link.name} has the flag NOARP", device=link.name)
@@ -285,14 +285,16 @@ def arp_off(node: Node) -> Iterator[Found]:
 @KERNEL.rule(
     "link-shaped",
     WARNING,
-    "A link of the pod network loses or delays packets by its queueing discipline",
+    "The queueing discipline of a link in the pod network drops or delays packets",
     effect="Transfers between pods are slow or stall, and small requests get lost under load.",
     see="tc -s qdisc",
     fix="tc qdisc del dev {device} root",
     source="broken nodes",
 )
 def link_shaped(node: Node) -> Iterator[Found]:
-    """netem, as tests of failures leave it, or tbf on the bridge, the VXLAN device or the link to the other nodes."""
+    """netem, often left behind by a test of failures, or tbf, on the bridge, the VXLAN device or the link to the other
+    nodes.
+    """
     links = {link.name: link for link in (node.bridge, node.underlay_link(), *node.vxlans) if link is not None}
     for name, link in links.items():
         if link.qdisc in ("netem", "tbf"):

@@ -46,14 +46,14 @@ def leases_exhausted(node: Node) -> Iterator[Found]:
 @PODS.rule(
     "leases-not-writable",
     ERROR,
-    "The node can't give a new pod an address, as the leases can't be written",
+    "host-local can't write its leases, so new pods get no address",
     effect="New pods stay in ContainerCreating, and addresses of pods that end stay taken.",
     see="df -h /var/lib/cni/networks; df -i /var/lib/cni/networks; findmnt --target /var/lib/cni/networks",
     fix="mount -o remount,rw $(findmnt -n -o TARGET --target {directory})",
     source="broken nodes",
 )
 def leases_not_writable(node: Node) -> Iterator[Found]:
-    """host-local's folder is on a file system that is full, or read-only. Where it is full, no command is printed."""
+    """Their folder is on a file system that is full or read-only. For a full one, no command is printed."""
     for each in node.leases():
         if each.unwritable:
             evidence = f"the file system of {each.directory} is {each.unwritable}"

@@ -77,14 +77,14 @@ def no_route_back(node: Node) -> Iterator[Found]:
     "address-of-another-node",
     ERROR,
     "The node has an address that belongs to another node or its pods",
-    effect="What the node sends to that address it keeps for itself, and others may reach the wrong node.",
+    effect="The node keeps what it sends to that address, and others may reach the wrong node.",
     see="ip address show",
     fix="ip address del {own} dev {device}",
     source="broken nodes",
 )
 def address_of_another_node(node: Node) -> Iterator[Found]:
-    """An address of this node is the underlay address of another one, or a single one out of its pod subnet. Whole
-    networks are reported as overlapping, and a machine that appears twice in the inventory as that.
+    """An address of this node is another node's underlay address, or a single address from its pod subnet. Networks that
+    overlap and machines that are in the inventory twice have rules of their own.
     """
     for entry in node.host.addresses:
         own, alone = address(entry.address), entry.address.endswith(("/32", "/128"))
@@ -106,15 +106,15 @@ def address_of_another_node(node: Node) -> Iterator[Found]:
 @ROUTES.rule(
     "neighbour-static",
     ERROR,
-    "A static entry sends packets for another node to the wrong hardware address",
-    effect="What this node sends to that node by its own address is lost, and by a route or a tunnel to it as well.",
+    "A static neighbour entry for another node has the wrong hardware address",
+    effect="What this node sends to that node is lost, directly, by a route or through a tunnel.",
     see="ip neighbour show nud permanent",
     fix="ip neighbour del {dst} dev {device}",
     source="broken nodes",
 )
 def neighbour_static(node: Node) -> Iterator[Found]:
-    """A permanent neighbour, of which the kernel asks nobody, on the link to the other nodes, with an address that no
-    link of that node has.
+    """A permanent entry, which the kernel never verifies, on the link to the other nodes. No link of that node has the
+    address.
     """
     underlay = node.underlay_link()
     for entry in _static(node, underlay.name if underlay else ""):
@@ -128,14 +128,14 @@ def neighbour_static(node: Node) -> Iterator[Found]:
 @ROUTES.rule(
     "pod-neighbour-static",
     WARNING,
-    "A static entry says where a pod is",
-    effect="The next pod with that address gets nothing from its node and other nodes.",
+    "A pod's address has a static neighbour entry",
+    effect="The next pod that gets this address is not reached, neither from its node nor from others.",
     see="ip neighbour show nud permanent",
     fix="ip neighbour del {dst} dev {device}",
     source="broken nodes",
 )
 def pod_neighbour_static(node: Node) -> Iterator[Found]:
-    """A permanent neighbour on the pods' bridge: each pod has another hardware address."""
+    """A permanent entry on the pods' bridge. Each pod has a hardware address of its own."""
     for entry in _static(node, node.bridge_name):
         dst = address(entry.dst)
         if dst is not None and any(dst in subnet for subnet in node.pod_subnets):
