@@ -123,8 +123,8 @@ def _frames(node: Node) -> list[Flow]:
     source="broken nodes",
 )
 def host_drops_pods(node: Node) -> Iterator[Found]:
-    """A rule drops packets from pods to the node, or from the node to pods, whatever the port. Policies are not reported:
-    firewalls accept replies, and what is allowed explicitly.
+    """A rule drops packets from pods to the node, or from the node to pods, whatever the port. Policies are not
+    reported: firewalls accept replies, and what is allowed explicitly.
     """
     for place in node.host.host_filters:
         if "firewalld" in place.place:

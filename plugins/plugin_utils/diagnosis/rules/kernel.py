@@ -270,7 +270,7 @@ def connection_table_full(node: Node) -> Iterator[Found]:
     "arp-off",
     ERROR,
     "A link of the pod network has ARP turned off",
-    effect="The node reaches no address on that link for which it has no entry, and answers no ARP request for its own.",
+    effect="The node reaches no address there for which it has no entry, and answers no ARP request for its own.",
     see="ip link | grep NOARP",
     fix="ip link set {device} arp on",
     source="broken nodes",

@@ -83,8 +83,8 @@ def no_route_back(node: Node) -> Iterator[Found]:
     source="broken nodes",
 )
 def address_of_another_node(node: Node) -> Iterator[Found]:
-    """An address of this node is another node's underlay address, or a single address from its pod subnet. Networks that
-    overlap and machines that are in the inventory twice have rules of their own.
+    """An address of this node is another node's underlay address, or a single address from its pod subnet. Networks
+    that overlap and machines that are in the inventory twice have rules of their own.
     """
     for entry in node.host.addresses:
         own, alone = address(entry.address), entry.address.endswith(("/32", "/128"))
