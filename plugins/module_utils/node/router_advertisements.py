@@ -26,12 +26,13 @@ WRITTEN = re.compile(r"^(net[./]ipv6[./]conf[./]\S+[./]accept_ra) = 2$", re.MULT
 def accepted(sysctls: Mapping[str, str], file: str, root: str = "/") -> dict[str, str]:
     """The sysctls that keep advertisements accepted where ``sysctls`` turn forwarding on; {} where they do not.
 
-    ``file`` is where they are kept: what is there stays, though a link has lost what it learned. Raises OSError.
+    ``file`` is where they are kept: what is there stays as long as the link does, though it has lost what it learned.
+    Raises OSError.
     """
     if sysctls.get(FORWARDING) != "1":
         return {}
     names = [name_of(link) for link in learning(root)]
-    names += WRITTEN.findall(files.read_text(file) or "")
+    names += [name for name in WRITTEN.findall(files.read_text(file) or "") if _is_there(name, root)]
     return dict.fromkeys(sorted(names), "2")
 
 
@@ -44,6 +45,10 @@ def learning(root: str = "/") -> list[str]:
             value = files.read_text(Path(root, "proc/sys/net/ipv6/conf", words[9], "accept_ra")) or ""
             found |= {words[9]} if value.strip() in ("1", "2") else set()
     return sorted(found)
+
+
+def _is_there(name: str, root: str) -> bool:
+    return Path(root, "proc/sys", name if "/" in name else name.replace(".", "/")).exists()
 
 
 def name_of(link: str) -> str:

@@ -93,6 +93,14 @@ def test_a_node_keeps_its_default_route_and_learns_on(node: Node) -> None:
     assert node.forward(state="absent", sysctls={})["changed"] and node.has_route()
 
 
+def test_a_link_that_is_gone_is_forgotten(node: Node) -> None:
+    """A network card that was replaced, or renamed: its setting is nowhere any more."""
+    assert node.learns() and node.forward()["changed"]
+    node.host.ip("link", "del", "eth0")
+    assert node.forward()["changed"] and not node.forward()["changed"]
+    assert "accept_ra" not in (node.mounts.path("/etc") / "sysctl.d/99-weft-podnet.conf").read_text()
+
+
 def test_other_links_are_left_alone(node: Node) -> None:
     """A host whose addresses are static, or learned by a network manager itself."""
     node.host.run("sysctl", "-qw", f"{ACCEPTED}=0")

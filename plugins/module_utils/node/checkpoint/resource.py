@@ -34,7 +34,9 @@ def _state(options: Mapping[str, Any]) -> dict[str, Any]:
     asked = [*options["contacts"], *([str(peer)] if peer else [])]
     contacts = contact.reached(asked, options["api"], contact.FIRST_PATIENCE)
     who = run_lock.parse(os.environ.get(run_lock.RUN, ""))
-    names = [*options["sysctls"], *map(router_advertisements.name_of, router_advertisements.learning())]
+    names = list(options["sysctls"])
+    if router_advertisements.FORWARDING in names:
+        names += map(router_advertisements.name_of, router_advertisements.learning())
     sysctls = {str(path_of(name)): path_of(name) for name in names}
     return {
         "taken": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -69,10 +69,9 @@ def observe(options: Mapping[str, Any]) -> dict[str, Any]:
     of_cni = notes.read("cni", _cni, _NO_CNI, folders, of_kernel, found["flannel"], filters, notes)
     found["cni"] = of_cni["shown"]
     found["masquerade"] = notes.read("masquerade", translation.places, [], filters.tables)
-    found["forward"] = notes.read(
-        "forward", forwarding.places, [], filters.tables, of_kernel.networks, rulesets.members
-    )
-    found["host_filters"] = notes.read("packet filters", forwarding.of_host, [], filters.tables, rulesets.members)
+    members = rulesets.reader()
+    found["forward"] = notes.read("forward", forwarding.places, [], filters.tables, of_kernel.networks, members)
+    found["host_filters"] = notes.read("packet filters", forwarding.of_host, [], filters.tables, members)
     found["frame_filters"] = notes.read("packet filters", forwarding.of_frames, [], filters.frames)
     found["redirects"] = notes.read("packet filters", translation.redirects, [], filters.tables)
     found["ipsec"] = notes.read("ipsec", ipsec.policies, [], notes)

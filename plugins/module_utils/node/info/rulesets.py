@@ -38,6 +38,7 @@ ARP_OF_ETHERNET = "arp htype 1 arp hlen 6 arp plen 4 "
 # Of a set, the networks that may hold the pods of a node.
 BROAD = {4: 28, 6: 124}
 MOST_MEMBERS = 50
+MOST_SETS = 20
 
 
 class Rule(NamedTuple):
@@ -206,6 +207,18 @@ def members(table: Table, name: str) -> list[str]:
         except (ValueError, TypeError):
             return []
     return found if len(found) <= MOST_MEMBERS else []
+
+
+def reader() -> Callable[[Table, str], list[str]]:
+    """``members``, which asks for each set once, and for no more than MOST_SETS of them: each costs a process."""
+    known: dict[tuple[str, str], list[str]] = {}
+
+    def read(table: Table, name: str) -> list[str]:
+        if (table.name, name) not in known:
+            known[table.name, name] = members(table, name) if len(known) < MOST_SETS else []
+        return known[table.name, name]
+
+    return read
 
 
 def _nft_chain(name: str, lines: Sequence[str]) -> Chain:

@@ -356,3 +356,18 @@ def test_a_set_that_a_rule_excepts_keeps_its_name() -> None:
         of_hook("forward", "ip saddr != @s drop"), lambda _dev: [], lambda _t, _n: ["10.0.0.0/8"]
     )
     assert place["drops"] == drops("ip saddr != @s drop")
+
+
+def test_a_set_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def members(_table: rulesets.Table, name: str) -> list[str]:
+        asked.append(name)
+        return ["10.0.0.0/8"]
+
+    monkeypatch.setattr(rulesets, "members", members)
+    many = [f"ip saddr @s{number} drop" for number in range(30)]
+    tables = of_hook("forward", "ip saddr @good accept", *["ip saddr @bad drop"] * 30, *many)
+    (place,) = forwarding.places(tables, lambda _dev: [], rulesets.reader())
+    assert {"good", "bad"} <= set(asked) and len(asked) == len(set(asked)) == rulesets.MOST_SETS
+    assert len(place["drops"]) == 60
