@@ -76,9 +76,9 @@ class _Walk:
         if not rule.is_for_new:
             return True
         if rule.verdict in ("drop", "reject"):
-            if not (rule.selects or rule.narrow):
-                self.ends = line if certain and not rule.states else ""
-                return not self.ends
+            if certain and not (rule.selects or rule.narrow or rule.states):
+                self.ends = line
+                return False
             if certain and _counts(rule, line) and not REVERSE_PATH.search(line):
                 self.drops.append(Drop(line, tuple(self._after), rule.narrow))
         elif rule.verdict == "accept":

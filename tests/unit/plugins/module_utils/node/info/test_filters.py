@@ -340,6 +340,8 @@ def test_what_drops_frames(rules: list[str], policy: str, everything: str | None
         # Behind what may have returned.
         (["FORWARD -j USER", "USER -s 10.9.0.0/16 -j RETURN", "USER -s 10.0.0.0/8 -j DROP"], []),
         (["FORWARD ! -s 10.244.0.1/32 -j DROP"], ["! -s 10.244.0.1/32 -j DROP"]),
+        # New connections of all, not what belongs to one that is known.
+        (["FORWARD -m conntrack --ctstate NEW -j DROP"], ["-m conntrack --ctstate NEW -j DROP"]),
     ],
 )
 def test_what_pods_packets_surely_meet(rules: list[str], dropping: list[str]) -> None:
