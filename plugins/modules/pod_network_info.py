@@ -173,6 +173,11 @@ host:
           description: Is the port kept from other isolated ports?
           type: bool
           returned: ports of bridges
+        port_state:
+          description: V(forwarding) where frames pass; V(disabled) without carrier. V(listening), V(learning) and
+            V(blocking) are the spanning tree protocol's.
+          type: str
+          returned: ports of bridges
         vni:
           description: The VXLAN network identifier.
           type: int
@@ -269,9 +274,10 @@ host:
             C(/etc/iproute2/rt_protos) gives the protocol, else the number.
           type: str
         hops:
-          description: How many next hops there are; RV(host.routes[].via) and RV(host.routes[].dev) are
-            the first one's.
-          type: int
+          description: Each next hop's C(via) and C(dev); RV(host.routes[].via) and RV(host.routes[].dev) are the
+            first one's.
+          type: list
+          elements: dict
           returned: routes with several next hops
     rules:
       description: The policy rules besides the standard ones.
@@ -686,8 +692,9 @@ host:
           elements: dict
           contains: *drop
     redirects:
-      description: The chains in which packets get another destination before they are routed. Those of kube-proxy, of
-        CNI plugins and of other known programs are left out, as are those that only some packets reach.
+      description: The chains in which packets get another destination before they are routed, or in which their
+        connections are left untracked. Those of kube-proxy, of CNI plugins and of other known programs are left out,
+        as are those that only some packets reach.
       type: list
       elements: dict
       contains:

@@ -37,11 +37,16 @@ def links(channel: Channel) -> list[Link]:
     return found
 
 
+# linux/if_bridge.h: what the spanning tree protocol makes of a port, "disabled" where it has no carrier.
+PORT_STATES = {0: "disabled", 1: "listening", 2: "learning", 3: "forwarding", 4: "blocking"}
+
+
 class Detail(NamedTuple):
     """``master`` and ``peer`` are indices, 0 for none. ``nsid`` is the number that this network namespace gives to the
     one that the peer is in, None where that is this one.
 
-    ``hairpin`` and ``isolated`` are the flags of a bridge's port, None for another link. ``permanent`` is the address
+    ``hairpin`` and ``isolated`` are the flags of a bridge's port, ``port_state`` is one of PORT_STATES; None for another
+    link. ``permanent`` is the address
     of the hardware itself, ``names`` are alternative names, ``qdisc`` is the queueing discipline of what it sends.
     """
 
@@ -57,6 +62,7 @@ class Detail(NamedTuple):
     names: tuple[str, ...] = ()
     arp: bool = True
     qdisc: str = ""
+    port_state: str | None = None
 
     @property
     def elsewhere(self) -> bool:
@@ -97,6 +103,7 @@ def details(channel: Channel) -> list[Detail]:
                 tuple(map(wire.text, wire.repeated(attributes.get(wire.IFLA_PROP_LIST, b""), wire.IFLA_ALT_IFNAME))),
                 not flags & wire.IFF_NOARP,
                 wire.text(attributes.get(wire.IFLA_QDISC, b"")),
+                PORT_STATES.get(port.get(wire.IFLA_BRPORT_STATE, b"\3")[0], "") if is_port else None,
             )
         )
     return found

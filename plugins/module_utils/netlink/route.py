@@ -137,14 +137,14 @@ _NEXTHOP = struct.Struct("=HBBi")  # struct rtnexthop: length, flags, hops, inte
 
 
 class Shown(NamedTuple):
-    """A route as an observation shows it: ``kind`` is one of TYPES, ``src`` the packed source or empty, ``hops`` how
-    many next hops it has. With several, ``value`` has gateway and interface of the first."""
+    """A route as an observation shows it: ``kind`` is one of TYPES, ``src`` the packed source or empty. Of several
+    next hops, ``hops`` has each one's packed gateway and interface index, and ``value`` the first one's."""
 
     key: Key
     value: Value
     kind: str
     src: bytes
-    hops: int
+    hops: tuple[tuple[bytes, int], ...] = ()
 
 
 def everything(channel: Channel, family: int) -> list[Shown]:
@@ -163,12 +163,9 @@ def everything(channel: Channel, family: int) -> list[Shown]:
         if kind not in TYPES or flags & wire.RTM_F_CLONED or table == wire.TABLE_LOCAL or family_ != family:
             continue
         hops = _hops(several or b"")
-        if hops:
-            first = hops[0]
-            gateway, oif, via = first.get(wire.RTA_GATEWAY), first[wire.RTA_OIF], first.get(wire.RTA_VIA)
         value = Value(
-            gateway or (via or b"")[2:],
-            number(oif)[0] if oif else 0,
+            hops[0][0] if hops else gateway or (via or b"")[2:],
+            hops[0][1] if hops else number(oif)[0] if oif else 0,
             protocol,
             scope,
             bool(hops),
@@ -176,20 +173,21 @@ def everything(channel: Channel, family: int) -> list[Shown]:
             number(nhid)[0] if nhid else 0,
         )
         key_ = Key(family, table, dst or any_address, length, number(metric)[0] if metric else 0)
-        shown.append(Shown(key_, value, TYPES[kind], src or b"", len(hops) or 1))
+        shown.append(Shown(key_, value, TYPES[kind], src or b"", hops))
     return shown
 
 
-def _hops(data: bytes) -> list[dict[int, bytes]]:
-    """The attributes of each next hop, its interface among them."""
+def _hops(data: bytes) -> tuple[tuple[bytes, int], ...]:
+    """The packed gateway, empty for none, and the interface index of each next hop."""
     found = []
     while len(data) >= _NEXTHOP.size:
         length, _flags, _weight, index = _NEXTHOP.unpack_from(data)
         if length < _NEXTHOP.size:
             break
-        found.append({**wire.attributes(data[:length], _NEXTHOP.size), wire.RTA_OIF: wire.I32.pack(index)})
+        its = wire.attributes(data[:length], _NEXTHOP.size)
+        found.append((its.get(wire.RTA_GATEWAY) or its.get(wire.RTA_VIA, b"")[2:], index))
         data = data[(length + 3) & ~3 :]
-    return found
+    return tuple(found)
 
 
 def way(channel: Channel, address: str) -> dict[str, Any]:

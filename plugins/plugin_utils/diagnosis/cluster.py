@@ -363,6 +363,18 @@ class Table:
                 self.exact[dst] = route
         self.lengths = sorted({(dst.version, dst.prefixlen) for dst in self.exact}, reverse=True)
 
+    @functools.cached_property
+    def parts(self) -> dict[Network, list[Route]]:
+        """By pod subnet of any node: the routes to a part of it."""
+        subnets = {subnet for node in self.node.cluster.nodes if node.has_pods for subnet in node.pod_subnets}
+        lengths = {(subnet.version, subnet.prefixlen) for subnet in subnets}
+        found: dict[Network, list[Route]] = {}
+        for dst, route in self.exact.items():
+            for version, length in lengths:
+                if version == dst.version and length < dst.prefixlen and dst.supernet(new_prefix=length) in subnets:
+                    found.setdefault(dst.supernet(new_prefix=length), []).append(route)
+        return found
+
     def way(self, target: Network) -> Route | None:
         """The route that packets to (the first address of) a network take, the default route included."""
         for version, length in self.lengths:

@@ -43,7 +43,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Link(Part):
-    """``vni`` to ``tx_checksum`` of vxlan devices, ``hairpin`` and ``isolated`` of ports of a bridge."""
+    """``vni`` to ``tx_checksum`` of vxlan devices, ``hairpin`` to ``port_state`` of ports of a bridge."""
 
     name: str = ""
     kind: str = ""
@@ -55,6 +55,7 @@ class Link(Part):
     peer_elsewhere: bool = False
     hairpin: bool | None = None
     isolated: bool | None = None
+    port_state: str = ""
     arp: bool | None = None
     qdisc: str = ""
     vni: int | None = None
@@ -75,7 +76,15 @@ class Address(Part):
 
 
 @dataclass(frozen=True)
+class Hop(Part):
+    via: str = ""
+    dev: str = ""
+
+
+@dataclass(frozen=True)
 class Route(Part):
+    """``hops`` where there are several; ``via`` and ``dev`` are the first one's."""
+
     dst: str = ""
     version: int = 0
     via: str = ""
@@ -84,7 +93,7 @@ class Route(Part):
     metric: int = 0
     type: str = "unicast"
     src: str = ""
-    hops: int = 1
+    hops: tuple[Hop, ...] = ()
     owner: str = ""
 
 
@@ -305,7 +314,7 @@ class FrameFilter(Part):
 
 @dataclass(frozen=True)
 class Redirect(Part):
-    """A place where packets get another destination before they are routed, and its rules."""
+    """A place where packets get another destination before they are routed, or are left untracked, and its rules."""
 
     place: str = ""
     rules: tuple[str, ...] = ()

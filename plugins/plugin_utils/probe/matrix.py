@@ -28,6 +28,8 @@ LOSE_PACKETS = (
 )  # fmt: skip
 # What only pods that were there before can meet: the probe pods are new. Hairpin mode counts where it matters.
 OF_LIVE_PODS = ("pod-address-duplicate", "hairpin-off")
+# A note, which may explain what nothing else does.
+MAY_DROP = "filter-may-drop-pods"
 
 
 def matrix(
@@ -66,7 +68,9 @@ def matrix(
     of_pods = pairs(cluster, scope, _tried(names, sample.lot(targets), cluster))
     other = [*beyond.cells(cluster, known, scope), *beyond.of_clients(clients, cluster)]
     serious = [each for each in findings if each["severity"] != "note"]
-    failures, expected, failed = _messages(cluster, of_pods, other, serious, scope)
+    wrong = {str(each["host"]) for each in serious if each["severity"] == "error"}
+    may_drop = [each for each in findings if each["rule"] == MAY_DROP and each["host"] not in wrong]
+    failures, expected, failed = _messages(cluster, of_pods, other, [*serious, *may_drop], scope)
     counts = {
         "tried": len(of_pods),
         "promised": sum(pair.promised for pair in of_pods),
@@ -76,7 +80,7 @@ def matrix(
     if not failures and not ok:
         failures = [["nothing was proved: there is not one pair of probe pods; make at least two pods per node"]]
     shared = common.common(failed, {(pair.source, pair.target) for pair in of_pods if pair.promised})
-    shown = _concerning(serious, cluster, failed, other)
+    shown = _concerning([*serious, *may_drop] if failures else serious, cluster, failed, other)
     not_checked = [
         *_left_out(cluster, known), *_unmeasured(of_pods), *beyond.not_tried(other, cluster), *_sampled(names),
     ]  # fmt: skip
@@ -160,7 +164,8 @@ def _message(cluster: Mapping[str, Node], group: Sequence[Pair], findings: Seque
     if any(pair.unreached for pair in group):
         causes = (each for each in findings if each["severity"] == "error" or each["rule"] in LOSE_PACKETS)
         explained = any(_is_about(each, first, second) for each in causes)
-        found += explain(cluster[first], cluster[second], explained)
+        may_drop = any(each["rule"] == MAY_DROP and each["host"] in (first, second) for each in findings)
+        found += explain(cluster[first], cluster[second], explained, may_drop)
     where = f"on {first}" if first == second else f"{first} {arrow} {second}"
     return [f"{where}: {', '.join(what_failed(group))}", *found]
 

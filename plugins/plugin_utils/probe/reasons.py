@@ -15,6 +15,7 @@ from ansible_collections.weft.podnet.plugins.module_utils.core.problems import n
 
 # Milliseconds. Where half of the answers take longer, machines are overloaded, or the links between them are slow.
 SLOW = 300
+MAY_DROP = "a packet filter has rules that may drop the packets, see the notes below"
 
 
 @dataclass
@@ -88,19 +89,20 @@ def nothing_heard(names: Sequence[str], problem: str) -> str:
     return f"{named(names)} {'has' if len(names) == 1 else 'have'} no probe pods: {problem}"
 
 
-def explain(one: Node, other: Node, explained: bool = False) -> list[str]:
+def explain(one: Node, other: Node, explained: bool = False, may_drop: bool = False) -> list[str]:
     """What keeps pods of ``one`` and ``other`` apart, the certain first; both directions are looked at.
 
-    ``explained``: something else says why, so that there is nothing to guess.
+    ``explained``: something else says why, so that there is nothing to guess. ``may_drop``: a packet filter has rules
+    that may be the reason, which are shown elsewhere.
     """
     if one.name == other.name:
-        return _same_node(one, explained)
+        return _same_node(one, explained, may_drop)
     reasons = _ways(one, other) + _ways(other, one) + _own(one) + _own(other)
     reasons += _switches(one, other) + _switches(other, one)
     direction = _direction(one, other)
     if explained or reasons:
         return [*direction, *reasons]
-    return [*direction, _nothing_found(one, other)]
+    return [*direction, _nothing_found(one, other, may_drop)]
 
 
 def _direction(one: Node, other: Node) -> list[str]:
@@ -192,7 +194,7 @@ def _switches(here: Node, there: Node) -> list[str]:
     return reasons
 
 
-def _same_node(node: Node, explained: bool) -> list[str]:
+def _same_node(node: Node, explained: bool, may_drop: bool) -> list[str]:
     reasons = []
     for family in _families(node):
         policy = (node.routing.get("forward_policy") or {}).get(family, "ACCEPT")
@@ -207,10 +209,12 @@ def _same_node(node: Node, explained: bool) -> list[str]:
             reasons.append(f"{node.name} has no route to its own pods ({node.subnet_of(address)}): is its bridge up?")
     if reasons or explained:
         return list(dict.fromkeys(reasons))
+    if may_drop:
+        return [f"{node.name}: its routing looks right; {MAY_DROP}"]
     return [f"{node.name}: its routing looks right; look at the rules that filter or isolate ports of the pods' bridge"]
 
 
-def _nothing_found(one: Node, other: Node) -> str:
+def _nothing_found(one: Node, other: Node, may_drop: bool) -> str:
     took = statistics.median([*one.took(), *other.took()] or [0])
     if took > SLOW:
         return (
@@ -218,6 +222,8 @@ def _nothing_found(one: Node, other: Node) -> str:
             "or the links are slow, so this may be no fault of the network; verify again when they are less busy, with "
             "fewer hosts at a time (--forks 5), or with a longer podnet_verify_timeout"
         )
+    if may_drop:
+        return f"both nodes' routes look right ({_short(one, other)}; {_short(other, one)}); {MAY_DROP}"
     ways = [way for here in (one, other) for way in (here.routing.get("ways") or {}).values()]
     flannel = any(str(way.get("dev", "")).startswith("flannel") for way in ways)
     port = "the overlay's UDP port, 8472 unless it is set otherwise" if flannel else "an overlay's UDP port"

@@ -211,11 +211,12 @@ def test_links_routes_and_peers(node: Host) -> None:
         )
         assert link["up"] == ("UP" in shown[name]["flags"]) and link["index"] == shown[name]["ifindex"]
     assert set(links) == set(shown) and links["cni0"]["kind"] == "bridge"
-    assert {key: links[end][key] for key in ("kind", "master", "hairpin", "isolated", "peer_elsewhere")} == {
+    assert {key: links[end][key] for key in ("kind", "master", "hairpin", "isolated", "port_state", "peer_elsewhere")} == {
         "kind": "veth",
         "master": "cni0",
         "hairpin": True,
         "isolated": True,
+        "port_state": "forwarding",
         "peer_elsewhere": True,
     }
     assert "hairpin" not in links["eth0"] and not links["eth0"]["master"]
@@ -253,7 +254,8 @@ def test_links_routes_and_peers(node: Host) -> None:
         "owner": "static",
     }
     assert routes["10.51.0.0/16"].items() >= {"type": "blackhole", "via": "", "dev": "", "owner": "bgp"}.items()
-    several = {"table": "100", "hops": 2, "via": "172.31.0.12", "dev": "eth0", "protocol": 200, "owner": "200"}
+    several = {"table": "100", "via": "172.31.0.12", "dev": "eth0", "protocol": 200, "owner": "200"}
+    several["hops"] = [{"via": "172.31.0.12", "dev": "eth0"}, {"via": "172.31.0.13", "dev": "eth0"}]
     assert routes["10.52.0.0/16"].items() >= several.items()
     assert routes["10.53.0.0/16"].items() >= {"owner": "weft.podnet", "src": "172.31.0.11"}.items()
     peer = {"via": "10.244.1.0", "dev": "flannel.1", "owner": "weft.podnet", "onlink": True}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from . import translation
@@ -23,6 +23,8 @@ HOST = ("input", "output")
 REVERSE_PATH = re.compile(r"rpfilter|\bfib saddr\b")
 # In tables of frames: what may accept some, a map whose verdicts are not seen among it.
 ACCEPTS = re.compile(r"\b(?:accept|queue)\b|\bvmap @")
+# A packet whose time to live is 1 is not forwarded.
+EXPIRES = re.compile(r"-j TTL --ttl-set [01]\b|-j HL --hl-set [01]\b|\bip ttl set [01]\b|\bip6 hoplimit set [01]\b")
 NAMED_SET = re.compile(r"@([\w./-]+)")
 # The networks in a set of a table.
 Members = Callable[[Table, str], list[str]]
@@ -43,8 +45,9 @@ class Drop(NamedTuple):
 class _Walk:
     """A new packet's way through a chain and those it leads to, up to what ends it for every packet.
 
-    ``ends``: the rule that rejects or drops everything. ``drops``: rules before that which every packet meets, and
-    which drop by address, by device, or (``part``) by something else as well.
+    ``ends``: the rule that rejects or drops everything. ``drops``: rules before that which every packet meets, but for
+    those that an earlier rule of their chain returns, and which drop by address, by device, or (``part``) by something
+    else as well.
     """
 
     def __init__(self, table: Table) -> None:
@@ -56,35 +59,37 @@ class _Walk:
         self.drops: list[Drop] = []
         self.accepts_all = self.accepts_some = False
         self.ends = ""
-        # The rules that accept by address or device.
+        # The rules that accept by address or device, and those of the chain that return.
         self._after: list[str] = []
 
     def through(self, chain: Chain, depth: int = 0, certain: bool = True) -> bool:
         """False where nothing follows any more. ``certain``: does every new packet come here?"""
+        returned: list[str] = []
         for line in chain.lines:
             rule = self.table.read(line)
             if rule.verdict == "return" and certain:
                 if not (rule.selects or rule.narrow or rule.states):
                     return True
-                # From here on, not everything is seen.
-                certain = False
-            elif not self._step(rule, line, depth, certain):
+                returned += [line] if rule.is_for_new else []
+            elif not self._step(rule, line, depth, certain, returned):
                 return False
         return True
 
-    def _step(self, rule: Rule, line: str, depth: int, certain: bool) -> bool:
+    def _step(self, rule: Rule, line: str, depth: int, certain: bool, returned: Sequence[str]) -> bool:
         if not rule.is_for_new:
             return True
-        if rule.verdict in ("drop", "reject"):
-            if certain and not (rule.selects or rule.narrow or rule.states):
+        if rule.verdict in ("drop", "reject") or EXPIRES.search(line):
+            whole = not (rule.selects or rule.narrow or rule.states)
+            if certain and whole and not returned:
                 self.ends = line
                 return False
-            if certain and _counts(rule, line) and not REVERSE_PATH.search(line):
-                self.drops.append(Drop(line, tuple(self._after), rule.narrow))
+            if certain and (whole or _counts(rule, line)) and not REVERSE_PATH.search(line):
+                self.drops.append(Drop(line, (*self._after, *returned), rule.narrow))
+        # Not everything is seen where some returned before.
         elif rule.verdict == "accept":
-            return self._accept(rule, line, certain)
+            return self._accept(rule, line, certain and not returned)
         elif rule.verdict in ("jump", "goto") and not rule.narrow and depth < DEEPEST:
-            return self._jump(rule, line, depth, certain)
+            return self._jump(rule, line, depth, certain and not returned)
         return True
 
     def _jump(self, rule: Rule, line: str, depth: int, certain: bool) -> bool:

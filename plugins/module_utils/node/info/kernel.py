@@ -126,7 +126,7 @@ def _link(kernel: Kernel, names: Mapping[int, str], each: link.Detail) -> dict[s
         "peer_elsewhere": each.elsewhere,
     }
     if each.hairpin is not None:
-        shown.update(hairpin=each.hairpin, isolated=bool(each.isolated))
+        shown.update(hairpin=each.hairpin, isolated=bool(each.isolated), port_state=each.port_state)
     found = kernel.vxlans.get(name)
     if found and found.device:
         device = found.device
@@ -217,8 +217,10 @@ def _route(kernel: Kernel, names: Mapping[int, str], known: Mapping[int, str], e
         "src": str(ipaddress.ip_address(each.src)) if each.src else "",
         "owner": OWNER if ours else known.get(value.protocol, str(value.protocol)),
     }
-    if each.hops > 1:
-        shown["hops"] = each.hops
+    if len(each.hops) > 1:
+        shown["hops"] = [
+            {"via": str(ipaddress.ip_address(via)) if via else "", "dev": names.get(dev, "")} for via, dev in each.hops
+        ]
     return shown
 
 

@@ -15,6 +15,7 @@ from .section import Notes
 
 ALWAYS = (
     "net.ipv4.ip_forward",
+    "net.ipv4.ip_default_ttl",
     "net.ipv6.conf.all.forwarding",
     "net.ipv6.conf.all.disable_ipv6",
     "net.ipv6.conf.default.disable_ipv6",

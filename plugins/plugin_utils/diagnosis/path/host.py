@@ -450,7 +450,7 @@ def _route(row: Mapping[Any, Any]) -> Route | None:
     return Route(
         dst=dst, via=via, dev=_text(row.get("dev")), table=str(row.get("table") or "main"),
         metric=_number(row.get("metric")) or 0, kind=_text(row.get("type")) or "unicast",
-        onlink=row.get("onlink") is True, src=src, hops=_number(row.get("hops")) or 1,
+        onlink=row.get("onlink") is True, src=src, hops=len(_rows(row.get("hops")) or []) or 1,
     )  # fmt: skip
 
 

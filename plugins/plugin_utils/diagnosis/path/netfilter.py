@@ -30,7 +30,7 @@ PART = re.compile(
     r"limit rate over \S+(?: burst \d+ \S+)?"
 )
 # What a rule does besides ending a packet's way; the next one follows.
-PASSING = ("", "log", "nflog", "mark", "connmark", "ct")
+PASSING = ("", "log", "nflog", "mark", "connmark", "ct", "notrack")
 # Those whose chains every packet passes, as far as it leaves by the hook; other chains may be jumped to for some only.
 WHOLE = ("weft.podnet", "flannel", "kube-proxy", "docker")
 # Words of nft rules that neither select packets nor end a rule, each with the words that follow it.

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ..cluster import Network, Node, address, covers, network, networks
-from ..observation import Closed, Drop
+from ..observation import Closed, Drop, HostFilter
 from ..path import netfilter
-from ..table import ERROR, WARNING, Concern, Found, found
+from ..table import ERROR, NOTE, WARNING, Concern, Found, found
 
 FILTERS = Concern(
     "Packet filters and masquerading",
@@ -127,14 +127,95 @@ def host_drops_pods(node: Node) -> Iterator[Found]:
     reported: firewalls accept replies, and what is allowed explicitly.
     """
     for place in node.host.host_filters:
-        if "firewalld" in place.place:
-            continue
-        # One that names no address is the end of a list of what is allowed, like a policy.
-        naming = [each for each in place.drops if _conditions(each.rule).sources or _conditions(each.rule).targets]
-        drop = _drop(naming, _flows_of_host(node, place.hook))
+        drop = _drop(_naming(place), _flows_of_host(node, place.hook))
         if drop is not None:
             side = "--source" if place.hook == "input" else "--destination"
             yield _accepting(node, place.place, f"{place.place}: {drop.rule}", drop.flow, side)
+
+
+def _naming(place: HostFilter) -> list[Drop]:
+    """The rules that name an address. One without is the end of a list of what is allowed, like a policy; firewalld's
+    are its own.
+    """
+    drops = () if "firewalld" in place.place else place.drops
+    return [each for each in drops if _conditions(each.rule).sources or _conditions(each.rule).targets]
+
+
+@FILTERS.rule(
+    "forward-drops-egress",
+    WARNING,
+    "A packet filter drops what pods send to other nodes themselves",
+    effect="Pods do not reach services that run on other nodes, such as the API server, nor probably anything outside.",
+    see="iptables -S FORWARD; nft list ruleset | grep -A 5 -e 'hook forward' -e 'hook postrouting'",
+    fix="iptables --insert FORWARD --source {network} --jump ACCEPT",
+    source="broken nodes",
+)
+def forward_drops_egress(node: Node) -> Iterator[Found]:
+    """A rule drops packets from this node's pods to the addresses of other nodes, and none to their pods."""
+    for place in node.host.forward:
+        if place.owner == "firewalld" or _drop(place.drops, _flows(node, place.hook)):
+            continue
+        drop = _drop(place.drops, _flows_out(node, place.hook))
+        if drop is not None:
+            yield _accepting(node, place.place, f"{place.place}: {drop.rule}", drop.flow, "--source")
+
+
+@FILTERS.rule(
+    "filter-may-drop-pods",
+    NOTE,
+    "A packet filter drops packets by conditions that this diagnosis does not evaluate",
+    effect="Pods' packets may be among them. verify.yml shows whether all pods reach each other.",
+    see="iptables -S; iptables -t raw -S; iptables -t mangle -S; nft list ruleset",
+    fix="iptables --insert FORWARD --source {network} --jump ACCEPT && iptables --insert FORWARD --destination "
+    "{network} --jump ACCEPT",
+    source="broken nodes",
+)
+def filter_may_drop_pods(node: Node) -> Iterator[Found]:
+    """A rule drops packets between pods, to nodes or between pods and this node, and asks for more than addresses,
+    links, protocols, sizes or chance, such as a flag of TCP or a time of day. Rules for single ports are left alone.
+    """
+    for place in node.host.forward:
+        flows = [*_flows(node, place.hook), *_flows_out(node, place.hook), *_answers(node, place.hook)]
+        if place.owner != "firewalld" and not _drop(place.drops, flows, some=True):
+            drop = _drop(place.drops, flows, some=True, certain=False)
+            if drop is not None:
+                yield _accepting(node, place.place, f"{place.place}: {drop.rule}", drop.flow)
+    for host_place in node.host.host_filters:
+        flows = _flows_of_host(node, host_place.hook)
+        drop = _drop(_naming(host_place), flows, certain=False)
+        if drop is not None and not _drop(_naming(host_place), flows):
+            side = "--source" if host_place.hook == "input" else "--destination"
+            yield _accepting(node, host_place.place, f"{host_place.place}: {drop.rule}", drop.flow, side)
+
+
+@FILTERS.rule(
+    "pods-not-tracked",
+    WARNING,
+    "A rule keeps pods' connections from being tracked, or tracks one direction apart from the other",
+    effect="What needs tracking fails: masquerading, services, and firewalls that accept replies.",
+    see="iptables -t raw -S PREROUTING; nft list ruleset | grep -e notrack -e 'ct zone'",
+    fix="iptables --table raw --insert PREROUTING --source {network} --jump ACCEPT && iptables --table raw --insert "
+    "PREROUTING --destination {network} --jump ACCEPT",
+    source="broken nodes",
+    foreseen=True,
+)
+def pods_not_tracked(node: Node) -> Iterator[Found]:
+    """A rule for NOTRACK, or for a zone of its own, applies to what this node's pods send, or to what is sent to them."""
+    for place in node.host.redirects:
+        for flow in [*_flows(node, "prerouting"), *_flows_out(node, "prerouting")]:
+            rule = next((each for each in place.rules if _untracks(each, flow)), "")
+            if rule and netfilter.concerns(place.place, flow.source.version):
+                yield _accepting(node, place.place, f"{place.place}: {rule}", flow)
+                break
+
+
+def _untracks(rule: str, flow: Flow) -> bool:
+    matched = UNTRACKED.search(rule)
+    return bool(matched and _applies(UNTRACKED.sub(" ", rule), flow.source, flow.target, "", flow.iif))
+
+
+# What leaves a packet without a connection, or puts it into a zone.
+UNTRACKED = re.compile(r"-j NOTRACK|-j CT (?:--notrack|--zone \S+)|\bnotrack\b|\bct zone set \S+")
 
 
 class Flow(NamedTuple):
@@ -153,12 +234,20 @@ class Dropped(NamedTuple):
     flow: Flow
 
 
-def _drop(drops: Iterable[Drop], flows: Sequence[Flow], some: bool = False) -> Dropped | None:
-    """The first rule that surely drops one of the flows, or with ``some`` a part of it, and no rule before accepts."""
+def _drop(
+    drops: Iterable[Drop], flows: Sequence[Flow], some: bool = False, certain: bool = True
+) -> Dropped | None:
+    """The first rule that surely drops one of the flows, or with ``some`` a part of it, and no rule before accepts.
+
+    Without ``certain``: the first one that is not for a port and has conditions that are not evaluated.
+    """
     for drop in drops:
+        if not certain and OF_A_PORT.search(drop.rule):
+            continue
         rule = netfilter.PART.sub(" ", drop.rule) if some else drop.rule
         for flow in flows:
-            if _applies(rule, flow.source, flow.target, flow.oif, flow.iif) and not _spares(drop.after, flow):
+            meets = _applies(rule, flow.source, flow.target, flow.oif, flow.iif)
+            if (meets if certain else meets is None) and not _spares(drop.after, flow):
                 return Dropped(drop.rule, flow)
     return None
 
@@ -184,6 +273,37 @@ def _flows(node: Node, hook: str) -> list[Flow]:
         node.memo[key] = [each._replace(iif=each.iif * iif, oif=each.oif * oif) for each in both]
     flows: list[Flow] = node.memo[key]
     return flows
+
+
+def _flows_out(node: Node, hook: str) -> list[Flow]:
+    """What a node forwards from its pods to the addresses of other nodes, as a hook sees it."""
+    key = f"flows out {hook}"
+    if key not in node.memo:
+        dev = _underlay(node)
+        iif, oif = hook != "postrouting", hook != "prerouting"
+        addresses = {each for peer in node.peers for each in peer.underlay}
+        node.memo[key] = [
+            Flow(own, target, node.bridge_name * iif, dev * oif)
+            for own in node.pod_subnets
+            for target in networks(f"{each}/{each.max_prefixlen}" for each in sorted(addresses, key=str))
+            if dev and target.version == own.version
+        ]
+    flows: list[Flow] = node.memo[key]
+    return flows
+
+
+def _answers(node: Node, hook: str) -> list[Flow]:
+    """What comes back of that."""
+    iif, oif = hook != "postrouting", hook != "prerouting"
+    return [
+        Flow(each.target, each.source, _underlay(node) * iif, node.bridge_name * oif)
+        for each in _flows_out(node, hook)
+    ]
+
+
+def _underlay(node: Node) -> str:
+    link = node.underlay_link()
+    return link.name if link else ""
 
 
 def _flows_of_host(node: Node, hook: str) -> list[Flow]:
@@ -328,6 +448,33 @@ def rule_translates_pods(node: Node) -> Iterator[Found]:
 
 
 @FILTERS.rule(
+    "masquerade-address-foreign",
+    WARNING,
+    "A rule gives what pods send an address that is not the node's",
+    effect="Answers from outside of the cluster go elsewhere, unless a router brings them back to this node.",
+    see="iptables -t nat -S POSTROUTING; nft list ruleset | grep snat",
+    fix="iptables --table nat --insert POSTROUTING --source {subnet} --out-interface {device} --jump MASQUERADE",
+    source="broken nodes",
+    foreseen=True,
+)
+def masquerade_address_foreign(node: Node) -> Iterator[Found]:
+    """A rule for SNAT applies to what this node's pods send to other nodes, with an address of no link of this node."""
+    own = {address(each.address) for each in node.host.addresses} if node.host.whole("addresses") else set()
+    for place in node.host.masquerade if own else ():
+        for flow in _flows_out(node, "postrouting"):
+            hit = _translating(place.rules, flow.source, flow.target, flow.oif)
+            to = SNAT_TO.search(hit[0]) if hit and place.owner == "other" else None
+            if to and netfilter.concerns(place.place, flow.source.version) and address(to[1]) not in own:
+                iptables = place.place.startswith("iptables") and flow.source.version == 4
+                evidence = f"{place.place}: {hit[0] if hit else ''}"
+                yield found(evidence, fix=None if iptables else "", subnet=flow.source, device=flow.oif)
+                break
+
+
+SNAT_TO = re.compile(r"(?:--to-source|\bsnat(?: ip6?)? to) \[?([0-9a-fA-F.:]+?)\]?(?=[\s:-]|$)")
+
+
+@FILTERS.rule(
     "rule-redirects-pods",
     WARNING,
     "A rule redirects what pods send to other nodes' pods",
@@ -369,7 +516,7 @@ def _redirecting(rules: tuple[str, ...], source: Network, target: Network, iif: 
             return rule
         # This, or the chain that it leads to, may spare the packets.
         if meets is not False and re.search(
-            r"-[jg] (?!LOG|MARK|NFLOG|CT|DNAT|REDIRECT|TPROXY)|\b(return|accept|jump|goto)\b", rule
+            r"-[jg] (?!LOG|MARK|NFLOG|CT|NOTRACK|DNAT|REDIRECT|TPROXY)|\b(return|accept|jump|goto)\b", rule
         ):
             return ""
     return ""
@@ -405,17 +552,19 @@ def _translating(
     """The first rule that these packets meet, if it translates them; None as well where that is not certain."""
     for rule in rules:
         meets = _applies(rule, source, destination, device)
-        if re.search(r"-j MASQUERADE|\bmasquerade\b", rule) and meets:
+        if TRANSLATES.search(rule) and meets:
             return rule, source, destination
         if meets is not False and re.search(r"-j (RETURN|ACCEPT)|\b(return|accept)\b", rule):
             return None
     return None
 
 
+TRANSLATES = re.compile(r"-j (?:MASQUERADE|SNAT)|\b(?:masquerade|snat)\b")
 _ENDS = r"(\{[^}]*\}|[0-9a-fA-F.:]+(?:/[0-9]+)?)(?=\s|$)"
 ARP_ENDS = re.compile(r"\barp ([sd]addr) ip\b")
 # A rule that is for a protocol, or some of its ports.
 OF_A_PROTOCOL = re.compile(r"-p \w|port|l4proto|nexthdr|ip protocol|\b(?:tcp|udp|sctp|icmp|icmpv6)\b|(?i:dnat)")
+OF_A_PORT = re.compile(r"\b(?:[sd]port|[sd]ports|ports)\b|(?<!with )\bicmp")
 SOURCE = re.compile(rf"(?:(! )?(?:-s|--source) |(?:ip6?) saddr (!= )?){_ENDS}")
 DESTINATION = re.compile(rf"(?:(! )?(?:-d|--destination) |(?:ip6?) daddr (!= )?){_ENDS}")
 _LINKS = r'(\{[^}]*\}|"[^"]*"|[^\s"]+)'
@@ -424,7 +573,7 @@ OUT = re.compile(rf"(?:(! )?(?:-o|--out-interface) |oif(?:name)? (!= )?){_LINKS}
 # Everything else that a plain rule has; one with any other condition is not judged.
 PLAIN = re.compile(
     r"-A \S+|-[jg] \S+|(jump|goto) \S+|-m (conntrack|state) --(ct)?state \S*\bNEW\b\S*|"
-    r"ct state (\{[^}]*\bnew\b[^}]*\}|new(,\S+)?)|--random-fully|--random|--reject-with \S+|-m comment|"
+    r"ct state (\{[^}]*\bnew\b[^}]*\}|new(,\S+)?)|--to-source \S+|snat( ip6?)?( to \S+)?|--(ttl|hl)-set \d+|ip6? (ttl|hoplimit) set \d+|--random-fully|--random|--reject-with \S+|-m comment|"
     r'--comment ("[^"]*"|\S+)|masquerade|return|accept|drop|reject( with \S+( \S+)?)?|random|fully-random|persistent|'
     r'counter( packets \d+ bytes \d+)?|comment "[^"]*"|,'
 )

@@ -87,6 +87,24 @@ def forwarding_off_at_boot(node: Node) -> Iterator[Found]:
 
 
 @KERNEL.rule(
+    "default-ttl-small",
+    ERROR,
+    "What the node sends may pass few routers only",
+    effect="The node does not reach pods of other nodes, since the other node is a router on the way to them; tunnels "
+    "to nodes behind more routers lose their packets.",
+    see="sysctl net.ipv4.ip_default_ttl",
+    fix="echo net.ipv4.ip_default_ttl=64 >> /etc/sysctl.d/zzz-pod-network.conf && sysctl -w net.ipv4.ip_default_ttl=64",
+    source="broken nodes",
+    foreseen=True,
+)
+def default_ttl_small(node: Node) -> Iterator[Found]:
+    """The time to live that the kernel gives packets of its own is less than 8. Pods have a setting of their own."""
+    setting = node.host.sysctls.get("net.ipv4.ip_default_ttl")
+    if setting is not None and setting.now.isdecimal() and int(setting.now) < 8:
+        yield found(f"net.ipv4.ip_default_ttl is {setting.now}{_set_by(setting)}")
+
+
+@KERNEL.rule(
     "ipv6-disabled",
     ERROR,
     "IPv6 is disabled on the node, and its pods are to have IPv6 addresses",

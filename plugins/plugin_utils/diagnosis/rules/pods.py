@@ -237,6 +237,35 @@ def bridge_ports_isolated(node: Node) -> Iterator[Found]:
 
 
 @PODS.rule(
+    "bridge-ports-blocked",
+    ERROR,
+    "Ports of the pods' bridge pass no frames",
+    effect="The pods behind these ports reach nothing. Where the spanning tree protocol runs, every new pod waits 30 s.",
+    see="bridge -d link show; ip -d link show type bridge | grep stp_state",
+    fix="for port in {ports}; do ip link set $port up; done",
+    source="broken nodes",
+)
+def bridge_ports_blocked(node: Node) -> Iterator[Found]:
+    """A pod's port is down, or blocked by the spanning tree protocol or by hand. One without carrier belongs to a pod
+    that is being made.
+    """
+    ports = [link for link in node.host.links if link.master == node.bridge_name and link.peer_elsewhere]
+    down = [link.name for link in ports if link.up is False]
+    if down:
+        yield found(f"{', '.join(down[:3])}: down", ports=down[:MOST])
+    blocked = [link for link in ports if link.up and link.port_state in ("listening", "learning", "blocking")]
+    if blocked:
+        evidence = ", ".join(f"{link.name}: {link.port_state}" for link in blocked[:3])
+        names = [link.name for link in blocked[:MOST]]
+        # Where the protocol is off, the first command changes nothing.
+        fix = (
+            "ip link set {bridge} type bridge stp_state 0 && "
+            "for port in {ports}; do bridge link set dev $port state 3; done"
+        )
+        yield found(evidence, fix=fix, ports=names, bridge=node.bridge_name)
+
+
+@PODS.rule(
     "pod-rules-leaked",
     WARNING,
     "Rules of pods that are gone translate the traffic of their addresses",

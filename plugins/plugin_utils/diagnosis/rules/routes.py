@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .. import repair, table
-from ..cluster import Network, Node, address, covers, family, network
+from ..cluster import Address, Network, Node, address, covers, family, network
 from ..observation import IpsecPolicy, Neighbour, PolicyRule, Route
 from ..table import ERROR, NOTE, OBSERVED, WARNING, Concern, Found, found
 
@@ -83,8 +83,8 @@ def no_route_back(node: Node) -> Iterator[Found]:
     source="broken nodes",
 )
 def address_of_another_node(node: Node) -> Iterator[Found]:
-    """An address of this node is another node's underlay address, or a single address from its pod subnet. Networks
-    that overlap and machines that are in the inventory twice have rules of their own.
+    """An address of this node is another node's underlay address, or one from its pod subnet, alone or on the pods'
+    bridge. Networks that overlap and machines that are in the inventory twice have rules of their own.
     """
     for entry in node.host.addresses:
         own, alone = address(entry.address), entry.address.endswith(("/32", "/128"))
@@ -96,7 +96,8 @@ def address_of_another_node(node: Node) -> Iterator[Found]:
             # Where nothing but its routes tells its address, a virtual one that moves may be among them.
             known = {*peer.planned_addresses, *(address(link.local) for link in peer.vxlans)}
             what = "its address" if own in known else ""
-            if alone and not what:
+            # On other links, networks that overlap are reported.
+            if (alone or entry.dev == node.bridge_name) and not what:
                 what = next((f"in {each}, its pods" for each in peer.pod_subnets if own in each), "")
             if what:
                 evidence = f"{entry.address} on {entry.dev}; of {peer.name}, that is {what}"
@@ -162,15 +163,14 @@ def _static(node: Node, device: str) -> Iterator[Neighbour]:
 def route_via_stranger(node: Node) -> Iterator[Found]:
     """The next hop is an address of no host that was looked at. A node may have moved to another address."""
     for peer, subnet, way in node.ways:
-        via = address(way.via) if way is not None else None
-        exact = way is not None and network(way.dst) == subnet
-        if way is None or via is None or not exact or not node.table.plain(way) or not peer.underlay:
+        if way is None or network(way.dst) != subnet or not node.table.plain(way) or not peer.underlay:
             continue
-        if via not in node.cluster.owners and via not in peer.addresses and via not in subnet:
-            fix = route_to(node, peer, subnet)
-            its = " and ".join(map(str, peer.underlay))
-            evidence = f"{subnet} via {way.via} dev {way.dev}; {peer.name} is {its}"
-            yield found(evidence, peer.name, fix=fix)
+        for via, dev in _next_hops(way):
+            if via not in node.cluster.owners and via not in peer.addresses and via not in subnet:
+                fix = route_to(node, peer, subnet)
+                its = " and ".join(map(str, peer.underlay))
+                evidence = f"{subnet} via {via} dev {dev}; {peer.name} is {its}"
+                yield found(evidence, peer.name, fix=fix)
 
 
 @ROUTES.rule(
@@ -186,14 +186,20 @@ def route_via_stranger(node: Node) -> Iterator[Found]:
 def route_to_wrong_node(node: Node) -> Iterator[Found]:
     """The next hop is the address of a node, but not of the one that has this pod subnet."""
     for peer, subnet, way in node.ways:
-        via = address(way.via) if way is not None else None
-        if way is None or via is None or way.dst == "default" or via in peer.addresses:
+        if way is None or way.dst == "default" or not node.table.plain(way):
             continue
-        owner = node.cluster.owners.get(via, node.name)
-        if owner not in (node.name, peer.name) and node.table.plain(way):
-            fix = route_to(node, peer, subnet)
-            evidence = f"{subnet}, {peer.name}'s pods, via {way.via}, which is {owner}"
-            yield found(evidence, peer.name, fix=fix)
+        for via, _dev in _next_hops(way):
+            owner = node.cluster.owners.get(via, node.name)
+            if via not in peer.addresses and owner not in (node.name, peer.name):
+                fix = route_to(node, peer, subnet)
+                evidence = f"{subnet}, {peer.name}'s pods, via {via}, which is {owner}"
+                yield found(evidence, peer.name, fix=fix)
+
+
+def _next_hops(route: Route) -> list[tuple[Address, str]]:
+    """The gateways of a route, with their links."""
+    hops = [(hop.via, hop.dev) for hop in route.hops] or [(route.via, route.dev)]
+    return [(via, dev) for text, dev in hops if (via := address(text)) is not None]
 
 
 @ROUTES.rule(
@@ -210,7 +216,7 @@ def route_without_gateway(node: Node) -> Iterator[Found]:
     """A route that was made with a device only, on the link to the other nodes."""
     underlay = node.underlay_link()
     for peer, subnet, way in node.ways:
-        if way is None or underlay is None or way.via or way.hops > 1 or way.type != "unicast":
+        if way is None or underlay is None or way.via or way.hops or way.type != "unicast":
             continue
         if way.dev == underlay.name and network(way.dst) == subnet:
             fix = route_to(node, peer, subnet)
@@ -230,7 +236,7 @@ def route_without_gateway(node: Node) -> Iterator[Found]:
 def pods_route_blackholed(node: Node) -> Iterator[Found]:
     """The best route to these pods is of type blackhole, unreachable or prohibit."""
     for peer, subnet, way in node.ways:
-        if way is not None and way.type in ("blackhole", "unreachable", "prohibit"):
+        if way is not None and way.type in REFUSING:
             evidence = f"{way.type} {way.dst} holds {subnet}, {peer.name}'s pods"
             route = route_to(node, peer, subnet)
             # A route of the node's own to these pods may be what the other one replaced.
@@ -242,24 +248,63 @@ def pods_route_blackholed(node: Node) -> Iterator[Found]:
     "own-pods-led-away",
     ERROR,
     "A route leads the node's own pods' addresses away from the node",
-    effect="Packets for these pods come in and are sent out again, so they are reached from nowhere.",
-    see="ip route show <the node's pod subnet>",
-    fix="ip route delete {dst} via {via} dev {dev}",
+    effect="Packets for these pods come in and are sent out again, or are discarded, so they are reached from nowhere.",
+    see="ip route show root <the node's pod subnet>",
+    fix="ip route delete {route}",
     source="lesson, leftovers of the bridge",
 )
 def own_pods_led_away(node: Node) -> Iterator[Found]:
-    """A leftover route to the node's own pod subnet, through another node, wins over the bridge's."""
+    """A route to the node's own pod subnet or a part of it, such as a leftover, leads to another node, to the
+    underlay or to a VPN and wins over the bridge's; or a single address of it is a blackhole.
+    """
+    underlay = node.underlay_link()
     for subnet in node.pod_subnets if node.host.knows("routes") else ():
         way = node.table.way(subnet)
-        if way is not None and way.via and way.dst != "default" and way.dev != node.bridge_name:
-            its = network(way.dst)
-            if its is not None and covers(subnet, its):
-                yield found(
-                    f"{way.dst} via {way.via} dev {way.dev}, which are pods of this node",
-                    dst=way.dst,
-                    via=way.via,
-                    dev=way.dev,
-                )
+        exact = [way] if way is not None and network(way.dst) == subnet and way.via else []
+        for route in [*exact, *node.table.parts.get(subnet, ())]:
+            if route.dev == node.bridge_name or route.dev in node.pods_links:
+                continue
+            away = route.via or node.is_tunnel(route.dev) or (underlay is not None and route.dev == underlay.name)
+            # Calico discards what is left of a block of addresses that way.
+            alone = route.type in REFUSING and "/" not in _single(route.dst)
+            if alone or (route.type == "unicast" and away):
+                yield found(f"{_words(route)}, which are pods of this node", route=_words(route).split())
+
+
+@ROUTES.rule(
+    "part-of-pods-led-away",
+    ERROR,
+    "A route leads a part of another node's pods elsewhere",
+    effect="Pods of this node reach some pods of that node, and not those that the route is for.",
+    see="ip route show root <the pod subnet>",
+    fix="ip route delete {route}",
+    source="broken nodes",
+    foreseen=True,
+)
+def part_of_pods_led_away(node: Node) -> Iterator[Found]:
+    """A route inside the other node's pod subnet, such as a VPN's, is a blackhole or leads to an address or a link that
+    is not that node's.
+    """
+    for peer, subnet, way in node.ways:
+        for route in node.table.parts.get(subnet, ()):
+            via = address(route.via)
+            same = way is not None and (route.via, route.dev) == (way.via, way.dev)
+            known = via is not None and (via in node.cluster.owners or via in peer.addresses or via in subnet)
+            if route.type in REFUSING or not (same or known or route.dev in node.pods_links):
+                evidence = f"{_words(route)} is a part of {subnet}, {peer.name}'s pods"
+                yield found(evidence, peer.name, route=_words(route).split())
+
+
+def _words(route: Route) -> str:
+    """A route as `ip route delete` takes it."""
+    kind = "" if route.type == "unicast" else f"{route.type} "
+    via, dev = route.via and f" via {route.via}", route.dev and f" dev {route.dev}"
+    return f"{kind}{route.dst}{via}{dev}"
+
+
+def _single(dst: str) -> str:
+    """A destination, a single address without its length."""
+    return dst.removesuffix("/128" if ":" in dst else "/32")
 
 
 @ROUTES.rule(
@@ -290,7 +335,9 @@ def peer_pods_on_own_bridge(node: Node) -> Iterator[Found]:
     foreseen=True,
 )
 def policy_rule_diverts_pods(node: Node) -> Iterator[Found]:
-    """A rule before the main table's, without a mark, looks packets to pods up in a table that has a route for them."""
+    """A rule before the main table's looks packets without a mark to pods up in a table that has a route for them, as
+    a VPN does that takes everything.
+    """
     for peer, subnet, way in node.ways:
         if way is None or way.dst == "default":
             continue
@@ -314,8 +361,8 @@ def policy_rule_diverts_pods(node: Node) -> Iterator[Found]:
     foreseen=True,
 )
 def policy_rule_refuses_pods(node: Node) -> Iterator[Found]:
-    """A rule before the main table's, without a mark, is a blackhole, or answers that these pods are unreachable or
-    prohibited.
+    """A rule before the main table's, for packets without a mark, is a blackhole, or answers that these pods are
+    unreachable or prohibited.
     """
     for peer, subnet, _way in node.ways:
         rule = next((each for each in _before_main(node, subnet) if each.action in REFUSING), None)
@@ -369,12 +416,16 @@ def _before_main(node: Node, subnet: Network) -> Iterator[PolicyRule]:
         return
     for rule in sorted(node.host.rules, key=lambda rule: rule.priority):
         source, to = network(rule.from_), network(rule.to)
-        special = rule.fwmark or rule.iif or rule.oif or rule.inverted or rule.action not in (*LOOKUP, *REFUSING)
-        if special or rule.version != subnet.version or (to is not None and not covers(to, subnet)):
+        if rule.version != subnet.version or rule.action not in (*LOOKUP, *REFUSING):
+            continue
+        # All but packets with a mark, as a VPN takes them. Without a mark, such a rule leaves out some packets.
+        unmarked = bool(rule.inverted and rule.fwmark)
+        special = rule.fwmark or rule.iif or rule.oif or rule.inverted or (to is not None and not covers(to, subnet))
+        if special and not unmarked:
             continue
         if rule.priority >= 32766 or rule.table == "main":
             return
-        if source is None or any(covers(source, own) for own in node.pod_subnets):
+        if unmarked or source is None or any(covers(source, own) for own in node.pod_subnets):
             yield rule
 
 

@@ -194,7 +194,7 @@ def test_a_rule_that_drops_others_or_comes_behind_one_that_accepts_is_healthy() 
         "-i cni0 -o eth0 -j ACCEPT",
         "-m set --match-set x src -j ACCEPT",
     ):
-        world[2]["forward"][0]["drops"] = drops("-i cni0 -j DROP", after=(rule,))
+        world[2]["forward"][0]["drops"] = drops("-i cni0 -d 10.244.0.0/16 -j DROP", after=(rule,))
         assert found(world) == [], rule
     for rule in ("-s 10.9.0.0/16 -j ACCEPT", "-i cni0 -o eth1 -j ACCEPT", "-i cni0 -p tcp -m tcp --dport 80 -j ACCEPT"):
         world[2]["forward"][0]["drops"] = drops("-i cni0 -j DROP", after=(rule,))
@@ -531,6 +531,11 @@ def break_forwarding_off(world: World) -> None:
 @breaks("forwarding-off", "flannel", (4, 6))
 def ipv6_by_a_file(world: World) -> None:
     world[2]["sysctls"]["net.ipv6.conf.all.forwarding"] = {"now": "0", "boot": "0", "file": "/etc/sysctl.conf"}
+
+
+@breaks("default-ttl-small")
+def break_default_ttl_small(world: World) -> None:
+    world[2]["sysctls"]["net.ipv4.ip_default_ttl"] = {"now": "1", "boot": "", "file": ""}
 
 
 @breaks("forwarding-off-at-boot")
@@ -1022,6 +1027,18 @@ def break_route_to_wrong_node(world: World) -> None:
     entry(world[2]["routes"], dst=subnet(0))["via"] = underlay(2)
 
 
+@breaks("route-to-wrong-node", fix=f"ip route replace {subnet(0)} via {underlay(0)} proto 87")
+def by_one_of_two_next_hops(world: World) -> None:
+    hops = [{"via": underlay(0), "dev": "eth0"}, {"via": underlay(2), "dev": "eth0"}]
+    entry(world[2]["routes"], dst=subnet(0))["hops"] = hops
+
+
+@breaks("route-via-stranger", fix=f"ip route replace {subnet(0)} via {underlay(0)} proto 87")
+def as_the_second_next_hop(world: World) -> None:
+    hops = [{"via": underlay(0), "dev": "eth0"}, {"via": "172.16.0.99", "dev": "eth0"}]
+    entry(world[2]["routes"], dst=subnet(0))["hops"] = hops
+
+
 @breaks("route-without-gateway", fix=f"ip route replace {subnet(0)} via {underlay(0)} proto 87")
 def break_route_without_gateway(world: World) -> None:
     entry(world[2]["routes"], dst=subnet(0))["via"] = ""
@@ -1041,6 +1058,43 @@ def break_own_pods_led_away(world: World) -> None:
     entry(world[2]["routes"], dst=subnet(1)).update(via=underlay(0), dev="eth0", owner="boot")
 
 
+@breaks("own-pods-led-away", fix=f"ip route delete {first(1, 4, 7)} dev eth0")
+def a_single_one(world: World) -> None:
+    world[2]["routes"].append({"dst": first(1, 4, 7), "via": "", "dev": "eth0", "owner": "boot"})
+
+
+@breaks("own-pods-led-away", "vxlan", fix=f"ip route delete blackhole {first(1, 4, 7)}/32")
+def a_single_one_blackholed(world: World) -> None:
+    world[2]["routes"].append({"dst": f"{first(1, 4, 7)}/32", "type": "blackhole", "via": "", "dev": "", "owner": "boot"})
+
+
+def test_routes_to_single_pods_and_blocks_of_addresses_are_no_finding() -> None:
+    """As Calico makes them: a block of the node's own is a blackhole, its pods and other nodes' blocks are not."""
+    world = World("routes")
+    world[2]["routes"] += [
+        {"dst": "10.244.1.64/26", "type": "blackhole", "via": "", "dev": "", "owner": "bird"},
+        {"dst": "10.244.1.65", "via": "", "dev": "veth0123abcd", "owner": "boot"},
+        {"dst": "10.244.0.64/26", "via": underlay(0), "dev": "tunl0", "owner": "bird"},
+        {"dst": "10.244.0.128/26", "via": underlay(2), "dev": "eth0", "owner": "bird"},
+    ]
+    assert found(world) == []
+
+
+@breaks("part-of-pods-led-away", fix="ip route delete 10.244.0.0/25 dev tun0")
+def break_part_of_pods_led_away(world: World) -> None:
+    world[2]["routes"].append({"dst": "10.244.0.0/25", "via": "", "dev": "tun0", "owner": "static"})
+
+
+@breaks("part-of-pods-led-away", "vxlan", fix=f"ip route delete blackhole {first(0, 4, 2)}")
+def to_a_blackhole(world: World) -> None:
+    world[2]["routes"].append({"dst": first(0, 4, 2), "type": "blackhole", "via": "", "dev": "", "owner": "boot"})
+
+
+@breaks("address-of-another-node", fix=f"ip address del {first(0, 4, 1)}/24 dev cni0")
+def on_the_bridge(world: World) -> None:
+    world[2]["addresses"].append({"dev": "cni0", "address": f"{first(0, 4, 1)}/24", "scope": "global"})
+
+
 @breaks("peer-pods-on-own-bridge", planned=False)
 def break_peer_pods_on_own_bridge(world: World) -> None:
     without(world[2]["routes"], dst=subnet(0))
@@ -1051,6 +1105,23 @@ def break_peer_pods_on_own_bridge(world: World) -> None:
 def break_policy_rule_diverts_pods(world: World) -> None:
     world[2]["rules"] = [{"priority": 100, "from": "", "to": subnet(0), "table": "vpn", "fwmark": 0}]
     world[2]["routes"].append({"dst": "default", "via": "", "dev": "tun0", "table": "vpn", "owner": "static"})
+
+
+@breaks("policy-rule-diverts-pods", fix=f"ip rule add to {subnet(0)} table main priority 32764")
+def by_a_vpn_for_all_without_its_mark(world: World) -> None:
+    world[2]["rules"] = [{"priority": 32765, "from": "", "to": "", "table": "51820", "fwmark": 51820, "inverted": True}]
+    world[2]["routes"].append({"dst": "default", "via": "", "dev": "wg0", "table": "51820", "owner": "boot"})
+
+
+def test_a_vpn_whose_rule_leaves_out_the_main_tables_routes_is_no_finding() -> None:
+    """As wg-quick sets it up."""
+    world = World("routes")
+    world[2]["rules"] = [
+        {"priority": 32764, "from": "", "to": "", "table": "main", "fwmark": 0},
+        {"priority": 32765, "from": "", "to": "", "table": "51820", "fwmark": 51820, "inverted": True},
+    ]
+    world[2]["routes"].append({"dst": "default", "via": "", "dev": "wg0", "table": "51820", "owner": "boot"})
+    assert found(world) == []
 
 
 @breaks("policy-rule-refuses-pods", fix=f"ip rule add to {subnet(0)} table main priority 99")
@@ -1285,6 +1356,86 @@ def of_a_protocol(world: World) -> None:
     )
 
 
+@breaks("forward-drops-egress", "vxlan", fix="nft insert rule ip guard c ip saddr 10.244.0.0/16 accept")
+def break_forward_drops_egress(world: World) -> None:
+    place = {"place": "nftables: table ip guard, chain c", "hook": "postrouting", "policy": "accept", "accepts": []}
+    rules = drops('oifname "eth0" ip saddr 10.244.0.0/16 drop')
+    world[2]["forward"].append({**place, "rejects_before": "", "drops": rules})
+
+
+MAY_DROP = (
+    "nft insert rule ip guard c ip saddr 10.244.0.0/16 accept && nft insert rule ip guard c ip daddr 10.244.0.0/16 "
+    "accept"
+)
+
+
+@breaks("filter-may-drop-pods", fix=MAY_DROP)
+def break_filter_may_drop_pods(world: World) -> None:
+    place = {"place": "nftables: table ip guard, chain c", "hook": "forward", "policy": "accept", "accepts": []}
+    world[2]["forward"].append({**place, "drops": drops("tcp flags syn / syn,ack drop")})
+
+
+@breaks("filter-may-drop-pods", "vxlan")
+def answers_of_nodes(world: World) -> None:
+    place = {"place": "nftables: table inet guard, chain c", "hook": "forward", "policy": "accept", "accepts": []}
+    rules = drops('iifname "eth0" ether saddr != 02:00:00:00:00:01 drop')
+    world[2]["forward"].append({**place, "drops": rules})
+
+
+@breaks("filter-may-drop-pods")
+def above_a_number_of_connections(world: World) -> None:
+    limit = "-p tcp -m connlimit --connlimit-above 1 --connlimit-mask 16 --connlimit-saddr -j REJECT"
+    rule = f"{limit} --reject-with icmp-port-unreachable"
+    world[2]["forward"][0]["drops"] = drops(rule)
+
+
+@breaks("filter-may-drop-pods", fix="iptables --insert OUTPUT --destination 10.244.0.0/16 --jump ACCEPT")
+def what_a_user_sends(world: World) -> None:
+    place = {"place": "iptables (nft): filter, chain OUTPUT", "hook": "output"}
+    world[2]["host_filters"] = [{**place, "drops": drops("-d 10.244.0.0/16 -m owner --uid-owner 0 -j DROP")}]
+
+
+def test_rules_for_ports_other_networks_or_behind_one_that_accepts_may_not_drop_pods() -> None:
+    world = World("routes")
+    place = {"place": "iptables (nft): filter, chain FORWARD", "hook": "forward", "policy": "accept", "accepts": []}
+    rules = drops("-p tcp -m tcp --dport 25 -m string --algo bm --string x -j DROP", "-s 192.0.2.0/24 -m time -j DROP")
+    behind = drops("-m time -j DROP", after=("-d 10.244.0.0/16 -j ACCEPT", "-s 10.244.0.0/16 -j ACCEPT"))
+    world[2]["forward"].append({**place, "drops": [*rules, *behind]})
+    host = {"place": "iptables (nft): filter, chain INPUT", "hook": "input"}
+    world[2]["host_filters"] = [{**host, "drops": drops("-m limit --limit 3/min -j DROP", "-m u32 --u32 x -j REJECT")}]
+    assert found(world) == []
+
+
+RAW = "iptables (nft): raw, chain PREROUTING"
+
+
+@breaks(
+    "pods-not-tracked",
+    fix="iptables --table raw --insert PREROUTING --source 10.244.0.0/16 --jump ACCEPT && "
+    "iptables --table raw --insert PREROUTING --destination 10.244.0.0/16 --jump ACCEPT",
+)
+def break_pods_not_tracked(world: World) -> None:
+    world[2]["redirects"] = [{"place": RAW, "rules": ["-j NOTRACK"]}]
+
+
+@breaks("pods-not-tracked", "vxlan")
+def by_a_zone_of_what_pods_send(world: World) -> None:
+    world[2]["redirects"] = [{"place": RAW, "rules": ["-i cni0 -j CT --zone 5"]}]
+
+
+@breaks("pods-not-tracked", fix=MAY_DROP)
+def by_nftables(world: World) -> None:
+    world[2]["redirects"] = [{"place": "nftables: table ip guard, chain c", "rules": ["ip saddr 10.0.0.0/8 notrack"]}]
+
+
+def test_what_is_not_tracked_for_one_service_is_no_finding() -> None:
+    """As the cache of a node's DNS does it."""
+    world = World("routes")
+    rules = ["-d 169.254.20.10/32 -p udp -m udp --dport 53 -j CT --notrack", "-i eth1 -j CT --notrack"]
+    world[2]["redirects"] = [{"place": RAW, "rules": rules}]
+    assert found(world) == []
+
+
 BRIDGES = "nftables: table bridge filter, chain FORWARD"
 
 
@@ -1383,6 +1534,38 @@ def before_it_spares_other_networks(world: World) -> None:
 def in_nftables(world: World) -> None:
     rules = ['ip saddr 10.244.0.0/16 oifname != "cni0" masquerade']
     world[2]["masquerade"].append({"place": "nftables: table ip nat, chain post", "owner": "other", "rules": rules})
+
+
+@breaks("rule-translates-pods")
+def to_an_address_of_its_own(world: World) -> None:
+    rules = [f"-s 10.244.0.0/16 -o eth0 -j SNAT --to-source {underlay(1)}"]
+    world[2]["masquerade"].append({"place": NAT_OUT, "owner": "other", "rules": rules})
+
+
+NAT_OUT = "iptables (nft): nat, chain POSTROUTING"
+
+
+@breaks(
+    "masquerade-address-foreign",
+    "vxlan",
+    fix=f"iptables --table nat --insert POSTROUTING --source {subnet(1)} --out-interface eth0 --jump MASQUERADE",
+)
+def break_masquerade_address_foreign(world: World) -> None:
+    rules = ["-s 10.244.0.0/16 -o eth0 -j SNAT --to-source 192.0.2.9"]
+    world[2]["masquerade"].append({"place": NAT_OUT, "owner": "other", "rules": rules})
+
+
+@breaks("masquerade-address-foreign", "vxlan", fix="")
+def in_a_table_of_nftables(world: World) -> None:
+    rules = ['oifname "eth0" ip saddr 10.244.0.0/16 snat to 192.0.2.9']
+    world[2]["masquerade"].append({"place": "nftables: table ip nat, chain p", "owner": "other", "rules": rules})
+
+
+def test_a_rule_for_an_address_of_the_node_is_no_finding() -> None:
+    world = World("vxlan")
+    rules = [f"-s 10.244.0.0/16 -o eth0 -j SNAT --to-source {underlay(1)}"]
+    world[2]["masquerade"].append({"place": NAT_OUT, "owner": "other", "rules": rules})
+    assert found(world) == []
 
 
 # Packet sizes
@@ -1531,6 +1714,21 @@ def lost(world: World) -> None:
 def break_bridge_ports_isolated(world: World) -> None:
     for name in ("veth0123abcd", "veth4567abcd"):
         entry(world[2]["links"], name=name)["isolated"] = True
+
+
+@breaks("bridge-ports-blocked", fix="for port in veth0123abcd; do ip link set $port up; done")
+def break_bridge_ports_blocked(world: World) -> None:
+    entry(world[2]["links"], name="veth0123abcd")["up"] = False
+
+
+@breaks(
+    "bridge-ports-blocked",
+    fix="ip link set cni0 type bridge stp_state 0 && "
+    "for port in veth0123abcd; do bridge link set dev $port state 3; done",
+)
+def by_a_spanning_tree(world: World) -> None:
+    entry(world[2]["links"], name="veth0123abcd")["port_state"] = "learning"
+    entry(world[2]["links"], name="veth4567abcd")["port_state"] = "disabled"
 
 
 @breaks(

@@ -59,7 +59,7 @@ def forward(rules: list[str], policy: str = "DROP", chains: tuple[str, ...] = ()
             ["-s 10.244.0.0/16 -j DROP", "-p udp -j DROP"],
         ),
         # What returns from a chain is not rejected by it.
-        (["FORWARD -j USER", "USER -s 10.0.0.0/8 -j RETURN", "USER -j DROP"], [], "", []),
+        (["FORWARD -j USER", "USER -s 10.0.0.0/8 -j RETURN", "USER -j DROP"], [], "", ["-j DROP"]),
         (["FORWARD -j USER", "USER -j RETURN", "USER -j DROP"], [], "", []),
         (["FORWARD -j USER", "USER -j DROP"], [], "-j DROP", []),
         (["FORWARD -p tcp -j USER", "USER -j DROP"], [], "", []),
@@ -235,6 +235,7 @@ def test_rules_that_redirect() -> None:
     """Those in the chain of the hook, not those of kube-proxy and the plugins that it leads to."""
     rules = ["-A PREROUTING -j KUBE-SERVICES", '-A PREROUTING -m comment --comment "no redirect" -j own',
              "-A PREROUTING -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 3128",
+             "-A PREROUTING -i cni0 -j CT --notrack",
              "-A KUBE-SEP-X -p tcp -j DNAT --to-destination 10.244.1.5:80",
              "-A POSTROUTING -j MASQUERADE"]  # fmt: skip
     heads = [
@@ -251,7 +252,7 @@ def test_rules_that_redirect() -> None:
     assert translation.redirects(tables) == [
         {
             "place": "iptables (legacy): nat, chain PREROUTING",
-            "rules": ["-j own", "-p tcp -m tcp --dport 80 -j REDIRECT --to-ports 3128"],
+            "rules": ["-j own", "-p tcp -m tcp --dport 80 -j REDIRECT --to-ports 3128", "-i cni0 -j CT --notrack"],
         },
         {"place": "nftables: table ip proxy, chain pre", "rules": ["redirect"]},
     ]
@@ -337,8 +338,11 @@ def test_what_drops_frames(rules: list[str], policy: str, everything: str | None
         (["FORWARD -o eth0 -j USER", "USER -j LOG", "USER -j DROP"], ["-o eth0 -j USER"]),
         # Of one address, as kube-proxy has one for each service without endpoints.
         (["FORWARD -d 10.96.0.1/32 -p tcp -m tcp --dport 80 -j REJECT"], []),
-        # Behind what may have returned.
-        (["FORWARD -j USER", "USER -s 10.9.0.0/16 -j RETURN", "USER -s 10.0.0.0/8 -j DROP"], []),
+        # A packet that expires is dropped.
+        (["FORWARD -s 10.244.0.0/16 -j TTL --ttl-set 1"], ["-s 10.244.0.0/16 -j TTL --ttl-set 1"]),
+        (["FORWARD -s 10.244.0.0/16 -j TTL --ttl-set 16"], []),
+        # In a chain that only some packets reach.
+        (["FORWARD -j USER", "USER -s 10.9.0.0/16 -j RETURN", "USER -j wl", "wl -s 10.0.0.0/8 -j DROP"], []),
         (["FORWARD ! -s 10.244.0.1/32 -j DROP"], ["! -s 10.244.0.1/32 -j DROP"]),
         # New connections of all, not what belongs to one that is known.
         (["FORWARD -m conntrack --ctstate NEW -j DROP"], ["-m conntrack --ctstate NEW -j DROP"]),
@@ -346,6 +350,15 @@ def test_what_drops_frames(rules: list[str], policy: str, everything: str | None
 )
 def test_what_pods_packets_surely_meet(rules: list[str], dropping: list[str]) -> None:
     assert [each["rule"] for each in forward(rules, "ACCEPT", ("USER", "wl"))["drops"]] == dropping
+
+
+def test_what_a_chain_returns_its_later_rules_do_not_drop() -> None:
+    rules = ["USER -m conntrack --ctstate ESTABLISHED -j RETURN", "USER -s 10.9.0.0/16 -j RETURN", "USER -j DROP"]
+    dropping = forward(["FORWARD -j USER", *rules, "FORWARD -i eth0 -j DROP"], "ACCEPT", ("USER",))["drops"]
+    assert dropping == [
+        *drops("-j DROP", after=("-s 10.9.0.0/16 -j RETURN",)),
+        *drops("-i eth0 -j DROP"),
+    ]
 
 
 def test_a_chain_that_accepts_everything_is_a_rule_that_accepts() -> None:
