@@ -62,6 +62,8 @@ def conf(change: str) -> str:
 SET = "set bad { type ipv4_addr; flags interval; elements = { 10.244.1.0/24 }; }"
 BY_CHANCE = "-m statistic --mode random --probability 0.5 -j DROP"
 OF_PEER = "-s 172.16.0.4 -p udp --dport 8472 -j DROP"
+MANY = "-p tcp -m connlimit --connlimit-above 1 --connlimit-mask 16 -j REJECT"
+TO_STRANGER = "-s 10.244.0.0/16 -o eth0 -j SNAT --to-source 192.0.2.9"
 OF_PODS = "-s 10.244.0.0/16 -j DROP"
 ENTRY = "$(bridge fdb show dev flannel.1 | head -1 | cut -d' ' -f1)"
 STRANGER = "02:00:00:00:99:99"
@@ -257,6 +259,8 @@ HOST = [
     Break("bridge-down", "ip link set cni0 down"),
     Break("bridge-address-wrong", "ip address add 10.9.9.1/24 dev cni0; ip address del 10.244.0.1/24 dev cni0"),
     Break("bridge-ports-isolated", f"for port in {PORTS}; do bridge link set dev $port isolated on; done"),
+    Break("bridge-ports-blocked", f"for port in {PORTS}; do ip link set $port down; done"),
+    Break("bridge-ports-blocked", f"for port in {PORTS}; do bridge link set dev $port state 4; done"),
     Break("bridge-mtu-too-small", "ip link set cni0 mtu 1300"),
     Break("pod-rules-leaked", LEAKED),
     Break(
@@ -280,7 +284,24 @@ HOST = [
         after="nft delete table bridge x",
     ),
     Break("host-drops-pods", f"iptables -A INPUT {OF_PODS}", after=f"iptables -D INPUT {OF_PODS}"),
+    Break(
+        "forward-drops-egress",
+        "nft 'table ip x { chain p { type filter hook postrouting priority 0; "
+        'ip saddr 10.244.0.0/16 oifname "eth0" drop; }; }\'',
+        after="nft delete table ip x",
+    ),
+    Break("filter-may-drop-pods", f"iptables -A FORWARD {MANY}", after=f"iptables -D FORWARD {MANY}"),
+    Break("pods-not-tracked", "iptables -t raw -A PREROUTING -j NOTRACK", after="iptables -t raw -F PREROUTING"),
+    Break(
+        "masquerade-address-foreign",
+        f"iptables -t nat -A POSTROUTING {TO_STRANGER}",
+        after=f"iptables -t nat -D POSTROUTING {TO_STRANGER}",
+    ),
+    Break("default-ttl-small", "sysctl -q -w net.ipv4.ip_default_ttl=1"),
+    Break("part-of-pods-led-away", "ip route add blackhole 10.244.1.0/28"),
+    Break("own-pods-led-away", "ip route add 10.244.0.16/28 dev eth0"),
     Break("address-of-another-node", "ip address add 10.244.1.77/32 dev lo"),
+    Break("address-of-another-node", "ip address add 10.244.1.1/24 dev cni0"),
     Break("neighbour-static", f"ip neighbour replace 172.16.0.4 lladdr {STRANGER} dev eth0 nud permanent"),
     Break("pod-neighbour-static", f"ip neighbour replace 10.244.0.77 lladdr {STRANGER} dev cni0 nud permanent"),
     Break("arp-off", "ip link set cni0 arp off"),
@@ -326,6 +347,10 @@ BREAKS = {
     "routes": [
         Break("no-route-back", "ip route del $(ip route show proto 87 | head -1)", "worker-2"),
         Break("route-via-stranger", "ip route replace 10.244.1.0/24 via 172.16.0.77 proto 87"),
+        Break(
+            "route-via-stranger",
+            "ip route replace 10.244.1.0/24 proto 87 nexthop via 172.16.0.4 nexthop via 172.16.0.77",
+        ),
         Break("route-without-gateway", "ip route replace 10.244.1.0/24 dev eth0 proto 87"),
         Break("pods-route-blackholed", "ip route replace blackhole 10.244.1.0/24"),
         Break(

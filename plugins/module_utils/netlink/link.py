@@ -45,8 +45,8 @@ class Detail(NamedTuple):
     """``master`` and ``peer`` are indices, 0 for none. ``nsid`` is the number that this network namespace gives to the
     one that the peer is in, None where that is this one.
 
-    ``hairpin`` and ``isolated`` are the flags of a bridge's port, ``port_state`` is one of PORT_STATES; None for another
-    link. ``permanent`` is the address
+    ``hairpin`` and ``isolated`` are the flags of a bridge's port, ``port_state`` is one of PORT_STATES; None for any
+    other link. ``permanent`` is the address
     of the hardware itself, ``names`` are alternative names, ``qdisc`` is the queueing discipline of what it sends.
     """
 

@@ -211,7 +211,9 @@ def test_links_routes_and_peers(node: Host) -> None:
         )
         assert link["up"] == ("UP" in shown[name]["flags"]) and link["index"] == shown[name]["ifindex"]
     assert set(links) == set(shown) and links["cni0"]["kind"] == "bridge"
-    assert {key: links[end][key] for key in ("kind", "master", "hairpin", "isolated", "port_state", "peer_elsewhere")} == {
+    assert {
+        key: links[end][key] for key in ("kind", "master", "hairpin", "isolated", "port_state", "peer_elsewhere")
+    } == {
         "kind": "veth",
         "master": "cni0",
         "hairpin": True,

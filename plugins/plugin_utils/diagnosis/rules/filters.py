@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ..cluster import Network, Node, address, covers, network, networks
-from ..observation import Closed, Drop, HostFilter
+from ..observation import Closed, Drop, Forward, HostFilter
 from ..path import netfilter
 from ..table import ERROR, NOTE, WARNING, Concern, Found, found
 
@@ -72,7 +72,7 @@ def forward_drops_some(node: Node) -> Iterator[Found]:
     for place in node.host.forward:
         if place.owner == "firewalld" or _drop(place.drops, _flows(node, place.hook)):
             continue
-        drop = _drop(place.drops, _flows(node, place.hook), some=True)
+        drop = _drop(place.drops, _flows(node, place.hook), netfilter.PART)
         if drop is not None:
             yield _accepting(node, place.place, f"{place.place}: {drop.rule}", drop.flow)
 
@@ -176,16 +176,24 @@ def filter_may_drop_pods(node: Node) -> Iterator[Found]:
     """
     for place in node.host.forward:
         flows = [*_flows(node, place.hook), *_flows_out(node, place.hook), *_answers(node, place.hook)]
-        if place.owner != "firewalld" and not _drop(place.drops, flows, some=True):
-            drop = _drop(place.drops, flows, some=True, certain=False)
+        if place.owner != "firewalld" and not _drop(place.drops, flows, netfilter.PART):
+            drop = _drop(_for_no_port(place.drops), flows, netfilter.PART, certain=False)
             if drop is not None:
                 yield _accepting(node, place.place, f"{place.place}: {drop.rule}", drop.flow)
+    for name, drops, flows in _of_tunnels(node):
+        drop = _drop(drops, flows, TUNNEL_PART, certain=False)
+        if drop is not None and not _drop(drops, flows, TUNNEL_PART):
+            yield _opening(node, name, drop)
     for host_place in node.host.host_filters:
         flows = _flows_of_host(node, host_place.hook)
-        drop = _drop(_naming(host_place), flows, certain=False)
+        drop = _drop(_for_no_port(_naming(host_place)), flows, certain=False)
         if drop is not None and not _drop(_naming(host_place), flows):
             side = "--source" if host_place.hook == "input" else "--destination"
             yield _accepting(node, host_place.place, f"{host_place.place}: {drop.rule}", drop.flow, side)
+
+
+def _for_no_port(drops: Iterable[Drop]) -> list[Drop]:
+    return [each for each in drops if not OF_A_PORT.search(each.rule)]
 
 
 @FILTERS.rule(
@@ -200,7 +208,7 @@ def filter_may_drop_pods(node: Node) -> Iterator[Found]:
     foreseen=True,
 )
 def pods_not_tracked(node: Node) -> Iterator[Found]:
-    """A rule for NOTRACK, or for a zone of its own, applies to what this node's pods send, or to what is sent to them."""
+    """A rule for NOTRACK, or for a zone, applies to what this node's pods send, or to what is sent to them."""
     for place in node.host.redirects:
         for flow in [*_flows(node, "prerouting"), *_flows_out(node, "prerouting")]:
             rule = next((each for each in place.rules if _untracks(each, flow)), "")
@@ -235,16 +243,15 @@ class Dropped(NamedTuple):
 
 
 def _drop(
-    drops: Iterable[Drop], flows: Sequence[Flow], some: bool = False, certain: bool = True
+    drops: Iterable[Drop], flows: Sequence[Flow], part: re.Pattern[str] | None = None, certain: bool = True
 ) -> Dropped | None:
-    """The first rule that surely drops one of the flows, or with ``some`` a part of it, and no rule before accepts.
+    """The first rule that surely drops one of the flows, and no rule before it accepts. ``part`` is what a rule may ask
+    for besides.
 
-    Without ``certain``: the first one that is not for a port and has conditions that are not evaluated.
+    Without ``certain``: the first one whose other conditions are not evaluated.
     """
     for drop in drops:
-        if not certain and OF_A_PORT.search(drop.rule):
-            continue
-        rule = netfilter.PART.sub(" ", drop.rule) if some else drop.rule
+        rule = part.sub(" ", drop.rule) if part else drop.rule
         for flow in flows:
             meets = _applies(rule, flow.source, flow.target, flow.oif, flow.iif)
             if (meets if certain else meets is None) and not _spares(drop.after, flow):
@@ -296,8 +303,7 @@ def _answers(node: Node, hook: str) -> list[Flow]:
     """What comes back of that."""
     iif, oif = hook != "postrouting", hook != "prerouting"
     return [
-        Flow(each.target, each.source, _underlay(node) * iif, node.bridge_name * oif)
-        for each in _flows_out(node, hook)
+        Flow(each.target, each.source, _underlay(node) * iif, node.bridge_name * oif) for each in _flows_out(node, hook)
     ]
 
 
@@ -352,6 +358,7 @@ NFT = (
     fix="ufw allow {port}/udp",
     site="podnet_manage_firewall: true",
     source="flannel pitfall 13, 21",
+    explains=("overlay-drops-some", "filter-may-drop-pods"),
 )
 def overlay_port_closed(node: Node) -> Iterator[Found]:
     """No rule of ufw, firewalld, iptables or nftables lets packets in to the UDP port of the VXLAN device. What is
@@ -380,6 +387,7 @@ def _only(node: Node, closed: Closed, word: str) -> tuple[str, str]:
     see="ufw status; iptables -S OUTPUT; nft list ruleset",
     fix="ufw allow out {port}/udp",
     source="broken nodes",
+    explains=("overlay-drops-some", "filter-may-drop-pods"),
     foreseen=True,
 )
 def overlay_port_closed_outgoing(node: Node) -> Iterator[Found]:
@@ -392,6 +400,58 @@ def overlay_port_closed_outgoing(node: Node) -> Iterator[Found]:
             fix = netfilter.opening(each.place, each.port, "ufw" if walls.ufw else "", out=True, peer=each.peer)
             text, peer = _only(node, each, "of")
             yield found(f"{each.place} lets nothing out to UDP port {each.port}{text}", peer, fix=fix, port=each.port)
+
+
+@FILTERS.rule(
+    "overlay-drops-some",
+    WARNING,
+    "The firewall drops a part of the tunnel's packets",
+    effect="Packets between pods of different nodes get lost: large ones, those above a rate, or some by chance.",
+    see="iptables -S INPUT; iptables -S OUTPUT; nft list ruleset",
+    fix="iptables --insert INPUT --protocol udp --dport {port} --jump ACCEPT",
+    source="broken nodes",
+)
+def overlay_drops_some(node: Node) -> Iterator[Found]:
+    """A rule drops what nodes send each other, or UDP of theirs, by size, above a rate or at random."""
+    for place, drops, flows in _of_tunnels(node):
+        drop = _drop(drops, flows, TUNNEL_PART)
+        if drop is not None:
+            yield _opening(node, place, drop)
+
+
+def _opening(node: Node, place: str, drop: Dropped) -> Found:
+    """A finding whose fix accepts the tunnel's packets in a place, before all its rules."""
+    port = node.vxlans[0].port or 0
+    return found(f"{place}: {drop.rule}", fix=netfilter.opening(place, port, out=not drop.flow.iif), port=port)
+
+
+def _of_tunnels(node: Node) -> Iterator[tuple[str, list[Drop], list[Flow]]]:
+    """The places that drop some of what the node itself receives or sends, and the tunnel's packets that pass them."""
+    ports = {link.port for link in node.vxlans if link.port}
+    dev = _underlay(node)
+    own = networks(f"{each}/{each.max_prefixlen}" for each in node.underlay)
+    theirs = networks(f"{each}/{each.max_prefixlen}" for peer in node.peers for each in peer.underlay)
+    ends = [(one, other) for one in own for other in theirs if one.version == other.version]
+    if not (ports and dev):
+        return
+    places: list[HostFilter | Forward] = [*node.host.host_filters, *node.host.forward]
+    for place in places:
+        if place.hook != "forward" and "firewalld" not in place.place:
+            sending = place.hook in ("output", "postrouting")
+            flows = [Flow(one, other, "", dev) if sending else Flow(other, one, dev, "") for one, other in ends]
+            yield place.place, [each for each in place.drops if _meets_tunnels(each.rule, ports)], flows
+
+
+def _meets_tunnels(rule: str, ports: set[int]) -> bool:
+    """May a rule be for UDP packets to one of these ports?"""
+    its = DPORT.search(rule)
+    named = {int(each) for each in re.findall(r"\d+", its[1])} if its else ports
+    return not OTHER_PROTOCOL.search(rule) and bool(named & ports)
+
+
+TUNNEL_PART = re.compile(rf"{netfilter.PART.pattern}|--dports? \S+|udp dport (?:\{{[^}}]*\}}|\S+)|-m multiport")
+DPORT = re.compile(r"\bdports? (\{[^}]*\}|\S+)")
+OTHER_PROTOCOL = re.compile(r"-p (?!udp\b)\w|\b(?:tcp|sctp|icmp|icmpv6) |(?:l4proto|protocol|nexthdr) (?!udp\b)[a-z]")
 
 
 @FILTERS.rule(
@@ -573,7 +633,8 @@ OUT = re.compile(rf"(?:(! )?(?:-o|--out-interface) |oif(?:name)? (!= )?){_LINKS}
 # Everything else that a plain rule has; one with any other condition is not judged.
 PLAIN = re.compile(
     r"-A \S+|-[jg] \S+|(jump|goto) \S+|-m (conntrack|state) --(ct)?state \S*\bNEW\b\S*|"
-    r"ct state (\{[^}]*\bnew\b[^}]*\}|new(,\S+)?)|--to-source \S+|snat( ip6?)?( to \S+)?|--(ttl|hl)-set \d+|ip6? (ttl|hoplimit) set \d+|--random-fully|--random|--reject-with \S+|-m comment|"
+    r"ct state (\{[^}]*\bnew\b[^}]*\}|new(,\S+)?)|--to-source \S+|snat( ip6?)?( to \S+)?|"
+    r"--(ttl|hl)-set \d+|ip6? (ttl|hoplimit) set \d+|--random-fully|--random|--reject-with \S+|-m comment|"
     r'--comment ("[^"]*"|\S+)|masquerade|return|accept|drop|reject( with \S+( \S+)?)?|random|fully-random|persistent|'
     r'counter( packets \d+ bytes \d+)?|comment "[^"]*"|,'
 )

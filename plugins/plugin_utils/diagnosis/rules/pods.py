@@ -240,7 +240,7 @@ def bridge_ports_isolated(node: Node) -> Iterator[Found]:
     "bridge-ports-blocked",
     ERROR,
     "Ports of the pods' bridge pass no frames",
-    effect="The pods behind these ports reach nothing. Where the spanning tree protocol runs, every new pod waits 30 s.",
+    effect="The pods behind these ports reach nothing. Where the spanning tree protocol runs, new pods wait 30 s.",
     see="bridge -d link show; ip -d link show type bridge | grep stp_state",
     fix="for port in {ports}; do ip link set $port up; done",
     source="broken nodes",

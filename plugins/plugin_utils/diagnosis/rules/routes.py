@@ -105,6 +105,34 @@ def address_of_another_node(node: Node) -> Iterator[Found]:
 
 
 @ROUTES.rule(
+    "node-led-away",
+    ERROR,
+    "A route leads away from another node that is on the same link",
+    effect="What this node sends to that node, directly or through a tunnel, goes to another machine or to none.",
+    see="ip route get <address of the node>",
+    fix="ip route delete {route}",
+    source="broken nodes",
+    foreseen=True,
+)
+def node_led_away(node: Node) -> Iterator[Found]:
+    """The other node's address is in the network of this node's underlay, and the kernel sends to it by another link,
+    or through an address that is no node's.
+    """
+    underlay = node.underlay_link()
+    near = [each.address for each in node.host.addresses if underlay is not None and each.dev == underlay.name]
+    for peer in node.peers:
+        for its in peer.underlay:
+            way = node.host.ways.get(str(its))
+            beside = any((net := network(each)) is not None and its in net and net.prefixlen > 0 for each in near)
+            if way is None or underlay is None or not beside or way.error or way.local or way.dst == "default":
+                continue
+            via = address(way.via)
+            if way.dev not in ("", underlay.name) or (via is not None and via not in node.cluster.owners):
+                route = f"{way.dst}{way.via and f' via {way.via}'} dev {way.dev}"
+                yield found(f"{its} by {route}; both are on {underlay.name}", peer.name, route=route.split())
+
+
+@ROUTES.rule(
     "neighbour-static",
     ERROR,
     "A static neighbour entry for another node has the wrong hardware address",
@@ -420,7 +448,8 @@ def _before_main(node: Node, subnet: Network) -> Iterator[PolicyRule]:
             continue
         # All but packets with a mark, as a VPN takes them. Without a mark, such a rule leaves out some packets.
         unmarked = bool(rule.inverted and rule.fwmark)
-        special = rule.fwmark or rule.iif or rule.oif or rule.inverted or (to is not None and not covers(to, subnet))
+        elsewhere = rule.iif not in ("", node.bridge_name) or (to is not None and not covers(to, subnet))
+        special = rule.fwmark or rule.oif or rule.inverted or elsewhere
         if special and not unmarked:
             continue
         if rule.priority >= 32766 or rule.table == "main":

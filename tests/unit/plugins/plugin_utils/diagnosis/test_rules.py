@@ -1065,7 +1065,9 @@ def a_single_one(world: World) -> None:
 
 @breaks("own-pods-led-away", "vxlan", fix=f"ip route delete blackhole {first(1, 4, 7)}/32")
 def a_single_one_blackholed(world: World) -> None:
-    world[2]["routes"].append({"dst": f"{first(1, 4, 7)}/32", "type": "blackhole", "via": "", "dev": "", "owner": "boot"})
+    world[2]["routes"].append(
+        {"dst": f"{first(1, 4, 7)}/32", "type": "blackhole", "via": "", "dev": "", "owner": "boot"}
+    )
 
 
 def test_routes_to_single_pods_and_blocks_of_addresses_are_no_finding() -> None:
@@ -1127,6 +1129,11 @@ def test_a_vpn_whose_rule_leaves_out_the_main_tables_routes_is_no_finding() -> N
 @breaks("policy-rule-refuses-pods", fix=f"ip rule add to {subnet(0)} table main priority 99")
 def break_policy_rule_refuses_pods(world: World) -> None:
     world[2]["rules"] = [{"priority": 100, "from": "", "to": subnet(0), "action": "prohibit"}]
+
+
+@breaks("policy-rule-refuses-pods", fix=f"ip rule add to {subnet(0)} table main priority 99")
+def for_what_comes_by_the_bridge(world: World) -> None:
+    world[2]["rules"] = [{"priority": 100, "from": "", "to": "", "iif": "cni0", "action": "blackhole"}]
 
 
 POLICY = {"to": "10.0.0.0/8", "dir": "out", "priority": 100, "block": False, "tunnel": ""}
@@ -1226,6 +1233,16 @@ def break_address_of_another_node(world: World) -> None:
 @breaks("address-of-another-node", "vxlan", fix=f"ip address del {first(0, 4, 7)}/32 dev lo")
 def of_another_nodes_pod(world: World) -> None:
     world[2]["addresses"].append({"dev": "lo", "address": f"{first(0, 4, 7)}/32", "scope": "global"})
+
+
+@breaks("node-led-away", fix=f"ip route delete {underlay(0)} via 172.16.0.99 dev eth0")
+def break_node_led_away(world: World) -> None:
+    world[2]["ways"][underlay(0)].update(dst=underlay(0), via="172.16.0.99")
+
+
+@breaks("node-led-away", "vxlan", fix="ip route delete 172.16.0.0/28 dev vpn0")
+def by_another_link(world: World) -> None:
+    world[2]["ways"][underlay(0)].update(dst="172.16.0.0/28", via="", dev="vpn0")
 
 
 @breaks("neighbour-static", fix=f"ip neighbour del {underlay(0)} dev eth0")
@@ -1403,6 +1420,42 @@ def test_rules_for_ports_other_networks_or_behind_one_that_accepts_may_not_drop_
     world[2]["forward"].append({**place, "drops": [*rules, *behind]})
     host = {"place": "iptables (nft): filter, chain INPUT", "hook": "input"}
     world[2]["host_filters"] = [{**host, "drops": drops("-m limit --limit 3/min -j DROP", "-m u32 --u32 x -j REJECT")}]
+    assert found(world) == []
+
+
+INPUT = {"place": "iptables (nft): filter, chain INPUT", "hook": "input"}
+OPEN = "iptables-nft -I INPUT -p udp --dport 8472 -j ACCEPT"
+
+
+@breaks("overlay-drops-some", "vxlan", fix=OPEN)
+def break_overlay_drops_some(world: World) -> None:
+    world[2]["host_filters"] = [{**INPUT, "drops": drops("-p udp -m length --length 1000:65535 -j DROP")}]
+
+
+@breaks("overlay-drops-some", "flannel", fix="nft insert rule inet guard c udp dport 8472 accept")
+def by_chance(world: World) -> None:
+    place = {"place": "nftables: table inet guard, chain c", "hook": "output"}
+    world[2]["host_filters"] = [{**place, "drops": drops("udp dport { 53, 8472 } numgen random mod 2 < 1 drop")}]
+
+
+@breaks("filter-may-drop-pods", "vxlan", fix=OPEN)
+def by_the_tunnels_source_port(world: World) -> None:
+    world[2]["host_filters"] = [{**INPUT, "drops": drops("-p udp -m udp --sport 32768:61000 -j DROP")}]
+
+
+@breaks("filter-may-drop-pods", "vxlan", fix=OPEN)
+def behind_a_limit(world: World) -> None:
+    rule = "-p udp -m udp --dport 8472 -m hashlimit --hashlimit-above 10/sec --hashlimit-name x -j DROP"
+    world[2]["host_filters"] = [{**INPUT, "drops": drops(rule)}]
+
+
+def test_what_drops_other_protocols_ports_and_hosts_leaves_tunnels_alone() -> None:
+    world = World("vxlan")
+    rules = ("-p tcp -m length --length 1000: -j DROP", "-p udp -m udp --dport 53 -m limit --limit 9/s -j DROP",
+             "-s 192.0.2.0/24 -p udp -m length --length 1000: -j DROP", "-p icmp -m length --length 1000: -j DROP",
+             "-i eth9 -p udp -m statistic --mode random --probability 0.5 -j DROP")  # fmt: skip
+    accepts = drops("-p udp -m length --length 1000: -j DROP", after=("-s 172.16.0.0/24 -j ACCEPT",))
+    world[2]["host_filters"] = [{**INPUT, "drops": [*drops(*rules), *accepts]}]
     assert found(world) == []
 
 
