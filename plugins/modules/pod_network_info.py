@@ -273,6 +273,10 @@ host:
           description: V(weft.podnet) for protocol 87 or a nexthop object of it, else the name that
             C(/etc/iproute2/rt_protos) gives the protocol, else the number.
           type: str
+        tos:
+          description: The type of service of the packets that it is for.
+          type: int
+          returned: routes for one type of service
         hops:
           description: Each next hop's C(via) and C(dev); RV(host.routes[].via) and RV(host.routes[].dev) are the
             first one's.
@@ -716,6 +720,9 @@ host:
           type: str
         to:
           description: A network.
+          type: str
+        protocol:
+          description: V(udp) where it is for UDP only, to or from any port; empty for all protocols.
           type: str
         dir:
           description: V(out), V(fwd) (forwarded packets that come in) or V(in).

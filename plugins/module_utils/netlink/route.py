@@ -125,12 +125,14 @@ def dump(channel: Channel, family: int, table: int = 0, protocol: int = 0) -> li
     return found
 
 
-# The kinds of routes that decide about packets which this host forwards.
+# The kinds of routes that decide about packets which this host forwards, or takes for its own.
 TYPES = {
     wire.TYPE_UNICAST: "unicast",
+    wire.TYPE_LOCAL: "local",
     wire.TYPE_BLACKHOLE: "blackhole",
     wire.TYPE_UNREACHABLE: "unreachable",
     wire.TYPE_PROHIBIT: "prohibit",
+    wire.TYPE_THROW: "throw",
 }
 SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
 _NEXTHOP = struct.Struct("=HBBi")  # struct rtnexthop: length, flags, hops, interface index
@@ -145,10 +147,12 @@ class Shown(NamedTuple):
     kind: str
     src: bytes
     hops: tuple[tuple[bytes, int], ...] = ()
+    tos: int = 0
 
 
 def everything(channel: Channel, family: int) -> list[Shown]:
-    """The routes of all tables but the local one, of every kind in TYPES. Equivalent to: ip route show table all.
+    """The routes of all tables, of every kind in TYPES; of the local one, those that the kernel did not make itself.
+    Equivalent to: ip route show table all.
 
     Raises NetlinkError.
     """
@@ -158,9 +162,11 @@ def everything(channel: Channel, family: int) -> list[Shown]:
     for answer, (dst, gateway, oif, metric, own_table, several, nhid, via, src) in wire.columns(
         answers, wire.RTMSG.size, (*_KINDS, wire.RTA_VIA, wire.RTA_PREFSRC)
     ):
-        family_, length, _src, _tos, low, protocol, scope, kind, flags = wire.RTMSG.unpack_from(answer)
+        family_, length, _src, tos, low, protocol, scope, kind, flags = wire.RTMSG.unpack_from(answer)
         table = number(own_table)[0] if own_table else low
-        if kind not in TYPES or flags & wire.RTM_F_CLONED or table == wire.TABLE_LOCAL or family_ != family:
+        if kind not in TYPES or flags & wire.RTM_F_CLONED or family_ != family:
+            continue
+        if table == wire.TABLE_LOCAL and (kind != wire.TYPE_LOCAL or protocol == wire.PROTO_KERNEL):
             continue
         hops = _hops(several or b"")
         value = Value(
@@ -173,7 +179,7 @@ def everything(channel: Channel, family: int) -> list[Shown]:
             number(nhid)[0] if nhid else 0,
         )
         key_ = Key(family, table, dst or any_address, length, number(metric)[0] if metric else 0)
-        shown.append(Shown(key_, value, TYPES[kind], src or b"", hops))
+        shown.append(Shown(key_, value, TYPES[kind], src or b"", hops, tos))
     return shown
 
 

@@ -353,7 +353,7 @@ class Table:
         self.exact: dict[Network, Route] = {}
         self.default: dict[int, Route] = {}
         for route in node.host.routes:
-            if route.table not in TABLES:
+            if route.table not in TABLES or route.tos or route.type == "local":
                 continue
             if route.dst == "default":
                 self.default.setdefault(route.version or (6 if ":" in route.via + route.src else 4), route)
@@ -364,9 +364,14 @@ class Table:
         self.lengths = sorted({(dst.version, dst.prefixlen) for dst in self.exact}, reverse=True)
 
     @functools.cached_property
+    def subnets(self) -> tuple[Network, ...]:
+        """The pod subnets of all nodes."""
+        return tuple(subnet for node in self.node.cluster.nodes if node.has_pods for subnet in node.pod_subnets)
+
+    @functools.cached_property
     def parts(self) -> dict[Network, list[Route]]:
         """By pod subnet of any node: the routes to a part of it."""
-        subnets = {subnet for node in self.node.cluster.nodes if node.has_pods for subnet in node.pod_subnets}
+        subnets = set(self.subnets)
         lengths = {(subnet.version, subnet.prefixlen) for subnet in subnets}
         found: dict[Network, list[Route]] = {}
         for dst, route in self.exact.items():

@@ -94,6 +94,7 @@ class Route(Part):
     type: str = "unicast"
     src: str = ""
     hops: tuple[Hop, ...] = ()
+    tos: int = 0
     owner: str = ""
 
 
@@ -328,6 +329,7 @@ class IpsecPolicy(Part):
 
     from_: str = ""
     to: str = ""
+    protocol: str = ""
     dir: str = ""
     priority: int = 0
     block: bool = False

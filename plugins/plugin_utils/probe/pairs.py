@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.weft.podnet.plugins.module_utils.probe.datagrams import SMALLEST
+
 from .reasons import Node
 
 
@@ -219,10 +221,12 @@ def _sizes(group: Sequence[Pair]) -> Iterator[str]:
         yield f"{narrow(pair, way)}; {_by_tcp(way)}"
     if tight:
         least = min(way.largest for _pair, way in tight)
-        yield (
-            f"make the way between the nodes take more, or give pods an MTU of {least}: podnet_vxlan_mtu, Backend.MTU "
-            "in podnet_flannel_backend; with the backend routes, site.yml gives pods the MTU of the nodes' links"
-        )
+        if least:
+            yield (
+                f"make the way between the nodes take more, or give pods an MTU of {least}: podnet_vxlan_mtu, "
+                "Backend.MTU in podnet_flannel_backend; with the backend routes, site.yml gives pods the MTU of the "
+                "nodes' links"
+            )
         return
     for pair, way in each:
         if way.large:
@@ -231,6 +235,11 @@ def _sizes(group: Sequence[Pair]) -> Iterator[str]:
 
 def narrow(pair: Pair, way: Way) -> str:
     """What the path takes, and what pods send."""
+    if not way.largest:
+        return (
+            f"no packet of more than {SMALLEST} bytes from {pair.source}'s pods to {pair.target}'s arrives, and the "
+            f"pods' interfaces take {way.mtu}"
+        )
     return (
         f"packets of more than {way.largest} bytes from {pair.source}'s pods to {pair.target}'s do not arrive, and the "
         f"pods' interfaces take {way.mtu}"

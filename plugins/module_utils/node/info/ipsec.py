@@ -16,12 +16,12 @@ from ...core import tools
 from .. import settings
 from .section import Notes
 
-SELECTOR = re.compile(r"src (\S+) dst (\S+)(.*)")
+SELECTOR = re.compile(r"src (\S+) dst (\S+)(?: proto (udp)\b)?(.*)")
 DIRECTIONS = ("in", "fwd", "out")
 
 
 def policies(notes: Notes) -> list[dict[str, Any]]:
-    """Those for whole networks, whatever the protocol, by their priority: the lowest counts."""
+    """Those for all protocols or for UDP, whatever the port, by their priority: the lowest counts."""
     # Asking would load the module.
     ip = None if settings.is_unloaded("xfrm_user") else tools.find("ip")
     if ip is None:
@@ -37,7 +37,7 @@ def read(lines: Iterable[str]) -> list[dict[str, Any]]:
     """What `ip xfrm policy` prints. Pure.
 
     ``tunnel``: the far end of a tunnel that packets must pass, "" where they pass as they are, or between two hosts.
-    Policies for one protocol, port or device, for a mark or for an interface of IPsec's own are left out.
+    Policies for another protocol, a port or a device, for a mark or for an interface of IPsec's own are left out.
     """
     found: list[dict[str, Any]] = []
     current: dict[str, Any] = {}
@@ -47,9 +47,10 @@ def read(lines: Iterable[str]) -> list[dict[str, Any]]:
         words = line.split()
         selector = SELECTOR.fullmatch(line.strip()) if not line[:1].isspace() else None
         if selector:
-            current = {"from": selector[1], "to": selector[2], "dir": "", "priority": 0, "block": False, "tunnel": ""}
+            current = {"from": selector[1], "to": selector[2], "protocol": selector[3] or "", "dir": "", "priority": 0}
+            current.update(block=False, tunnel="")
             ends = {}
-            found += [] if selector[3].strip() else [current]
+            found += [] if selector[4].strip() else [current]
         elif words[:1] == ["dir"]:
             named = dict(zip(words[::2], words[1::2]))
             current.update(dir=named.get("dir", ""), priority=int(named.get("priority", "0")))

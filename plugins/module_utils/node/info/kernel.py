@@ -217,6 +217,8 @@ def _route(kernel: Kernel, names: Mapping[int, str], known: Mapping[int, str], e
         "src": str(ipaddress.ip_address(each.src)) if each.src else "",
         "owner": OWNER if ours else known.get(value.protocol, str(value.protocol)),
     }
+    if each.tos:
+        shown["tos"] = each.tos
     if len(each.hops) > 1:
         shown["hops"] = [
             {"via": str(ipaddress.ip_address(via)) if via else "", "dev": names.get(dev, "")} for via, dev in each.hops

@@ -54,7 +54,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Route:
-    """``kind`` is unicast, blackhole, unreachable, prohibit or throw; ``hops`` counts next hops, the first is here."""
+    """``kind`` is unicast, blackhole, unreachable, prohibit, throw or local; of ``hops`` next hops, the first is here."""
 
     dst: Network
     via: Address | None
@@ -368,6 +368,12 @@ class Host:
         """Its own address, if it is one."""
         return next((held for held in self.addresses or [] if held.address == address), None)
 
+    def takes(self, address: Address) -> Held | None:
+        """Its own address, or one that a route makes it take for its own."""
+        routes = (each for each in self.routes or [] if each.kind == "local" and each.table == "local")
+        local = (Held(each.dev, address, each.dst, "host", False) for each in routes if address in each.dst)
+        return self.holds(address) or next(local, None)
+
     def on(self, dev: str, version: int) -> list[Held]:
         """The addresses of a device, those that are valid beyond the link first."""
         found = [held for held in self.addresses or [] if held.dev == dev and held.address.version == version]
@@ -442,6 +448,9 @@ def _held(row: Mapping[Any, Any]) -> Held | None:
 
 
 def _route(row: Mapping[Any, Any]) -> Route | None:
+    if row.get("tos"):
+        # The packet that is followed has no type of service.
+        return None
     via, src = _address(row.get("via")), _address(row.get("src"))
     version = 6 if row.get("version") == 6 or any(each is not None and each.version == 6 for each in (via, src)) else 4
     dst = _network("::/0" if version == 6 else "0.0.0.0/0") if row.get("dst") == "default" else _network(row.get("dst"))
@@ -514,7 +523,8 @@ def _nat(row: Mapping[Any, Any]) -> Nat | None:
 
 def _policy(row: Mapping[Any, Any]) -> Policy | None:
     source, target = _network(row.get("from")), _network(row.get("to"))
-    if source is None or target is None:
+    # The packet that is followed may have any protocol.
+    if source is None or target is None or row.get("protocol"):
         return None
     return Policy(_text(row.get("dir")), source, target, row.get("block") is True, _address(_text(row.get("tunnel"))))
 

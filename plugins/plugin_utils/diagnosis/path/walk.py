@@ -78,13 +78,20 @@ class Walk(Pods, Tunnels):
 
     def _own(self, host: Host) -> NoReturn:
         """The destination is an address of the host itself."""
-        held = host.holds(self.target)
+        held = host.takes(self.target)
         dev = held.dev if held else ""
         what, look = f"{self.target} dev {dev}", f"ip address show dev {shlex.quote(dev)}"
         owners = [other.name for other, _pod in self.cluster.pods_at(self.target) if other is not host]
         if owners:
             why = f"{host.name} has the address itself, so it never sends to the pod with it on {owners[0]}"
-            self._stop(host, "node", what, why, look, f"ip address del {self.target} dev {shlex.quote(dev)}")
+            fix = f"ip address del {self.target} dev {shlex.quote(dev)}"
+            if not host.holds(self.target) and held:
+                why = (
+                    f"a route makes {host.name} take the address for its own, so it never sends to the pod with it on "
+                )
+                why, fix = f"{why}{owners[0]}", f"ip route del local {held.network} dev {shlex.quote(dev)}"
+                what, look = f"local {held.network} dev {dev}", "ip route show table local"
+            self._stop(host, "node", what, why, look, fix)
         if held and held.tentative:
             why = "the address is tentative: another host on the link may have it too, and the kernel does not use it"
             self._stop(host, "node", what, why, look)
@@ -115,7 +122,7 @@ class Walk(Pods, Tunnels):
                 "by connection tracking",
             )
             self.target = stands_for
-        if host.holds(self.target):
+        if host.takes(self.target):
             self._own(host)
         self._route(host, dev)
 
@@ -151,7 +158,7 @@ class Walk(Pods, Tunnels):
 
     def _route(self, host: Host, iif: str) -> NoReturn:
         """Route the packet: received on ``iif``, or the host's own where that is ""."""
-        if not iif and host.holds(self.target):
+        if not iif and host.takes(self.target):
             self._own(host)
         source = self.source if iif else None
         if iif:

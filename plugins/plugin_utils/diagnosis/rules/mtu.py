@@ -178,14 +178,18 @@ def path_mtu_too_small(node: Node) -> Iterator[Found]:
 @MTU.rule(
     "bridge-mtu-too-small",
     WARNING,
-    "The pods' bridge has a smaller MTU than its pods",
+    "The pods' bridge, or a port of it, has a smaller MTU than its pods",
     effect="Large packets to pods of this node are dropped at the bridge.",
     see="ip link show cni0",
-    fix="ip link set {bridge} mtu {mtu}",
+    fix="ip link set {link} mtu {mtu}",
     source="flannel pitfall 7",
 )
 def bridge_mtu_too_small(node: Node) -> Iterator[Found]:
-    """The bridge plugin never changes the MTU of a bridge that is there already."""
+    """The bridge plugin never changes the MTU of a bridge that is there already. Or somebody changed a port's."""
+    for pod in node.pods:
+        link = node.links.get(pod.host_dev)
+        if link is not None and 0 < link.mtu < pod.mtu:
+            yield found(f"{link.name} has {link.mtu}, its pod {pod.address} {pod.mtu}", link=link.name, mtu=pod.mtu)
     bridge, loaded = node.bridge, node.loaded
     given = node.host.flannel.subnet_env.get("FLANNEL_MTU", "") if node.uses_flannel else ""
     wanted = (
@@ -195,4 +199,4 @@ def bridge_mtu_too_small(node: Node) -> Iterator[Found]:
     used = bridge is not None and any(link.master == bridge.name for link in node.host.links)
     if bridge is not None and used and bridge.mtu and wanted > bridge.mtu:
         evidence = f"{bridge.name} has {bridge.mtu}, the configuration gives pods {wanted}"
-        yield found(evidence, bridge=bridge.name, mtu=wanted)
+        yield found(evidence, link=bridge.name, mtu=wanted)

@@ -140,21 +140,33 @@ def pod_address_duplicate(node: Node) -> Iterator[Found]:
 @PODS.rule(
     "pods-detached",
     ERROR,
-    "Pods live behind links that are on no bridge",
+    "Pods live behind links that are not on the pods' bridge",
     effect="These pods are cut off from everything; new pods are not.",
     see="bridge link; journalctl --unit systemd-networkd",
     fix="for link in {links}; do ip link set $link master {bridge} up; done",
     source="F3; systemd#28626",
 )
 def pods_detached(node: Node) -> Iterator[Found]:
-    """A network manager that restarted has usually taken them off, see networkd-claims-pods."""
+    """A network manager that restarted has usually taken them off, see networkd-claims-pods. Or the link of a pod of
+    this node is on another bridge.
+    """
+    for pod in node.pods:
+        link = node.links.get(pod.host_dev)
+        inside = (its := address(pod.address)) is not None and any(its in subnet for subnet in node.own_subnets)
+        if link is not None and link.master not in ("", node.bridge_name) and node.bridge is not None and inside:
+            evidence = f"{link.name}, the link of the pod {pod.address}, is on {link.master}"
+            yield _attaching(node, evidence, [link.name])
     links = node.host.cni.detached
     if links:
         evidence = f"{len(links)} links have a live pod and no bridge ({', '.join(links[:3])})"
-        # A port of a bridge starts without it.
-        hairpin = "; bridge link set dev $link hairpin on" if node.loaded and node.loaded.hairpin else ""
-        fix = f"for link in {{links}}; do ip link set $link master {{bridge}} up{hairpin}; done"
-        yield found(evidence, fix=fix, links=links[:MOST], bridge=node.bridge_name)
+        yield _attaching(node, evidence, list(links[:MOST]))
+
+
+def _attaching(node: Node, evidence: str, links: list[str]) -> Found:
+    # A port of a bridge starts without it.
+    hairpin = "; bridge link set dev $link hairpin on" if node.loaded and node.loaded.hairpin else ""
+    fix = f"for link in {{links}}; do ip link set $link master {{bridge}} up{hairpin}; done"
+    return found(evidence, fix=fix, links=links, bridge=node.bridge_name)
 
 
 @PODS.rule(
@@ -218,6 +230,29 @@ def bridge_address_wrong(node: Node) -> Iterator[Found]:
             fix = "ip address add {gateway} dev {bridge}"
             evidence = f"{node.bridge_name} has no address in {subnet}"
             yield found(evidence, fix=fix, bridge=node.bridge_name, gateway=gateway)
+
+
+@PODS.rule(
+    "pod-address-on-bridge",
+    ERROR,
+    "The bridge has an address that pods get",
+    effect="The pod that has it, or gets it, is not reached: the node takes its packets for its own.",
+    see="ip address show dev cni0",
+    fix="ip address delete {address} dev {bridge}",
+    source="broken nodes",
+)
+def pod_address_on_bridge(node: Node) -> Iterator[Found]:
+    """Beside the gateway, the first address of the subnet, the bridge has another one of it; or a pod has it now."""
+    alive = {pod.address for pod in node.pods}
+    for subnet in node.own_subnets:
+        entries = [each for each in node.host.addresses if each.dev == node.bridge_name]
+        its = [each for each in entries if (own := address(each.address)) is not None and own in subnet]
+        gateway = any(address(each.address) == subnet.network_address + 1 for each in its)
+        for each in its:
+            own = address(each.address)
+            if str(own) in alive or (gateway and own != subnet.network_address + 1):
+                evidence = f"{each.address} on {node.bridge_name}{', which is a pod' if str(own) in alive else ''}"
+                yield found(evidence, address=each.address, bridge=node.bridge_name)
 
 
 @PODS.rule(

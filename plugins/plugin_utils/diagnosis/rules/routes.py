@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from .. import repair, table
-from ..cluster import Address, Network, Node, address, covers, family, network
+from ..cluster import Address, Network, Node, address, covers, family, network, networks
 from ..observation import IpsecPolicy, Neighbour, PolicyRule, Route
 from ..table import ERROR, NOTE, OBSERVED, WARNING, Concern, Found, found
 
@@ -21,6 +21,8 @@ BY_MAIN = "ip rule add to {network} table main priority {priority}"
 # What a rule does: its action as the kernel or ip(8) has it.
 LOOKUP = ("lookup", "to_table")
 REFUSING = ("blackhole", "unreachable", "prohibit")
+# Links to a network of Ethernet, where a route without a next hop means that the hosts themselves are there.
+ETHERNET = ("", "veth", "dummy", "vlan", "bond", "team", "macvlan", "bridge")
 
 
 def route_to(node: Node, peer: Node, subnet: Network) -> str:
@@ -133,6 +135,31 @@ def node_led_away(node: Node) -> Iterator[Found]:
 
 
 @ROUTES.rule(
+    "pods-taken-for-own",
+    ERROR,
+    "A route makes the node take pods' addresses for its own",
+    effect="Packets to these pods end on the node, which refuses them or answers itself.",
+    see="ip route show table local",
+    fix="ip route delete local {dst} dev {device}",
+    source="broken nodes",
+    foreseen=True,
+)
+def pods_taken_for_own(node: Node) -> Iterator[Found]:
+    """The table local has a route, which the kernel did not make, to pods of this or another node. Beside policy rules,
+    a wider one counts as well; without any, the longest prefix of both tables wins.
+    """
+    for route in node.host.routes:
+        if route.table != "local" or route.type != "local":
+            continue
+        its = network(route.dst if "/" in route.dst else f"{route.dst}/{128 if ':' in route.dst else 32}")
+        for subnet in node.table.subnets if its is not None else ():
+            if its is not None and (covers(subnet, its) or (node.host.rules and covers(its, subnet))):
+                evidence = f"local {route.dst} dev {route.dev}; {subnet} are pods"
+                yield found(evidence, dst=route.dst, device=route.dev)
+                break
+
+
+@ROUTES.rule(
     "neighbour-static",
     ERROR,
     "A static neighbour entry for another node has the wrong hardware address",
@@ -233,20 +260,20 @@ def _next_hops(route: Route) -> list[tuple[Address, str]]:
 @ROUTES.rule(
     "route-without-gateway",
     ERROR,
-    "The route to another node's pods has no next hop",
-    effect="The node looks for these pods on the underlay by ARP, where nobody answers for them.",
+    "The route to another node's pods leads to a link, without a next hop",
+    effect="The node looks for these pods there by ARP, where nobody answers for them.",
     see="ip route show <the pod subnet>",
     fix="ip route replace {subnet} via {via}",
     site="run site.yml",
     source="lesson 8",
 )
 def route_without_gateway(node: Node) -> Iterator[Found]:
-    """A route that was made with a device only, on the link to the other nodes."""
-    underlay = node.underlay_link()
+    """A route that was made with a device only, the link to the other nodes or another one to a network."""
     for peer, subnet, way in node.ways:
-        if way is None or underlay is None or way.via or way.hops or way.type != "unicast":
+        if way is None or way.via or way.hops or way.type != "unicast" or way.dev == node.bridge_name:
             continue
-        if way.dev == underlay.name and network(way.dst) == subnet:
+        link = node.links.get(way.dev)
+        if link is not None and link.kind in ETHERNET and network(way.dst) == subnet:
             fix = route_to(node, peer, subnet)
             yield found(f"{subnet} dev {way.dev}, without via", peer.name, fix=fix)
 
@@ -256,15 +283,15 @@ def route_without_gateway(node: Node) -> Iterator[Found]:
     ERROR,
     "The node discards packets to another node's pods",
     effect="Pods of this node get an error, or no answer, from these pods.",
-    see="ip route show type blackhole; ip route show type unreachable",
+    see="ip route show type blackhole; ip route show type unreachable; ip route show type throw",
     fix="ip route delete {type} {dst} && ip route replace {subnet} via {via}",
     source="lesson 8",
     explains=("no-route-back", "no-route-to-pods"),
 )
 def pods_route_blackholed(node: Node) -> Iterator[Found]:
-    """The best route to these pods is of type blackhole, unreachable or prohibit."""
+    """The best route to these pods is of type blackhole, unreachable, prohibit or throw."""
     for peer, subnet, way in node.ways:
-        if way is not None and way.type in REFUSING:
+        if way is not None and way.type in (*REFUSING, "throw"):
             evidence = f"{way.type} {way.dst} holds {subnet}, {peer.name}'s pods"
             route = route_to(node, peer, subnet)
             # A route of the node's own to these pods may be what the other one replaced.
@@ -318,7 +345,7 @@ def part_of_pods_led_away(node: Node) -> Iterator[Found]:
             via = address(route.via)
             same = way is not None and (route.via, route.dev) == (way.via, way.dev)
             known = via is not None and (via in node.cluster.owners or via in peer.addresses or via in subnet)
-            if route.type in REFUSING or not (same or known or route.dev in node.pods_links):
+            if route.type in (*REFUSING, "throw") or not (same or known or route.dev in node.pods_links):
                 evidence = f"{_words(route)} is a part of {subnet}, {peer.name}'s pods"
                 yield found(evidence, peer.name, route=_words(route).split())
 
@@ -356,24 +383,24 @@ def peer_pods_on_own_bridge(node: Node) -> Iterator[Found]:
     "policy-rule-diverts-pods",
     WARNING,
     "A policy rule takes packets to pods past the main table",
-    effect="Packets to other nodes' pods follow the routes of another table, which leads elsewhere.",
+    effect="Packets to or from other nodes' pods follow the routes of another table, which leads elsewhere.",
     see="ip rule; ip route show table all",
     fix=BY_MAIN,
     source="comparison of the node's tables",
     foreseen=True,
 )
 def policy_rule_diverts_pods(node: Node) -> Iterator[Found]:
-    """A rule before the main table's looks packets without a mark to pods up in a table that has a route for them, as
-    a VPN does that takes everything.
+    """A rule before the main table's looks packets without a mark to or from pods up in a table that has a route for
+    them, as a VPN does that takes everything.
     """
-    for peer, subnet, way in node.ways:
+    for name, subnet, way, rules in _ruled(node):
         if way is None or way.dst == "default":
             continue
-        for rule in _before_main(node, subnet):
+        for rule in rules:
             other = [route for route in node.host.routes if route.table == rule.table and _holds(route, subnet)]
             if rule.action in LOOKUP and other and (other[0].via, other[0].dev) != (way.via, way.dev):
                 evidence = f"rule {rule.priority} looks in table {rule.table}: {other[0].dst} dev {other[0].dev}"
-                yield found(evidence, peer.name, network=subnet, priority=_earlier(rule))
+                yield found(evidence, name, network=subnet, priority=_earlier(rule))
                 break
 
 
@@ -381,7 +408,7 @@ def policy_rule_diverts_pods(node: Node) -> Iterator[Found]:
     "policy-rule-refuses-pods",
     ERROR,
     "A policy rule refuses packets to pods",
-    effect="Packets to other nodes' pods are discarded before any route is looked up.",
+    effect="Packets to or from other nodes' pods are discarded before any route is looked up.",
     see="ip rule",
     fix=BY_MAIN,
     source="comparison of the node's tables",
@@ -392,11 +419,12 @@ def policy_rule_refuses_pods(node: Node) -> Iterator[Found]:
     """A rule before the main table's, for packets without a mark, is a blackhole, or answers that these pods are
     unreachable or prohibited.
     """
-    for peer, subnet, _way in node.ways:
-        rule = next((each for each in _before_main(node, subnet) if each.action in REFUSING), None)
+    for name, subnet, _way, rules in _ruled(node):
+        rule = next((each for each in rules if each.action in REFUSING), None)
         if rule is not None:
-            evidence = f"rule {rule.priority} to {rule.to or 'all'} is of type {rule.action}"
-            yield found(evidence, peer.name, network=subnet, priority=_earlier(rule))
+            iif = f" from {rule.iif}" if rule.iif else ""
+            evidence = f"rule {rule.priority}{iif} to {rule.to or 'all'} is of type {rule.action}"
+            yield found(evidence, name, network=subnet, priority=_earlier(rule))
 
 
 @ROUTES.rule(
@@ -409,37 +437,63 @@ def policy_rule_refuses_pods(node: Node) -> Iterator[Found]:
     source="broken nodes",
 )
 def ipsec_takes_pods(node: Node) -> Iterator[Found]:
-    """The first policy for packets to or from another node's pods drops them, or requires a tunnel to a host other than
-    that node, as the policy of a VPN for 10.0.0.0/8 does. The IPsec daemon undoes the fix when it reloads.
+    """The first policy for packets to or from another node's pods, or for the tunnel's to or from that node, drops
+    them, or requires a tunnel to a host other than that node, as the policy of a VPN for 10.0.0.0/8 does. The IPsec
+    daemon undoes the fix when it reloads.
     """
     if not (node.host.whole("ipsec") and node.cluster.connects):
         return
     for peer in node.peers:
+        for direction, source, target, protocol in _protected(node, peer):
+            policy = _policy(node, direction, source, target, protocol)
+            if policy is None or not (policy.block or policy.tunnel):
+                continue
+            its = address(policy.tunnel)
+            if policy.block or its is None or its not in peer.addresses:
+                way = "drops them" if policy.block else f"requires a tunnel to {policy.tunnel}"
+                evidence = f"the policy {policy.from_} to {policy.to}, {direction}, {way}"
+                values = {"dir": direction, "priority": max(policy.priority - 1, 0)}
+                yield found(evidence, peer.name, fix=None, source=source, target=target, **values)
+
+
+def _protected(node: Node, peer: Node) -> Iterator[tuple[str, Network, Network, str]]:
+    """(direction, source, target, protocol) of pods' packets between two nodes, and of a tunnel's."""
+    for own in node.pod_subnets:
         for subnet in peer.pod_subnets:
-            for own in node.pod_subnets:
-                for direction, source, target in (("out", own, subnet), ("fwd", subnet, own)):
-                    policy = _policy(node, direction, source, target)
-                    if policy is None or not (policy.block or policy.tunnel):
-                        continue
-                    its = address(policy.tunnel)
-                    if policy.block or its is None or its not in peer.addresses:
-                        way = "drops them" if policy.block else f"requires a tunnel to {policy.tunnel}"
-                        evidence = f"the policy {policy.from_} to {policy.to}, {direction}, {way}"
-                        values = {"dir": direction, "priority": max(policy.priority - 1, 0)}
-                        yield found(evidence, peer.name, fix=None, source=source, target=target, **values)
+            yield from (("out", own, subnet, ""), ("fwd", subnet, own, ""))
+    if node.vxlans:
+        ours, theirs = (networks(f"{each}/{each.max_prefixlen}" for each in end.underlay) for end in (node, peer))
+        for host in ours:
+            for other in theirs:
+                yield from (("out", host, other, "udp"), ("in", other, host, "udp"))
 
 
-def _policy(node: Node, direction: str, source: Network, target: Network) -> IpsecPolicy | None:
+def _policy(node: Node, direction: str, source: Network, target: Network, protocol: str) -> IpsecPolicy | None:
     """The one that counts for all packets between these networks."""
     for policy in node.host.ipsec:
         of, to = network(policy.from_), network(policy.to)
-        if policy.dir == direction and of and to and covers(of, source) and covers(to, target):
+        meant = policy.dir == direction and policy.protocol in ("", protocol)
+        if meant and of and to and covers(of, source) and covers(to, target):
             return policy
     return None
 
 
-def _before_main(node: Node, subnet: Network) -> Iterator[PolicyRule]:
-    """The rules that all packets from this node's pods to a subnet meet before the main table's."""
+def _ruled(node: Node) -> Iterator[tuple[str, Network, Route | None, list[PolicyRule]]]:
+    """(peer, "" for the node itself, pod subnet, the route to it, the rules that packets to it meet before that)"""
+    for peer, subnet, way in node.ways:
+        yield peer.name, subnet, way, list(_before_main(node, subnet, node.bridge_name, node.pod_subnets))
+    for subnet in node.pod_subnets if node.ways else ():
+        rules: dict[PolicyRule, None] = {}
+        for peer, theirs, way in node.ways:
+            if way is not None and theirs.version == subnet.version:
+                rules.update(dict.fromkeys(_before_main(node, subnet, way.dev, peer.pod_subnets)))
+        way = node.table.way(subnet)
+        # What the bridge's route of its own does not decide, is not known yet.
+        yield "", subnet, way if way is not None and way.dev == node.bridge_name else None, list(rules)
+
+
+def _before_main(node: Node, subnet: Network, iif: str, sources: Sequence[Network]) -> Iterator[PolicyRule]:
+    """The rules that all packets to a subnet that come in by a link meet before the main table's."""
     if not node.host.whole("rules", "routes"):
         return
     for rule in sorted(node.host.rules, key=lambda rule: rule.priority):
@@ -448,13 +502,13 @@ def _before_main(node: Node, subnet: Network) -> Iterator[PolicyRule]:
             continue
         # All but packets with a mark, as a VPN takes them. Without a mark, such a rule leaves out some packets.
         unmarked = bool(rule.inverted and rule.fwmark)
-        elsewhere = rule.iif not in ("", node.bridge_name) or (to is not None and not covers(to, subnet))
+        elsewhere = rule.iif not in ("", iif) or (to is not None and not covers(to, subnet))
         special = rule.fwmark or rule.oif or rule.inverted or elsewhere
         if special and not unmarked:
             continue
         if rule.priority >= 32766 or rule.table == "main":
             return
-        if unmarked or source is None or any(covers(source, own) for own in node.pod_subnets):
+        if unmarked or source is None or any(covers(source, each) for each in sources):
             yield rule
 
 
@@ -465,6 +519,8 @@ def _earlier(rule: PolicyRule) -> int:
 def _holds(route: Route, subnet: Network) -> bool:
     its = network(route.dst)
     same = (route.version or (6 if ":" in route.via else subnet.version)) == subnet.version
+    if route.type == "throw" or route.tos:
+        return False
     return (route.dst == "default" and same) or (its is not None and covers(its, subnet))
 
 

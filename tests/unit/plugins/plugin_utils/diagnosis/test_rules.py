@@ -1040,6 +1040,12 @@ def as_the_second_next_hop(world: World) -> None:
 
 
 @breaks("route-without-gateway", fix=f"ip route replace {subnet(0)} via {underlay(0)} proto 87")
+def by_a_link_to_something_else(world: World) -> None:
+    world[2]["links"].append({"name": "d0", "kind": "dummy", "up": True, "mtu": 1500, "master": ""})
+    entry(world[2]["routes"], dst=subnet(0)).update(via="", dev="d0")
+
+
+@breaks("route-without-gateway", fix=f"ip route replace {subnet(0)} via {underlay(0)} proto 87")
 def break_route_without_gateway(world: World) -> None:
     entry(world[2]["routes"], dst=subnet(0))["via"] = ""
 
@@ -1050,6 +1056,18 @@ def break_route_without_gateway(world: World) -> None:
 )
 def break_pods_route_blackholed(world: World) -> None:
     entry(world[2]["routes"], dst=subnet(0)).update(via="", dev="", type="blackhole")
+
+
+def test_a_route_for_one_type_of_service_is_no_finding() -> None:
+    world = World("routes")
+    route = {"dst": subnet(0), "type": "blackhole", "tos": 16, "via": "", "dev": "", "owner": "boot"}
+    world[2]["routes"].insert(0, route)
+    assert found(world) == []
+
+
+@breaks("pods-route-blackholed")
+def by_a_route_that_ends_the_table(world: World) -> None:
+    entry(world[2]["routes"], dst=subnet(0)).update(type="throw", via="", dev="")
 
 
 @breaks("own-pods-led-away", fix=f"ip route delete {subnet(1)} via {underlay(0)} dev eth0")
@@ -1109,6 +1127,12 @@ def break_policy_rule_diverts_pods(world: World) -> None:
     world[2]["routes"].append({"dst": "default", "via": "", "dev": "tun0", "table": "vpn", "owner": "static"})
 
 
+@breaks("policy-rule-diverts-pods", fix=f"ip rule add to {subnet(1)} table main priority 99")
+def what_comes_in(world: World) -> None:
+    world[2]["rules"] = [{"priority": 100, "from": "", "to": "", "iif": "eth0", "table": "vpn", "fwmark": 0}]
+    world[2]["routes"].append({"dst": "default", "via": "", "dev": "tun0", "table": "vpn", "owner": "static"})
+
+
 @breaks("policy-rule-diverts-pods", fix=f"ip rule add to {subnet(0)} table main priority 32764")
 def by_a_vpn_for_all_without_its_mark(world: World) -> None:
     world[2]["rules"] = [{"priority": 32765, "from": "", "to": "", "table": "51820", "fwmark": 51820, "inverted": True}]
@@ -1136,7 +1160,35 @@ def for_what_comes_by_the_bridge(world: World) -> None:
     world[2]["rules"] = [{"priority": 100, "from": "", "to": "", "iif": "cni0", "action": "blackhole"}]
 
 
+@breaks("policy-rule-refuses-pods", "vxlan", fix=f"ip rule add to {subnet(1)} table main priority 99")
+def what_comes_by_the_tunnel(world: World) -> None:
+    world[2]["rules"] = [{"priority": 100, "from": "", "to": "", "iif": "flannel.1", "action": "prohibit"}]
+
+
+def test_rules_for_what_comes_from_elsewhere_and_tables_that_throw_are_no_finding() -> None:
+    world = World("routes")
+    rules = [{"iif": "eth1", "action": "blackhole"}, {"iif": "eth0", "from": "192.0.2.0/24", "action": "blackhole"},
+             {"to": subnet(1), "table": "vpn", "action": "lookup"}]  # fmt: skip
+    world[2]["rules"] = [{"priority": 100 + at, "from": "", "to": "", **each} for at, each in enumerate(rules)]
+    world[2]["routes"].append({"dst": "10.244.0.0/16", "type": "throw", "table": "vpn", "owner": "static"})
+    assert found(world) == []
+
+
 POLICY = {"to": "10.0.0.0/8", "dir": "out", "priority": 100, "block": False, "tunnel": ""}
+
+
+@breaks("ipsec-takes-pods", "vxlan")
+def what_the_tunnel_sends(world: World) -> None:
+    hosts = {"from": f"{underlay(1)}/32", "to": "172.16.0.0/16", "protocol": "udp", "block": True}
+    world[2]["ipsec"] = [{**POLICY, **hosts}]
+
+
+def test_a_policy_for_another_protocol_of_pods_or_of_nodes_without_a_tunnel_is_no_finding() -> None:
+    world = World("routes")
+    hosts = {"from": "172.16.0.0/24", "to": "172.16.0.0/24", "block": True}
+    pods = {"from": "10.244.0.0/16", "to": "10.0.0.0/8", "protocol": "udp", "block": True}
+    world[2]["ipsec"] = [{**POLICY, **hosts}, {**POLICY, **pods}]
+    assert found(world) == []
 
 
 @breaks("ipsec-takes-pods", fix=f"ip xfrm policy add src {subnet(1)} dst {subnet(0)} dir out priority 99")
@@ -1243,6 +1295,35 @@ def break_node_led_away(world: World) -> None:
 @breaks("node-led-away", "vxlan", fix="ip route delete 172.16.0.0/28 dev vpn0")
 def by_another_link(world: World) -> None:
     world[2]["ways"][underlay(0)].update(dst="172.16.0.0/28", via="", dev="vpn0")
+
+
+@breaks("pods-taken-for-own", fix=f"ip route delete local {subnet(0)} dev lo")
+def break_pods_taken_for_own(world: World) -> None:
+    world[2]["routes"].append({"dst": subnet(0), "type": "local", "table": "local", "dev": "lo", "owner": "boot"})
+
+
+@breaks("pods-taken-for-own", "vxlan", fix=f"ip route delete local {first(1, 4, 9)} dev lo")
+def one_of_its_own(world: World) -> None:
+    route = {"dst": first(1, 4, 9), "type": "local", "table": "local", "dev": "lo", "owner": "boot"}
+    world[2]["routes"].append(route)
+
+
+@breaks("pods-taken-for-own", fix="ip route delete local 10.244.0.0/16 dev lo")
+def all_beside_a_policy_rule(world: World) -> None:
+    world[2]["routes"].append({"dst": "10.244.0.0/16", "type": "local", "table": "local", "dev": "lo", "owner": "boot"})
+    world[2]["rules"] = [{"priority": 100, "from": "192.0.2.0/24", "to": "", "table": "vpn", "fwmark": 0}]
+
+
+def test_wider_local_routes_and_those_of_other_tables_are_no_finding() -> None:
+    """Without policy rules, the longest prefix of the tables local and main wins; a proxy has a table of its own."""
+    world = World("routes")
+    local = {"type": "local", "dev": "lo", "owner": "boot", "via": ""}
+    world[2]["routes"] += [
+        {**local, "dst": "10.244.0.0/16", "table": "local"},
+        {**local, "dst": "default", "version": 4, "table": "100"},
+        {**local, "dst": "192.0.2.7", "table": "local"},
+    ]
+    assert found(world) == []
 
 
 @breaks("neighbour-static", fix=f"ip neighbour del {underlay(0)} dev eth0")
@@ -1683,6 +1764,11 @@ def break_bridge_mtu_too_small(world: World) -> None:
     entry(world[2]["links"], name="cni0")["mtu"] = 1400
 
 
+@breaks("bridge-mtu-too-small", fix="ip link set veth0123abcd mtu 1500")
+def of_one_port(world: World) -> None:
+    entry(world[2]["links"], name="veth0123abcd")["mtu"] = 500
+
+
 # Pods of a node
 
 
@@ -1767,6 +1853,24 @@ def lost(world: World) -> None:
 def break_bridge_ports_isolated(world: World) -> None:
     for name in ("veth0123abcd", "veth4567abcd"):
         entry(world[2]["links"], name=name)["isolated"] = True
+
+
+@breaks("pods-detached", fix="for link in veth0123abcd; do ip link set $link master cni0 up; "
+        "bridge link set dev $link hairpin on; done")  # fmt: skip
+def to_another_bridge(world: World) -> None:
+    world[2]["links"].append({"name": "br9", "kind": "bridge", "mtu": 1500, "up": True, "master": ""})
+    entry(world[2]["links"], name="veth0123abcd")["master"] = "br9"
+
+
+@breaks("pod-address-on-bridge", fix=f"ip address delete {first(1, 4, 9)}/24 dev cni0")
+def break_pod_address_on_bridge(world: World) -> None:
+    world[2]["addresses"].append({"dev": "cni0", "address": f"{first(1, 4, 9)}/24", "scope": "global"})
+
+
+@breaks("pod-address-on-bridge")
+def of_a_live_pod(world: World) -> None:
+    pod = world[2]["cni"]["pods"][0]["address"]
+    entry(world[2]["addresses"], dev="cni0", address=f"{first(1, 4, 1)}/24")["address"] = f"{pod}/24"
 
 
 @breaks("bridge-ports-blocked", fix="for port in veth0123abcd; do ip link set $port up; done")

@@ -18,6 +18,8 @@ src 10.1.0.0/24 dst 10.0.0.0/8 proto udp dport 53
 \tdir out priority 10 ptype main
 \ttmpl src 1.1.1.1 dst 2.2.2.2
 \t\tproto esp reqid 0 mode tunnel
+src 172.16.0.4/32 dst 172.16.0.3/32 proto udp
+\tdir out action block priority 20 ptype main
 src 10.244.0.0/24 dst 10.0.0.0/8
 \tdir out action block priority 100 ptype main
 src 10.244.0.0/24 dst 10.244.0.0/16
@@ -48,11 +50,15 @@ src 10.7.0.0/24 dst 10.8.0.0/24
 
 def test_policies_by_their_priority() -> None:
     lan = {"from": "172.16.0.0/24", "to": "172.16.0.0/24", "dir": "out", "tunnel": ""}
+    hosts = {"from": "172.16.0.4/32", "to": "172.16.0.3/32", "dir": "out", "tunnel": ""}
     own = {"from": "10.244.0.0/24", "dir": "out", "tunnel": ""}
     optional = {"from": "10.7.0.0/24", "to": "10.8.0.0/24", "dir": "fwd", "tunnel": ""}
-    assert ipsec.read(PRINTED.splitlines()) == [
+    found = ipsec.read(PRINTED.splitlines())
+    assert [each.pop("protocol") for each in found] == ["", "", "udp", "", "", ""]
+    assert found == [
         {**lan, "priority": 3, "block": False},
         {**optional, "priority": 4, "block": False},
+        {**hosts, "priority": 20, "block": True},
         {**own, "to": "10.244.0.0/16", "priority": 50, "block": False},
         {**own, "to": "10.0.0.0/8", "priority": 100, "block": True},
         {
