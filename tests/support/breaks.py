@@ -62,6 +62,7 @@ def conf(change: str) -> str:
 SET = "set bad { type ipv4_addr; flags interval; elements = { 10.244.1.0/24 }; }"
 BY_CHANCE = "-m statistic --mode random --probability 0.5 -j DROP"
 OF_PEER = "-s 172.16.0.4 -p udp --dport 8472 -j DROP"
+LARGE_UDP = "-p udp -m length --length 1000:65535 -j DROP"
 MANY = "-p tcp -m connlimit --connlimit-above 1 --connlimit-mask 16 -j REJECT"
 TO_STRANGER = "-s 10.244.0.0/16 -o eth0 -j SNAT --to-source 192.0.2.9"
 OF_PODS = "-s 10.244.0.0/16 -j DROP"
@@ -337,6 +338,11 @@ HOST = [
         by_hand="ip address del 10.244.1.77/28 dev eth0",
     ),
     Break("policy-rule-refuses-pods", "ip rule add to 10.244.1.0/24 prohibit priority 100"),
+    Break("policy-rule-refuses-pods", "ip rule add iif flannel.1 blackhole priority 100"),
+    Break("pods-taken-for-own", "ip route add local 10.244.1.0/24 dev lo"),
+    Break("pod-address-on-bridge", "ip address add 10.244.0.99/24 dev cni0"),
+    Break("node-led-away", "ip route add 172.16.0.4/32 via 172.16.0.99"),
+    Break("overlay-drops-some", f"iptables -A INPUT {LARGE_UDP}", after=f"iptables -D INPUT {LARGE_UDP}"),
     Break(
         "policy-rule-diverts-pods",
         "ip rule add to 10.244.1.0/24 table 99 priority 100; ip route add default via 172.16.0.1 table 99",

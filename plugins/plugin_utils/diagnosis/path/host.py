@@ -54,7 +54,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Route:
-    """``kind`` is unicast, blackhole, unreachable, prohibit, throw or local; of ``hops`` next hops, the first is here."""
+    """``kind`` is unicast, blackhole, unreachable, prohibit, throw or local; ``hops`` counts next hops."""
 
     dst: Network
     via: Address | None
