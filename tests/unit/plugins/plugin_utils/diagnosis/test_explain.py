@@ -315,6 +315,11 @@ def address_taken(seen: Seen) -> None:
     seen["worker-1"]["addresses"].append({"dev": "eth0", "address": f"{pod(2)}/24", "scope": "global"})
 
 
+def taken_by_a_route(seen: Seen) -> None:
+    taken = {"dst": subnet(2), "type": "local", "table": "local", "dev": "lo", "via": ""}
+    seen["worker-1"]["routes"].append(taken)
+
+
 def same_subnet(seen: Seen) -> None:
     seen["worker-1"]["addresses"].append({"dev": "cni0", "address": "10.244.1.1/24", "scope": "global"})
     route(seen["worker-1"], subnet(2)).update(via="", dev="cni0", onlink=False)
@@ -519,6 +524,14 @@ BREAKS: list[tuple[tuple[str, ...], Callable[[Seen], None], str, str, str, str]]
         "node",
         "never sends to the pod with it on worker-2",
         "ip address del 10.244.1.5 dev eth0",
+    ),
+    (
+        EACH,
+        taken_by_a_route,
+        "worker-1",
+        "node",
+        "a route makes worker-1 take the address for its own",
+        "ip route del local 10.244.1.0/24 dev lo",
     ),
     (EACH, same_subnet, "worker-1", "bridge", "the pod lives on worker-2", ""),
     (EACH, strict_source_check, "worker-2", "rp_filter", "leads by eth1", "sysctl -w net.ipv4.conf.all.rp_filter=2"),

@@ -334,6 +334,17 @@ def test_a_cause_that_is_known_takes_the_place_of_a_guess() -> None:
     assert "leases-stale" not in known["text"] and "and 1 more findings" in known["text"]
 
 
+def test_rules_that_may_drop_the_packets_take_the_place_of_a_guess() -> None:
+    probed = cut(healthy())
+    note = finding("filter-may-drop-pods", "w2", severity="note")
+    text = found_with(probed, note, finding("route-by-hand", "w1", severity="note"))["text"]
+    assert "rules that may drop the packets, see the notes below" in text and "look for a firewall" not in text
+    assert "NOTE w2" in text and "route-by-hand" not in text
+    # Where something else says why, and where nothing fails, it is no news.
+    assert "filter-may-drop-pods" not in found_with(probed, note, finding("forwarding-off", "w2"))["text"]
+    assert "filter-may-drop-pods" not in found_with(healthy(), note)["text"]
+
+
 def test_answers_that_take_long_blame_the_load_and_no_firewall() -> None:
     probed = cut(healthy())
     for pod in (pod for host in probed for pod in host["pods"]):
@@ -370,6 +381,8 @@ def test_a_path_that_is_narrower_than_the_interface_fails_with_its_size() -> Non
     assert "packets of more than 1400 bytes from w1's pods to w2's do not arrive" in text and "downloads stall" in text
     assert "give pods an MTU of 1400" in text
     assert "TCP learns of it and adapts" in judge_narrow(there=1400)["text"]
+    nothing = judge_narrow(there=0)["text"]
+    assert "no packet of more than 576 bytes from w1's pods to w2's arrives" in nothing and "MTU of 0" not in nothing
 
 
 def judge_narrow(**met: Any) -> dict[str, Any]:
