@@ -211,15 +211,10 @@ def pods_not_tracked(node: Node) -> Iterator[Found]:
     """A rule for NOTRACK, or for a zone, applies to what this node's pods send, or to what is sent to them."""
     for place in node.host.redirects:
         for flow in [*_flows(node, "prerouting"), *_flows_out(node, "prerouting")]:
-            rule = next((each for each in place.rules if _untracks(each, flow)), "")
+            rule = _met(place.rules, UNTRACKED, flow.source, flow.target, flow.iif)
             if rule and netfilter.concerns(place.place, flow.source.version):
                 yield _accepting(node, place.place, f"{place.place}: {rule}", flow)
                 break
-
-
-def _untracks(rule: str, flow: Flow) -> bool:
-    matched = UNTRACKED.search(rule)
-    return bool(matched and _applies(UNTRACKED.sub(" ", rule), flow.source, flow.target, "", flow.iif))
 
 
 # What leaves a packet without a connection, or puts it into a zone.
@@ -347,6 +342,48 @@ IPTABLES = (
 NFT = (
     "nft insert rule {chain} {family} saddr {network} accept && nft insert rule {chain} {family} daddr {network} accept"
 )
+
+
+@FILTERS.rule(
+    "neighbour-discovery-dropped",
+    ERROR,
+    "A packet filter drops IPv6's neighbour discovery",
+    effect="The node does not find the hardware addresses of its pods and of other nodes, or is not found, so IPv6 "
+    "fails there. IPv4 works.",
+    see="ip6tables -S INPUT; ip6tables -S OUTPUT; nft list ruleset | grep icmpv6",
+    fix="ip6tables --insert {chain} --protocol ipv6-icmp --jump ACCEPT",
+    source="broken nodes",
+)
+def neighbour_discovery_dropped(node: Node) -> Iterator[Found]:
+    """Pods have IPv6 addresses, and a rule drops all ICMPv6, or neighbour solicitations or advertisements."""
+    if not any(subnet.version == 6 for subnet in node.pod_subnets):
+        return
+    for place in node.host.host_filters:
+        for drop in place.drops:
+            spared = any(_of_discovery(rule) is not False for rule in drop.after)
+            if _of_discovery(drop.rule) and not spared and netfilter.concerns(place.place, 6):
+                words = place.place.partition(":")[2].strip().removeprefix("table ").replace(", chain", "").split()
+                nft = place.place.startswith("nftables")
+                fix = "nft insert rule {chain} meta l4proto ipv6-icmp accept" if nft else None
+                yield found(f"{place.place}: {drop.rule}", fix=fix, chain=words if nft else words[-1])
+                break
+
+
+def _of_discovery(rule: str) -> bool | None:
+    """Does a rule apply to neighbour discovery, whoever sends it? None where that depends on something else."""
+    kind = ICMPV6_TYPE.search(rule)
+    if kind and not DISCOVERY.search(kind[1]):
+        return False
+    rest = ICMPV6.sub(" ", ICMPV6_TYPE.sub(" ", rule))
+    if rest == rule:
+        # Any protocol, or another one.
+        return False if OF_A_PROTOCOL.search(rule) else None
+    return None if PLAIN.sub(" ", rest).strip() else True
+
+
+ICMPV6 = re.compile(r"-p (?:ipv6-icmp|icmpv6|58)\b|-m icmp6|meta l4proto (?:ipv6-icmp|58)|ip6 nexthdr (?:ipv6-icmp|58)")
+ICMPV6_TYPE = re.compile(r"(?:--icmpv6-type|icmpv6 type) (\{[^}]*\}|\S+)")
+DISCOVERY = re.compile(r"\b(?:135|136|nd-neighbor-\w+|neighbou?r-\w+)\b")
 
 
 @FILTERS.rule(
@@ -551,8 +588,8 @@ def rule_redirects_pods(node: Node) -> Iterator[Found]:
         return
     for each in node.host.redirects:
         for own, subnet, device in _pairs(node):
-            leaving = _redirecting(each.rules, own, subnet, node.bridge_name)
-            arriving = _redirecting(each.rules, subnet, own, device)
+            leaving = _met(each.rules, ENDPOINT, own, subnet, node.bridge_name)
+            arriving = _met(each.rules, ENDPOINT, subnet, own, device)
             # Services are published by the ports of what comes in by a link.
             rule = leaving or ("" if "dport" in arriving else arriving)
             if rule and netfilter.concerns(each.place, subnet.version):
@@ -568,11 +605,15 @@ def rule_redirects_pods(node: Node) -> Iterator[Found]:
                 break
 
 
-def _redirecting(rules: tuple[str, ...], source: Network, target: Network, iif: str) -> str:
-    """The first rule that surely redirects packets between these networks, all or those to a port; "" for none."""
+def _met(rules: tuple[str, ...], does: re.Pattern[str], source: Network, target: Network, iif: str) -> str:
+    """The first rule that surely does something with packets between these networks, "" for none.
+
+    ``does`` matches what it does, and whatever it may ask for besides.
+    """
     for rule in rules:
-        meets = _applies(ENDPOINT.sub(" ", rule), source, target, "", iif)
-        if meets and re.search(r"-j (DNAT|REDIRECT|TPROXY)|\b(dnat|redirect|tproxy)\b", rule):
+        rest = does.sub(" ", rule)
+        meets = _applies(rest, source, target, "", iif)
+        if meets and VERDICT.search(rule) and not VERDICT.search(rest):
             return rule
         # This, or the chain that it leads to, may spare the packets.
         if meets is not False and re.search(
@@ -582,6 +623,8 @@ def _redirecting(rules: tuple[str, ...], source: Network, target: Network, iif: 
     return ""
 
 
+# What a rule does with a packet before it is routed.
+VERDICT = re.compile(r"-j (?:DNAT|REDIRECT|TPROXY|NOTRACK|CT)\b|\b(?:dnat|redirect|tproxy|notrack)\b|\bct zone set\b")
 # Where a rule redirects to, and the protocol and port that it is for.
 ENDPOINT = re.compile(
     r"-j (DNAT|REDIRECT|TPROXY)|--(on-port|on-ip|tproxy-mark) \S+|tproxy( ip6?)? to \S+|"

@@ -1504,6 +1504,36 @@ def test_rules_for_ports_other_networks_or_behind_one_that_accepts_may_not_drop_
     assert found(world) == []
 
 
+INPUT6 = {"place": "ip6tables (nft): filter, chain INPUT", "hook": "input"}
+
+
+@breaks(
+    "neighbour-discovery-dropped", families=(4, 6), fix="ip6tables --insert INPUT --protocol ipv6-icmp --jump ACCEPT"
+)
+def break_neighbour_discovery_dropped(world: World) -> None:
+    world[2]["host_filters"] = [{**INPUT6, "drops": drops("-p ipv6-icmp -j DROP")}]
+
+
+@breaks(
+    "neighbour-discovery-dropped", "vxlan", (4, 6), fix="nft insert rule inet wall out meta l4proto ipv6-icmp accept"
+)
+def what_it_announces(world: World) -> None:
+    place = {"place": "nftables: table inet wall, chain out", "hook": "output"}
+    world[2]["host_filters"] = [{**place, "drops": drops("icmpv6 type { nd-router-advert, nd-neighbor-advert } drop")}]
+
+
+def test_other_icmpv6_what_is_accepted_before_and_ipv4_are_no_finding() -> None:
+    for families, rules in (
+        ((4, 6), drops("-p ipv6-icmp -m icmp6 --icmpv6-type 128 -j DROP")),
+        ((4, 6), drops("-p ipv6-icmp -j DROP", after=("-p ipv6-icmp -m icmp6 --icmpv6-type 135 -j ACCEPT",))),
+        ((4, 6), drops("-p ipv6-icmp -m limit --limit 9/s -j DROP", "-p tcp -m tcp --dport 1 -j DROP")),
+        ((4,), drops("-p ipv6-icmp -j DROP")),
+    ):
+        world = World("routes", families)
+        world[2]["host_filters"] = [{**INPUT6, "drops": rules}]
+        assert found(world) == []
+
+
 INPUT = {"place": "iptables (nft): filter, chain INPUT", "hook": "input"}
 OPEN = "iptables-nft -I INPUT -p udp --dport 8472 -j ACCEPT"
 
@@ -1566,7 +1596,9 @@ def test_what_is_not_tracked_for_one_service_is_no_finding() -> None:
     """As the cache of a node's DNS does it."""
     world = World("routes")
     rules = ["-d 169.254.20.10/32 -p udp -m udp --dport 53 -j CT --notrack", "-i eth1 -j CT --notrack"]
-    world[2]["redirects"] = [{"place": RAW, "rules": rules}]
+    # As the printed fix leaves it.
+    accepts = ["-s 10.244.0.0/16 -j ACCEPT", "-d 10.244.0.0/16 -j ACCEPT"]
+    world[2]["redirects"] = [{"place": RAW, "rules": [*rules, *accepts, "-j NOTRACK"]}]
     assert found(world) == []
 
 
