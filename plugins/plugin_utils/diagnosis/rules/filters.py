@@ -476,7 +476,17 @@ def _of_tunnels(node: Node) -> Iterator[tuple[str, list[Drop], list[Flow]]]:
         if place.hook != "forward" and "firewalld" not in place.place:
             sending = place.hook in ("output", "postrouting")
             flows = [Flow(one, other, "", dev) if sending else Flow(other, one, dev, "") for one, other in ends]
-            yield place.place, [each for each in place.drops if _meets_tunnels(each.rule, ports)], flows
+            drops = [
+                Drop(each.rule, tuple(_of_tunnel(rule, ports) for rule in each.after))
+                for each in place.drops
+                if _meets_tunnels(each.rule, ports)
+            ]
+            yield place.place, drops, flows
+
+
+def _of_tunnel(rule: str, ports: set[int]) -> str:
+    """A rule without the protocol and the port that the tunnel's packets have."""
+    return TUNNEL.sub(" ", rule) if _meets_tunnels(rule, ports) else rule
 
 
 def _meets_tunnels(rule: str, ports: set[int]) -> bool:
@@ -486,7 +496,8 @@ def _meets_tunnels(rule: str, ports: set[int]) -> bool:
     return not OTHER_PROTOCOL.search(rule) and bool(named & ports)
 
 
-TUNNEL_PART = re.compile(rf"{netfilter.PART.pattern}|--dports? \S+|udp dport (?:\{{[^}}]*\}}|\S+)|-m multiport")
+TUNNEL = re.compile(r"-p udp|-m (?:udp|multiport)|--dports? \S+|udp dport (?:\{[^}]*\}|\S+)|meta l4proto udp")
+TUNNEL_PART = re.compile(f"{netfilter.PART.pattern}|{TUNNEL.pattern}")
 DPORT = re.compile(r"\bdports? (\{[^}]*\}|\S+)")
 OTHER_PROTOCOL = re.compile(r"-p (?!udp\b)\w|\b(?:tcp|sctp|icmp|icmpv6) |(?:l4proto|protocol|nexthdr) (?!udp\b)[a-z]")
 

@@ -281,8 +281,8 @@ def bridge_ports_isolated(node: Node) -> Iterator[Found]:
     source="broken nodes",
 )
 def bridge_ports_blocked(node: Node) -> Iterator[Found]:
-    """A pod's port is down, or blocked by the spanning tree protocol or by hand. One without carrier belongs to a pod
-    that is being made.
+    """A pod's port is down, or blocked by the spanning tree protocol. One without carrier belongs to a pod that is
+    being made.
     """
     ports = [link for link in node.host.links if link.master == node.bridge_name and link.peer_elsewhere]
     down = [link.name for link in ports if link.up is False]
@@ -292,7 +292,6 @@ def bridge_ports_blocked(node: Node) -> Iterator[Found]:
     if blocked:
         evidence = ", ".join(f"{link.name}: {link.port_state}" for link in blocked[:3])
         names = [link.name for link in blocked[:MOST]]
-        # Where the protocol is off, the first command changes nothing.
         fix = (
             "ip link set {bridge} type bridge stp_state 0 && "
             "for port in {ports}; do bridge link set dev $port state 3; done"

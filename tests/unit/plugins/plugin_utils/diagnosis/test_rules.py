@@ -1565,9 +1565,13 @@ def test_what_drops_other_protocols_ports_and_hosts_leaves_tunnels_alone() -> No
     rules = ("-p tcp -m length --length 1000: -j DROP", "-p udp -m udp --dport 53 -m limit --limit 9/s -j DROP",
              "-s 192.0.2.0/24 -p udp -m length --length 1000: -j DROP", "-p icmp -m length --length 1000: -j DROP",
              "-i eth9 -p udp -m statistic --mode random --probability 0.5 -j DROP")  # fmt: skip
-    accepts = drops("-p udp -m length --length 1000: -j DROP", after=("-s 172.16.0.0/24 -j ACCEPT",))
-    world[2]["host_filters"] = [{**INPUT, "drops": [*drops(*rules), *accepts]}]
-    assert found(world) == []
+    for accepts in ("-s 172.16.0.0/24 -j ACCEPT", "-p udp -m udp --dport 8472 -j ACCEPT", "udp dport 8472 accept"):
+        behind = drops("-p udp -m length --length 1000: -j DROP", after=("-p tcp -j ACCEPT", accepts))
+        world[2]["host_filters"] = [{**INPUT, "drops": [*drops(*rules), *behind]}]
+        assert found(world) == []
+    behind = drops("-p udp -m length --length 1000: -j DROP", after=("-p udp -m udp --dport 53 -j ACCEPT",))
+    world[2]["host_filters"] = [{**INPUT, "drops": behind}]
+    assert [each["rule"] for each in found(world)] == ["overlay-drops-some"]
 
 
 RAW = "iptables (nft): raw, chain PREROUTING"
