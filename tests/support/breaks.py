@@ -261,7 +261,12 @@ HOST = [
     Break("bridge-address-wrong", "ip address add 10.9.9.1/24 dev cni0; ip address del 10.244.0.1/24 dev cni0"),
     Break("bridge-ports-isolated", f"for port in {PORTS}; do bridge link set dev $port isolated on; done"),
     Break("bridge-ports-blocked", f"for port in {PORTS}; do ip link set $port down; done"),
-    Break("bridge-ports-blocked", "ip link set cni0 type bridge stp_state 1 forward_delay 3000"),
+    Break(
+        "bridge-ports-blocked",
+        "ip link set cni0 type bridge stp_state 1 forward_delay 3000; "
+        f"for port in {PORTS}; do ip link set $port down; ip link set $port up; done",
+        after="ip link set cni0 type bridge forward_delay 1500",
+    ),
     Break("bridge-mtu-too-small", "ip link set cni0 mtu 1300"),
     Break("pod-rules-leaked", LEAKED),
     Break(
