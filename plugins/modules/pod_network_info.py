@@ -228,8 +228,8 @@ host:
           description: Is it still examined for duplicates?
           type: bool
     routes:
-      description: The routes of all tables but the local one, without those to IPv6 link-local addresses;
-        the main table first.
+      description: The routes of all tables, the main table first, without those to IPv6 link-local addresses. Of the
+        table local, only what makes this host take more than its own addresses for its own.
       type: list
       elements: dict
       contains:
@@ -246,7 +246,7 @@ host:
           description: The link; empty for none.
           type: str
         table:
-          description: V(main), V(default), or a number.
+          description: V(main), V(default), V(local), or a number.
           type: str
         metric:
           description: The priority; a lower one wins.
@@ -255,7 +255,7 @@ host:
           description: The number of what made the route.
           type: int
         type:
-          description: V(unicast), V(blackhole), V(unreachable) or V(prohibit).
+          description: V(unicast), V(blackhole), V(unreachable), V(prohibit), V(throw) or V(local).
           type: str
         scope:
           description: V(global), V(link) ...

@@ -296,12 +296,13 @@ HOST = [
         'ip saddr 10.244.0.0/16 oifname "eth0" drop; }; }\'',
         after="nft delete table ip x",
     ),
-    Break("filter-may-drop-pods", f"iptables -A FORWARD {MANY}", after=f"iptables -D FORWARD {MANY}"),
+    Break("filter-may-drop-pods", f"iptables -A FORWARD {MANY}", by_hand=f"iptables -D FORWARD {MANY}"),
     Break("pods-not-tracked", "iptables -t raw -A PREROUTING -j NOTRACK", after="iptables -t raw -F PREROUTING"),
     Break(
         "masquerade-address-foreign",
         f"iptables -t nat -A POSTROUTING {TO_STRANGER}",
-        after=f"iptables -t nat -D POSTROUTING {TO_STRANGER}",
+        after=f"iptables -t nat -D POSTROUTING {TO_STRANGER}; "
+        "iptables -t nat -D POSTROUTING -s 10.244.0.0/24 ! -d 10.244.0.0/16 -j MASQUERADE",
     ),
     Break("default-ttl-small", "sysctl -q -w net.ipv4.ip_default_ttl=1"),
     Break("part-of-pods-led-away", "ip route add blackhole 10.244.1.0/28"),

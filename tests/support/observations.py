@@ -275,6 +275,10 @@ def _connect(seen: Json, backend: str, number: int, others: list[int], family: i
             )
         )
         seen["addresses"].append(_address(device(family), f"{first(number, family)}/{single}"))
+        if family == 6:
+            # IPv4 has such a route in the table local.
+            own = _route(f"{first(number, family)}/{single}", dev=device(family), owner="kernel")
+            seen["routes"].append(own)
         if backend == "vxlan":
             seen["ours"]["units"][f"weft-podnet-vxlan-{device(family)}.service"] = "active"
     for other in others:

@@ -50,8 +50,10 @@ class _Walk:
     else as well.
     """
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, whole: bool = False) -> None:
+        """``whole``: keep the rules that accept for single addresses and ports, too."""
         self.table = table
+        self.whole = whole
         self.sources: list[str] = []
         self.targets: list[str] = []
         self.inputs: list[str] = []
@@ -111,7 +113,7 @@ class _Walk:
     def _accept(self, rule: Rule, line: str, certain: bool) -> bool:
         if rule.narrow:
             # "!" alone is understood where the rule is judged.
-            self._after += [line] if _counts(rule, line) else []
+            self._after += [line] if self.whole or _counts(rule, line) else []
             return True
         self.accepts_some = True
         if not rule.selects:
@@ -212,7 +214,8 @@ def _walks(tables: Iterable[Table], hooks: tuple[str, ...]) -> Iterable[tuple[Ta
     for table in tables:
         for chain in table.chains.values():
             if chain.hook in hooks and chain.kind == "filter":
-                walk = _Walk(table)
+                # kube-proxy's rules, of which there may be tens of thousands, are for what is forwarded.
+                walk = _Walk(table, whole=chain.hook != "forward")
                 walk.through(chain)
                 yield table, chain, walk
 
@@ -222,6 +225,8 @@ def _dropping(walk: _Walk, members: Members) -> list[dict[str, Any]]:
     found = []
     for drop in sorted(walk.drops, key=lambda each: each.part)[: translation.MOST_RULES]:
         after = [_with_members(walk.table, line, members) for line in drop.after[: translation.MOST_RULES]]
+        if len(drop.after) > translation.MOST_RULES:
+            after.append(f"... and {len(drop.after) - translation.MOST_RULES} more")
         found.append({"rule": _with_members(walk.table, drop.line, members), "after": after})
     return found
 

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which route the kernel takes: ip rules by their priority, then the longest prefix, then the metric. Pure.
 
-The table local is not in an observation; whoever asks looks at the host's own addresses first, as the kernel does.
+Of the table local, an observation has what the kernel did not make itself; whoever asks looks at what the host takes
+for its own first, as the kernel does.
 Sources: fib_rules_lookup and fib_table_lookup (net/core/fib_rules.c, net/ipv4/fib_trie.c).
 """
 

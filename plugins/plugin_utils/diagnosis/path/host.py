@@ -369,10 +369,23 @@ class Host:
         return next((held for held in self.addresses or [] if held.address == address), None)
 
     def takes(self, address: Address) -> Held | None:
-        """Its own address, or one that a route makes it take for its own."""
-        routes = (each for each in self.routes or [] if each.kind == "local" and each.table == "local")
-        local = (Held(each.dev, address, each.dst, "host", False) for each in routes if address in each.dst)
-        return self.holds(address) or next(local, None)
+        """Its own address, or one that a route makes it take for its own.
+
+        IPv4 has one order for the tables local and main, by the longest prefix, as long as there are no policy rules.
+        """
+        if self.holds(address):
+            return self.holds(address)
+        routes = [each for each in self.routes or [] if address in each.dst]
+        local = max(
+            (each for each in routes if each.table == "local"), key=lambda each: each.dst.prefixlen, default=None
+        )
+        merged = address.version == 4 and not any(rule.version == 4 for rule in self.rules)
+        longer = [
+            each for each in routes if each.table == "main" and local and each.dst.prefixlen > local.dst.prefixlen
+        ]
+        if local is None or local.kind != "local" or (merged and longer):
+            return None
+        return Held(local.dev, address, local.dst, "host", False)
 
     def on(self, dev: str, version: int) -> list[Held]:
         """The addresses of a device, those that are valid beyond the link first."""

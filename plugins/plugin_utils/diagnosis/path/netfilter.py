@@ -106,9 +106,11 @@ def chain_of(look: str) -> tuple[str, str, str]:
     return (found[1], found[2], found[3]) if found else ("", "", "")
 
 
-def opening(place: str, port: int, firewall: str = "", out: bool = False, peer: str = "") -> str:
+def opening(
+    place: str, port: int, firewall: str = "", out: bool = False, peer: str = "", only: Sequence[str] = ()
+) -> str:
     """A command that lets packets in to a UDP port, or out to others': by the firewall that runs, else in a place,
-    before all its rules. ``peer``: the only host for which it is closed.
+    before all its rules. ``peer``: the only host for which it is closed. ``only``: hosts whose packets a rule accepts.
 
     "" where the place is not known, or firewalld has a rule of its own for a host.
     """
@@ -125,9 +127,12 @@ def opening(place: str, port: int, firewall: str = "", out: bool = False, peer: 
         return f"firewall-cmd --permanent --add-port={port}/udp && firewall-cmd --reload"
     if chain:
         tool += "" if table == "filter" else f" -t {table}"
-        return f"{tool} -I {chain} -p udp --dport {port} -j ACCEPT"
+        hosts = f" -{'d' if out else 's'} {','.join(only)}" if only else ""
+        return f"{tool} -I {chain}{hosts} -p udp --dport {port} -j ACCEPT"
     _list, _chain, chain = look.partition("nft list chain ")
-    return f"nft insert rule {chain} udp dport {port} accept" if chain else ""
+    family = "ip6" if only and ":" in only[0] else "ip"
+    hosts = f"{family} {'daddr' if out else 'saddr'} '{{ {', '.join(only)} }}' " if only else ""
+    return f"nft insert rule {chain} {hosts}udp dport {port} accept" if chain else ""
 
 
 def forward(places: Sequence[Forward], packet: Packet) -> list[Passage]:

@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
 
-from ..cluster import Network, Node, address, covers, network, networks
-from ..observation import Closed, Drop, Forward, HostFilter
+from .. import table
+from ..cluster import Address, Network, Node, address, covers
+from ..observation import Closed, Drop, HostFilter
 from ..path import netfilter
 from ..table import ERROR, NOTE, WARNING, Concern, Found, found
+from . import flows
+from .flows import Flow, Place, applies, conditions, pairs
 
 FILTERS = Concern(
     "Packet filters and masquerading",
@@ -47,7 +48,7 @@ def forward_drops_pods(node: Node) -> Iterator[Found]:
             continue
         if not node.pod_subnets_of(place):
             continue
-        drop = _drop(place.drops, _flows(node, place.hook))
+        drop = flows.dropped(node, place, flows.between_pods)
         if drop is None and node.accepts_pods(place):
             continue
         first = drop.rule if drop else place.rejects_before or f"policy {place.policy}"
@@ -70,9 +71,9 @@ def forward_drops_some(node: Node) -> Iterator[Found]:
     for single ports are left alone: they are there on purpose.
     """
     for place in node.host.forward:
-        if place.owner == "firewalld" or _drop(place.drops, _flows(node, place.hook)):
+        if place.owner == "firewalld" or flows.dropped(node, place, flows.between_pods):
             continue
-        drop = _drop(place.drops, _flows(node, place.hook), netfilter.PART)
+        drop = flows.dropped(node, place, flows.between_pods, netfilter.PART)
         if drop is not None:
             yield _accepting(node, place.place, f"{place.place}: {drop.rule}", drop.flow)
 
@@ -93,24 +94,19 @@ def frames_dropped(node: Node) -> Iterator[Found]:
     for place in node.host.frame_filters:
         if "table bridge " in place.place and node.bridge is None:
             continue
-        drop = None if place.everything else _drop(map(_of_packets, place.drops), _frames(node))
+        drops = [] if place.everything else [*map(_of_packets, place.drops)]
+        drop = flows.dropped(node, place, flows.of_frames, drops=drops)
         if place.everything or drop is not None:
             chain = place.place.partition("table ")[2].replace(", chain", "").split()
             yield found(f"{place.place}: {place.everything or (drop and drop.rule)}", chain=chain)
 
 
+ARP_ENDS = re.compile(r"\barp ([sd]addr) ip\b")
+
+
 def _of_packets(drop: Drop) -> Drop:
     """ARP's addresses as those of the packets that they are asked for."""
     return Drop(ARP_ENDS.sub(r"ip \1", drop.rule), tuple(ARP_ENDS.sub(r"ip \1", each) for each in drop.after))
-
-
-def _frames(node: Node) -> list[Flow]:
-    """What its pods send each other, other pods and the node, by the links of pods, the bridge and the underlay."""
-    underlay = node.underlay_link()
-    links = [*sorted(node.pods_links), node.bridge_name, *([underlay.name] if underlay else [])]
-    wholes = [*node.pod_subnets, *node.cluster.pod_networks]
-    ends = {pair for own in node.pod_subnets for other in wholes for pair in ((own, other), (other, own))}
-    return [Flow(source, target, link, link) for source, target in ends for link in links]
 
 
 @FILTERS.rule(
@@ -127,7 +123,7 @@ def host_drops_pods(node: Node) -> Iterator[Found]:
     reported: firewalls accept replies, and what is allowed explicitly.
     """
     for place in node.host.host_filters:
-        drop = _drop(_naming(place), _flows_of_host(node, place.hook))
+        drop = flows.dropped(node, place, flows.of_host, drops=_naming(place))
         if drop is not None:
             side = "--source" if place.hook == "input" else "--destination"
             yield _accepting(node, place.place, f"{place.place}: {drop.rule}", drop.flow, side)
@@ -138,7 +134,7 @@ def _naming(place: HostFilter) -> list[Drop]:
     are its own.
     """
     drops = () if "firewalld" in place.place else place.drops
-    return [each for each in drops if _conditions(each.rule).sources or _conditions(each.rule).targets]
+    return [each for each in drops if conditions(each.rule).sources or conditions(each.rule).targets]
 
 
 @FILTERS.rule(
@@ -153,9 +149,9 @@ def _naming(place: HostFilter) -> list[Drop]:
 def forward_drops_egress(node: Node) -> Iterator[Found]:
     """A rule drops packets from this node's pods to the addresses of other nodes, and none to their pods."""
     for place in node.host.forward:
-        if place.owner == "firewalld" or _drop(place.drops, _flows(node, place.hook)):
+        if place.owner == "firewalld" or flows.dropped(node, place, flows.between_pods):
             continue
-        drop = _drop(place.drops, _flows_out(node, place.hook))
+        drop = flows.dropped(node, place, flows.to_nodes)
         if drop is not None:
             yield _accepting(node, place.place, f"{place.place}: {drop.rule}", drop.flow, "--source")
 
@@ -164,36 +160,43 @@ def forward_drops_egress(node: Node) -> Iterator[Found]:
     "filter-may-drop-pods",
     NOTE,
     "A packet filter drops packets by conditions that this diagnosis does not evaluate",
-    effect="Pods' packets may be among them. verify.yml shows whether all pods reach each other.",
+    effect="Pods' packets may be among them. Where verify.yml fails and nothing else is found, take the rule away, or "
+    "let one before it accept pods' packets.",
     see="iptables -S; iptables -t raw -S; iptables -t mangle -S; nft list ruleset",
-    fix="iptables --insert FORWARD --source {network} --jump ACCEPT && iptables --insert FORWARD --destination "
-    "{network} --jump ACCEPT",
+    fix="",
     source="broken nodes",
 )
 def filter_may_drop_pods(node: Node) -> Iterator[Found]:
-    """A rule drops packets between pods, to nodes or between pods and this node, and asks for more than addresses,
-    links, protocols, sizes or chance, such as a flag of TCP or a time of day. Rules for single ports are left alone.
+    """A rule drops packets between pods, to nodes, of a tunnel or between pods and this node, and asks for more than
+    addresses, links, protocols, sizes or chance, such as a time of day. Rules for single ports, named sets and what
+    firewalls usually refuse, such as invalid flags of TCP, are left alone.
     """
     for place in node.host.forward:
-        flows = [*_flows(node, place.hook), *_flows_out(node, place.hook), *_answers(node, place.hook)]
-        if place.owner != "firewalld" and not _drop(place.drops, flows, netfilter.PART):
-            drop = _drop(_for_no_port(place.drops), flows, netfilter.PART, certain=False)
+        if place.owner != "firewalld" and not flows.dropped(node, place, flows.forwarded, netfilter.PART):
+            drop = flows.dropped(node, place, flows.forwarded, netfilter.PART, _unusual(place.drops), certain=False)
             if drop is not None:
-                yield _accepting(node, place.place, f"{place.place}: {drop.rule}", drop.flow)
-    for name, drops, flows in _of_tunnels(node):
-        drop = _drop(drops, flows, TUNNEL_PART, certain=False)
-        if drop is not None and not _drop(drops, flows, TUNNEL_PART):
-            yield _opening(node, name, drop)
+                yield found(f"{place.place}: {drop.rule}")
+    for tunnels_place, rules in _of_tunnels(node):
+        unusual = _unusual(rules)
+        drop = flows.dropped(node, tunnels_place, flows.of_tunnels, netfilter.PART, unusual, certain=False)
+        if drop is not None and not flows.dropped(node, tunnels_place, flows.of_tunnels, netfilter.PART, [*rules]):
+            yield found(f"{tunnels_place.place}: {rules[drop.drop]}")
     for host_place in node.host.host_filters:
-        flows = _flows_of_host(node, host_place.hook)
-        drop = _drop(_for_no_port(_naming(host_place)), flows, certain=False)
-        if drop is not None and not _drop(_naming(host_place), flows):
-            side = "--source" if host_place.hook == "input" else "--destination"
-            yield _accepting(node, host_place.place, f"{host_place.place}: {drop.rule}", drop.flow, side)
+        naming = _naming(host_place)
+        drop = flows.dropped(node, host_place, flows.of_host, drops=_unusual(naming), certain=False)
+        if drop is not None and not flows.dropped(node, host_place, flows.of_host, drops=naming):
+            yield found(f"{host_place.place}: {drop.rule}")
 
 
-def _for_no_port(drops: Iterable[Drop]) -> list[Drop]:
-    return [each for each in drops if not OF_A_PORT.search(each.rule)]
+def _unusual(drops: Iterable[Drop]) -> list[Drop]:
+    return [each for each in drops if not USUAL.search(each.rule)]
+
+
+# What is for single ports or sets of addresses, such as those of intruders, or against packets that no pod sends.
+USUAL = re.compile(
+    r"\b(?:[sd]ports?|ports|ctorig\w+|proto-dst)\b|(?<!with )\bicmp|@|--match-set|--rt-type|\brt type\b|"
+    r"! --tcp-flags|--tcp-flags \S+ (?!SYN )|\btcp flags (?!syn / )|(?:^| )-f\b|\bfrag-off\b"
+)
 
 
 @FILTERS.rule(
@@ -210,7 +213,8 @@ def _for_no_port(drops: Iterable[Drop]) -> list[Drop]:
 def pods_not_tracked(node: Node) -> Iterator[Found]:
     """A rule for NOTRACK, or for a zone, applies to what this node's pods send, or to what is sent to them."""
     for place in node.host.redirects:
-        for flow in [*_flows(node, "prerouting"), *_flows_out(node, "prerouting")]:
+        untracking = place.place and any(map(UNTRACKED.search, place.rules))
+        for flow in flows.forwarded(node, "prerouting") if untracking else ():
             rule = _met(place.rules, UNTRACKED, flow.source, flow.target, flow.iif)
             if rule and netfilter.concerns(place.place, flow.source.version):
                 yield _accepting(node, place.place, f"{place.place}: {rule}", flow)
@@ -221,111 +225,12 @@ def pods_not_tracked(node: Node) -> Iterator[Found]:
 UNTRACKED = re.compile(r"-j NOTRACK|-j CT (?:--notrack|--zone \S+)|\bnotrack\b|\bct zone set \S+")
 
 
-class Flow(NamedTuple):
-    """Packets between two networks, and the links that they come and leave by, "" where a hook knows none."""
-
-    source: Network
-    target: Network
-    iif: str
-    oif: str
-
-
-class Dropped(NamedTuple):
-    """The rule that drops a flow."""
-
-    rule: str
-    flow: Flow
-
-
-def _drop(
-    drops: Iterable[Drop], flows: Sequence[Flow], part: re.Pattern[str] | None = None, certain: bool = True
-) -> Dropped | None:
-    """The first rule that surely drops one of the flows, and no rule before it accepts. ``part`` is what a rule may ask
-    for besides.
-
-    Without ``certain``: the first one whose other conditions are not evaluated.
-    """
-    for drop in drops:
-        rule = part.sub(" ", drop.rule) if part else drop.rule
-        for flow in flows:
-            meets = _applies(rule, flow.source, flow.target, flow.oif, flow.iif)
-            if (meets if certain else meets is None) and not _spares(drop.after, flow):
-                return Dropped(drop.rule, flow)
-    return None
-
-
-def _spares(rules: Iterable[str], flow: Flow) -> bool:
-    """May one of these rules accept all packets of the flow? One for a protocol or a port does not."""
-    for rule in rules:
-        meets = _applies(rule, flow.source, flow.target, flow.oif, flow.iif)
-        if meets or (meets is None and not OF_A_PROTOCOL.search(rule)):
-            return True
-    return False
-
-
-def _flows(node: Node, hook: str) -> list[Flow]:
-    """What a node forwards between its pods and other nodes', as a hook sees it."""
-    key = f"flows {hook}"
-    if key not in node.memo:
-        both = [
-            flow for own, other, device in _pairs(node)
-            for flow in (Flow(own, other, node.bridge_name, device), Flow(other, own, device, node.bridge_name))
-        ]  # fmt: skip
-        iif, oif = hook != "postrouting", hook != "prerouting"
-        node.memo[key] = [each._replace(iif=each.iif * iif, oif=each.oif * oif) for each in both]
-    flows: list[Flow] = node.memo[key]
-    return flows
-
-
-def _flows_out(node: Node, hook: str) -> list[Flow]:
-    """What a node forwards from its pods to the addresses of other nodes, as a hook sees it."""
-    key = f"flows out {hook}"
-    if key not in node.memo:
-        dev = _underlay(node)
-        iif, oif = hook != "postrouting", hook != "prerouting"
-        addresses = {each for peer in node.peers for each in peer.underlay}
-        node.memo[key] = [
-            Flow(own, target, node.bridge_name * iif, dev * oif)
-            for own in node.pod_subnets
-            for target in networks(f"{each}/{each.max_prefixlen}" for each in sorted(addresses, key=str))
-            if dev and target.version == own.version
-        ]
-    flows: list[Flow] = node.memo[key]
-    return flows
-
-
-def _answers(node: Node, hook: str) -> list[Flow]:
-    """What comes back of that."""
-    iif, oif = hook != "postrouting", hook != "prerouting"
-    return [
-        Flow(each.target, each.source, _underlay(node) * iif, node.bridge_name * oif) for each in _flows_out(node, hook)
-    ]
-
-
-def _underlay(node: Node) -> str:
-    link = node.underlay_link()
-    return link.name if link else ""
-
-
-def _flows_of_host(node: Node, hook: str) -> list[Flow]:
-    """What pods and the node itself send each other."""
-    hosts = networks(f"{each}/{each.max_prefixlen}" for each in node.underlay)
-    pods = [
-        *((own, node.bridge_name) for own in node.pod_subnets),
-        *((other, dev) for _own, other, dev in _pairs(node)),
-    ]
-    ends = [(host, each, device) for each, device in pods for host in hosts if host.version == each.version]
-    if hook == "input":
-        return [Flow(each, host, device, "") for host, each, device in ends]
-    return [Flow(host, each, "", device) for host, each, device in ends]
-
-
 def _accepting(node: Node, place: str, evidence: str, flow: Flow | None = None, side: str = "") -> Found:
     """A finding whose fix accepts pods' packets in a place, before all its rules: both directions or one ``side``."""
     version = flow.source.version if flow else 4 if netfilter.concerns(place, 4) else 6
     own = next((each for each in node.pod_subnets if each.version == version), node.pod_subnets[0])
     whole = next((each for each in node.cluster.pod_networks if covers(each, own)), own)
-    words = place.partition(":")[2].strip().removeprefix("table ").replace(", chain", "").split()
+    words = _words(place)
     if place.startswith("nftables"):
         family, short = "ip6" if version == 6 else "ip", {"--source": "saddr", "--destination": "daddr"}.get(side, "")
         fix = "nft insert rule {chain} {family} {side} {network} accept" if side else NFT
@@ -333,6 +238,11 @@ def _accepting(node: Node, place: str, evidence: str, flow: Flow | None = None, 
     tool = ["ip6tables" if version == 6 else "iptables", *([] if words[0] == "filter" else ["--table", words[0]])]
     fix = "{tool} --insert {chain} {side} {network} --jump ACCEPT" if side else IPTABLES
     return found(evidence, fix=fix, network=whole, tool=tool, chain=words[-1], side=side)
+
+
+def _words(place: str) -> list[str]:
+    """(family,) table and chain of a place."""
+    return place.partition(":")[2].strip().removeprefix("table ").replace(", chain", "").split()
 
 
 IPTABLES = (
@@ -351,7 +261,7 @@ NFT = (
     effect="The node does not find the hardware addresses of its pods and of other nodes, or is not found, so IPv6 "
     "fails there. IPv4 works.",
     see="ip6tables -S INPUT; ip6tables -S OUTPUT; nft list ruleset | grep icmpv6",
-    fix="ip6tables --insert {chain} --protocol ipv6-icmp --jump ACCEPT",
+    fix="{tool} --insert {chain} --protocol ipv6-icmp --jump ACCEPT",
     source="broken nodes",
 )
 def neighbour_discovery_dropped(node: Node) -> Iterator[Found]:
@@ -359,13 +269,15 @@ def neighbour_discovery_dropped(node: Node) -> Iterator[Found]:
     if not any(subnet.version == 6 for subnet in node.pod_subnets):
         return
     for place in node.host.host_filters:
-        for drop in place.drops:
+        for drop in place.drops if place.place else ():
             spared = any(_of_discovery(rule) is not False for rule in drop.after)
             if _of_discovery(drop.rule) and not spared and netfilter.concerns(place.place, 6):
-                words = place.place.partition(":")[2].strip().removeprefix("table ").replace(", chain", "").split()
+                words = _words(place.place)
                 nft = place.place.startswith("nftables")
                 fix = "nft insert rule {chain} meta l4proto ipv6-icmp accept" if nft else None
-                yield found(f"{place.place}: {drop.rule}", fix=fix, chain=words if nft else words[-1])
+                tool = ["ip6tables", *([] if words[0] == "filter" else ["--table", words[0]])]
+                evidence = f"{place.place}: {drop.rule}"
+                yield found(evidence, fix=fix, tool=tool, chain=words if nft else words[-1])
                 break
 
 
@@ -377,8 +289,8 @@ def _of_discovery(rule: str) -> bool | None:
     rest = ICMPV6.sub(" ", ICMPV6_TYPE.sub(" ", rule))
     if rest == rule:
         # Any protocol, or another one.
-        return False if OF_A_PROTOCOL.search(rule) else None
-    return None if PLAIN.sub(" ", rest).strip() else True
+        return False if flows.OF_A_PROTOCOL.search(rule) else None
+    return None if flows.PLAIN.sub(" ", rest).strip() else True
 
 
 ICMPV6 = re.compile(r"-p (?:ipv6-icmp|icmpv6|58)\b|-m icmp6|meta l4proto (?:ipv6-icmp|58)|ip6 nexthdr (?:ipv6-icmp|58)")
@@ -445,60 +357,63 @@ def overlay_port_closed_outgoing(node: Node) -> Iterator[Found]:
     "The firewall drops a part of the tunnel's packets",
     effect="Packets between pods of different nodes get lost: large ones, those above a rate, or some by chance.",
     see="iptables -S INPUT; iptables -S OUTPUT; nft list ruleset",
-    fix="iptables --insert INPUT --protocol udp --dport {port} --jump ACCEPT",
+    fix="iptables --insert INPUT --source <the other nodes> --protocol udp --dport {port} --jump ACCEPT",
     source="broken nodes",
 )
 def overlay_drops_some(node: Node) -> Iterator[Found]:
     """A rule drops what nodes send each other, or UDP of theirs, by size, above a rate or at random."""
-    for place, drops, flows in _of_tunnels(node):
-        drop = _drop(drops, flows, TUNNEL_PART)
+    for place, drops in _of_tunnels(node):
+        # Without such a condition, the port is closed, or it is not.
+        partial = [each for each in drops if netfilter.PART.search(each.rule)]
+        drop = flows.dropped(node, place, flows.of_tunnels, netfilter.PART, partial)
         if drop is not None:
-            yield _opening(node, place, drop)
+            out, version = not drop.flow.iif, drop.flow.source.version
+            peers = [str(each) for peer in node.peers for each in peer.underlay if each.version == version]
+            port = node.vxlans[0].port or 0
+            fix = table.literal(netfilter.opening(place.place, port, out=out, only=peers))
+            yield found(f"{place.place}: {drops[drop.drop]}", fix=fix, port=port)
 
 
-def _opening(node: Node, place: str, drop: Dropped) -> Found:
-    """A finding whose fix accepts the tunnel's packets in a place, before all its rules."""
-    port = node.vxlans[0].port or 0
-    return found(f"{place}: {drop.rule}", fix=netfilter.opening(place, port, out=not drop.flow.iif), port=port)
-
-
-def _of_tunnels(node: Node) -> Iterator[tuple[str, list[Drop], list[Flow]]]:
-    """The places that drop some of what the node itself receives or sends, and the tunnel's packets that pass them."""
+def _of_tunnels(node: Node) -> Iterator[tuple[Place, dict[Drop, str]]]:
+    """The places that drop some of what the node itself receives or sends; the rules that may be for a tunnel's
+    packets, without their protocol and port, and as they are.
+    """
     ports = {link.port for link in node.vxlans if link.port}
-    dev = _underlay(node)
-    own = networks(f"{each}/{each.max_prefixlen}" for each in node.underlay)
-    theirs = networks(f"{each}/{each.max_prefixlen}" for peer in node.peers for each in peer.underlay)
-    ends = [(one, other) for one in own for other in theirs if one.version == other.version]
-    if not (ports and dev):
-        return
-    places: list[HostFilter | Forward] = [*node.host.host_filters, *node.host.forward]
-    for place in places:
-        if place.hook != "forward" and "firewalld" not in place.place:
-            sending = place.hook in ("output", "postrouting")
-            flows = [Flow(one, other, "", dev) if sending else Flow(other, one, dev, "") for one, other in ends]
-            drops = [
-                Drop(each.rule, tuple(_of_tunnel(rule, ports) for rule in each.after))
-                for each in place.drops
-                if _meets_tunnels(each.rule, ports)
-            ]
-            yield place.place, drops, flows
+    places: list[Place] = [*node.host.host_filters, *(each for each in node.host.forward if each.hook != "forward")]
+    for place in places if ports else ():
+        if "firewalld" not in place.place:
+            yield (
+                place,
+                {
+                    Drop(_of_tunnel(each.rule, ports), tuple(_of_tunnel(rule, ports) for rule in each.after)): each.rule
+                    for each in place.drops
+                    if _may_be_for(each.rule, ports)
+                },
+            )
 
 
 def _of_tunnel(rule: str, ports: set[int]) -> str:
     """A rule without the protocol and the port that the tunnel's packets have."""
-    return TUNNEL.sub(" ", rule) if _meets_tunnels(rule, ports) else rule
+    return TUNNEL.sub(" ", rule) if _may_be_for(rule, ports) else rule
 
 
-def _meets_tunnels(rule: str, ports: set[int]) -> bool:
+def _may_be_for(rule: str, ports: set[int]) -> bool:
     """May a rule be for UDP packets to one of these ports?"""
     its = DPORT.search(rule)
-    named = {int(each) for each in re.findall(r"\d+", its[1])} if its else ports
-    return not OTHER_PROTOCOL.search(rule) and bool(named & ports)
+    if its is None or OTHER_PROTOCOL.search(rule):
+        return its is None and not OTHER_PROTOCOL.search(rule)
+    if not re.fullmatch(r"[\s{},:\d-]*", its[3]):
+        # The name of a set, or of a service.
+        return True
+    ranges = [(int(low), int(high or low)) for low, high in re.findall(r"(\d+)(?:[:-](\d+))?", its[3])]
+    named = any(low <= port <= high for low, high in ranges for port in ports)
+    return named != bool(its[1] or its[2])
 
 
-TUNNEL = re.compile(r"-p udp|-m (?:udp|multiport)|--dports? \S+|udp dport (?:\{[^}]*\}|\S+)|meta l4proto udp")
-TUNNEL_PART = re.compile(f"{netfilter.PART.pattern}|{TUNNEL.pattern}")
-DPORT = re.compile(r"\bdports? (\{[^}]*\}|\S+)")
+TUNNEL = re.compile(
+    r"-p udp|-m (?:udp|multiport)|(?:! )?--dports? \S+|(?:udp|th) dport (?:!= )?(?:\{[^}]*\}|\S+)|meta l4proto udp"
+)
+DPORT = re.compile(r"(?:(! )?--dports? |\bdport (!= )?)(\{[^}]*\}|\S+)")
 OTHER_PROTOCOL = re.compile(r"-p (?!udp\b)\w|\b(?:tcp|sctp|icmp|icmpv6) |(?:l4proto|protocol|nexthdr) (?!udp\b)[a-z]")
 
 
@@ -538,16 +453,19 @@ def masquerade_missing(node: Node) -> Iterator[Found]:
     fix="iptables --table nat --insert POSTROUTING --source {subnet} --destination {network} --match mark "
     "! --mark 0x4000/0x4000 --jump ACCEPT",
     source="lesson 8; comparison of the node's rules with its routes",
+    explains=("masquerade-address-foreign",),
     foreseen=True,
 )
 def rule_translates_pods(node: Node) -> Iterator[Found]:
-    """A masquerade rule of neither the collection nor a CNI applies to pods' packets to other nodes' pods."""
+    """A rule for masquerading or SNAT, of neither the collection nor a CNI, applies to pods' packets to other nodes'
+    pods.
+    """
     if not node.cluster.connects:
         return
     for place in node.host.masquerade:
         if place.owner not in ("other", "firewalld"):
             continue
-        hit = next(filter(None, (_translating(place.rules, own, to, dev) for own, to, dev in _pairs(node))), None)
+        hit = next(filter(None, (_translating(place.rules, own, to, dev) for own, to, dev in pairs(node))), None)
         if hit is not None:
             rule, own, to = hit
             whole = next((each for each in node.cluster.pod_networks if covers(each, to)), to)
@@ -561,7 +479,7 @@ def rule_translates_pods(node: Node) -> Iterator[Found]:
     "A rule gives what pods send an address that is not the node's",
     effect="Answers from outside of the cluster go elsewhere, unless a router brings them back to this node.",
     see="iptables -t nat -S POSTROUTING; nft list ruleset | grep snat",
-    fix="iptables --table nat --insert POSTROUTING --source {subnet} --out-interface {device} --jump MASQUERADE",
+    fix="iptables --table nat --insert POSTROUTING --source {subnet} ! --destination {network} --jump MASQUERADE",
     source="broken nodes",
     foreseen=True,
 )
@@ -569,17 +487,29 @@ def masquerade_address_foreign(node: Node) -> Iterator[Found]:
     """A rule for SNAT applies to what this node's pods send to other nodes, with an address of no link of this node."""
     own = {address(each.address) for each in node.host.addresses} if node.host.whole("addresses") else set()
     for place in node.host.masquerade if own else ():
-        for flow in _flows_out(node, "postrouting"):
+        foreign = [rule for rule in place.rules if (to := _to_source(rule)) is not None and to not in own]
+        for flow in flows.to_nodes(node, "postrouting") if foreign and place.owner == "other" else ():
             hit = _translating(place.rules, flow.source, flow.target, flow.oif)
-            to = SNAT_TO.search(hit[0]) if hit and place.owner == "other" else None
-            if to and netfilter.concerns(place.place, flow.source.version) and address(to[1]) not in own:
+            if hit and hit[0] in foreign and netfilter.concerns(place.place, flow.source.version):
+                whole = next((each for each in node.cluster.pod_networks if covers(each, flow.source)), flow.source)
                 iptables = place.place.startswith("iptables") and flow.source.version == 4
-                evidence = f"{place.place}: {hit[0] if hit else ''}"
-                yield found(evidence, fix=None if iptables else "", subnet=flow.source, device=flow.oif)
+                evidence = f"{place.place}: {hit[0]}"
+                yield found(evidence, fix=None if iptables else "", subnet=flow.source, network=whole)
                 break
 
 
-SNAT_TO = re.compile(r"(?:--to-source|\bsnat(?: ip6?)? to) \[?([0-9a-fA-F.:]+?)\]?(?=[\s:-]|$)")
+def _to_source(rule: str) -> Address | None:
+    """The address that a rule for SNAT gives, the first of a range."""
+    to = SNAT_TO.search(rule)
+    text = to[1].partition("-")[0] if to else ""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    return address(text)
+
+
+SNAT_TO = re.compile(r"(?:--to-source|\bsnat(?: ip6?)? to) (\S+)")
 
 
 @FILTERS.rule(
@@ -598,7 +528,7 @@ def rule_redirects_pods(node: Node) -> Iterator[Found]:
     if not node.cluster.connects:
         return
     for each in node.host.redirects:
-        for own, subnet, device in _pairs(node):
+        for own, subnet, device in pairs(node):
             leaving = _met(each.rules, ENDPOINT, own, subnet, node.bridge_name)
             arriving = _met(each.rules, ENDPOINT, subnet, own, device)
             # Services are published by the ports of what comes in by a link.
@@ -623,7 +553,7 @@ def _met(rules: tuple[str, ...], does: re.Pattern[str], source: Network, target:
     """
     for rule in rules:
         rest = does.sub(" ", rule)
-        meets = _applies(rest, source, target, "", iif)
+        meets = applies(rest, source, target, "", iif)
         if meets and VERDICT.search(rule) and not VERDICT.search(rest):
             return rule
         # This, or the chain that it leads to, may spare the packets.
@@ -645,27 +575,12 @@ ENDPOINT = re.compile(
 NFT_ACCEPTS = "nft insert rule {chain} {family} saddr {source} {family} daddr {target} accept"
 
 
-def _pairs(node: Node) -> list[tuple[Network, Network, str]]:
-    """(own pods, other node's pods, the link that leads to them)"""
-    if "pairs" not in node.memo:
-        node.memo["pairs"] = [
-            (own, subnet, way.dev)
-            for peer in node.peers
-            for subnet in peer.pod_subnets
-            for way in [node.table.way(subnet)]
-            for own in node.pod_subnets
-            if way is not None and way.dst != "default" and own.version == subnet.version
-        ]
-    pairs: list[tuple[Network, Network, str]] = node.memo["pairs"]
-    return pairs
-
-
 def _translating(
     rules: tuple[str, ...], source: Network, destination: Network, device: str
 ) -> tuple[str, Network, Network] | None:
     """The first rule that these packets meet, if it translates them; None as well where that is not certain."""
     for rule in rules:
-        meets = _applies(rule, source, destination, device)
+        meets = applies(rule, source, destination, device)
         if TRANSLATES.search(rule) and meets:
             return rule, source, destination
         if meets is not False and re.search(r"-j (RETURN|ACCEPT)|\b(return|accept)\b", rule):
@@ -674,76 +589,3 @@ def _translating(
 
 
 TRANSLATES = re.compile(r"-j (?:MASQUERADE|SNAT)|\b(?:masquerade|snat)\b")
-_ENDS = r"(\{[^}]*\}|[0-9a-fA-F.:]+(?:/[0-9]+)?)(?=\s|$)"
-ARP_ENDS = re.compile(r"\barp ([sd]addr) ip\b")
-# A rule that is for a protocol, or some of its ports.
-OF_A_PROTOCOL = re.compile(r"-p \w|port|l4proto|nexthdr|ip protocol|\b(?:tcp|udp|sctp|icmp|icmpv6)\b|(?i:dnat)")
-OF_A_PORT = re.compile(r"\b(?:[sd]port|[sd]ports|ports)\b|(?<!with )\bicmp")
-SOURCE = re.compile(rf"(?:(! )?(?:-s|--source) |(?:ip6?) saddr (!= )?){_ENDS}")
-DESTINATION = re.compile(rf"(?:(! )?(?:-d|--destination) |(?:ip6?) daddr (!= )?){_ENDS}")
-_LINKS = r'(\{[^}]*\}|"[^"]*"|[^\s"]+)'
-IN = re.compile(rf"(?:(! )?(?:-i|--in-interface) |iif(?:name)? (!= )?){_LINKS}")
-OUT = re.compile(rf"(?:(! )?(?:-o|--out-interface) |oif(?:name)? (!= )?){_LINKS}")
-# Everything else that a plain rule has; one with any other condition is not judged.
-PLAIN = re.compile(
-    r"-A \S+|-[jg] \S+|(jump|goto) \S+|-m (conntrack|state) --(ct)?state \S*\bNEW\b\S*|"
-    r"ct state (\{[^}]*\bnew\b[^}]*\}|new(,\S+)?)|--to-source \S+|snat( ip6?)?( to \S+)?|"
-    r"--(ttl|hl)-set \d+|ip6? (ttl|hoplimit) set \d+|--random-fully|--random|--reject-with \S+|-m comment|"
-    r'--comment ("[^"]*"|\S+)|masquerade|return|accept|drop|reject( with \S+( \S+)?)?|random|fully-random|persistent|'
-    r'counter( packets \d+ bytes \d+)?|comment "[^"]*"|,'
-)
-
-
-class Conditions(NamedTuple):
-    """What a rule asks for: (negated, values) of its ends and links, None for what can't be read. ``plain``: nothing
-    else that selects packets.
-    """
-
-    sources: tuple[tuple[bool, tuple[Network | None, ...]], ...]
-    targets: tuple[tuple[bool, tuple[Network | None, ...]], ...]
-    inputs: tuple[tuple[bool, tuple[str, ...]], ...]
-    outputs: tuple[tuple[bool, tuple[str, ...]], ...]
-    plain: bool
-
-
-@functools.lru_cache(maxsize=16384)
-def _conditions(rule: str) -> Conditions:
-    rest = rule
-    read = []
-    for pattern in (SOURCE, DESTINATION, IN, OUT):
-        read.append(tuple((bool(each[1] or each[2]), tuple(_set(each[3]))) for each in pattern.finditer(rule)))
-        rest = pattern.sub(" ", rest)
-    sources, targets = (tuple((negated, tuple(map(_network, texts))) for negated, texts in ends) for ends in read[:2])
-    return Conditions(sources, targets, read[2], read[3], not PLAIN.sub(" ", rest).strip())
-
-
-def _applies(rule: str, source: Network, destination: Network, oif: str, iif: str = "") -> bool | None:
-    """Does a rule of iptables or nftables apply to these packets? None where it has conditions that are not read.
-
-    ``oif`` and ``iif`` are the links that they leave and came by.
-    """
-    asked = _conditions(rule)
-    for ends, its in ((asked.sources, source), (asked.targets, destination)):
-        for negated, given in ends:
-            if None in given or any(covers(each, its) for each in given if each) is negated:
-                return False
-    certain = asked.plain
-    for links, device in ((asked.outputs, oif), (asked.inputs, iif)):
-        for negated, names in links:
-            if device and any(_is_link(device, name) for name in names) is negated:
-                return False
-            certain = certain and bool(device)
-    return True if certain else None
-
-
-def _set(text: str) -> list[str]:
-    """The values that a condition compares with."""
-    return [each.strip('"') for each in re.split(r"[\s,{}]+", text) if each]
-
-
-def _network(text: str) -> Network | None:
-    return network(text if "/" in text else f"{text}/{128 if ':' in text else 32}")
-
-
-def _is_link(device: str, name: str) -> bool:
-    return device.startswith(name[:-1]) if name[-1:] in ("+", "*") else device == name

@@ -186,7 +186,8 @@ def path_mtu_too_small(node: Node) -> Iterator[Found]:
 )
 def bridge_mtu_too_small(node: Node) -> Iterator[Found]:
     """The bridge plugin never changes the MTU of a bridge that is there already. Or somebody changed a port's."""
-    for pod in node.pods:
+    # A pod has a row for each of its addresses.
+    for pod in {each.host_dev: each for each in node.pods}.values():
         link = node.links.get(pod.host_dev)
         if link is not None and 0 < link.mtu < pod.mtu:
             yield found(f"{link.name} has {link.mtu}, its pod {pod.address} {pod.mtu}", link=link.name, mtu=pod.mtu)

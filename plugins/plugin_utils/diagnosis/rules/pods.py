@@ -150,12 +150,15 @@ def pods_detached(node: Node) -> Iterator[Found]:
     """A network manager that restarted has usually taken them off, see networkd-claims-pods. Or the link of a pod of
     this node is on another bridge.
     """
+    # A pod has a row for each of its addresses.
+    strayed = {}
     for pod in node.pods:
         link = node.links.get(pod.host_dev)
         inside = (its := address(pod.address)) is not None and any(its in subnet for subnet in node.own_subnets)
         if link is not None and link.master not in ("", node.bridge_name) and node.bridge is not None and inside:
-            evidence = f"{link.name}, the link of the pod {pod.address}, is on {link.master}"
-            yield _attaching(node, evidence, [link.name])
+            strayed[link.name] = f"{link.name}, the link of the pod {pod.address}, is on {link.master}"
+    for name, evidence in strayed.items():
+        yield _attaching(node, evidence, [name])
     links = node.host.cni.detached
     if links:
         evidence = f"{len(links)} links have a live pod and no bridge ({', '.join(links[:3])})"
@@ -211,7 +214,7 @@ def bridge_down(node: Node) -> Iterator[Found]:
     see="ip address show dev cni0; cat /run/flannel/subnet.env",
     fix="ip address flush dev {bridge} scope global && ip address add {gateway} dev {bridge}",
     source="flannel pitfall 7",
-    explains=("own-pods-led-away",),
+    explains=("own-pods-led-away", "address-of-another-node", "peer-pods-on-own-bridge"),
 )
 def bridge_address_wrong(node: Node) -> Iterator[Found]:
     """The bridge is from an earlier configuration, or has lost its address."""

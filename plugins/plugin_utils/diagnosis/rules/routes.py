@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator, Sequence
 
 from .. import repair, table
@@ -21,6 +22,9 @@ BY_MAIN = "ip rule add to {network} table main priority {priority}"
 # What a rule does: its action as the kernel or ip(8) has it.
 LOOKUP = ("lookup", "to_table")
 REFUSING = ("blackhole", "unreachable", "prohibit")
+# Who made what follows from addresses and links; "" where that is not known.
+KERNELS = ("kernel", "")
+BGP = ("bird", "bgp", "calico", "zebra")
 # Links to a network of Ethernet, where a route without a next hop means that the hosts themselves are there.
 ETHERNET = ("", "veth", "dummy", "vlan", "bond", "team", "macvlan", "bridge")
 
@@ -117,21 +121,26 @@ def address_of_another_node(node: Node) -> Iterator[Found]:
     foreseen=True,
 )
 def node_led_away(node: Node) -> Iterator[Found]:
-    """The other node's address is in the network of this node's underlay, and the kernel sends to it by another link,
-    or through an address that is no node's.
+    """The other node's address is in the network of this node's underlay, and a route to a part of that network leads
+    to it by another link, or through an address that is neither a node's nor that of the default route.
     """
     underlay = node.underlay_link()
-    near = [each.address for each in node.host.addresses if underlay is not None and each.dev == underlay.name]
+    near = networks(each.address for each in node.host.addresses if underlay is not None and each.dev == underlay.name)
+    routers = {address(route.via) for route in node.host.routes if route.dst == "default"}
     for peer in node.peers:
         for its in peer.underlay:
             way = node.host.ways.get(str(its))
-            beside = any((net := network(each)) is not None and its in net and net.prefixlen > 0 for each in near)
-            if way is None or underlay is None or not beside or way.error or way.local or way.dst == "default":
+            # The kernel's answer may be from a table that another route than the one below is in.
+            route = node.table.way(ipaddress.ip_network(its)) if way is not None else None
+            if way is None or route is None or underlay is None or (route.via, route.dev) != (way.via, way.dev):
                 continue
-            via = address(way.via)
-            if way.dev not in ("", underlay.name) or (via is not None and via not in node.cluster.owners):
-                route = f"{way.dst}{way.via and f' via {way.via}'} dev {way.dev}"
-                yield found(f"{its} by {route}; both are on {underlay.name}", peer.name, route=route.split())
+            part = network(route.dst if "/" in route.dst else f"{route.dst}/{its.max_prefixlen}")
+            inside = part is not None and any(covers(net, part) and net.prefixlen < part.prefixlen for net in near)
+            via = address(route.via)
+            strange = via is not None and via not in node.cluster.owners and via not in routers
+            if inside and route.owner not in KERNELS and (strange or route.dev not in ("", underlay.name)):
+                words = _words(route)
+                yield found(f"{its} by {words}; both are on {underlay.name}", peer.name, route=words.split())
 
 
 @ROUTES.rule(
@@ -145,15 +154,16 @@ def node_led_away(node: Node) -> Iterator[Found]:
     foreseen=True,
 )
 def pods_taken_for_own(node: Node) -> Iterator[Found]:
-    """The table local has a route, which the kernel did not make, to pods of this or another node. Beside policy rules,
-    a wider one counts as well; without any, the longest prefix of both tables wins.
+    """The table local has a route, which the kernel did not make, to pods of this or another node. With IPv6, or beside
+    policy rules, a wider one counts as well; otherwise, the longest prefix of the tables local and main wins.
     """
     for route in node.host.routes:
         if route.table != "local" or route.type != "local":
             continue
         its = network(route.dst if "/" in route.dst else f"{route.dst}/{128 if ':' in route.dst else 32}")
         for subnet in node.table.subnets if its is not None else ():
-            if its is not None and (covers(subnet, its) or (node.host.rules and covers(its, subnet))):
+            first = subnet.version == 6 or any(rule.version == 4 for rule in node.host.rules)
+            if its is not None and (covers(subnet, its) or (first and covers(its, subnet))):
                 evidence = f"local {route.dst} dev {route.dev}; {subnet} are pods"
                 yield found(evidence, dst=route.dst, device=route.dev)
                 break
@@ -317,7 +327,8 @@ def own_pods_led_away(node: Node) -> Iterator[Found]:
         way = node.table.way(subnet)
         exact = [way] if way is not None and network(way.dst) == subnet and way.via else []
         for route in [*exact, *node.table.parts.get(subnet, ())]:
-            if route.dev == node.bridge_name or route.dev in node.pods_links:
+            # The kernel makes routes for addresses of the node, such as a tunnel's.
+            if route.dev == node.bridge_name or route.dev in node.pods_links or route.owner in KERNELS:
                 continue
             away = route.via or node.is_tunnel(route.dev) or (underlay is not None and route.dev == underlay.name)
             # Calico discards what is left of a block of addresses that way.
@@ -344,8 +355,11 @@ def part_of_pods_led_away(node: Node) -> Iterator[Found]:
         for route in node.table.parts.get(subnet, ()):
             via = address(route.via)
             same = way is not None and (route.via, route.dev) == (way.via, way.dev)
-            known = via is not None and (via in node.cluster.owners or via in peer.addresses or via in subnet)
-            if route.type in (*REFUSING, "throw") or not (same or known or route.dev in node.pods_links):
+            # Calico's blocks of addresses are not those of the Nodes.
+            owners = node.cluster.owners if route.owner in BGP else peer.addresses
+            known = via is not None and (via in owners or via in subnet)
+            local = route.owner in KERNELS or route.dev in node.pods_links
+            if route.type in (*REFUSING, "throw") or not (same or known or local):
                 evidence = f"{_words(route)} is a part of {subnet}, {peer.name}'s pods"
                 yield found(evidence, peer.name, route=_words(route).split())
 
@@ -397,10 +411,10 @@ def policy_rule_diverts_pods(node: Node) -> Iterator[Found]:
         if way is None or way.dst == "default":
             continue
         for rule in rules:
-            other = [route for route in node.host.routes if route.table == rule.table and _holds(route, subnet)]
-            if rule.action in LOOKUP and other and (other[0].via, other[0].dev) != (way.via, way.dev):
-                evidence = f"rule {rule.priority} looks in table {rule.table}: {other[0].dst} dev {other[0].dev}"
-                yield found(evidence, name, network=subnet, priority=_earlier(rule))
+            other = _found_in(node, rule.table, subnet) if rule.action in LOOKUP else None
+            if other is not None and (other.via, other.dev) != (way.via, way.dev):
+                evidence = f"rule {rule.priority} looks in table {rule.table}: {other.dst} dev {other.dev}"
+                yield found(evidence, name, fix=_by_main(subnet), network=subnet, priority=_earlier(rule))
                 break
 
 
@@ -424,7 +438,7 @@ def policy_rule_refuses_pods(node: Node) -> Iterator[Found]:
         if rule is not None:
             iif = f" from {rule.iif}" if rule.iif else ""
             evidence = f"rule {rule.priority}{iif} to {rule.to or 'all'} is of type {rule.action}"
-            yield found(evidence, name, network=subnet, priority=_earlier(rule))
+            yield found(evidence, name, fix=_by_main(subnet), network=subnet, priority=_earlier(rule))
 
 
 @ROUTES.rule(
@@ -448,12 +462,14 @@ def ipsec_takes_pods(node: Node) -> Iterator[Found]:
             policy = _policy(node, direction, source, target, protocol)
             if policy is None or not (policy.block or policy.tunnel):
                 continue
-            its = address(policy.tunnel)
-            if policy.block or its is None or its not in peer.addresses:
+            # Between hosts, a gateway's tunnel may be the way.
+            hosts = bool(protocol)
+            if policy.block or (not hosts and address(policy.tunnel) not in peer.addresses):
                 way = "drops them" if policy.block else f"requires a tunnel to {policy.tunnel}"
                 evidence = f"the policy {policy.from_} to {policy.to}, {direction}, {way}"
-                values = {"dir": direction, "priority": max(policy.priority - 1, 0)}
-                yield found(evidence, peer.name, fix=None, source=source, target=target, **values)
+                words = ["proto", policy.protocol] if policy.protocol else []
+                values = {"dir": direction, "priority": policy.priority - 1, "target": [target, *words]}
+                yield found(evidence, peer.name, fix=None if policy.priority else "", source=source, **values)
 
 
 def _protected(node: Node, peer: Node) -> Iterator[tuple[str, Network, Network, str]]:
@@ -470,12 +486,23 @@ def _protected(node: Node, peer: Node) -> Iterator[tuple[str, Network, Network, 
 
 def _policy(node: Node, direction: str, source: Network, target: Network, protocol: str) -> IpsecPolicy | None:
     """The one that counts for all packets between these networks."""
-    for policy in node.host.ipsec:
-        of, to = network(policy.from_), network(policy.to)
-        meant = policy.dir == direction and policy.protocol in ("", protocol)
-        if meant and of and to and covers(of, source) and covers(to, target):
-            return policy
-    return None
+    # By direction and source: a mesh of hosts has policies for each pair.
+    if "policies" not in node.memo:
+        index: dict[tuple[str, Network], list[tuple[int, Network, IpsecPolicy]]] = {}
+        for rank, policy in enumerate(node.host.ipsec):
+            of, to = network(policy.from_), network(policy.to)
+            if of is not None and to is not None:
+                index.setdefault((policy.dir, of), []).append((rank, to, policy))
+        node.memo["policies"] = (index, {(of.version, of.prefixlen) for _dir, of in index})
+    index, lengths = node.memo["policies"]
+    meant = [
+        (rank, policy)
+        for version, length in lengths
+        if version == source.version and length <= source.prefixlen
+        for rank, to, policy in index.get((direction, source.supernet(new_prefix=length)), ())
+        if policy.protocol in ("", protocol) and covers(to, target)
+    ]
+    return min(meant, key=lambda each: each[0])[1] if meant else None
 
 
 def _ruled(node: Node) -> Iterator[tuple[str, Network, Route | None, list[PolicyRule]]]:
@@ -496,7 +523,9 @@ def _before_main(node: Node, subnet: Network, iif: str, sources: Sequence[Networ
     """The rules that all packets to a subnet that come in by a link meet before the main table's."""
     if not node.host.whole("rules", "routes"):
         return
-    for rule in sorted(node.host.rules, key=lambda rule: rule.priority):
+    if "rules" not in node.memo:
+        node.memo["rules"] = sorted(node.host.rules, key=lambda rule: rule.priority)
+    for rule in node.memo["rules"]:
         source, to = network(rule.from_), network(rule.to)
         if rule.version != subnet.version or rule.action not in (*LOOKUP, *REFUSING):
             continue
@@ -516,12 +545,29 @@ def _earlier(rule: PolicyRule) -> int:
     return max(rule.priority - 1, 1)
 
 
-def _holds(route: Route, subnet: Network) -> bool:
-    its = network(route.dst)
+def _by_main(subnet: Network) -> str | None:
+    return BY_MAIN.replace("ip rule", "ip -6 rule") if subnet.version == 6 else None
+
+
+def _found_in(node: Node, name: str, subnet: Network) -> Route | None:
+    """The route of a table that packets to a subnet take; None where the lookup goes on."""
+    key = f"table {name}"
+    if key not in node.memo:
+        node.memo[key] = [route for route in node.host.routes if route.table == name and not route.tos]
+    holding = [(_length(route, subnet), -route.metric, route) for route in node.memo[key]]
+    best = max(holding, key=lambda each: each[:2], default=None)
+    if best is None or best[0] < 0 or best[2].type == "throw":
+        return None
+    return best[2]
+
+
+def _length(route: Route, subnet: Network) -> int:
+    """The length of a route's prefix, -1 for one that does not hold the subnet."""
     same = (route.version or (6 if ":" in route.via else subnet.version)) == subnet.version
-    if route.type == "throw" or route.tos:
-        return False
-    return (route.dst == "default" and same) or (its is not None and covers(its, subnet))
+    if route.dst == "default":
+        return 0 if same else -1
+    its = network(route.dst)
+    return its.prefixlen if its is not None and covers(its, subnet) else -1
 
 
 @ROUTES.rule(

@@ -1098,6 +1098,8 @@ def test_routes_to_single_pods_and_blocks_of_addresses_are_no_finding() -> None:
         {"dst": "10.244.0.128/26", "via": underlay(2), "dev": "eth0", "owner": "bird"},
     ]
     assert found(world) == []
+    world[2]["routes"][-1]["owner"] = "static"
+    assert [each["rule"] for each in found(world)] == ["part-of-pods-led-away"]
 
 
 @breaks("part-of-pods-led-away", fix="ip route delete 10.244.0.0/25 dev tun0")
@@ -1170,17 +1172,47 @@ def test_rules_for_what_comes_from_elsewhere_and_tables_that_throw_are_no_findin
     rules = [{"iif": "eth1", "action": "blackhole"}, {"iif": "eth0", "from": "192.0.2.0/24", "action": "blackhole"},
              {"to": subnet(1), "table": "vpn", "action": "lookup"}]  # fmt: skip
     world[2]["rules"] = [{"priority": 100 + at, "from": "", "to": "", **each} for at, each in enumerate(rules)]
-    world[2]["routes"].append({"dst": "10.244.0.0/16", "type": "throw", "table": "vpn", "owner": "static"})
+    vpn = {"table": "vpn", "owner": "static"}
+    world[2]["routes"].append({**vpn, "dst": "10.244.0.0/16", "type": "throw"})
+    world[2]["routes"].append({**vpn, "dst": "10.0.0.0/8", "via": "172.16.0.1", "dev": "tun0"})
     assert found(world) == []
+    # A copy of the main table.
+    copied = [{**each, "table": "copy"} for each in world[2]["routes"] if each.get("table", "main") == "main"]
+    world[2]["routes"] += copied
+    world[2]["rules"].append({"priority": 99, "from": "10.244.0.0/16", "to": "", "table": "copy", "action": "lookup"})
+    assert found(world) == []
+
+
+def test_a_rule_of_ipv6_is_added_for_ipv6() -> None:
+    world = World("routes", (4, 6))
+    world[2]["rules"] = [{"priority": 100, "version": 6, "from": "", "to": subnet(0, 6), "action": "prohibit"}]
+    (only,) = found(world)
+    assert only["fix"] == f"ip -6 rule add to {subnet(0, 6)} table main priority 99"
 
 
 POLICY = {"to": "10.0.0.0/8", "dir": "out", "priority": 100, "block": False, "tunnel": ""}
 
 
-@breaks("ipsec-takes-pods", "vxlan")
+@breaks(
+    "ipsec-takes-pods",
+    "vxlan",
+    fix=f"ip xfrm policy add src {underlay(1)}/32 dst {underlay(0)}/32 proto udp dir out priority 99",
+)
 def what_the_tunnel_sends(world: World) -> None:
     hosts = {"from": f"{underlay(1)}/32", "to": "172.16.0.0/16", "protocol": "udp", "block": True}
     world[2]["ipsec"] = [{**POLICY, **hosts}]
+
+
+def test_nodes_that_reach_each_other_through_a_gateway_are_healthy() -> None:
+    world = World("vxlan")
+    world[2]["ipsec"] = [{**POLICY, "from": f"{underlay(1)}/32", "to": f"{underlay(0)}/32", "tunnel": "203.0.113.9"}]
+    assert found(world) == []
+
+
+def test_nothing_comes_before_the_first_policy() -> None:
+    world = World("routes")
+    world[2]["ipsec"] = [{**POLICY, "from": "10.244.0.0/16", "block": True, "priority": 0}]
+    assert {(each["rule"], each["fix"]) for each in found(world)} == {("ipsec-takes-pods", "")}
 
 
 def test_a_policy_for_another_protocol_of_pods_or_of_nodes_without_a_tunnel_is_no_finding() -> None:
@@ -1287,14 +1319,36 @@ def of_another_nodes_pod(world: World) -> None:
     world[2]["addresses"].append({"dev": "lo", "address": f"{first(0, 4, 7)}/32", "scope": "global"})
 
 
+def lead_away(world: World, dst: str, via: str, dev: str, owner: str = "static") -> None:
+    world[2]["ways"][underlay(0)].update(dst=dst, via=via, dev=dev)
+    world[2]["routes"].append({"dst": dst, "via": via, "dev": dev, "owner": owner})
+
+
 @breaks("node-led-away", fix=f"ip route delete {underlay(0)} via 172.16.0.99 dev eth0")
 def break_node_led_away(world: World) -> None:
-    world[2]["ways"][underlay(0)].update(dst=underlay(0), via="172.16.0.99")
+    lead_away(world, underlay(0), "172.16.0.99", "eth0")
 
 
 @breaks("node-led-away", "vxlan", fix="ip route delete 172.16.0.0/28 dev vpn0")
 def by_another_link(world: World) -> None:
-    world[2]["ways"][underlay(0)].update(dst="172.16.0.0/28", via="", dev="vpn0")
+    lead_away(world, "172.16.0.0/28", "", "vpn0")
+
+
+@pytest.mark.parametrize(
+    ("dst", "via", "dev", "owner"),
+    [
+        # A provider's switch that lets no frames pass directly; two links to one network; a router for single hosts.
+        ("172.16.0.0/24", "172.16.0.254", "eth0", "static"),
+        ("172.16.0.0/24", "", "eth1", "kernel"),
+        (underlay(0), "172.16.0.1", "eth0", "static"),
+        (underlay(0), "", "eth1", "kernel"),
+    ],
+)
+def test_ways_between_nodes_that_are_as_they_should_be(dst: str, via: str, dev: str, owner: str) -> None:
+    world = World("vxlan")
+    world[2]["routes"] = [each for each in world[2]["routes"] if each["dst"] != dst]
+    lead_away(world, dst, via, dev, owner)
+    assert found(world) == []
 
 
 @breaks("pods-taken-for-own", fix=f"ip route delete local {subnet(0)} dev lo")
@@ -1312,6 +1366,17 @@ def one_of_its_own(world: World) -> None:
 def all_beside_a_policy_rule(world: World) -> None:
     world[2]["routes"].append({"dst": "10.244.0.0/16", "type": "local", "table": "local", "dev": "lo", "owner": "boot"})
     world[2]["rules"] = [{"priority": 100, "from": "192.0.2.0/24", "to": "", "table": "vpn", "fwmark": 0}]
+
+
+def test_wider_local_routes_of_ipv6_come_first() -> None:
+    world = World("routes", (4, 6))
+    world[2]["routes"].append({"dst": "fd00::/16", "type": "local", "table": "local", "dev": "lo", "owner": "boot"})
+    assert {each["rule"] for each in found(world)} == {"pods-taken-for-own"}
+    # IPv4's are not told apart by rules for IPv6.
+    world = World("routes", (4, 6))
+    world[2]["routes"].append({"dst": "10.0.0.0/8", "type": "local", "table": "local", "dev": "lo", "owner": "boot"})
+    world[2]["rules"] = [{"priority": 9, "version": 6, "from": "2001:db8::/64", "to": "", "table": "vpn", "fwmark": 0}]
+    assert found(world) == []
 
 
 def test_wider_local_routes_and_those_of_other_tables_are_no_finding() -> None:
@@ -1467,7 +1532,7 @@ MAY_DROP = (
 )
 
 
-@breaks("filter-may-drop-pods", fix=MAY_DROP)
+@breaks("filter-may-drop-pods")
 def break_filter_may_drop_pods(world: World) -> None:
     place = {"place": "nftables: table ip guard, chain c", "hook": "forward", "policy": "accept", "accepts": []}
     world[2]["forward"].append({**place, "drops": drops("tcp flags syn / syn,ack drop")})
@@ -1487,7 +1552,7 @@ def above_a_number_of_connections(world: World) -> None:
     world[2]["forward"][0]["drops"] = drops(rule)
 
 
-@breaks("filter-may-drop-pods", fix="iptables --insert OUTPUT --destination 10.244.0.0/16 --jump ACCEPT")
+@breaks("filter-may-drop-pods")
 def what_a_user_sends(world: World) -> None:
     place = {"place": "iptables (nft): filter, chain OUTPUT", "hook": "output"}
     world[2]["host_filters"] = [{**place, "drops": drops("-d 10.244.0.0/16 -m owner --uid-owner 0 -j DROP")}]
@@ -1515,6 +1580,16 @@ def break_neighbour_discovery_dropped(world: World) -> None:
 
 
 @breaks(
+    "neighbour-discovery-dropped",
+    families=(4, 6),
+    fix="ip6tables --table mangle --insert OUTPUT --protocol ipv6-icmp --jump ACCEPT",
+)
+def in_another_table(world: World) -> None:
+    place = {"place": "ip6tables (nft): mangle, chain OUTPUT", "hook": "output"}
+    world[2]["host_filters"] = [{**place, "drops": drops("-p ipv6-icmp -j DROP")}]
+
+
+@breaks(
     "neighbour-discovery-dropped", "vxlan", (4, 6), fix="nft insert rule inet wall out meta l4proto ipv6-icmp accept"
 )
 def what_it_announces(world: World) -> None:
@@ -1535,7 +1610,7 @@ def test_other_icmpv6_what_is_accepted_before_and_ipv4_are_no_finding() -> None:
 
 
 INPUT = {"place": "iptables (nft): filter, chain INPUT", "hook": "input"}
-OPEN = "iptables-nft -I INPUT -p udp --dport 8472 -j ACCEPT"
+OPEN = f"iptables-nft -I INPUT -s {underlay(0)},{underlay(2)} -p udp --dport 8472 -j ACCEPT"
 
 
 @breaks("overlay-drops-some", "vxlan", fix=OPEN)
@@ -1543,18 +1618,19 @@ def break_overlay_drops_some(world: World) -> None:
     world[2]["host_filters"] = [{**INPUT, "drops": drops("-p udp -m length --length 1000:65535 -j DROP")}]
 
 
-@breaks("overlay-drops-some", "flannel", fix="nft insert rule inet guard c udp dport 8472 accept")
+@breaks("overlay-drops-some", "flannel", fix="nft insert rule inet guard c ip daddr '{ 172.16.0.3, 172.16.0.5 }' udp "
+        "dport 8472 accept")  # fmt: skip
 def by_chance(world: World) -> None:
     place = {"place": "nftables: table inet guard, chain c", "hook": "output"}
     world[2]["host_filters"] = [{**place, "drops": drops("udp dport { 53, 8472 } numgen random mod 2 < 1 drop")}]
 
 
-@breaks("filter-may-drop-pods", "vxlan", fix=OPEN)
-def by_the_tunnels_source_port(world: World) -> None:
-    world[2]["host_filters"] = [{**INPUT, "drops": drops("-p udp -m udp --sport 32768:61000 -j DROP")}]
+@breaks("filter-may-drop-pods", "vxlan")
+def by_the_tunnels_time_to_live(world: World) -> None:
+    world[2]["host_filters"] = [{**INPUT, "drops": drops("-p udp -m ttl --ttl-lt 64 -j DROP")}]
 
 
-@breaks("filter-may-drop-pods", "vxlan", fix=OPEN)
+@breaks("filter-may-drop-pods", "vxlan")
 def behind_a_limit(world: World) -> None:
     rule = "-p udp -m udp --dport 8472 -m hashlimit --hashlimit-above 10/sec --hashlimit-name x -j DROP"
     world[2]["host_filters"] = [{**INPUT, "drops": drops(rule)}]
@@ -1572,6 +1648,69 @@ def test_what_drops_other_protocols_ports_and_hosts_leaves_tunnels_alone() -> No
     behind = drops("-p udp -m length --length 1000: -j DROP", after=("-p udp -m udp --dport 53 -j ACCEPT",))
     world[2]["host_filters"] = [{**INPUT, "drops": behind}]
     assert [each["rule"] for each in found(world)] == ["overlay-drops-some"]
+
+
+def test_a_port_that_is_open_for_the_nodes_alone_is_healthy() -> None:
+    world = World("vxlan")
+    nodes = tuple(f"-s {underlay(number)}/32 -p udp -m udp --dport 8472 -j ACCEPT" for number in (0, 2))
+    a_set = (f"ip saddr {{ {underlay(0)}, {underlay(2)} }} udp dport 8472 accept",)
+    cases: list[tuple[str, tuple[str, ...]]] = [
+        ("-p udp -m udp --dport 8472 -j DROP", nodes),
+        ("udp dport 8472 drop", a_set),
+        ("-p udp -j DROP", ("-p udp -m udp --dport 8400:8500 -j ACCEPT",)),
+        ("-p udp -m udp ! --dport 8472 -j DROP", ()),
+        ("udp dport != 8472 numgen random mod 2 < 1 drop", ()),
+        ("-p udp -m length --length 1000: -j DROP", ("... and 7 more",)),
+    ]
+    for rule, after in cases:
+        world[2]["host_filters"] = [{**INPUT, "drops": drops(rule, after=after)}]
+        assert found(world) == [], rule
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        # ufw, the kubelet, Docker's documentation, crowdsec, and what hardening guides give.
+        "-m rt --rt-type 0 -j DROP",
+        '-m comment --comment "kubernetes firewall" -m mark --mark 0x8000/0x8000 -j DROP',
+        "meta mark & 0x00008000 == 0x00008000 drop",
+        "-i eth0 -p tcp -m conntrack --ctorigdstport 8080 --ctdir ORIGINAL -j DROP",
+        "-m set --match-set crowdsec-blacklists src -j DROP",
+        "ip saddr @crowdsec-blacklists drop",
+        "-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -m conntrack --ctstate NEW -j DROP",
+        "-p tcp -m tcp --tcp-flags FIN,SYN FIN,SYN -j DROP",
+        "tcp flags != syn ct state new drop",
+        "-f -j DROP",
+    ],
+)
+@pytest.mark.parametrize("families", [(4,), (4, 6)], ids=str)
+def test_what_firewalls_usually_drop_is_no_finding(rule: str, families: tuple[int, ...]) -> None:
+    world = World("vxlan", families)
+    world[2]["host_filters"] = []
+    for hook in ("forward", "input", "output", "prerouting"):
+        table = f"filter, chain {hook.upper()}"
+        places = [f"iptables (nft): {table}", f"ip6tables (nft): {table}", "nftables: table inet wall, chain c"]
+        for place in places[:2] if rule.startswith("-") else places[2:]:
+            row = {"place": place, "hook": hook, "policy": "accept", "accepts": [], "drops": drops(rule)}
+            world[2]["host_filters" if hook in ("input", "output") else "forward"].append(row)
+    assert found(world) == []
+
+
+def test_rules_for_the_other_ip_version_are_no_finding() -> None:
+    world = World("vxlan")
+    place = {"place": "ip6tables (nft): filter, chain FORWARD", "hook": "forward", "policy": "accept", "accepts": []}
+    world[2]["forward"].append({**place, "drops": drops("-o eth0 -j DROP", "-m time --timestart 01:00 -j DROP")})
+    world[2]["host_filters"] = [{**INPUT6, "drops": drops("-p udp -m length --length 1000: -j DROP")}]
+    assert found(world) == []
+
+
+def test_places_without_a_name_are_left_out() -> None:
+    world = World("vxlan", (4, 6))
+    row = {"hook": "forward", "policy": "accept", "drops": drops("-j DROP", "-m time -j DROP", "-p ipv6-icmp -j DROP")}
+    world[2]["forward"].append(row)
+    world[2]["host_filters"] = [{**row, "hook": "input"}]
+    world[2]["redirects"] = [{"rules": ["-j NOTRACK"]}]
+    assert found(world) == []
 
 
 RAW = "iptables (nft): raw, chain PREROUTING"
@@ -1718,7 +1857,8 @@ NAT_OUT = "iptables (nft): nat, chain POSTROUTING"
 @breaks(
     "masquerade-address-foreign",
     "vxlan",
-    fix=f"iptables --table nat --insert POSTROUTING --source {subnet(1)} --out-interface eth0 --jump MASQUERADE",
+    fix=f"iptables --table nat --insert POSTROUTING --source {subnet(1)} ! --destination 10.244.0.0/16 --jump "
+    "MASQUERADE",
 )
 def break_masquerade_address_foreign(world: World) -> None:
     rules = ["-s 10.244.0.0/16 -o eth0 -j SNAT --to-source 192.0.2.9"]
@@ -1732,10 +1872,22 @@ def in_a_table_of_nftables(world: World) -> None:
 
 
 def test_a_rule_for_an_address_of_the_node_is_no_finding() -> None:
-    world = World("vxlan")
-    rules = [f"-s 10.244.0.0/16 -o eth0 -j SNAT --to-source {underlay(1)}"]
-    world[2]["masquerade"].append({"place": NAT_OUT, "owner": "other", "rules": rules})
+    world = World("vxlan", (4, 6))
+    six = underlay(1, 6)
+    for place, rule in (
+        (NAT_OUT, f"-s 10.244.0.0/16 -o eth0 -j SNAT --to-source {underlay(1)}:1024-65535"),
+        (f"ip6{NAT_OUT[2:]}", f"-s {subnet(1, 6)} -o eth0 -j SNAT --to-source {six}"),
+        (f"ip6{NAT_OUT[2:]}", f"-s {subnet(1, 6)} -o eth0 -j SNAT --to-source [{six}]:1024-65535"),
+    ):
+        world[2]["masquerade"].append({"place": place, "owner": "other", "rules": [rule]})
     assert found(world) == []
+
+
+def test_a_foreign_address_that_pods_get_everywhere_is_one_finding() -> None:
+    world = World("routes")
+    rules = ["-s 10.244.0.0/16 -o eth0 -j SNAT --to-source 192.0.2.9"]
+    world[2]["masquerade"].append({"place": NAT_OUT, "owner": "other", "rules": rules})
+    assert {each["rule"] for each in found(world)} == {"rule-translates-pods"}
 
 
 # Packet sizes
@@ -2048,7 +2200,9 @@ def test_the_table_is_sound() -> None:
 
 
 # Only the user knows what to do about the host itself.
-WITHOUT_A_FIX = {"not-observed", "underlay-mac-duplicate", "peer-unreachable", "node-not-ready"}
+WITHOUT_A_FIX = {
+    "not-observed", "underlay-mac-duplicate", "peer-unreachable", "node-not-ready", "filter-may-drop-pods",
+}  # fmt: skip
 
 
 def test_no_two_rules_explain_each_other() -> None:

@@ -1,0 +1,321 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What pods and nodes send each other, and which rules of packet filters drop it. Pure.
+
+Rules are read as iptables and nft print them. A packet here has no mark, and belongs to a new connection.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from ..cluster import Address, Network, Node, covers, network, networks
+from ..observation import Drop
+from ..path import netfilter
+
+# Of so many flows, all are tried; of more, one of those that no rule tells apart.
+FEW = 16
+
+
+class Flow(NamedTuple):
+    """Packets between two networks, and the links that they come and leave by, "" where a hook knows none."""
+
+    source: Network
+    target: Network
+    iif: str
+    oif: str
+
+
+class Dropped(NamedTuple):
+    """The rule that drops a flow."""
+
+    drop: Drop
+    flow: Flow
+
+    @property
+    def rule(self) -> str:
+        return self.drop.rule
+
+
+class Place(Protocol):
+    """Where packets are filtered."""
+
+    @property
+    def place(self) -> str: ...
+    @property
+    def hook(self) -> str: ...
+    @property
+    def drops(self) -> tuple[Drop, ...]: ...
+
+
+# What is sent
+
+
+def pairs(node: Node) -> list[tuple[Network, Network, str]]:
+    """(own pods, other node's pods, the link that leads to them)"""
+    if "pairs" not in node.memo:
+        node.memo["pairs"] = [
+            (own, subnet, way.dev)
+            for peer in node.peers
+            for subnet in peer.pod_subnets
+            for way in [node.table.way(subnet)]
+            for own in node.pod_subnets
+            if way is not None and way.dst != "default" and own.version == subnet.version
+        ]
+    found: list[tuple[Network, Network, str]] = node.memo["pairs"]
+    return found
+
+
+def between_pods(node: Node, hook: str) -> list[Flow]:
+    """What a node forwards between its pods and other nodes'."""
+
+    def flows() -> list[Flow]:
+        bridge = node.bridge_name
+        return [
+            flow for own, other, device in pairs(node)
+            for flow in (Flow(own, other, bridge, device), Flow(other, own, device, bridge))
+        ]  # fmt: skip
+
+    return _known(node, f"pods {hook}", lambda: [_seen(hook, each) for each in flows()])
+
+
+def to_nodes(node: Node, hook: str) -> list[Flow]:
+    """What a node forwards from its pods to the addresses of other nodes."""
+
+    def flows() -> list[Flow]:
+        device = underlay(node)
+        targets = singles(each for peer in node.peers for each in peer.underlay)
+        return [
+            Flow(own, target, node.bridge_name, device)
+            for own in node.pod_subnets
+            for target in targets
+            if device and target.version == own.version
+        ]
+
+    return _known(node, f"nodes {hook}", lambda: [_seen(hook, each) for each in flows()])
+
+
+def from_nodes(node: Node, hook: str) -> list[Flow]:
+    """What comes back of that."""
+    device = underlay(node)
+    return [
+        _seen(hook, Flow(each.target, each.source, device, node.bridge_name)) for each in to_nodes(node, "prerouting")
+    ]
+
+
+def forwarded(node: Node, hook: str) -> list[Flow]:
+    """All that a node forwards for its pods."""
+    return [*between_pods(node, hook), *to_nodes(node, hook), *from_nodes(node, hook)]
+
+
+def of_host(node: Node, hook: str) -> list[Flow]:
+    """What pods and the node itself send each other."""
+    pods = [
+        *((own, node.bridge_name) for own in node.pod_subnets),
+        *((other, device) for _own, other, device in pairs(node)),
+    ]
+    ends = [(host, each, dev) for each, dev in pods for host in singles(node.underlay) if host.version == each.version]
+    if hook == "input":
+        return [Flow(each, host, device, "") for host, each, device in ends]
+    return [Flow(host, each, "", device) for host, each, device in ends]
+
+
+def of_tunnels(node: Node, hook: str) -> list[Flow]:
+    """What the nodes themselves send each other, by the link to the others."""
+    device = underlay(node)
+    others = singles(each for peer in node.peers for each in peer.underlay)
+    ends = [(one, other) for one in singles(node.underlay) for other in others if one.version == other.version]
+    if hook in ("output", "postrouting"):
+        return [Flow(one, other, "", device) for one, other in ends]
+    return [Flow(other, one, device, "") for one, other in ends]
+
+
+def of_frames(node: Node, _hook: str) -> list[Flow]:
+    """What pods send each other, other pods and the node, by the links of pods, the bridge and the underlay."""
+    links = [*sorted(node.pods_links), node.bridge_name, *filter(None, [underlay(node)])]
+    wholes = [*node.pod_subnets, *node.cluster.pod_networks]
+    ends = {pair for own in node.pod_subnets for other in wholes for pair in ((own, other), (other, own))}
+    return [Flow(source, target, link, link) for source, target in ends for link in links]
+
+
+def underlay(node: Node) -> str:
+    link = node.underlay_link()
+    return link.name if link else ""
+
+
+def singles(addresses: Iterable[Address]) -> tuple[Network, ...]:
+    """Addresses as networks, each once."""
+    return networks(f"{each}/{each.max_prefixlen}" for each in dict.fromkeys(addresses))
+
+
+def _known(node: Node, key: str, flows: Callable[[], list[Flow]]) -> list[Flow]:
+    if key not in node.memo:
+        node.memo[key] = flows()
+    found: list[Flow] = node.memo[key]
+    return found
+
+
+def _seen(hook: str, flow: Flow) -> Flow:
+    """As a hook sees it: before the route it knows no link that a packet leaves by."""
+    return flow._replace(iif="" if hook == "postrouting" else flow.iif, oif="" if hook == "prerouting" else flow.oif)
+
+
+# What drops it
+
+
+def dropped(
+    node: Node,
+    place: Place,
+    sent: Callable[[Node, str], list[Flow]],
+    part: re.Pattern[str] | None = None,
+    drops: Sequence[Drop] | None = None,
+    certain: bool = True,
+) -> Dropped | None:
+    """The first rule of a place that surely drops one of the flows, and no rule before it accepts. ``sent`` gives the
+    flows that a hook sees, ``part`` is what a rule may ask for besides, ``drops`` are rules in place of the place's.
+
+    Without ``certain``: the first one whose other conditions are not evaluated.
+    """
+    drops = place.drops if drops is None else drops
+    if not drops or not place.place:
+        return None
+    flows = [each for each in sent(node, place.hook) if netfilter.concerns(place.place, each.source.version)]
+    meant = _representatives(tuple(drops), flows)
+    for drop in drops:
+        rule = part.sub(" ", drop.rule) if part else drop.rule
+        for flow in meant:
+            meets = applies(rule, flow.source, flow.target, flow.oif, flow.iif)
+            if (meets if certain else meets is None) and not _spares(drop.after, flow):
+                return Dropped(drop, flow)
+    return None
+
+
+def _spares(rules: Iterable[str], flow: Flow) -> bool:
+    """May one of these rules accept all packets of the flow? One for a protocol or a port does not."""
+    for rule in rules:
+        meets = applies(rule, flow.source, flow.target, flow.oif, flow.iif)
+        if meets or (meets is None and not OF_A_PROTOCOL.search(rule)):
+            return True
+    return False
+
+
+def _representatives(drops: tuple[Drop, ...], flows: list[Flow]) -> list[Flow]:
+    """One flow of all those that these rules do not tell apart: trying each takes long in a large cluster."""
+    if len(flows) <= FEW:
+        return flows
+    named = _named(drops)
+    lengths = {(each.version, each.prefixlen) for each in named}
+    signs: dict[Network, frozenset[Network]] = {}
+
+    def sign(end: Network) -> frozenset[Network]:
+        if end not in signs:
+            wider = (
+                end.supernet(new_prefix=length)
+                for version, length in lengths
+                if version == end.version and length <= end.prefixlen
+            )
+            signs[end] = frozenset(wider) & named
+        return signs[end]
+
+    found: dict[object, Flow] = {}
+    for flow in flows:
+        found.setdefault((flow.source.version, sign(flow.source), sign(flow.target), flow.iif, flow.oif), flow)
+    return list(found.values())
+
+
+@functools.lru_cache(maxsize=256)
+def _named(drops: tuple[Drop, ...]) -> frozenset[Network]:
+    """The networks that rules name."""
+    rules = {rule for drop in drops for rule in (drop.rule, *drop.after)}
+    ends = (end for rule in rules for end in (*conditions(rule).sources, *conditions(rule).targets))
+    return frozenset(each for _negated, given in ends for each in given if each is not None)
+
+
+# What a rule asks for
+
+
+_ENDS = r"(\{[^}]*\}|[0-9a-fA-F.:]+(?:/[0-9]+)?)(?=\s|$)"
+# A rule that is for a protocol, or some of its ports.
+OF_A_PROTOCOL = re.compile(r"-p \w|port|l4proto|nexthdr|ip protocol|\b(?:tcp|udp|sctp|icmp|icmpv6)\b|(?i:dnat)")
+SOURCE = re.compile(rf"(?:(! )?(?:-s|--source) |(?:ip6?) saddr (!= )?){_ENDS}")
+DESTINATION = re.compile(rf"(?:(! )?(?:-d|--destination) |(?:ip6?) daddr (!= )?){_ENDS}")
+_LINKS = r'(\{[^}]*\}|"[^"]*"|[^\s"]+)'
+IN = re.compile(rf"(?:(! )?(?:-i|--in-interface) |iif(?:name)? (!= )?){_LINKS}")
+OUT = re.compile(rf"(?:(! )?(?:-o|--out-interface) |oif(?:name)? (!= )?){_LINKS}")
+MARK = re.compile(
+    r"-m mark (! )?--mark (0x[0-9a-f]+|\d+)(?:/\S+)?|"
+    r"meta mark (?:(?:&|and) \S+ )?(?:==|(!=))? ?(0x[0-9a-f]+|\d+)(?=\s|$)"
+)
+# Everything else that a plain rule has; one with any other condition is not judged.
+PLAIN = re.compile(
+    r"-A \S+|-[jg] \S+|(jump|goto) \S+|-m (conntrack|state) --(ct)?state \S*\bNEW\b\S*|"
+    r"ct state (\{[^}]*\bnew\b[^}]*\}|new(,\S+)?)|--to-source \S+|snat( ip6?)?( to \S+)?|"
+    r"--(ttl|hl)-set \d+|ip6? (ttl|hoplimit) set \d+|--random-fully|--random|--reject-with \S+|-m comment|"
+    r'--comment ("[^"]*"|\S+)|masquerade|return|accept|drop|reject( with \S+( \S+)?)?|random|fully-random|persistent|'
+    r'counter( packets \d+ bytes \d+)?|comment "[^"]*"|,'
+)
+
+
+class Conditions(NamedTuple):
+    """What a rule asks for: (negated, values) of its ends and links, None for what can't be read. ``marked``: a mark,
+    which packets do not have. ``plain``: nothing else that selects packets.
+    """
+
+    sources: tuple[tuple[bool, tuple[Network | None, ...]], ...]
+    targets: tuple[tuple[bool, tuple[Network | None, ...]], ...]
+    inputs: tuple[tuple[bool, tuple[str, ...]], ...]
+    outputs: tuple[tuple[bool, tuple[str, ...]], ...]
+    marked: bool
+    plain: bool
+
+
+@functools.lru_cache(maxsize=16384)
+def conditions(rule: str) -> Conditions:
+    """What a rule asks for, as iptables-save or nft print it."""
+    rest = rule
+    read = []
+    for pattern in (SOURCE, DESTINATION, IN, OUT):
+        read.append(tuple((bool(each[1] or each[2]), tuple(_set(each[3]))) for each in pattern.finditer(rule)))
+        rest = pattern.sub(" ", rest)
+    sources, targets = (tuple((negated, tuple(map(_network, texts))) for negated, texts in ends) for ends in read[:2])
+    marks = [(bool(each[1] or each[3]), int(each[2] or each[4], 0)) for each in MARK.finditer(rest)]
+    marked = any((value == 0) is negated for negated, value in marks)
+    return Conditions(sources, targets, read[2], read[3], marked, not PLAIN.sub(" ", MARK.sub(" ", rest)).strip())
+
+
+def applies(rule: str, source: Network, destination: Network, oif: str, iif: str = "") -> bool | None:
+    """Does a rule of iptables or nftables apply to these packets? None where it has conditions that are not read.
+
+    ``oif`` and ``iif`` are the links that they leave and came by.
+    """
+    asked = conditions(rule)
+    if asked.marked:
+        return False
+    for ends, its in ((asked.sources, source), (asked.targets, destination)):
+        for negated, given in ends:
+            if None in given or any(covers(each, its) for each in given if each) is negated:
+                return False
+    certain = asked.plain
+    for links, device in ((asked.outputs, oif), (asked.inputs, iif)):
+        for negated, names in links:
+            if device and any(_is_link(device, name) for name in names) is negated:
+                return False
+            certain = certain and bool(device)
+    return True if certain else None
+
+
+def _set(text: str) -> list[str]:
+    """The values that a condition compares with."""
+    return [each.strip('"') for each in re.split(r"[\s,{}]+", text) if each]
+
+
+def _network(text: str) -> Network | None:
+    return network(text if "/" in text else f"{text}/{128 if ':' in text else 32}")
+
+
+def _is_link(device: str, name: str) -> bool:
+    return device.startswith(name[:-1]) if name[-1:] in ("+", "*") else device == name
