@@ -9,6 +9,7 @@ else by what the hosts show. Everything works without a plan, on clusters that t
 
 from __future__ import annotations
 
+import bisect
 import functools
 import ipaddress
 from collections import Counter
@@ -67,6 +68,26 @@ def covers(outer: Network, inner: Network) -> bool:
 def canonical(text: str) -> str:
     """An address as Python writes it."""
     return str(address(text) or text)
+
+
+class Ranges:
+    """Networks, to be asked whether any of them overlaps with another one: many times, so not one by one."""
+
+    def __init__(self, networks: Iterable[Network]) -> None:
+        self.firsts: dict[int, list[int]] = {4: [], 6: []}
+        self.lasts: dict[int, list[int]] = {4: [], 6: []}
+        ends = {(each.version, int(each.network_address), int(each.broadcast_address)) for each in networks}
+        # Of networks that overlap, one holds the other.
+        for version, first, last in sorted(ends, key=lambda each: (each[0], each[1], -each[2])):
+            if not self.lasts[version] or first > self.lasts[version][-1]:
+                self.firsts[version].append(first)
+                self.lasts[version].append(last)
+
+    def overlap(self, other: Network) -> bool:
+        """Does one of them overlap with ``other``?"""
+        firsts, lasts = self.firsts[other.version], self.lasts[other.version]
+        at = bisect.bisect_right(firsts, int(other.broadcast_address)) - 1
+        return at >= 0 and lasts[at] >= int(other.network_address)
 
 
 def _within(text: str, subnet: Network) -> bool:
@@ -518,6 +539,11 @@ class Cluster:
         """The pod subnets of Nodes beside the workers, which the API or the plan's ``peers`` know."""
         peers = [each.get("pod_cidr") for each in _list(self.plan.get("peers")) if isinstance(each, Mapping)]
         return networks([*peers, *(cidr for each in self.api.values() for cidr in _list(each.get("pod_cidrs")))])
+
+    @functools.cached_property
+    def known_subnets(self) -> Ranges:
+        """The pod subnets of all nodes, and the other ones."""
+        return Ranges([*self.other_subnets, *(subnet for node in self.nodes for subnet in node.pod_subnets)])
 
     @functools.cached_property
     def pod_networks(self) -> tuple[Network, ...]:

@@ -546,11 +546,10 @@ def mesh_peer_gone(node: Node) -> Iterator[Found]:
         each.pod_subnets for each in node.cluster.nodes if each.has_pods
     ):
         return
-    known = [subnet for each in node.cluster.nodes for subnet in each.pod_subnets] + list(node.cluster.other_subnets)
     devices = {link.name for link in node.vxlans}
     for route in node.host.routes:
         its = network(route.dst) if route.via and route.dev in devices else None
-        if its is not None and not any(each.version == its.version and each.overlaps(its) for each in known):
+        if its is not None and not node.cluster.known_subnets.overlap(its):
             yield found(f"{route.dst} via {route.via} dev {route.dev}", dst=route.dst, via=route.via, device=route.dev)
 
 
