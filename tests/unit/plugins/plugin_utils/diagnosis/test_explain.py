@@ -51,6 +51,16 @@ def without(rows: list[Observation], **match: Any) -> list[Observation]:
     return left
 
 
+def test_a_wider_local_route_counts_beside_policy_rules_alone() -> None:
+    """Without any, the kernel looks for the longest prefix in the tables local and main at once."""
+    seen = cluster("routes", 2)
+    wide = {"dst": "10.0.0.0/8", "type": "local", "table": "local", "dev": "lo", "via": ""}
+    seen["worker-1"]["routes"].append(wide)
+    assert explain(seen, pod(1), pod(2))["ok"]
+    seen["worker-1"]["rules"].append({"priority": 100, "from": "192.0.2.0/24", "to": "", "table": "vpn"})
+    assert stop(explain(seen, pod(1), pod(2))["there"]) == ("worker-1", "node")
+
+
 @pytest.mark.parametrize(("backend", "version"), KINDS)
 @pytest.mark.parametrize("workers", [2, 3])
 def test_a_healthy_cluster_has_no_break_anywhere(backend: str, version: int, workers: int) -> None:
