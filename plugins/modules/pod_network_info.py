@@ -646,6 +646,10 @@ host:
           description: The rule that rejects or drops every new packet which came that far; empty for
             none.
           type: str
+        may_accept:
+          description: Rules before it, at most 100, that lead some packets to chains which may accept them.
+          type: list
+          elements: str
         drops:
           description: Rules before it, at most 100, that every packet meets and that drop some, by address or link, and
             at the end those by something else, if they are not for single addresses.

@@ -62,6 +62,7 @@ def conf(change: str) -> str:
 SET = "set bad { type ipv4_addr; flags interval; elements = { 10.244.1.0/24 }; }"
 BY_CHANCE = "-m statistic --mode random --probability 0.5 -j DROP"
 OF_PEER = "-s 172.16.0.4 -p udp --dport 8472 -j DROP"
+LEARNED = "2001:db8::5/64"
 LARGE_UDP = "-p udp -m length --length 1000:65535 -j DROP"
 MANY = "-p tcp -m connlimit --connlimit-above 1 --connlimit-mask 16 -j REJECT"
 TO_STRANGER = "-s 10.244.0.0/16 -o eth0 -j SNAT --to-source 192.0.2.9"
@@ -471,6 +472,27 @@ BREAKS = {
             "path-mtu-too-small",
             "ip route add 172.16.0.4 dev eth0 mtu 1300",
             by_hand="ip route del 172.16.0.4 dev eth0",
+        ),
+    ],
+    # A mesh of both address families.
+    "dual-stack": [
+        Break("neighbour-discovery-dropped", "ip6tables -A INPUT -p ipv6-icmp -j DROP", after="ip6tables -F INPUT"),
+        Break("forward-drops-pods", "ip6tables -P FORWARD DROP"),
+        Break("forwarding-off", "sysctl -q -w net.ipv6.conf.all.forwarding=0"),
+        Break("policy-rule-refuses-pods", "ip -6 rule add to fd00:10:244:1::/64 prohibit priority 100"),
+        Break("pods-taken-for-own", "ip -6 route add local fd00:10:244:1::/64 dev lo"),
+        Break("part-of-pods-led-away", "ip -6 route add blackhole fd00:10:244:1::/80"),
+        Break(
+            "router-advertisements-ignored",
+            f"ip address add {LEARNED} dev eth0 valid_lft 900 preferred_lft 900; "
+            "sysctl -q -w net.ipv6.conf.eth0.accept_ra=1",
+            after=f"ip address del {LEARNED} dev eth0",
+        ),
+        Break(
+            "ipv6-disabled",
+            "sysctl -q -w net.ipv6.conf.all.disable_ipv6=1",
+            # As the finding says: the addresses are gone.
+            by_hand=lambda lab: lab.reboot("worker-1"),
         ),
     ],
     "flannel": [

@@ -282,7 +282,8 @@ class Forward(Part):
     """A place that can drop what the host forwards.
 
     ``accepts`` are networks whose packets pass, even where ``rejects_before`` or the policy drops all others. ``drops``
-    are rules that drop some packets. ``hook``: "forward", "prerouting" or "postrouting".
+    are rules that drop some packets, ``may_accept`` those that lead some to chains which may accept them. ``hook``:
+    "forward", "prerouting" or "postrouting".
     """
 
     place: str = ""
@@ -292,6 +293,7 @@ class Forward(Part):
     accepts: tuple[str, ...] = ()
     rejects_before: str = ""
     drops: tuple[Drop, ...] = ()
+    may_accept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def rows(hosts: Sequence[str], measured: Sequence[Any]) -> list[Measured]:
     found = []
     for host, answer in zip(hosts, measured, strict=False):
         reported = answer.get("throughput") if isinstance(answer, Mapping) else None
-        if isinstance(answer, Mapping) and answer.get("failed"):
+        if isinstance(answer, Mapping) and (answer.get("failed") or answer.get("unreachable")):
             found.append(Measured(host, "", 4, None, str(answer.get("msg") or "not measured")[:200]))
         for each in reported if isinstance(reported, Sequence) else []:
             if isinstance(each, Mapping) and str(each.get("node")) in hosts:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from . import translation
-from .rulesets import BROAD, Chain, Rule, Table
+from .rulesets import BROAD, COMMENT, NFT_COMMENT, Chain, Rule, Table
 
 EVERYTHING = {4: "0.0.0.0/0", 6: "::/0"}
 DEEPEST = 20
@@ -63,6 +63,9 @@ class _Walk:
         self.ends = ""
         # The rules that accept by address or device, and those of the chain that return.
         self._after: list[str] = []
+        # Those that lead some packets to chains that may accept them.
+        self.may_accept: list[str] = []
+        self._accepting: dict[str, bool] = {}
 
     def through(self, chain: Chain, depth: int = 0, certain: bool = True) -> bool:
         """False where nothing follows any more. ``certain``: does every new packet come here?"""
@@ -90,7 +93,7 @@ class _Walk:
         # Not everything is seen where some returned before.
         elif rule.verdict == "accept":
             return self._accept(rule, line, certain and not returned)
-        elif rule.verdict in ("jump", "goto") and not rule.narrow and depth < DEEPEST:
+        elif rule.verdict in ("jump", "goto") and depth < DEEPEST:
             return self._jump(rule, line, depth, certain and not returned)
         return True
 
@@ -98,17 +101,30 @@ class _Walk:
         chain = self.table.chains.get(rule.target)
         if chain is None:
             return True
-        if rule.selects:
+        if rule.selects or rule.narrow:
             does = _does(self.table, chain)
-            if does == "accept":
-                self._after.append(line)
-            elif does == "drop" and certain:
+            if does == "drop" and certain and not rule.narrow:
                 self.drops.append(Drop(line, tuple(self._after), part=False))
+            elif does == "accept" or self._accepts(chain):
+                self._after.append(line)
+                self.may_accept.append(line)
             return True
         certain = certain and not rule.states
         if not self.through(chain, depth + 1, certain):
             return False
         return not (rule.verdict == "goto" and certain)
+
+    def _accepts(self, chain: Chain) -> bool:
+        """May a chain, or one that it leads to, accept a packet?"""
+        if chain.name not in self._accepting:
+            # A chain that leads to itself ends.
+            self._accepting[chain.name] = False
+            rules = [each for each in map(self.table.read, chain.lines) if each.is_for_new]
+            below = (self.table.chains[each.target] for each in rules if each.target in self.table.chains)
+            self._accepting[chain.name] = any(each.verdict == "accept" for each in rules) or any(
+                self._accepts(each) for each in below
+            )
+        return self._accepting[chain.name]
 
     def _accept(self, rule: Rule, line: str, certain: bool) -> bool:
         if rule.narrow:
@@ -176,6 +192,7 @@ def places(
                 "owner": _owner(table, chain),
                 "rejects_before": walk.ends,
                 "drops": _dropping(walk, members),
+                "may_accept": walk.may_accept[: translation.MOST_RULES],
             }
         )
     return sorted(found, key=lambda each: str(each["place"]))
@@ -232,7 +249,8 @@ def _dropping(walk: _Walk, members: Members) -> list[dict[str, Any]]:
 
 
 def _with_members(table: Table, line: str, members: Members) -> str:
-    """A rule with the networks of a set instead of its name, where all of them are known."""
+    """A rule without comments, and with the networks of a set instead of its name, where all of them are known."""
+    line = " ".join(NFT_COMMENT.sub("", COMMENT.sub("", line)).split())
     named = NAMED_SET.search(line) if "!= @" not in line else None
     inside = members(table, named[1]) if named else []
     return NAMED_SET.sub(f"{{ {', '.join(inside)} }}", line, count=1) if inside else line

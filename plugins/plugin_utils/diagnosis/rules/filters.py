@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 from .. import table
-from ..cluster import Address, Network, Node, address, covers
-from ..observation import Closed, Drop, HostFilter
+from ..cluster import Address, Network, Node, address, covers, family
+from ..observation import Closed, Drop, Forward, HostFilter
 from ..path import netfilter
 from ..table import ERROR, NOTE, WARNING, Concern, Found, found
 from . import flows
@@ -49,11 +49,19 @@ def forward_drops_pods(node: Node) -> Iterator[Found]:
         if not node.pod_subnets_of(place):
             continue
         drop = flows.dropped(node, place, flows.between_pods)
-        if drop is None and node.accepts_pods(place):
+        if drop is None and (node.accepts_pods(place) or _may_accept(node, place)):
             continue
         first = drop.rule if drop else place.rejects_before or f"policy {place.policy}"
         accepts = f"; before it only {', '.join(place.accepts)} passes" if place.accepts else "; no rule accepts pods"
         yield _accepting(node, place.place, f"{place.place}: {first}{'' if drop else accepts}", drop and drop.flow)
+
+
+def _may_accept(node: Node, place: Forward) -> bool:
+    """May chains that only some packets reach accept all that its pods exchange with others?"""
+    sent = [
+        each for each in flows.between_pods(node, place.hook) if netfilter.concerns(place.place, each.source.version)
+    ]
+    return bool(sent and place.may_accept) and all(flows.may_accept(place.may_accept, each) for each in sent)
 
 
 @FILTERS.rule(
@@ -140,14 +148,14 @@ def _naming(place: HostFilter) -> list[Drop]:
 @FILTERS.rule(
     "forward-drops-egress",
     WARNING,
-    "A packet filter drops what pods send to other nodes themselves",
+    "A packet filter drops what pods send to other nodes' own addresses",
     effect="Pods do not reach services that run on other nodes, such as the API server, nor probably anything outside.",
     see="iptables -S FORWARD; nft list ruleset | grep -A 5 -e 'hook forward' -e 'hook postrouting'",
     fix="iptables --insert FORWARD --source {network} --jump ACCEPT",
     source="broken nodes",
 )
 def forward_drops_egress(node: Node) -> Iterator[Found]:
-    """A rule drops packets from this node's pods to the addresses of other nodes, and none to their pods."""
+    """A rule drops packets from this node's pods to the addresses of other nodes, but not those to their pods."""
     for place in node.host.forward:
         if place.owner == "firewalld" or flows.dropped(node, place, flows.between_pods):
             continue
@@ -169,7 +177,7 @@ def forward_drops_egress(node: Node) -> Iterator[Found]:
 def filter_may_drop_pods(node: Node) -> Iterator[Found]:
     """A rule drops packets between pods, to nodes, of a tunnel or between pods and this node, and asks for more than
     addresses, links, protocols, sizes or chance, such as a time of day. Rules for single ports, named sets and what
-    firewalls usually refuse, such as invalid flags of TCP, are left alone.
+    firewalls usually refuse, such as invalid combinations of TCP flags, are left alone.
     """
     for place in node.host.forward:
         if place.owner != "firewalld" and not flows.dropped(node, place, flows.forwarded, netfilter.PART):
@@ -195,6 +203,8 @@ def _unusual(drops: Iterable[Drop]) -> list[Drop]:
 # What is for single ports or sets of addresses, such as those of intruders, or against packets that no pod sends.
 USUAL = re.compile(
     r"\b(?:[sd]ports?|ports|ctorig\w+|proto-dst)\b|(?<!with )\bicmp|@|--match-set|--rt-type|\brt type\b|"
+    r"--pkt-type|\bpkttype\b|(?:--dst-type|\bfib daddr type) \{? ?(?i:broadcast|multicast|anycast)|\btcpmss\b|"
+    r"-m recent\b|"
     r"! --tcp-flags|--tcp-flags \S+ (?!SYN )|\btcp flags (?!syn / )|(?:^| )-f\b|\bfrag-off\b"
 )
 
@@ -235,9 +245,18 @@ def _accepting(node: Node, place: str, evidence: str, flow: Flow | None = None, 
         family, short = "ip6" if version == 6 else "ip", {"--source": "saddr", "--destination": "daddr"}.get(side, "")
         fix = "nft insert rule {chain} {family} {side} {network} accept" if side else NFT
         return found(evidence, fix=fix, network=whole, chain=words, family=family, side=short)
-    tool = ["ip6tables" if version == 6 else "iptables", *([] if words[0] == "filter" else ["--table", words[0]])]
+    tool = _tool(place, version)
     fix = "{tool} --insert {chain} {side} {network} --jump ACCEPT" if side else IPTABLES
     return found(evidence, fix=fix, network=whole, tool=tool, chain=words[-1], side=side)
+
+
+def _tool(place: str, version: int) -> list[str]:
+    """The command that changes the table of a place: a rule of one variant of iptables does not spare what the other
+    drops.
+    """
+    program, table_name, _chain = netfilter.chain_of(netfilter.command(place))
+    program = program or ("ip6tables" if version == 6 else "iptables")
+    return [program, *([] if table_name in ("", "filter") else ["--table", table_name])]
 
 
 def _words(place: str) -> list[str]:
@@ -275,7 +294,7 @@ def neighbour_discovery_dropped(node: Node) -> Iterator[Found]:
                 words = _words(place.place)
                 nft = place.place.startswith("nftables")
                 fix = "nft insert rule {chain} meta l4proto ipv6-icmp accept" if nft else None
-                tool = ["ip6tables", *([] if words[0] == "filter" else ["--table", words[0]])]
+                tool = _tool(place.place, 6)
                 evidence = f"{place.place}: {drop.rule}"
                 yield found(evidence, fix=fix, tool=tool, chain=words if nft else words[-1])
                 break
@@ -284,17 +303,22 @@ def neighbour_discovery_dropped(node: Node) -> Iterator[Found]:
 def _of_discovery(rule: str) -> bool | None:
     """Does a rule apply to neighbour discovery, whoever sends it? None where that depends on something else."""
     kind = ICMPV6_TYPE.search(rule)
-    if kind and not DISCOVERY.search(kind[1]):
+    if kind and not kind[1] and not DISCOVERY.search(kind[2]):
+        return False
+    # It is not tracked, and has no states.
+    if STATE.search(rule) or LOOPBACK.search(rule):
         return False
     rest = ICMPV6.sub(" ", ICMPV6_TYPE.sub(" ", rule))
     if rest == rule:
         # Any protocol, or another one.
-        return False if flows.OF_A_PROTOCOL.search(rule) else None
-    return None if flows.PLAIN.sub(" ", rest).strip() else True
+        return False if flows.protocols(rule) or flows.OF_A_PORT.search(rule) else None
+    return None if (kind and kind[1]) or flows.PLAIN.sub(" ", rest).strip() else True
 
 
 ICMPV6 = re.compile(r"-p (?:ipv6-icmp|icmpv6|58)\b|-m icmp6|meta l4proto (?:ipv6-icmp|58)|ip6 nexthdr (?:ipv6-icmp|58)")
-ICMPV6_TYPE = re.compile(r"(?:--icmpv6-type|icmpv6 type) (\{[^}]*\}|\S+)")
+ICMPV6_TYPE = re.compile(r"(?:--icmpv6-type|icmpv6 type) (!= )?(\{[^}]*\}|\S+)")
+STATE = re.compile(r"--(?:ct)?state (?!\S*(?:UNTRACKED|INVALID))|\bct state (?!\S*(?:untracked|invalid))")
+LOOPBACK = re.compile(r"(?<!! )-[io] lo\b|\b[io]if(?:name)? \"?lo\b")
 DISCOVERY = re.compile(r"\b(?:135|136|nd-neighbor-\w+|neighbou?r-\w+)\b")
 
 
@@ -361,15 +385,16 @@ def overlay_port_closed_outgoing(node: Node) -> Iterator[Found]:
     source="broken nodes",
 )
 def overlay_drops_some(node: Node) -> Iterator[Found]:
-    """A rule drops what nodes send each other, or UDP of theirs, by size, above a rate or at random."""
+    """A rule drops packets between nodes, or only their UDP packets, by size, above a rate or at random."""
     for place, drops in _of_tunnels(node):
         # Without such a condition, the port is closed, or it is not.
         partial = [each for each in drops if netfilter.PART.search(each.rule)]
         drop = flows.dropped(node, place, flows.of_tunnels, netfilter.PART, partial)
         if drop is not None:
-            out, version = not drop.flow.iif, drop.flow.source.version
+            out, version = place.hook in ("output", "postrouting"), drop.flow.source.version
             peers = [str(each) for peer in node.peers for each in peer.underlay if each.version == version]
-            port = node.vxlans[0].port or 0
+            its = [link.port for link in node.vxlans if link.port and family(link) == version]
+            port = next(iter(its), next((link.port for link in node.vxlans if link.port), 0))
             fix = table.literal(netfilter.opening(place.place, port, out=out, only=peers))
             yield found(f"{place.place}: {drops[drop.drop]}", fix=fix, port=port)
 
@@ -382,14 +407,12 @@ def _of_tunnels(node: Node) -> Iterator[tuple[Place, dict[Drop, str]]]:
     places: list[Place] = [*node.host.host_filters, *(each for each in node.host.forward if each.hook != "forward")]
     for place in places if ports else ():
         if "firewalld" not in place.place:
-            yield (
-                place,
-                {
-                    Drop(_of_tunnel(each.rule, ports), tuple(_of_tunnel(rule, ports) for rule in each.after)): each.rule
-                    for each in place.drops
-                    if _may_be_for(each.rule, ports)
-                },
-            )
+            rules = {}
+            for each in place.drops:
+                if _may_be_for(each.rule, ports):
+                    after = tuple(NAMED_PORT.sub(" ", _of_tunnel(rule, ports)) for rule in each.after)
+                    rules[Drop(_of_tunnel(each.rule, ports), after)] = each.rule
+            yield place, rules
 
 
 def _of_tunnel(rule: str, ports: set[int]) -> str:
@@ -405,16 +428,24 @@ def _may_be_for(rule: str, ports: set[int]) -> bool:
     if not re.fullmatch(r"[\s{},:\d-]*", its[3]):
         # The name of a set, or of a service.
         return True
-    ranges = [(int(low), int(high or low)) for low, high in re.findall(r"(\d+)(?:[:-](\d+))?", its[3])]
+    ranges = [(int(low), int(high or low)) for low, high in re.findall(r"(\d{1,5})(?:[:-](\d{1,5}))?", its[3])]
     named = any(low <= port <= high for low, high in ranges for port in ports)
     return named != bool(its[1] or its[2])
 
 
+_UDP = r"(?:meta l4proto|ip protocol|ip6 nexthdr)"
 TUNNEL = re.compile(
-    r"-p udp|-m (?:udp|multiport)|(?:! )?--dports? \S+|(?:udp|th) dport (?:!= )?(?:\{[^}]*\}|\S+)|meta l4proto udp"
+    r"-p udp|-m (?:udp|multiport)|(?:! )?--(?:d?ports|dport) [\d,:]+|"
+    r"(?:udp|th) dport (?:!= )?(?:\{[\d\s,-]*\}|[\d-]+)|"
+    rf"{_UDP} (?:udp\b|\{{[^}}]*\budp\b[^}}]*\}})"
 )
-DPORT = re.compile(r"(?:(! )?--dports? |\bdport (!= )?)(\{[^}]*\}|\S+)")
-OTHER_PROTOCOL = re.compile(r"-p (?!udp\b)\w|\b(?:tcp|sctp|icmp|icmpv6) |(?:l4proto|protocol|nexthdr) (?!udp\b)[a-z]")
+# Of rules that accept, also what may be the port.
+NAMED_PORT = re.compile(r"(?:udp|th) dport @?\w\S*")
+DPORT = re.compile(r"(?:(! )?--(?:d?ports|dport) |\bdport (!= )?)(\{[^}]*\}|\S+)")
+OTHER_PROTOCOL = re.compile(
+    r"-p (?!udp\b)\w|! -p udp\b|\b(?:tcp|sctp|icmp|icmpv6) (?:[sd]port|type|flags|option)|"
+    rf"{_UDP} (?:(?!udp\b|\{{|!=)\w|\{{(?![^}}]*\budp\b)|!= (?:udp\b|\{{[^}}]*\budp\b))"
+)
 
 
 @FILTERS.rule(
@@ -450,7 +481,7 @@ def masquerade_missing(node: Node) -> Iterator[Found]:
     "access lists and logs are wrong.",
     see="iptables -t nat -S POSTROUTING; nft list ruleset | grep -B 5 masquerade",
     # kube-proxy's mark stays: a pod that reaches itself through its service needs to be translated.
-    fix="iptables --table nat --insert POSTROUTING --source {subnet} --destination {network} --match mark "
+    fix="{tool} --insert POSTROUTING --source {subnet} --destination {network} --match mark "
     "! --mark 0x4000/0x4000 --jump ACCEPT",
     source="lesson 8; comparison of the node's rules with its routes",
     explains=("masquerade-address-foreign",),
@@ -465,12 +496,14 @@ def rule_translates_pods(node: Node) -> Iterator[Found]:
     for place in node.host.masquerade:
         if place.owner not in ("other", "firewalld"):
             continue
-        hit = next(filter(None, (_translating(place.rules, own, to, dev) for own, to, dev in pairs(node))), None)
+        meant = [each for each in pairs(node) if netfilter.concerns(place.place, each[0].version)]
+        hit = next(filter(None, (_translating(place.rules, own, to, dev) for own, to, dev in meant)), None)
         if hit is not None:
             rule, own, to = hit
             whole = next((each for each in node.cluster.pod_networks if covers(each, to)), to)
             fix = None if place.place.startswith("iptables") and own.version == 4 else ""
-            yield found(f"{place.place}: {rule}", fix=fix, subnet=own, network=whole)
+            tool = _tool(place.place, own.version)
+            yield found(f"{place.place}: {rule}", fix=fix, tool=tool, subnet=own, network=whole)
 
 
 @FILTERS.rule(
@@ -479,12 +512,14 @@ def rule_translates_pods(node: Node) -> Iterator[Found]:
     "A rule gives what pods send an address that is not the node's",
     effect="Answers from outside of the cluster go elsewhere, unless a router brings them back to this node.",
     see="iptables -t nat -S POSTROUTING; nft list ruleset | grep snat",
-    fix="iptables --table nat --insert POSTROUTING --source {subnet} ! --destination {network} --jump MASQUERADE",
+    fix="{tool} --insert POSTROUTING --source {subnet} ! --destination {network} --jump MASQUERADE",
     source="broken nodes",
     foreseen=True,
 )
 def masquerade_address_foreign(node: Node) -> Iterator[Found]:
-    """A rule for SNAT applies to what this node's pods send to other nodes, with an address of no link of this node."""
+    """A rule for SNAT applies to what this node's pods send to other nodes, and replaces its source with an address
+    that no link of this node has.
+    """
     own = {address(each.address) for each in node.host.addresses} if node.host.whole("addresses") else set()
     for place in node.host.masquerade if own else ():
         foreign = [rule for rule in place.rules if (to := _to_source(rule)) is not None and to not in own]
@@ -494,7 +529,8 @@ def masquerade_address_foreign(node: Node) -> Iterator[Found]:
                 whole = next((each for each in node.cluster.pod_networks if covers(each, flow.source)), flow.source)
                 iptables = place.place.startswith("iptables") and flow.source.version == 4
                 evidence = f"{place.place}: {hit[0]}"
-                yield found(evidence, fix=None if iptables else "", subnet=flow.source, network=whole)
+                tool = _tool(place.place, 4)
+                yield found(evidence, fix=None if iptables else "", tool=tool, subnet=flow.source, network=whole)
                 break
 
 
@@ -534,13 +570,11 @@ def rule_redirects_pods(node: Node) -> Iterator[Found]:
             # Services are published by the ports of what comes in by a link.
             rule = leaving or ("" if "dport" in arriving else arriving)
             if rule and netfilter.concerns(each.place, subnet.version):
-                six = own.version == 6
                 whole = next((wide for wide in node.cluster.pod_networks if covers(wide, subnet)), subnet)
                 source, target = (own, whole) if leaving else (whole, own)
                 fix = NFT_ACCEPTS if each.place.startswith("nftables") else None
                 chain = each.place.partition("table ")[2].replace(", chain", "").split()
-                table = each.place.partition(": ")[2].partition(",")[0]
-                tool, family = ["ip6tables" if six else "iptables", "--table", table], "ip6" if six else "ip"
+                tool, family = _tool(each.place, subnet.version), "ip6" if own.version == 6 else "ip"
                 values = {"source": source, "target": target, "tool": tool, "chain": chain, "family": family}
                 yield found(f"{each.place}: {rule}", fix=fix, **values)
                 break

@@ -188,19 +188,31 @@ def dropped(
     for drop in drops:
         rule = part.sub(" ", drop.rule) if part else drop.rule
         for flow in meant:
+            if ONLY_OF[10 - flow.source.version].search(drop.rule):
+                continue
             meets = applies(rule, flow.source, flow.target, flow.oif, flow.iif)
-            if (meets if certain else meets is None) and not _spares(drop.after, flow):
+            if (meets if certain else meets is None) and not _spares(drop, flow):
                 return Dropped(drop, flow)
     return None
 
 
-def _spares(rules: Iterable[str], flow: Flow) -> bool:
-    """May one of these rules accept all packets of the flow? One for a protocol or a port does not."""
-    for rule in rules:
-        meets = applies(rule, flow.source, flow.target, flow.oif, flow.iif)
-        if meets or (meets is None and not OF_A_PROTOCOL.search(rule)):
+def _spares(drop: Drop, flow: Flow) -> bool:
+    """May a rule before this one accept all packets of the flow that it drops? One for a port does not, nor one for
+    another protocol.
+    """
+    wanted = protocols(drop.rule)
+    for rule in drop.after:
+        meets = None if conditions(rule).marked else applies(rule, flow.source, flow.target, flow.oif, flow.iif)
+        its = protocols(rule)
+        alike = not its or bool(wanted and wanted <= its)
+        if meets or (meets is None and alike and not OF_A_PORT.search(rule)):
             return True
     return False
+
+
+def may_accept(rules: Iterable[str], flow: Flow) -> bool:
+    """May one of these rules, which lead to chains that accept some packets, be met by the flow?"""
+    return any(applies(rule, flow.source, flow.target, flow.oif, flow.iif) is not False for rule in rules)
 
 
 def _representatives(drops: tuple[Drop, ...], flows: list[Flow]) -> list[Flow]:
@@ -238,17 +250,23 @@ def _named(drops: tuple[Drop, ...]) -> frozenset[Network]:
 # What a rule asks for
 
 
-_ENDS = r"(\{[^}]*\}|[0-9a-fA-F.:]+(?:/[0-9]+)?)(?=\s|$)"
-# A rule that is for a protocol, or some of its ports.
-OF_A_PROTOCOL = re.compile(r"-p \w|port|l4proto|nexthdr|ip protocol|\b(?:tcp|udp|sctp|icmp|icmpv6)\b|(?i:dnat)")
+_ENDS = r"(\{[^}]*\}|[0-9a-fA-F.:]*[0-9a-fA-F][0-9a-fA-F.:]*(?:/[0-9]+)?)(?=\s|$)"
+PROTOCOL = re.compile(
+    r"-p (\w[\w-]*)|(?:l4proto|ip protocol|nexthdr) (\{[^}]*\}|\w[\w-]*)|"
+    r"\b(tcp|udp|sctp|icmp|icmpv6) (?:[sd]port|type|flags|option)"
+)
+OF_A_PORT = re.compile(r"\b(?:[sd]ports?|ports)\b|(?i:dnat)")
+# What nft's rules ask of one IP version.
+ONLY_OF = {4: re.compile(r"(?:^| )ip (?![sd]addr)\w"), 6: re.compile(r"(?:^| )ip6 (?![sd]addr)\w")}
 SOURCE = re.compile(rf"(?:(! )?(?:-s|--source) |(?:ip6?) saddr (!= )?){_ENDS}")
 DESTINATION = re.compile(rf"(?:(! )?(?:-d|--destination) |(?:ip6?) daddr (!= )?){_ENDS}")
 _LINKS = r'(\{[^}]*\}|"[^"]*"|[^\s"]+)'
 IN = re.compile(rf"(?:(! )?(?:-i|--in-interface) |iif(?:name)? (!= )?){_LINKS}")
 OUT = re.compile(rf"(?:(! )?(?:-o|--out-interface) |oif(?:name)? (!= )?){_LINKS}")
+# A mark that packets must have: of iptables, of nft.
 MARK = re.compile(
-    r"-m mark (! )?--mark (0x[0-9a-f]+|\d+)(?:/\S+)?|"
-    r"meta mark (?:(?:&|and) \S+ )?(?:==|(!=))? ?(0x[0-9a-f]+|\d+)(?=\s|$)"
+    r"-m mark --mark 0x0*[1-9a-f]|-m mark --mark [1-9]|"
+    r"meta mark (?:(?:&|and) \S+ )?(?:== )?(?:0x0*[1-9a-f]|[1-9])"
 )
 # Everything else that a plain rule has; one with any other condition is not judged.
 PLAIN = re.compile(
@@ -262,7 +280,7 @@ PLAIN = re.compile(
 
 class Conditions(NamedTuple):
     """What a rule asks for: (negated, values) of its ends and links, None for what can't be read. ``marked``: a mark,
-    which packets do not have. ``plain``: nothing else that selects packets.
+    which hardly any packet has. ``plain``: nothing else that selects packets.
     """
 
     sources: tuple[tuple[bool, tuple[Network | None, ...]], ...]
@@ -282,9 +300,17 @@ def conditions(rule: str) -> Conditions:
         read.append(tuple((bool(each[1] or each[2]), tuple(_set(each[3]))) for each in pattern.finditer(rule)))
         rest = pattern.sub(" ", rest)
     sources, targets = (tuple((negated, tuple(map(_network, texts))) for negated, texts in ends) for ends in read[:2])
-    marks = [(bool(each[1] or each[3]), int(each[2] or each[4], 0)) for each in MARK.finditer(rest)]
-    marked = any((value == 0) is negated for negated, value in marks)
-    return Conditions(sources, targets, read[2], read[3], marked, not PLAIN.sub(" ", MARK.sub(" ", rest)).strip())
+    marked = MARK.search(rest) is not None
+    return Conditions(sources, targets, read[2], read[3], marked, not PLAIN.sub(" ", rest).strip())
+
+
+@functools.lru_cache(maxsize=16384)
+def protocols(rule: str) -> frozenset[str]:
+    """The protocols that a rule is for, by name; empty for all."""
+    texts = (text for match in PROTOCOL.findall(rule) for text in match if text)
+    names = frozenset(name for text in texts for name in _set(text))
+    # Both names of it.
+    return frozenset({"icmpv6" if name == "ipv6-icmp" else name for name in names})
 
 
 def applies(rule: str, source: Network, destination: Network, oif: str, iif: str = "") -> bool | None:
@@ -295,11 +321,18 @@ def applies(rule: str, source: Network, destination: Network, oif: str, iif: str
     asked = conditions(rule)
     if asked.marked:
         return False
+    certain = asked.plain
     for ends, its in ((asked.sources, source), (asked.targets, destination)):
         for negated, given in ends:
-            if None in given or any(covers(each, its) for each in given if each) is negated:
+            known = [each for each in given if each is not None]
+            # In nft, `ip saddr` is for IPv4 alone, negated or not.
+            if known and all(each.version != its.version for each in known):
                 return False
-    certain = asked.plain
+            inside = any(covers(each, its) for each in known)
+            if not inside and None in given:
+                certain = False
+            elif inside is negated:
+                return False
     for links, device in ((asked.outputs, oif), (asked.inputs, iif)):
         for negated, names in links:
             if device and any(_is_link(device, name) for name in names) is negated:

@@ -89,7 +89,7 @@ def forwarding_off_at_boot(node: Node) -> Iterator[Found]:
 @KERNEL.rule(
     "default-ttl-small",
     ERROR,
-    "What the node sends may pass few routers only",
+    "Packets that the node sends can cross only a few routers",
     effect="The node does not reach pods of other nodes, since the other node is a router on the way to them; tunnels "
     "to nodes behind more routers lose their packets.",
     see="sysctl net.ipv4.ip_default_ttl",

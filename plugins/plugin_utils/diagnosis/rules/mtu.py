@@ -185,7 +185,7 @@ def path_mtu_too_small(node: Node) -> Iterator[Found]:
     source="flannel pitfall 7",
 )
 def bridge_mtu_too_small(node: Node) -> Iterator[Found]:
-    """The bridge plugin never changes the MTU of a bridge that is there already. Or somebody changed a port's."""
+    """The bridge plugin never changes the MTU of a bridge that is there already. Or the MTU of a port was changed."""
     # A pod has a row for each of its addresses.
     for pod in {each.host_dev: each for each in node.pods}.values():
         link = node.links.get(pod.host_dev)

@@ -245,7 +245,9 @@ def bridge_address_wrong(node: Node) -> Iterator[Found]:
     source="broken nodes",
 )
 def pod_address_on_bridge(node: Node) -> Iterator[Found]:
-    """Beside the gateway, the first address of the subnet, the bridge has another one of it; or a pod has it now."""
+    """Besides the gateway (the first address of the subnet), the bridge has another address from it, or one that a pod
+    is using.
+    """
     alive = {pod.address for pod in node.pods}
     for subnet in node.own_subnets:
         entries = [each for each in node.host.addresses if each.dev == node.bridge_name]

@@ -138,7 +138,11 @@ def node_led_away(node: Node) -> Iterator[Found]:
             inside = part is not None and any(covers(net, part) and net.prefixlen < part.prefixlen for net in near)
             via = address(route.via)
             strange = via is not None and via not in node.cluster.owners and via not in routers
-            if inside and route.owner not in KERNELS and (strange or route.dev not in ("", underlay.name)):
+            # Nodes that are wired to each other have the same network on several links.
+            wired = networks(each.address for each in node.host.addresses if each.dev == route.dev)
+            beside = via is None and part is not None and any(covers(net, part) for net in wired)
+            away = strange or (route.dev not in ("", underlay.name) and not beside)
+            if inside and route.owner not in KERNELS and away:
                 words = _words(route)
                 yield found(f"{its} by {words}; both are on {underlay.name}", peer.name, route=words.split())
 
@@ -154,8 +158,9 @@ def node_led_away(node: Node) -> Iterator[Found]:
     foreseen=True,
 )
 def pods_taken_for_own(node: Node) -> Iterator[Found]:
-    """The table local has a route, which the kernel did not make, to pods of this or another node. With IPv6, or beside
-    policy rules, a wider one counts as well; otherwise, the longest prefix of the tables local and main wins.
+    """The table local has a route, which the kernel did not make, to pods of this or another node. With IPv6, or where
+    there are policy rules, a wider route counts as well; otherwise, the longest prefix of the tables local and main
+    wins.
     """
     for route in node.host.routes:
         if route.table != "local" or route.type != "local":
@@ -278,7 +283,7 @@ def _next_hops(route: Route) -> list[tuple[Address, str]]:
     source="lesson 8",
 )
 def route_without_gateway(node: Node) -> Iterator[Found]:
-    """A route that was made with a device only, the link to the other nodes or another one to a network."""
+    """A route that names only a device: the link to the other nodes, or another Ethernet link."""
     for peer, subnet, way in node.ways:
         if way is None or way.via or way.hops or way.type != "unicast" or way.dev == node.bridge_name:
             continue
@@ -304,8 +309,10 @@ def pods_route_blackholed(node: Node) -> Iterator[Found]:
         if way is not None and way.type in (*REFUSING, "throw"):
             evidence = f"{way.type} {way.dst} holds {subnet}, {peer.name}'s pods"
             route = route_to(node, peer, subnet)
-            # A route of the node's own to these pods may be what the other one replaced.
-            fix = f"ip route delete {{type}} {{dst}} && {route}"
+            # A route of the node's own to these pods may be what the other one replaced. A wider one may be there on
+            # purpose, and a longer one wins.
+            wider = network(way.dst) != subnet
+            fix = route if wider else f"ip route delete {{type}} {{dst}} && {route}"
             yield found(evidence, peer.name, fix=fix, type=way.type, dst=way.dst)
 
 
@@ -313,7 +320,7 @@ def pods_route_blackholed(node: Node) -> Iterator[Found]:
     "own-pods-led-away",
     ERROR,
     "A route leads the node's own pods' addresses away from the node",
-    effect="Packets for these pods come in and are sent out again, or are discarded, so they are reached from nowhere.",
+    effect="Packets for these pods come in and are sent out again, or are discarded, so nothing reaches them.",
     see="ip route show root <the node's pod subnet>",
     fix="ip route delete {route}",
     source="lesson, leftovers of the bridge",
@@ -341,7 +348,7 @@ def own_pods_led_away(node: Node) -> Iterator[Found]:
     "part-of-pods-led-away",
     ERROR,
     "A route leads a part of another node's pods elsewhere",
-    effect="Pods of this node reach some pods of that node, and not those that the route is for.",
+    effect="Pods of this node reach some pods of that node, but not those that this route covers.",
     see="ip route show root <the pod subnet>",
     fix="ip route delete {route}",
     source="broken nodes",
@@ -355,11 +362,11 @@ def part_of_pods_led_away(node: Node) -> Iterator[Found]:
         for route in node.table.parts.get(subnet, ()):
             via = address(route.via)
             same = way is not None and (route.via, route.dev) == (way.via, way.dev)
+            known = via is not None and (via in peer.addresses or via in subnet)
             # Calico's blocks of addresses are not those of the Nodes.
-            owners = node.cluster.owners if route.owner in BGP else peer.addresses
-            known = via is not None and (via in owners or via in subnet)
-            local = route.owner in KERNELS or route.dev in node.pods_links
-            if route.type in (*REFUSING, "throw") or not (same or known or local):
+            local = route.owner in (*KERNELS, *BGP) or route.dev in node.pods_links
+            refused = route.type in (*REFUSING, "throw") and route.owner not in BGP
+            if refused or not (same or known or local):
                 evidence = f"{_words(route)} is a part of {subnet}, {peer.name}'s pods"
                 yield found(evidence, peer.name, route=_words(route).split())
 
@@ -404,8 +411,8 @@ def peer_pods_on_own_bridge(node: Node) -> Iterator[Found]:
     foreseen=True,
 )
 def policy_rule_diverts_pods(node: Node) -> Iterator[Found]:
-    """A rule before the main table's looks packets without a mark to or from pods up in a table that has a route for
-    them, as a VPN does that takes everything.
+    """A rule ahead of the main table's sends unmarked packets to or from pods to a table that has a route for them, as
+    a full-tunnel VPN does.
     """
     for name, subnet, way, rules in _ruled(node):
         if way is None or way.dst == "default":
@@ -414,7 +421,7 @@ def policy_rule_diverts_pods(node: Node) -> Iterator[Found]:
             other = _found_in(node, rule.table, subnet) if rule.action in LOOKUP else None
             if other is not None and (other.via, other.dev) != (way.via, way.dev):
                 evidence = f"rule {rule.priority} looks in table {rule.table}: {other.dst} dev {other.dev}"
-                yield found(evidence, name, fix=_by_main(subnet), network=subnet, priority=_earlier(rule))
+                yield found(evidence, name, fix=_by_main(subnet, rule), network=subnet, priority=rule.priority - 1)
                 break
 
 
@@ -438,7 +445,7 @@ def policy_rule_refuses_pods(node: Node) -> Iterator[Found]:
         if rule is not None:
             iif = f" from {rule.iif}" if rule.iif else ""
             evidence = f"rule {rule.priority}{iif} to {rule.to or 'all'} is of type {rule.action}"
-            yield found(evidence, name, fix=_by_main(subnet), network=subnet, priority=_earlier(rule))
+            yield found(evidence, name, fix=_by_main(subnet, rule), network=subnet, priority=rule.priority - 1)
 
 
 @ROUTES.rule(
@@ -451,9 +458,9 @@ def policy_rule_refuses_pods(node: Node) -> Iterator[Found]:
     source="broken nodes",
 )
 def ipsec_takes_pods(node: Node) -> Iterator[Found]:
-    """The first policy for packets to or from another node's pods, or for the tunnel's to or from that node, drops
-    them, or requires a tunnel to a host other than that node, as the policy of a VPN for 10.0.0.0/8 does. The IPsec
-    daemon undoes the fix when it reloads.
+    """The first policy for packets to or from another node's pods drops them, or requires a tunnel to a host other than
+    that node, as a VPN's policy for 10.0.0.0/8 does; or the first policy for tunnel packets between the nodes drops
+    them. The IPsec daemon undoes the fix when it reloads.
     """
     if not (node.host.whole("ipsec") and node.cluster.connects):
         return
@@ -469,7 +476,10 @@ def ipsec_takes_pods(node: Node) -> Iterator[Found]:
                 evidence = f"the policy {policy.from_} to {policy.to}, {direction}, {way}"
                 words = ["proto", policy.protocol] if policy.protocol else []
                 values = {"dir": direction, "priority": policy.priority - 1, "target": [target, *words]}
-                yield found(evidence, peer.name, fix=None if policy.priority else "", source=source, **values)
+                # Of two policies for the same packets, the kernel keeps one.
+                exact = (network(policy.from_), network(policy.to)) == (source, target)
+                fix = "ip xfrm policy delete src {source} dst {target} dir {dir}" if exact else None
+                yield found(evidence, peer.name, fix=fix if policy.priority or exact else "", source=source, **values)
 
 
 def _protected(node: Node, peer: Node) -> Iterator[tuple[str, Network, Network, str]]:
@@ -541,12 +551,10 @@ def _before_main(node: Node, subnet: Network, iif: str, sources: Sequence[Networ
             yield rule
 
 
-def _earlier(rule: PolicyRule) -> int:
-    return max(rule.priority - 1, 1)
-
-
-def _by_main(subnet: Network) -> str | None:
-    return BY_MAIN.replace("ip rule", "ip -6 rule") if subnet.version == 6 else None
+def _by_main(subnet: Network, rule: PolicyRule) -> str:
+    """The fix, with a rule before that one; "" where there is no place before it."""
+    command = "ip -6 rule" if subnet.version == 6 else "ip rule"
+    return BY_MAIN.replace("ip rule", command) if rule.priority > 1 else ""
 
 
 def _found_in(node: Node, name: str, subnet: Network) -> Route | None:

@@ -1070,6 +1070,12 @@ def by_a_route_that_ends_the_table(world: World) -> None:
     entry(world[2]["routes"], dst=subnet(0)).update(type="throw", via="", dev="")
 
 
+@breaks("pods-route-blackholed", fix=f"ip route replace {subnet(0)} via {underlay(0)} proto 87")
+def by_a_route_for_all_private_networks(world: World) -> None:
+    without(world[2]["routes"], dst=subnet(0))
+    world[2]["routes"].append({"dst": "10.0.0.0/8", "type": "blackhole", "via": "", "dev": "", "owner": "static"})
+
+
 @breaks("own-pods-led-away", fix=f"ip route delete {subnet(1)} via {underlay(0)} dev eth0")
 def break_own_pods_led_away(world: World) -> None:
     """A static route from before the subnets changed owners, while no pod has made the bridge yet."""
@@ -1095,6 +1101,8 @@ def test_routes_to_single_pods_and_blocks_of_addresses_are_no_finding() -> None:
         {"dst": "10.244.1.64/26", "type": "blackhole", "via": "", "dev": "", "owner": "bird"},
         {"dst": "10.244.1.65", "via": "", "dev": "veth0123abcd", "owner": "boot"},
         {"dst": "10.244.0.64/26", "via": underlay(0), "dev": "tunl0", "owner": "bird"},
+        {"dst": "10.244.0.192/26", "type": "blackhole", "via": "", "dev": "", "owner": "bird"},
+        {"dst": "10.244.2.64/26", "via": "10.244.0.65", "dev": "vxlan.calico", "owner": "bird"},
         {"dst": "10.244.0.128/26", "via": underlay(2), "dev": "eth0", "owner": "bird"},
     ]
     assert found(world) == []
@@ -1162,6 +1170,11 @@ def for_what_comes_by_the_bridge(world: World) -> None:
     world[2]["rules"] = [{"priority": 100, "from": "", "to": "", "iif": "cni0", "action": "blackhole"}]
 
 
+@breaks("policy-rule-refuses-pods", fix="")
+def by_the_first_rule_of_all(world: World) -> None:
+    world[2]["rules"] = [{"priority": 1, "from": "", "to": subnet(0), "action": "prohibit"}]
+
+
 @breaks("policy-rule-refuses-pods", "vxlan", fix=f"ip rule add to {subnet(1)} table main priority 99")
 def what_comes_by_the_tunnel(world: World) -> None:
     world[2]["rules"] = [{"priority": 100, "from": "", "to": "", "iif": "flannel.1", "action": "prohibit"}]
@@ -1200,6 +1213,12 @@ POLICY = {"to": "10.0.0.0/8", "dir": "out", "priority": 100, "block": False, "tu
 )
 def what_the_tunnel_sends(world: World) -> None:
     hosts = {"from": f"{underlay(1)}/32", "to": "172.16.0.0/16", "protocol": "udp", "block": True}
+    world[2]["ipsec"] = [{**POLICY, **hosts}]
+
+
+@breaks("ipsec-takes-pods", "vxlan", fix=f"ip xfrm policy delete src {underlay(1)}/32 dst {underlay(0)}/32 dir out")
+def one_for_the_same_packets(world: World) -> None:
+    hosts = {"from": f"{underlay(1)}/32", "to": f"{underlay(0)}/32", "block": True}
     world[2]["ipsec"] = [{**POLICY, **hosts}]
 
 
@@ -1342,12 +1361,16 @@ def by_another_link(world: World) -> None:
         ("172.16.0.0/24", "", "eth1", "kernel"),
         (underlay(0), "172.16.0.1", "eth0", "static"),
         (underlay(0), "", "eth1", "kernel"),
+        # Nodes in a ring, with the network on both links.
+        (underlay(0), "", "ring1", "boot"),
     ],
 )
 def test_ways_between_nodes_that_are_as_they_should_be(dst: str, via: str, dev: str, owner: str) -> None:
     world = World("vxlan")
     world[2]["routes"] = [each for each in world[2]["routes"] if each["dst"] != dst]
     lead_away(world, dst, via, dev, owner)
+    if dev == "ring1":
+        world[2]["addresses"].append({"dev": dev, "address": f"{underlay(1)}/24", "scope": "global"})
     assert found(world) == []
 
 
@@ -1412,8 +1435,8 @@ def of_a_pod_of_its_own(world: World) -> None:
 
 @breaks(
     "forward-drops-pods",
-    fix="iptables --insert FORWARD --source 10.244.0.0/16 --jump ACCEPT && "
-    "iptables --insert FORWARD --destination 10.244.0.0/16 --jump ACCEPT",
+    fix="iptables-nft --insert FORWARD --source 10.244.0.0/16 --jump ACCEPT && "
+    "iptables-nft --insert FORWARD --destination 10.244.0.0/16 --jump ACCEPT",
 )
 def break_forward_drops_pods(world: World) -> None:
     world[2]["forward"][0].update(policy="drop", accepts=[])
@@ -1439,8 +1462,8 @@ def a_rule_against_pods(world: World) -> None:
 
 @breaks(
     "forward-drops-pods",
-    fix="iptables --table raw --insert PREROUTING --source 10.244.0.0/16 --jump ACCEPT && "
-    "iptables --table raw --insert PREROUTING --destination 10.244.0.0/16 --jump ACCEPT",
+    fix="iptables-nft --table raw --insert PREROUTING --source 10.244.0.0/16 --jump ACCEPT && "
+    "iptables-nft --table raw --insert PREROUTING --destination 10.244.0.0/16 --jump ACCEPT",
 )
 def a_rule_before_the_routes(world: World) -> None:
     place = {"place": "iptables (nft): raw, chain PREROUTING", "hook": "prerouting", "policy": "accept", "accepts": []}
@@ -1458,7 +1481,7 @@ NAT = "iptables (nft): nat, chain PREROUTING"
 
 @breaks(
     "rule-redirects-pods",
-    fix=f"iptables --table nat --insert PREROUTING --source {subnet(1)} --destination 10.244.0.0/16 --jump ACCEPT",
+    fix=f"iptables-nft --table nat --insert PREROUTING --source {subnet(1)} --destination 10.244.0.0/16 --jump ACCEPT",
 )
 def break_rule_redirects_pods(world: World) -> None:
     world[2]["redirects"] = [{"place": NAT, "rules": ["-p tcp -m tcp --dport 80 -j REDIRECT --to-ports 3128"]}]
@@ -1499,8 +1522,8 @@ def for_one_peer(world: World) -> None:
 
 @breaks(
     "forward-drops-some",
-    fix="iptables --insert FORWARD --source 10.244.0.0/16 --jump ACCEPT && "
-    "iptables --insert FORWARD --destination 10.244.0.0/16 --jump ACCEPT",
+    fix="iptables-nft --insert FORWARD --source 10.244.0.0/16 --jump ACCEPT && "
+    "iptables-nft --insert FORWARD --destination 10.244.0.0/16 --jump ACCEPT",
 )
 def break_forward_drops_some(world: World) -> None:
     """What only single ports meet, or nothing of pods, is left alone, and what an earlier rule spares."""
@@ -1573,16 +1596,19 @@ INPUT6 = {"place": "ip6tables (nft): filter, chain INPUT", "hook": "input"}
 
 
 @breaks(
-    "neighbour-discovery-dropped", families=(4, 6), fix="ip6tables --insert INPUT --protocol ipv6-icmp --jump ACCEPT"
+    "neighbour-discovery-dropped",
+    families=(4, 6),
+    fix="ip6tables-nft --insert INPUT --protocol ipv6-icmp --jump ACCEPT",
 )
 def break_neighbour_discovery_dropped(world: World) -> None:
-    world[2]["host_filters"] = [{**INPUT6, "drops": drops("-p ipv6-icmp -j DROP")}]
+    after = ("-i lo -j ACCEPT", "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT")
+    world[2]["host_filters"] = [{**INPUT6, "drops": drops("-p ipv6-icmp -j DROP", after=after)}]
 
 
 @breaks(
     "neighbour-discovery-dropped",
     families=(4, 6),
-    fix="ip6tables --table mangle --insert OUTPUT --protocol ipv6-icmp --jump ACCEPT",
+    fix="ip6tables-nft --table mangle --insert OUTPUT --protocol ipv6-icmp --jump ACCEPT",
 )
 def in_another_table(world: World) -> None:
     place = {"place": "ip6tables (nft): mangle, chain OUTPUT", "hook": "output"}
@@ -1602,6 +1628,8 @@ def test_other_icmpv6_what_is_accepted_before_and_ipv4_are_no_finding() -> None:
         ((4, 6), drops("-p ipv6-icmp -m icmp6 --icmpv6-type 128 -j DROP")),
         ((4, 6), drops("-p ipv6-icmp -j DROP", after=("-p ipv6-icmp -m icmp6 --icmpv6-type 135 -j ACCEPT",))),
         ((4, 6), drops("-p ipv6-icmp -m limit --limit 9/s -j DROP", "-p tcp -m tcp --dport 1 -j DROP")),
+        ((4, 6), drops("-p ipv6-icmp -m conntrack --ctstate NEW -j DROP", "ct state new meta l4proto ipv6-icmp drop")),
+        ((4, 6), drops("meta l4proto ipv6-icmp drop", after=("icmpv6 type != echo-request accept",))),
         ((4,), drops("-p ipv6-icmp -j DROP")),
     ):
         world = World("routes", families)
@@ -1681,6 +1709,10 @@ def test_a_port_that_is_open_for_the_nodes_alone_is_healthy() -> None:
         "-p tcp -m tcp --tcp-flags FIN,SYN FIN,SYN -j DROP",
         "tcp flags != syn ct state new drop",
         "-f -j DROP",
+        "-m pkttype --pkt-type broadcast -j DROP",
+        "fib daddr type broadcast drop",
+        "-p tcp -m conntrack --ctstate NEW -m tcpmss ! --mss 536:65535 -j DROP",
+        "-m recent --rcheck --seconds 60 --name portscan --mask 255.255.255.255 --rsource -j DROP",
     ],
 )
 @pytest.mark.parametrize("families", [(4,), (4, 6)], ids=str)
@@ -1694,6 +1726,93 @@ def test_what_firewalls_usually_drop_is_no_finding(rule: str, families: tuple[in
             row = {"place": place, "hook": hook, "policy": "accept", "accepts": [], "drops": drops(rule)}
             world[2]["host_filters" if hook in ("input", "output") else "forward"].append(row)
     assert found(world) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "after"),
+    [
+        # Against forged addresses: `ip` is for IPv4 alone, negated or not.
+        ('iifname "cni0" ip saddr != 10.244.1.0/24 drop', ()),
+        ('iifname "eth9" ip protocol icmp drop', ()),
+        # Some kinds of a protocol, or the protocol of pods, are accepted before the rest of it is dropped.
+        ("-p icmp -j DROP", ("-p icmp -m icmp --icmp-type 8 -j ACCEPT",)),
+        ("-p icmp -j DROP", ("-s 10.244.0.0/16 -p icmp -j ACCEPT", "-d 10.244.0.0/16 -p icmp -j ACCEPT")),
+        ("meta l4proto udp drop", ("meta l4proto { tcp, udp } ip saddr 10.0.0.0/8 accept",)),
+        # Ranges, sets of two values and marks are not read, and may be pods'.
+        ('iifname "cni0" drop', ("ip saddr { 192.168.1.10-192.168.1.20, 10.244.0.0/16 } accept",)),
+        ('iifname "cni0" drop', ("ip saddr { 10.0.0.1-10.255.255.254 } accept",)),
+        ('iifname "cni0" drop', ("ip saddr . ip daddr { 10.244.1.0/24 . 10.244.0.0/16 } accept",)),
+        ("-i cni0 -j DROP", ("-m mark --mark 0x10000/0x10000 -j ACCEPT",)),
+        ("-i cni0 -j DROP", ("-m set --match-set transport-nodes src -j ACCEPT",)),
+        # Chains for what comes in by a link, which may accept it.
+        ("-i cni0 -j DROP", ("-i cni0 -j LAN_IN",)),
+    ],
+)
+def test_what_may_spare_pods_is_no_finding(rule: str, after: tuple[str, ...]) -> None:
+    world = World("vxlan", (4,) if after else (4, 6))
+    place = "nftables: table inet wall, chain c" if "drop" in rule else "iptables (nft): filter, chain FORWARD"
+    row = {"place": place, "hook": "forward", "policy": "accept", "accepts": [], "drops": drops(rule, after=after)}
+    world[2]["forward"] = [row]
+    assert [each for each in found(world) if each["severity"] != "note"] == []
+
+
+def test_an_accepted_port_or_another_protocol_does_not_spare_pods() -> None:
+    world = World("routes")
+    for rule, after in (
+        ("-p tcp -j DROP", "-p tcp -m tcp --dport 22 -j ACCEPT"),
+        ("-p tcp -j DROP", "-p udp -j ACCEPT"),
+        ("-p icmp -j DROP", "-i eth9 -p icmp -j ACCEPT"),
+        ("-i cni0 -j DROP", "-i eth0 -j WAN_IN"),
+    ):
+        world[2]["forward"][0]["drops"] = drops(rule, after=(after,))
+        assert {each["rule"] for each in found(world)} & {"forward-drops-some", "forward-drops-pods"}, rule
+
+
+def test_a_policy_is_not_judged_where_chains_for_all_links_may_accept() -> None:
+    world = World("routes")
+    jumps = ["-i cni0 -j LAN_IN", "-i eth0 -j WAN_IN"]
+    world[2]["forward"][0].update(policy="drop", accepts=[], may_accept=jumps)
+    assert found(world) == []
+    # As on a host with Docker: its chain is for its own bridge.
+    for other in (["-o docker0 -j DOCKER"], jumps[1:]):
+        world[2]["forward"][0]["may_accept"] = other
+        assert {each["rule"] for each in found(world)} == {"forward-drops-pods"}
+
+
+def test_a_fix_is_for_the_variant_of_iptables_that_drops() -> None:
+    world = World("routes")
+    world[2]["forward"][0].update(place="iptables (legacy): filter, chain FORWARD", policy="drop", accepts=[])
+    (only,) = found(world)
+    assert only["fix"].startswith("iptables-legacy --insert FORWARD --source 10.244.0.0/16 --jump ACCEPT && ")
+
+
+def test_ports_by_name_and_other_protocols_leave_tunnels_alone() -> None:
+    world = World("vxlan")
+    limit = "limit rate over 50/second drop"
+    cases: list[tuple[str, tuple[str, ...]]] = [
+        (f"udp dport @dns_ports {limit}", ()),
+        (f"meta l4proto udp {limit}", ("udp dport @tunnels accept",)),
+        (f"meta l4proto udp {limit}", ("ip protocol udp ip saddr { 172.16.0.3, 172.16.0.5 } accept",)),
+        (f"meta l4proto udp {limit}", ("meta l4proto { tcp, udp } ip saddr 172.16.0.0/24 accept",)),
+        (f"ip protocol != udp {limit}", ()),
+        (f"meta l4proto != {{ tcp, udp }} {limit}", ()),
+        ("-p udp -m length --length 1000: -j DROP", ("-p udp -m multiport --ports 8472 -j ACCEPT",)),
+    ]
+    for rule, after in cases:
+        world[2]["host_filters"] = [
+            {**INPUT, "place": "nftables: table inet w, chain c", "drops": drops(rule, after=after)}
+        ]
+        assert [each for each in found(world) if each["severity"] != "note"] == [], rule
+
+
+def test_numbers_that_are_too_long_are_no_fault() -> None:
+    world = World("vxlan", (4, 6))
+    digits = "9" * 5000
+    rules = (f"-m mark --mark {digits} -j DROP", f"-p udp -m udp --dport {digits} -j DROP", "meta mark 010 drop")
+    for hook in ("forward", "input"):
+        row = {**INPUT, "hook": hook, "policy": "accept", "accepts": [], "drops": drops(*rules)}
+        world[2].update(forward=[row], host_filters=[row])
+        found(world)
 
 
 def test_rules_for_the_other_ip_version_are_no_finding() -> None:
@@ -1718,8 +1837,8 @@ RAW = "iptables (nft): raw, chain PREROUTING"
 
 @breaks(
     "pods-not-tracked",
-    fix="iptables --table raw --insert PREROUTING --source 10.244.0.0/16 --jump ACCEPT && "
-    "iptables --table raw --insert PREROUTING --destination 10.244.0.0/16 --jump ACCEPT",
+    fix="iptables-nft --table raw --insert PREROUTING --source 10.244.0.0/16 --jump ACCEPT && "
+    "iptables-nft --table raw --insert PREROUTING --destination 10.244.0.0/16 --jump ACCEPT",
 )
 def break_pods_not_tracked(world: World) -> None:
     world[2]["redirects"] = [{"place": RAW, "rules": ["-j NOTRACK"]}]
@@ -1762,7 +1881,7 @@ def by_links(world: World) -> None:
     world[2]["frame_filters"] = [{"place": BRIDGES, "hook": "input", "everything": "", "drops": drops(*rules)}]
 
 
-@breaks("host-drops-pods", fix="iptables --insert INPUT --source 10.244.0.0/16 --jump ACCEPT")
+@breaks("host-drops-pods", fix="iptables-nft --insert INPUT --source 10.244.0.0/16 --jump ACCEPT")
 def break_host_drops_pods(world: World) -> None:
     place = {"place": "iptables (nft): filter, chain INPUT", "hook": "input"}
     world[1]["host_filters"] = [
@@ -1781,7 +1900,8 @@ def what_the_host_sends(world: World) -> None:
 
 @breaks(
     "rule-redirects-pods",
-    fix=f"iptables --table mangle --insert PREROUTING --source {subnet(1)} --destination 10.244.0.0/16 --jump ACCEPT",
+    fix=f"iptables-nft --table mangle --insert PREROUTING --source {subnet(1)} --destination 10.244.0.0/16 --jump "
+    "ACCEPT",
 )
 def to_a_transparent_proxy(world: World) -> None:
     place = "iptables (nft): mangle, chain PREROUTING"
@@ -1791,7 +1911,8 @@ def to_a_transparent_proxy(world: World) -> None:
 
 @breaks(
     "rule-redirects-pods",
-    fix=f"iptables --table mangle --insert PREROUTING --source 10.244.0.0/16 --destination {subnet(1)} --jump ACCEPT",
+    fix=f"iptables-nft --table mangle --insert PREROUTING --source 10.244.0.0/16 --destination {subnet(1)} --jump "
+    "ACCEPT",
 )
 def what_arrives_from_one_node(world: World) -> None:
     place = "iptables (nft): mangle, chain PREROUTING"
@@ -1857,7 +1978,7 @@ NAT_OUT = "iptables (nft): nat, chain POSTROUTING"
 @breaks(
     "masquerade-address-foreign",
     "vxlan",
-    fix=f"iptables --table nat --insert POSTROUTING --source {subnet(1)} ! --destination 10.244.0.0/16 --jump "
+    fix=f"iptables-nft --table nat --insert POSTROUTING --source {subnet(1)} ! --destination 10.244.0.0/16 --jump "
     "MASQUERADE",
 )
 def break_masquerade_address_foreign(world: World) -> None:

@@ -153,6 +153,7 @@ def test_nftables_text() -> None:
                 "after": ["ct status dnat accept", 'iifname "lo" accept'],
             }
         ],
+        "may_accept": [],
     }
     assert translation.places(tables) == [
         {
@@ -350,6 +351,18 @@ def test_what_drops_frames(rules: list[str], policy: str, everything: str | None
 )
 def test_what_pods_packets_surely_meet(rules: list[str], dropping: list[str]) -> None:
     assert [each["rule"] for each in forward(rules, "ACCEPT", ("USER", "wl"))["drops"]] == dropping
+
+
+def test_chains_for_some_packets_may_accept_them() -> None:
+    """The usual chains for each link, and Docker's."""
+    rules = ["FORWARD -i eth0 -j USER", "USER -s 10.244.0.0/16 -j wl", "wl -j ACCEPT", "FORWARD -i eth0 -j DROP",
+             'FORWARD -o eth1 -m comment --comment "no way" -j DROP']  # fmt: skip
+    found = forward(rules, "DROP", ("USER", "wl"))
+    jump = ("-i eth0 -j USER",)
+    assert found["drops"] == [*drops("-i eth0 -j DROP", after=jump), *drops("-o eth1 -j DROP", after=jump)]
+    assert found["may_accept"] == ["-i eth0 -j USER"] and found["accepts"] == []
+    # Two chains that lead to each other accept nothing.
+    assert forward(["FORWARD -i eth0 -j USER", "USER -j wl", "wl -j USER"], "DROP", ("USER", "wl"))["may_accept"] == []
 
 
 def test_what_a_chain_returns_its_later_rules_do_not_drop() -> None:
