@@ -136,13 +136,17 @@ class Drop:
 
 @dataclass(frozen=True)
 class Forward:
-    """A place that filters forwarded packets: ``drops`` are rules for some of them, ``rejects`` one for all."""
+    """A place that filters forwarded packets: ``drops`` are rules for some of them, ``rejects`` one for all.
+
+    ``may_accept`` are rules that lead some to chains which may accept them.
+    """
 
     place: str
     policy: str
     accepts: tuple[Network, ...]
     rejects: str
     drops: tuple[Drop, ...] = ()
+    may_accept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -515,7 +519,8 @@ def _pod(row: Mapping[Any, Any]) -> Pod | None:
 def _forward(row: Mapping[Any, Any]) -> Forward | None:
     place, policy = _text(row.get("place")), _text(row.get("policy")).lower()
     accepts = tuple(net for net in map(_network, _texts(row.get("accepts"))) if net is not None)
-    return Forward(place, policy, accepts, _text(row.get("rejects_before")), _drops(row)) if place else None
+    leading = tuple(_texts(row.get("may_accept")))
+    return Forward(place, policy, accepts, _text(row.get("rejects_before")), _drops(row), leading) if place else None
 
 
 def _drops(row: Mapping[Any, Any]) -> tuple[Drop, ...]:

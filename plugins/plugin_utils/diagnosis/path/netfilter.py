@@ -144,11 +144,15 @@ def forward(places: Sequence[Forward], packet: Packet) -> list[Passage]:
         policy = f", policy {place.policy}" if place.policy else ""
         accepting = [net for net in place.accepts if packet.source in net or packet.target in net]
         dropping, doubtful = dropped(place.drops, packet)
+        leading = next((rule for rule in place.may_accept if parse(rule, packet).matches is not False), "")
         if dropping:
             why = f"the rule {dropping!r} drops this packet"
             found.append(Passage(place.place, False, f"{place.place}{policy}", why))
         elif accepting:
             found.append(Passage(place.place, True, f"{place.place}{policy}: accepts {accepting[0]}"))
+        elif leading and (place.rejects or place.policy in ("drop", "reject")):
+            why = f"the rule {leading!r} leads to a chain that may accept it; nothing else does"
+            found.append(Passage(place.place, True, f"{place.place}{policy}", why))
         elif place.rejects:
             why = f"the rule {place.rejects!r} comes first, and no rule before it accepts pods"
             found.append(Passage(place.place, False, f"{place.place}{policy}", why))
@@ -169,7 +173,7 @@ def dropped(drops: Sequence[Drop], packet: Packet) -> tuple[str, str]:
     """(the first rule that surely drops a packet, else the first that may), "" for none."""
     doubtful = ""
     for drop in drops:
-        before = [parse(rule, packet).matches for rule in drop.after]
+        before = [_accepted(parse(rule, packet)) for rule in drop.after]
         if True in before:
             continue
         if parse(drop.rule, packet).matches:
@@ -179,6 +183,11 @@ def dropped(drops: Sequence[Drop], packet: Packet) -> tuple[str, str]:
         elif parse(PART.sub(" ", drop.rule), packet).matches:
             doubtful = doubtful or drop.rule
     return "", doubtful
+
+
+def _accepted(rule: Parsed) -> bool | None:
+    """Does a rule accept a packet? A chain that it leads to may."""
+    return None if rule.matches and rule.verdict not in ENDING else rule.matches
 
 
 def translation(host: Host, packet: Packet) -> Translation:

@@ -189,6 +189,18 @@ def test_a_rule_that_drops_some(rule: str, passes: bool) -> None:
     assert [each.passes for each in forward([place], PACKET)] == [passes]
 
 
+def test_a_chain_for_some_packets_may_accept_this_one() -> None:
+    """Neither what drops the rest nor the policy is certain then, as far as the packet gets there."""
+    own, other = "-i cni0 -j LAN_IN", "-o docker0 -j DOCKER"
+    where = "iptables (nft): filter, chain FORWARD"
+    for jump, sure in ((own, False), (other, True)):
+        dropping = Forward(where, "accept", (), "", (Drop("-i cni0 -j DROP", (jump,)),))
+        closed = Forward(where, "drop", (), "", (), (jump,))
+        for place in (dropping, closed):
+            (found,) = forward([place], PACKET)
+            assert found.passes is not sure and found.why
+
+
 @pytest.mark.parametrize(
     ("after", "passes", "sure"),
     [
