@@ -46,7 +46,8 @@ def rows(hosts: Sequence[str], measured: Sequence[Any]) -> list[Measured]:
     found = []
     for host, answer in zip(hosts, measured, strict=False):
         reported = answer.get("throughput") if isinstance(answer, Mapping) else None
-        if isinstance(answer, Mapping) and (answer.get("failed") or answer.get("unreachable")):
+        # The task never fails, so a failure is an answer with a message alone.
+        if isinstance(answer, Mapping) and reported is None and answer.get("msg") and not answer.get("skipped"):
             found.append(Measured(host, "", 4, None, str(answer.get("msg") or "not measured")[:200]))
         for each in reported if isinstance(reported, Sequence) else []:
             if isinstance(each, Mapping) and str(each.get("node")) in hosts:

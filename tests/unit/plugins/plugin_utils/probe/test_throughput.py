@@ -32,8 +32,12 @@ def test_one_line_for_each_measurement() -> None:
 
 
 def test_a_host_that_could_not_measure_says_why() -> None:
-    found = rows({"failed": True, "msg": "the probe pods of this verification are gone"}, {})
-    assert throughput.lines(found)[1:] == ["  w1: the probe pods of this verification are gone"]
+    gone = {"failed": False, "failed_when_result": False, "msg": "the probe pods of this verification are gone"}
+    found = rows(gone, {"unreachable": True, "msg": "No route to host"})
+    assert throughput.lines(found)[1:] == [
+        "  w1: the probe pods of this verification are gone",
+        "  w2: No route to host",
+    ]
 
 
 def test_of_many_the_slowest_are_shown() -> None:
@@ -47,6 +51,7 @@ def test_of_many_the_slowest_are_shown() -> None:
     "reported",
     [
         {},
+        {"skipped": True, "msg": "the condition is not met"},
         None,
         {"throughput": 7},
         {"throughput": ["x"]},
