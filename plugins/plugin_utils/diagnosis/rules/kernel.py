@@ -98,7 +98,7 @@ def forwarding_off_at_boot(node: Node) -> Iterator[Found]:
     foreseen=True,
 )
 def default_ttl_small(node: Node) -> Iterator[Found]:
-    """The time to live that the kernel gives packets of its own is less than 8. Pods have a setting of their own."""
+    """The time to live that the kernel gives the node's own packets is less than 8. Pods have their own setting."""
     setting = node.host.sysctls.get("net.ipv4.ip_default_ttl")
     if setting is not None and setting.now.isdecimal() and int(setting.now) < 8:
         yield found(f"net.ipv4.ip_default_ttl is {setting.now}{_set_by(setting)}")

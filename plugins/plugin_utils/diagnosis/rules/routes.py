@@ -113,7 +113,7 @@ def address_of_another_node(node: Node) -> Iterator[Found]:
 @ROUTES.rule(
     "node-led-away",
     ERROR,
-    "A route leads away from another node that is on the same link",
+    "A route diverts packets for another node that is on the same link",
     effect="What this node sends to that node, directly or through a tunnel, goes to another machine or to none.",
     see="ip route get <address of the node>",
     fix="ip route delete {route}",
@@ -121,8 +121,8 @@ def address_of_another_node(node: Node) -> Iterator[Found]:
     foreseen=True,
 )
 def node_led_away(node: Node) -> Iterator[Found]:
-    """The other node's address is in the network of this node's underlay, and a route to a part of that network leads
-    to it by another link, or through an address that is neither a node's nor that of the default route.
+    """The other node's address is in the network of this node's underlay, and a route to a part of that network uses
+    another link for it, or a gateway that is neither a node nor that of the default route.
     """
     underlay = node.underlay_link()
     near = networks(each.address for each in node.host.addresses if underlay is not None and each.dev == underlay.name)
@@ -347,7 +347,7 @@ def own_pods_led_away(node: Node) -> Iterator[Found]:
 @ROUTES.rule(
     "part-of-pods-led-away",
     ERROR,
-    "A route leads a part of another node's pods elsewhere",
+    "A route diverts packets for some of another node's pods",
     effect="Pods of this node reach some pods of that node, but not those that this route covers.",
     see="ip route show root <the pod subnet>",
     fix="ip route delete {route}",
@@ -355,8 +355,8 @@ def own_pods_led_away(node: Node) -> Iterator[Found]:
     foreseen=True,
 )
 def part_of_pods_led_away(node: Node) -> Iterator[Found]:
-    """A route inside the other node's pod subnet, such as a VPN's, is a blackhole or leads to an address or a link that
-    is not that node's.
+    """A route inside the other node's pod subnet, such as a VPN's, is a blackhole, or uses a gateway or a link that
+    does not lead to that node.
     """
     for peer, subnet, way in node.ways:
         for route in node.table.parts.get(subnet, ()):
