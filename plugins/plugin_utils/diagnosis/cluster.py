@@ -60,6 +60,16 @@ def networks(texts: Iterable[Any]) -> tuple[Network, ...]:
     return tuple(each for each in found if each is not None)
 
 
+def prefix(text: str) -> Network | None:
+    """A network as routes and filters name it: an address alone is one of its full length."""
+    return network(text if "/" in text else f"{text}/{128 if ':' in text else 32}")
+
+
+def singles(addresses: Iterable[Address]) -> tuple[Network, ...]:
+    """Addresses as networks, each once."""
+    return tuple(ipaddress.ip_network(each) for each in dict.fromkeys(addresses))
+
+
 def covers(outer: Network, inner: Network) -> bool:
     return outer.version == inner.version and outer.prefixlen <= inner.prefixlen and inner.network_address in outer
 
@@ -379,26 +389,22 @@ class Table:
             if route.dst == "default":
                 self.default.setdefault(route.version or (6 if ":" in route.via + route.src else 4), route)
                 continue
-            dst = network(route.dst if "/" in route.dst else _single(route.dst))
+            dst = prefix(route.dst)
             if dst is not None and (dst not in self.exact or route.metric < self.exact[dst].metric):
                 self.exact[dst] = route
         self.lengths = sorted({(dst.version, dst.prefixlen) for dst in self.exact}, reverse=True)
 
     @functools.cached_property
-    def subnets(self) -> tuple[Network, ...]:
-        """The pod subnets of all nodes."""
-        return tuple(subnet for node in self.node.cluster.nodes if node.has_pods for subnet in node.pod_subnets)
-
-    @functools.cached_property
     def parts(self) -> dict[Network, list[Route]]:
         """By pod subnet of any node: the routes to a part of it."""
-        subnets = set(self.subnets)
-        lengths = {(subnet.version, subnet.prefixlen) for subnet in subnets}
+        cluster = self.node.cluster
         found: dict[Network, list[Route]] = {}
         for dst, route in self.exact.items():
-            for version, length in lengths:
-                if version == dst.version and length < dst.prefixlen and dst.supernet(new_prefix=length) in subnets:
-                    found.setdefault(dst.supernet(new_prefix=length), []).append(route)
+            for version, length in cluster.subnet_lengths:
+                if version == dst.version and length < dst.prefixlen:
+                    wider = dst.supernet(new_prefix=length)
+                    if wider in cluster.subnets:
+                        found.setdefault(wider, []).append(route)
         return found
 
     def way(self, target: Network) -> Route | None:
@@ -535,6 +541,16 @@ class Cluster:
         return found
 
     @functools.cached_property
+    def subnets(self) -> dict[Network, None]:
+        """The pod subnets of all nodes, in order."""
+        return dict.fromkeys(subnet for node in self.nodes if node.has_pods for subnet in node.pod_subnets)
+
+    @functools.cached_property
+    def subnet_lengths(self) -> frozenset[tuple[int, int]]:
+        """(IP version, prefix length) of the nodes' pod subnets."""
+        return frozenset((subnet.version, subnet.prefixlen) for subnet in self.subnets)
+
+    @functools.cached_property
     def other_subnets(self) -> tuple[Network, ...]:
         """The pod subnets of Nodes beside the workers, which the API or the plan's ``peers`` know."""
         peers = [each.get("pod_cidr") for each in _list(self.plan.get("peers")) if isinstance(each, Mapping)]
@@ -557,6 +573,10 @@ class Cluster:
         subnets = (subnet for node in self.nodes for subnet in node.pod_subnets)
         return planned or tuple(dict.fromkeys(flannel)) or tuple(dict.fromkeys(subnets))
 
+    def network_of(self, subnet: Network) -> Network:
+        """The pod CIDR that holds a pod subnet; the subnet itself where none does."""
+        return next((each for each in self.pod_networks if covers(each, subnet)), subnet)
+
 
 def lowered(value: Any) -> dict[str, Any]:
     """A mapping with its keys in lower case; {} for anything else."""
@@ -576,7 +596,3 @@ def api_addresses(api: Mapping[str, Any] | None) -> list[str]:
 
 def _list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else []
-
-
-def _single(text: str) -> str:
-    return f"{text}/{128 if ':' in text else 32}"

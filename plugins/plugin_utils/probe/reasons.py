@@ -15,7 +15,7 @@ from ansible_collections.weft.podnet.plugins.module_utils.core.problems import n
 
 # Milliseconds. Where half of the answers take longer, machines are overloaded, or the links between them are slow.
 SLOW = 300
-MAY_DROP = "a packet filter has rules that may drop the packets, see the notes below"
+SEE_NOTES = "a packet filter has rules that may drop the packets, see the notes below"
 
 
 @dataclass
@@ -210,7 +210,7 @@ def _same_node(node: Node, explained: bool, may_drop: bool) -> list[str]:
     if reasons or explained:
         return list(dict.fromkeys(reasons))
     if may_drop:
-        return [f"{node.name}: its routing looks right; {MAY_DROP}"]
+        return [f"{node.name}: its routing looks right; {SEE_NOTES}"]
     return [f"{node.name}: its routing looks right; look at the rules that filter or isolate ports of the pods' bridge"]
 
 
@@ -223,7 +223,7 @@ def _nothing_found(one: Node, other: Node, may_drop: bool) -> str:
             "fewer hosts at a time (--forks 5), or with a longer podnet_verify_timeout"
         )
     if may_drop:
-        return f"both nodes' routes look right ({_short(one, other)}; {_short(other, one)}); {MAY_DROP}"
+        return f"both nodes' routes look right ({_short(one, other)}; {_short(other, one)}); {SEE_NOTES}"
     ways = [way for here in (one, other) for way in (here.routing.get("ways") or {}).values()]
     flannel = any(str(way.get("dev", "")).startswith("flannel") for way in ways)
     port = "the overlay's UDP port, 8472 unless it is set otherwise" if flannel else "an overlay's UDP port"

@@ -88,8 +88,8 @@ def _candidates(survey: Survey, node: Node) -> Iterator[Network]:
 def _spared(rules: Iterable[str]) -> list[Network]:
     found = [match[1] or match[2] for match in map(SPARED.search, rules) if match]
     # nft prints a single address without its length.
-    wide = diagnosis.networks(text if "/" in text else f"{text}/{128 if ':' in text else 32}" for text in found)
-    return [each for each in wide if str(each) != MULTICAST[each.version]]
+    wide = map(diagnosis.prefix, found)
+    return [each for each in wide if each is not None and str(each) != MULTICAST[each.version]]
 
 
 def _fits(survey: Survey, wide: Network, pods: Sequence[Network]) -> bool:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from .. import table
-from ..cluster import Address, Network, Node, address, covers, family
+from ..cluster import Address, Network, Node, address, family
 from ..observation import Closed, Drop, Forward, HostFilter
 from ..path import netfilter
 from ..table import ERROR, NOTE, WARNING, Concern, Found, found
@@ -105,8 +105,8 @@ def frames_dropped(node: Node) -> Iterator[Found]:
         drops = [] if place.everything else [*map(_of_packets, place.drops)]
         drop = flows.dropped(node, place, flows.of_frames, drops=drops)
         if place.everything or drop is not None:
-            chain = place.place.partition("table ")[2].replace(", chain", "").split()
-            yield found(f"{place.place}: {place.everything or (drop and drop.rule)}", chain=chain)
+            evidence = f"{place.place}: {place.everything or (drop and drop.rule)}"
+            yield found(evidence, chain=_words(place.place))
 
 
 ARP_ENDS = re.compile(r"\barp ([sd]addr) ip\b")
@@ -239,7 +239,7 @@ def _accepting(node: Node, place: str, evidence: str, flow: Flow | None = None, 
     """A finding whose fix accepts pods' packets in a place, before all its rules: both directions or one ``side``."""
     version = flow.source.version if flow else 4 if netfilter.concerns(place, 4) else 6
     own = next((each for each in node.pod_subnets if each.version == version), node.pod_subnets[0])
-    whole = next((each for each in node.cluster.pod_networks if covers(each, own)), own)
+    whole = node.cluster.network_of(own)
     words = _words(place)
     if place.startswith("nftables"):
         family, short = "ip6" if version == 6 else "ip", {"--source": "saddr", "--destination": "daddr"}.get(side, "")
@@ -393,8 +393,9 @@ def overlay_drops_some(node: Node) -> Iterator[Found]:
         if drop is not None:
             out, version = place.hook in ("output", "postrouting"), drop.flow.source.version
             peers = [str(each) for peer in node.peers for each in peer.underlay if each.version == version]
-            its = [link.port for link in node.vxlans if link.port and family(link) == version]
-            port = next(iter(its), next((link.port for link in node.vxlans if link.port), 0))
+            # The tunnel of this version, if there is one.
+            tunnel = min((each for each in node.vxlans if each.port), key=lambda each: family(each) != version)
+            port = tunnel.port or 0
             fix = table.literal(netfilter.opening(place.place, port, out=out, only=peers))
             yield found(f"{place.place}: {drops[drop.drop]}", fix=fix, port=port)
 
@@ -468,7 +469,7 @@ def masquerade_missing(node: Node) -> Iterator[Found]:
     plugin = node.loaded.ip_masq is True
     if not plugin and not any(place.owner not in OTHERS and place.rules for place in places):
         subnet = node.pod_subnets[0]
-        whole = next((each for each in node.cluster.pod_networks if covers(each, subnet)), subnet)
+        whole = node.cluster.network_of(subnet)
         fix = None if subnet.version == 4 else ""
         yield found(f"no rule masquerades {subnet}", fix=fix, subnet=subnet, network=whole)
 
@@ -500,7 +501,7 @@ def rule_translates_pods(node: Node) -> Iterator[Found]:
         hit = next(filter(None, (_translating(place.rules, own, to, dev) for own, to, dev in meant)), None)
         if hit is not None:
             rule, own, to = hit
-            whole = next((each for each in node.cluster.pod_networks if covers(each, to)), to)
+            whole = node.cluster.network_of(to)
             fix = None if place.place.startswith("iptables") and own.version == 4 else ""
             tool = _tool(place.place, own.version)
             yield found(f"{place.place}: {rule}", fix=fix, tool=tool, subnet=own, network=whole)
@@ -526,7 +527,7 @@ def masquerade_address_foreign(node: Node) -> Iterator[Found]:
         for flow in flows.to_nodes(node, "postrouting") if foreign and place.owner == "other" else ():
             hit = _translating(place.rules, flow.source, flow.target, flow.oif)
             if hit and hit[0] in foreign and netfilter.concerns(place.place, flow.source.version):
-                whole = next((each for each in node.cluster.pod_networks if covers(each, flow.source)), flow.source)
+                whole = node.cluster.network_of(flow.source)
                 iptables = place.place.startswith("iptables") and flow.source.version == 4
                 evidence = f"{place.place}: {hit[0]}"
                 tool = _tool(place.place, 4)
@@ -570,13 +571,13 @@ def rule_redirects_pods(node: Node) -> Iterator[Found]:
             # Services are published by the ports of what comes in by a link.
             rule = leaving or ("" if "dport" in arriving else arriving)
             if rule and netfilter.concerns(each.place, subnet.version):
-                whole = next((wide for wide in node.cluster.pod_networks if covers(wide, subnet)), subnet)
+                whole = node.cluster.network_of(subnet)
                 source, target = (own, whole) if leaving else (whole, own)
                 fix = NFT_ACCEPTS if each.place.startswith("nftables") else None
-                chain = each.place.partition("table ")[2].replace(", chain", "").split()
-                tool, family = _tool(each.place, subnet.version), "ip6" if own.version == 6 else "ip"
-                values = {"source": source, "target": target, "tool": tool, "chain": chain, "family": family}
-                yield found(f"{each.place}: {rule}", fix=fix, **values)
+                chain, tool = _words(each.place), _tool(each.place, own.version)
+                values = {"source": source, "target": target, "tool": tool, "chain": chain}
+                version = "ip6" if own.version == 6 else "ip"
+                yield found(f"{each.place}: {rule}", fix=fix, family=version, **values)
                 break
 
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from ..cluster import Address, Network, Node, covers, network, networks
+from ..cluster import Network, Node, covers, prefix, singles
 from ..observation import Drop
 from ..path import netfilter
 
@@ -118,7 +118,8 @@ def of_host(node: Node, hook: str) -> list[Flow]:
         *((own, node.bridge_name) for own in node.pod_subnets),
         *((other, device) for _own, other, device in pairs(node)),
     ]
-    ends = [(host, each, dev) for each, dev in pods for host in singles(node.underlay) if host.version == each.version]
+    hosts = singles(node.underlay)
+    ends = [(host, each, dev) for each, dev in pods for host in hosts if host.version == each.version]
     if hook == "input":
         return [Flow(each, host, device, "") for host, each, device in ends]
     return [Flow(host, each, "", device) for host, each, device in ends]
@@ -147,11 +148,6 @@ def underlay(node: Node) -> str:
     return link.name if link else ""
 
 
-def singles(addresses: Iterable[Address]) -> tuple[Network, ...]:
-    """Addresses as networks, each once."""
-    return networks(f"{each}/{each.max_prefixlen}" for each in dict.fromkeys(addresses))
-
-
 def _known(node: Node, key: str, flows: Callable[[], list[Flow]]) -> list[Flow]:
     if key not in node.memo:
         node.memo[key] = flows()
@@ -160,7 +156,7 @@ def _known(node: Node, key: str, flows: Callable[[], list[Flow]]) -> list[Flow]:
 
 
 def _seen(hook: str, flow: Flow) -> Flow:
-    """As a hook sees it: before the route it knows no link that a packet leaves by."""
+    """As a hook sees it: before the route it knows no link that a packet leaves by, after it none that it came by."""
     return flow._replace(iif="" if hook == "postrouting" else flow.iif, oif="" if hook == "prerouting" else flow.oif)
 
 
@@ -299,7 +295,7 @@ def conditions(rule: str) -> Conditions:
     for pattern in (SOURCE, DESTINATION, IN, OUT):
         read.append(tuple((bool(each[1] or each[2]), tuple(_set(each[3]))) for each in pattern.finditer(rule)))
         rest = pattern.sub(" ", rest)
-    sources, targets = (tuple((negated, tuple(map(_network, texts))) for negated, texts in ends) for ends in read[:2])
+    sources, targets = (tuple((negated, tuple(map(prefix, texts))) for negated, texts in ends) for ends in read[:2])
     marked = MARK.search(rest) is not None
     return Conditions(sources, targets, read[2], read[3], marked, not PLAIN.sub(" ", rest).strip())
 
@@ -344,10 +340,6 @@ def applies(rule: str, source: Network, destination: Network, oif: str, iif: str
 def _set(text: str) -> list[str]:
     """The values that a condition compares with."""
     return [each.strip('"') for each in re.split(r"[\s,{}]+", text) if each]
-
-
-def _network(text: str) -> Network | None:
-    return network(text if "/" in text else f"{text}/{128 if ':' in text else 32}")
 
 
 def _is_link(device: str, name: str) -> bool:

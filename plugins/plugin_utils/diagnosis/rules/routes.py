@@ -9,7 +9,7 @@ import ipaddress
 from collections.abc import Iterator, Sequence
 
 from .. import repair, table
-from ..cluster import Address, Network, Node, address, covers, family, network, networks
+from ..cluster import Address, Network, Node, address, covers, family, network, networks, prefix, singles
 from ..observation import IpsecPolicy, Neighbour, PolicyRule, Route
 from ..table import ERROR, NOTE, OBSERVED, WARNING, Concern, Found, found
 
@@ -18,7 +18,11 @@ ROUTES = Concern(
     "Every node needs a route to the pod subnet of every other node, and the other node one back. What has no route of "
     "its own leaves by the default route, to a router that knows nothing of pods.",
 )
-BY_MAIN = "ip rule add to {network} table main priority {priority}"
+# By the version of IP.
+BY_MAIN = {
+    4: "ip rule add to {network} table main priority {priority}",
+    6: "ip -6 rule add to {network} table main priority {priority}",
+}
 # What a rule does: its action as the kernel or ip(8) has it.
 LOOKUP = ("lookup", "to_table")
 REFUSING = ("blackhole", "unreachable", "prohibit")
@@ -134,7 +138,7 @@ def node_led_away(node: Node) -> Iterator[Found]:
             route = node.table.way(ipaddress.ip_network(its)) if way is not None else None
             if way is None or route is None or underlay is None or (route.via, route.dev) != (way.via, way.dev):
                 continue
-            part = network(route.dst if "/" in route.dst else f"{route.dst}/{its.max_prefixlen}")
+            part = prefix(route.dst)
             inside = part is not None and any(covers(net, part) and net.prefixlen < part.prefixlen for net in near)
             via = address(route.via)
             strange = via is not None and via not in node.cluster.owners and via not in routers
@@ -165,8 +169,8 @@ def pods_taken_for_own(node: Node) -> Iterator[Found]:
     for route in node.host.routes:
         if route.table != "local" or route.type != "local":
             continue
-        its = network(route.dst if "/" in route.dst else f"{route.dst}/{128 if ':' in route.dst else 32}")
-        for subnet in node.table.subnets if its is not None else ():
+        its = prefix(route.dst)
+        for subnet in node.cluster.subnets if its is not None else ():
             first = subnet.version == 6 or any(rule.version == 4 for rule in node.host.rules)
             if its is not None and (covers(subnet, its) or (first and covers(its, subnet))):
                 evidence = f"local {route.dst} dev {route.dev}; {subnet} are pods"
@@ -406,7 +410,7 @@ def peer_pods_on_own_bridge(node: Node) -> Iterator[Found]:
     "A policy rule takes packets to pods past the main table",
     effect="Packets to or from other nodes' pods follow the routes of another table, which leads elsewhere.",
     see="ip rule; ip route show table all",
-    fix=BY_MAIN,
+    fix=BY_MAIN[4],
     source="comparison of the node's tables",
     foreseen=True,
 )
@@ -431,7 +435,7 @@ def policy_rule_diverts_pods(node: Node) -> Iterator[Found]:
     "A policy rule refuses packets to pods",
     effect="Packets to or from other nodes' pods are discarded before any route is looked up.",
     see="ip rule",
-    fix=BY_MAIN,
+    fix=BY_MAIN[4],
     source="comparison of the node's tables",
     explains=("policy-rule-diverts-pods",),
     foreseen=True,
@@ -488,9 +492,8 @@ def _protected(node: Node, peer: Node) -> Iterator[tuple[str, Network, Network, 
         for subnet in peer.pod_subnets:
             yield from (("out", own, subnet, ""), ("fwd", subnet, own, ""))
     if node.vxlans:
-        ours, theirs = (networks(f"{each}/{each.max_prefixlen}" for each in end.underlay) for end in (node, peer))
-        for host in ours:
-            for other in theirs:
+        for host in singles(node.underlay):
+            for other in singles(peer.underlay):
                 yield from (("out", host, other, "udp"), ("in", other, host, "udp"))
 
 
@@ -553,8 +556,7 @@ def _before_main(node: Node, subnet: Network, iif: str, sources: Sequence[Networ
 
 def _by_main(subnet: Network, rule: PolicyRule) -> str:
     """The fix, with a rule before that one; "" where there is no place before it."""
-    command = "ip -6 rule" if subnet.version == 6 else "ip rule"
-    return BY_MAIN.replace("ip rule", command) if rule.priority > 1 else ""
+    return BY_MAIN[subnet.version] if rule.priority > 1 else ""
 
 
 def _found_in(node: Node, name: str, subnet: Network) -> Route | None:
@@ -614,12 +616,12 @@ def pod_network_overlaps(node: Node) -> Iterator[Found]:
     subnet.
     """
     owned = {node.bridge_name, "lo", *node.pods_links}
-    subnets = [subnet for each in node.cluster.nodes if each.has_pods for subnet in each.pod_subnets]
     for entry in node.host.addresses:
         its = network(entry.address)
         if its is None or not entry.dev or entry.dev in owned or node.is_tunnel(entry.dev):
             continue
-        both = next((subnet for subnet in subnets if subnet.version == its.version and subnet.overlaps(its)), None)
+        pods = (subnet for subnet in node.cluster.subnets if subnet.version == its.version)
+        both = next((subnet for subnet in pods if subnet.overlaps(its)), None)
         if both is not None:
             yield found(f"{entry.address} on {entry.dev} overlaps with the pod subnet {both}")
 
