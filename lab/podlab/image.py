@@ -20,6 +20,7 @@ PACKAGES = [
     "kmod",
     "kubernetes-client",  # kubectl
     "less",
+    "network-manager",
     "nftables",
     "openssh-server",
     "openssl",
@@ -46,6 +47,9 @@ EXCLUDED = [
     "/usr/share/info/*",
     "/usr/share/pam-configs/systemd",  # a session of logind for each login: firewalld's packages bring it
 ]
+
+# Their packages enable them; ufw stays inactive by itself.
+DISABLED = ["firewalld.service", "NetworkManager.service", "NetworkManager-wait-online.service"]
 
 FILES = {
     # Filled by the role cni_plugins, as on a host that Kubernetes' own guides set up; Debian's default is /usr/lib/cni.
@@ -91,8 +95,8 @@ ConditionPathIsMountPoint=/sys/fs/cgroup/memory
 [Install]
 WantedBy=basic.target
 """,
-    # A node's first boot enables what presets do not exclude. ufw comes inactive by itself.
-    "/etc/systemd/system-preset/10-lab.preset": "disable firewalld.service\n",
+    # A node's first boot enables what presets do not exclude.
+    "/etc/systemd/system-preset/10-lab.preset": "".join(f"disable {unit}\n" for unit in DISABLED),
     "/etc/apt/sources.list": "",  # nodes reach no package host
     "/etc/machine-id": "",  # empty: every node gets its own at its first boot
     "/etc/resolv.conf": "",

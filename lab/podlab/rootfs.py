@@ -166,6 +166,7 @@ def customise(root: Path) -> None:
         path.unlink(missing_ok=True)
         path.symlink_to("/dev/null")
     run(["systemctl", f"--root={root}", "enable", *image.ENABLED])
+    run(["systemctl", f"--root={root}", "disable", *image.DISABLED])
     run(["systemctl", f"--root={root}", "set-default", "multi-user.target"])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import shlex
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, Union
 
@@ -85,11 +86,32 @@ LEAKED = (
 ).format(chain="aaaaaaaaaaaaaaaaaaaaaaaa", container="feed" * 16)
 
 WITHIN = "timeout 60 sh -c"
+CONNTRACK_MAX = "net.netfilter.nf_conntrack_max"
+# Datagrams from the node to itself, each from and to other ports.
+FILL = f"""sysctl -q -w net.netfilter.nf_conntrack_udp_timeout=900; python3 -c "
+import socket
+count = int(open('/proc/sys/{CONNTRACK_MAX.replace(".", "/")}').read()) * 19 // 20
+for first in range(0, count, 50000):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for port in range(10000, 10000 + min(50000, count - first)):
+            sender.sendto(b'', ('172.16.0.3', port))"
+"""
+SITE = "/usr/lib/python3/dist-packages/fast.pth"
+FAST = "import time; time.time = lambda now=time.time: now() + 900"
+# ssh, and all that it starts, sees a kernel 2.6 then.
+OLD = "/etc/systemd/system/ssh.service.d"
+OLD_START = f"D={OLD}; mkdir -p $D; printf"
+SSH_AGAIN = "systemctl daemon-reload; systemctl restart ssh; pkill -f '^sshd: root' || true"
 NET_CONF = "/etc/flannel/net-conf.json"
 BACK = f"mv /root/net-conf.json {NET_CONF}"
 UNIT = "/etc/systemd/system/flanneld.service"
 DROP_IN = f"D={UNIT}.d; mkdir -p $D; printf '[Service]\\n%s\\n'"
 AGAIN = "systemctl daemon-reload; systemctl restart --no-block flanneld; sleep 1"
+# The stand-in is a script, and the version of a program is in its path.
+AS_PROGRAM = (
+    "D=/root/v0.27.2; mkdir -p $D; cp $(readlink -f /usr/bin/python3) $D/python3; "
+    'sed -i "1s#.*#\\#!$D/python3#" $(readlink -f /usr/local/bin/flanneld)'
+)
 EMBEDDED = (
     "cd /etc/kubernetes; kubectl --kubeconfig flannel.conf config view --raw --flatten >/root/flannel.conf; "
     "cat /root/flannel.conf >flannel.conf"
@@ -219,6 +241,25 @@ def lose_pod_cidr(lab: Lab) -> None:
     lab.sh("worker-1", "systemctl start --no-block flanneld")
 
 
+def clone_worker_1(lab: Lab, mac: str, learning: str) -> None:
+    """Worker-2 gets its MAC. The switch becomes a hub: otherwise, not even ssh would reach both."""
+    ports = "$(ip -o link show master br0 | cut -d: -f2 | cut -d@ -f1)"
+    hub = f"for port in {ports}; do bridge link set dev $port learning {learning}; done"
+    lab.sh("underlay", f"{hub}; ip link set br0 type bridge fdb_flush")
+    lab.sh("worker-2", f"ip link set eth0 address 02:ac:10:00:00:{mac}")
+
+
+def multiply_limit_of_connections(by: float) -> None:
+    """On this machine, as it is the kernel's, which all nodes share. It is never smaller than it was."""
+    path = Path("/proc/sys", CONNTRACK_MAX.replace(".", "/"))
+    path.write_text(str(int(int(path.read_text(encoding="ascii")) * by)), encoding="ascii")
+
+
+def forget_connections(lab: Lab) -> None:
+    lab.sh("worker-1", "conntrack -F >/dev/null 2>&1; sysctl -q -w net.netfilter.nf_conntrack_udp_timeout=30")
+    multiply_limit_of_connections(1 / 4)
+
+
 # Settings of the kernel and files, whatever connects the nodes.
 HOST = [
     Break("forwarding-off", "sysctl -q -w net.ipv4.ip_forward=0"),
@@ -280,6 +321,7 @@ HOST = [
         "networkd-claims-pods",
         f"rm {NETWORKD}; printf '[Match]\\nName=veth*\\n' >/etc/systemd/network/05-veth.network",
     ),
+    Break("networkmanager-claims-pods", "rm /etc/NetworkManager/conf.d/*; systemctl restart NetworkManager"),
     Break("networkd-removes-routes", "rm $(grep -rl ManageForeignRoutes /etc/systemd/networkd.conf.d)"),
     Break("masquerade-missing", "nft delete table ip weft-podnet"),
     Break("forward-drops-pods", "iptables -P FORWARD DROP"),
@@ -325,6 +367,23 @@ HOST = [
         "ipsec-takes-pods",
         "ip xfrm policy add src 10.244.0.0/16 dst 10.0.0.0/8 dir out priority 100 action block",
         after="ip xfrm policy flush",
+    ),
+    Break(
+        "connection-table-full", FILL, by_hand=lambda _lab: multiply_limit_of_connections(4), after=forget_connections
+    ),
+    # Only the machine's clock can be set, so this node's Python gets a wrong one.
+    Break("clocks-apart", f"echo {shlex.quote(FAST)} >{SITE}", by_hand=f"rm {SITE}"),
+    Break(
+        "checksum-offload",
+        f"{OLD_START} '[Service]\\nExecStart=\\nExecStart=/usr/bin/setarch --uname-2.6 /usr/sbin/sshd -D\\n' "
+        f">$D/a.conf; {SSH_AGAIN}",
+        after=f"rm -r {OLD}; {SSH_AGAIN}",
+    ),
+    Break(
+        "underlay-mac-duplicate",
+        lambda lab: clone_worker_1(lab, "03", "off"),
+        "worker-2",
+        by_hand=lambda lab: clone_worker_1(lab, "04", "on"),
     ),
     Break("unit-not-active", "systemctl stop weft-podnet-masquerade"),
     Break("leftovers", "ip link add cilium_host type bridge"),
@@ -500,6 +559,10 @@ BREAKS = {
             by_hand=reboot_worker_1,
         ),
     ],
+    "flannel-dual": [
+        Break("flannel-dual-stack-interface", f"{AS_PROGRAM}; sed -i 's/ --public-ipv6=[^ ]*//' {UNIT}; {AGAIN}"),
+        Break("pod-mtu-too-large", f"sed -i '/MTU/d; s/vxlan.,/vxlan\"/' {NET_CONF}; {AGAIN}"),
+    ],
     "flannel": [
         Break("flanneld-not-running", "systemctl disable --now --quiet flanneld"),
         Break("flanneld-not-at-boot", "systemctl disable --quiet flanneld"),
@@ -523,6 +586,15 @@ BREAKS = {
             after=f"rm -r {UNIT}.d; {AGAIN}",
         ),
         Break("net-conf-differs", net_conf("c['Backend']['VNI'] = 7"), by_hand=BACK),
+        # It is built into this kernel: it is hidden, and modprobe uncovers it.
+        Break(
+            "flannel-needs-br-netfilter",
+            "mkdir /run/net; for f in $(ls /proc/sys/net | grep -v bridge); do mkdir /run/net/$f; "
+            "mount --bind /proc/sys/net/$f /run/net/$f; done; mount --rbind /run/net /proc/sys/net; "
+            "sed -i /br_netfilter/d /lib/modules/*/modules.builtin; depmod; "
+            "echo 'install br_netfilter umount --recursive /proc/sys/net' >/etc/modprobe.d/hidden.conf; "
+            "systemctl restart --no-block flanneld",
+        ),
         Break(
             "flannel-needs-iptables",
             "P=$(command -v ip6tables); mv $P $P.away",

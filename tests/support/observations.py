@@ -113,7 +113,7 @@ def host(backend: str, number: int, families: tuple[int, ...]) -> Json:
     """The observation of one worker."""
     others = [other for other in range(len(NAMES)) if other != number]
     mesh = backend in ("vxlan", "flannel")
-    pod_mtu = 1500 - OVERHEAD[6 if 6 in families and backend == "vxlan" else 4] if mesh else 1500
+    pod_mtu = 1500 - OVERHEAD[max(families)] if mesh else 1500
     port = {"hairpin": backend != "bridge", "isolated": False}
     seen: Json = {
         "format": 1,
@@ -234,6 +234,10 @@ def drops(*rules: str, after: tuple[str, ...] = ()) -> list[Json]:
     return [{"rule": rule, "after": list(after)} for rule in rules]
 
 
+def link_of(seen: Json, name: str) -> Json:
+    return next(each for each in seen["links"] if each["name"] == name)
+
+
 def _connect(seen: Json, backend: str, number: int, others: list[int], family: int) -> None:
     """What one address family adds."""
     mesh = backend in ("vxlan", "flannel")
@@ -264,7 +268,8 @@ def _connect(seen: Json, backend: str, number: int, others: list[int], family: i
                 6 + family,
                 kind="vxlan",
                 mac=mac(number, family),
-                mtu=1500 - OVERHEAD[family if backend == "vxlan" else 4],
+                # flanneld's devices have what it gives pods.
+                mtu=1500 - OVERHEAD[family] if backend == "vxlan" else link_of(seen, "cni0")["mtu"],
                 vni=1,
                 port=8472,
                 local=underlay(number, family),
@@ -426,7 +431,8 @@ def _masquerade(backend: str, number: int) -> list[Json]:
 
 def net_conf(families: tuple[int, ...]) -> Json:
     conf: Json = {"Network": POD_CIDRS[4], "EnableNFTables": False, "Backend": {"Type": "vxlan"}}
-    return {**conf, "IPv6Network": POD_CIDRS[6], "EnableIPv6": True} if 6 in families else conf
+    six = {"IPv6Network": POD_CIDRS[6], "EnableIPv6": True, "Backend": {"Type": "vxlan", "MTU": 1480}}
+    return {**conf, **six} if 6 in families else conf
 
 
 def _flannel(number: int, families: tuple[int, ...]) -> Json:
@@ -438,6 +444,7 @@ def _flannel(number: int, families: tuple[int, ...]) -> Json:
         "--kubeconfig-file=/etc/kubernetes/flannel.conf",
         "--ip-masq",
         f"--iface={underlay(number)}",
+        *([f"--public-ipv6={underlay(number, 6)}"] if 6 in families else []),
     ]
     return {
         "unit": {
@@ -456,7 +463,7 @@ def _flannel(number: int, families: tuple[int, ...]) -> Json:
         "net_conf_path": "/etc/kube-flannel/net-conf.json",
         "net_conf": net_conf(families),
         "net_conf_problems": [],
-        "subnet_env": {**environment, "FLANNEL_MTU": "1450", "FLANNEL_IPMASQ": "true"},
+        "subnet_env": {**environment, "FLANNEL_MTU": str(1500 - OVERHEAD[max(families)]), "FLANNEL_IPMASQ": "true"},
         "journal": [],
         "meanings": [],
     }

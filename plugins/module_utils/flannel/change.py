@@ -20,6 +20,7 @@ from ..core.resource import Plan, undone
 from . import leftovers as flannel_leftovers
 from . import ready as flannel_ready
 from . import state as flannel_state
+from . import underlay
 from . import unit as flannel_unit
 from .ready import NotReady, Service
 from .state import State
@@ -80,7 +81,9 @@ def _subnet(options: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _change(options: Mapping[str, Any], service: Service, check_mode: bool, run: Run, find: FindCommand) -> Change:
-    conf = flannel_unit.net_conf(options, flannel_leftovers.nft_of_kube_proxy(run, find))
+    version = 4 if options["net_conf"].get("EnableIPv4", True) else 6
+    size = underlay.mtu(options, version) if flannel_unit.wants_mtu(options["net_conf"]) else 0
+    conf = flannel_unit.net_conf(options, flannel_leftovers.nft_of_kube_proxy(run, find), size)
     found_unit = persist.unit_text(UNIT_PATH)
     record = flannel_unit.record(found_unit)
     former_path = record.net_conf_path if record else options["net_conf_path"]

@@ -135,12 +135,23 @@ def _is_address(text: str | None) -> bool:
     return True
 
 
-def net_conf(options: Mapping[str, Any], nftables: bool) -> dict[str, Any]:
-    """net-conf.json as flanneld is to read it. ``nftables``: what "auto" means on this host."""
+def wants_mtu(conf: Mapping[str, Any]) -> bool:
+    """Would flanneld give pods more than what its device for IPv6 takes? It counts 50 bytes for the header of either IP
+    version, and with IPv6 it has 70.
+    """
+    return bool(conf.get("EnableIPv6")) and conf["Backend"].get("Type") == "vxlan" and "MTU" not in conf["Backend"]
+
+
+def net_conf(options: Mapping[str, Any], nftables: bool, underlay_mtu: int = 0) -> dict[str, Any]:
+    """net-conf.json as flanneld is to read it. ``nftables``: what "auto" means on this host. ``underlay_mtu``: of its
+    interface, 0 for unknown.
+    """
     conf = {key: value for key, value in options["net_conf"].items() if key not in ("EnableNFTables", "Backend")}
     chosen = nftables if options["nftables"] == "auto" else options["nftables"] == "true"
     conf["EnableNFTables"] = options["net_conf"].get("EnableNFTables", chosen)
     conf["Backend"] = dict(options["net_conf"]["Backend"])
+    if underlay_mtu and wants_mtu(conf):
+        conf["Backend"]["MTU"] = underlay_mtu - 20
     if options["psk"]:
         conf["Backend"]["PSK"] = options["psk"]
     return conf

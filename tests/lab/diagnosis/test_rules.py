@@ -27,7 +27,8 @@ class Cluster:
 
     def __init__(self, lab: Lab, backend: str) -> None:
         self.lab, self.backend = lab, backend
-        lab.variables["podnet_backend"] = "vxlan" if backend == "dual-stack" else backend
+        self.flannel, self.dual_stack = "flannel" in backend, "dual" in backend
+        lab.variables["podnet_backend"] = "flannel" if self.flannel else "vxlan" if self.dual_stack else backend
         self.spoiled = False
         self.begin()
 
@@ -37,18 +38,19 @@ class Cluster:
             self.lab.down()
             self.lab.up()
         self.spoiled = False
-        if self.backend == "dual-stack":
+        cidrs = ["10.244.0.0/16", *(["fd00:10:244::/48"] if self.dual_stack else [])]
+        if self.dual_stack:
             hosts = {
                 name: {**host, "podnet_node_ip": [f"172.16.0.{number}", f"fd00:172:16::{number}"]}
                 for number, (name, host) in enumerate(self.lab.hosts().items(), 3)
             }
             self.lab.inventory_of(hosts, self.lab.inventory.name)
-            self.lab.variables["podnet_pod_cidr"] = ["10.244.0.0/16", "fd00:10:244::/48"]
+            self.lab.variables["podnet_pod_cidr"] = cidrs
         if self.backend == "routes":
             self.lab.variables["podnet_clients_group"] = "control_plane"
-        if self.backend == "flannel":
+        if self.flannel:
             self.lab.variables["podnet_serial"] = "100%"
-            flannel.prepare(self.lab.name)
+            flannel.prepare(self.lab.name, cluster_cidr=",".join(cidrs))
         self.connect()
         for pod in PODS:
             node_pods.start(self.lab, "worker-1", pod)

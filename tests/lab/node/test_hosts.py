@@ -19,13 +19,19 @@ def ports(lab: Lab) -> list[str]:
     return lab.sh("worker-1", "ls /sys/class/net/cni0/brif 2>/dev/null || true").split()
 
 
+def pods_links(lab: Lab) -> list[str]:
+    """The bridge and its ports, each with its state as NetworkManager sees it."""
+    listed = lab.sh("worker-1", "nmcli --terse --fields DEVICE,STATE device").split("\n")
+    return sorted(line for line in listed if line.startswith(("cni0", "veth")))
+
+
 @pytest.mark.long
-def test_networkd_restarts_under_live_pods_and_a_file_turns_forwarding_off(routed: Lab) -> None:
+def test_network_managers_restart_under_live_pods_and_a_file_turns_forwarding_off(routed: Lab) -> None:
     lab = routed
     before = lab.snapshots("worker-1")
     lab.sh("worker-1", f"printf '{CATCH_ALL}' >/etc/systemd/network/20-all.network")
     lab.sh("worker-1", "printf 'net.ipv4.ip_forward = 0\\n' >/etc/sysctl.d/99-zz.conf")
-    lab.sh("worker-1", "systemctl restart systemd-networkd")
+    lab.sh("worker-1", "systemctl restart systemd-networkd; systemctl start NetworkManager")
     site = lab.play("site", podnet_verify=False)
     assert site.code == 0, site.output
     said = " ".join(site.output.split())
@@ -39,6 +45,9 @@ def test_networkd_restarts_under_live_pods_and_a_file_turns_forwarding_off(route
     # networkd takes links within a second or two of its start; then each of the pods' stands as unmanaged and enslaved.
     assert not until(lambda: ports(lab) != held, 5)
     assert until(lambda: lab.sh("worker-1", "networkctl list").count("enslaved    unmanaged") == 2, 10)
+    lab.sh("worker-1", "systemctl restart NetworkManager; nm-online --quiet --timeout 30 || true")
+    assert until(lambda: pods_links(lab) == sorted(f"{name}:unmanaged" for name in ("cni0", *held)), 10)
+    assert ports(lab) == held
     assert "10.244.1.0/24 via 172.16.0.4 dev eth0 proto podnet" in lab.exec("worker-1", "ip", "route")
 
     # A file that comes first is named; a restart would take the pods' links.
@@ -52,7 +61,8 @@ def test_networkd_restarts_under_live_pods_and_a_file_turns_forwarding_off(route
     assert lab.play("reset").code == 0
     left = [line for line in unlike(before, lab.snapshots("worker-1")) if "/etc/" in line]
     assert not left, left
-    assert "weft" not in lab.sh("worker-1", "ls /etc/systemd/network /etc/systemd/networkd.conf.d 2>/dev/null || true")
+    folders = "/etc/systemd/network /etc/systemd/networkd.conf.d /etc/NetworkManager/conf.d"
+    assert "weft" not in lab.sh("worker-1", f"ls {folders} 2>/dev/null || true")
 
 
 ASK = (

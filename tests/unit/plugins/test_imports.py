@@ -16,7 +16,7 @@ from ansible_collections.weft.podnet.plugins.module_utils.node import steps
 
 PLUGINS = Path(__file__).resolve().parents[3] / "plugins"
 HERE = "ansible_collections.weft.podnet.plugins."
-MOST_ARROWS = 30
+MOST_ARROWS = 31
 
 
 def imported(path: Path) -> set[str]:

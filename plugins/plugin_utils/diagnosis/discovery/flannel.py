@@ -12,6 +12,7 @@ from typing import Any
 from ansible_collections.weft.podnet.plugins.module_utils.core.networks import Address
 
 from .. import cluster as diagnosis
+from .. import flags
 from ..cluster import Node, lowered
 from .survey import RELEASED, Survey
 
@@ -20,36 +21,17 @@ KNOWN = {
     *("kube-subnet-mgr", "kube-api-url", "kubeconfig-file", "net-config-path", "subnet-file", "ip-masq", "iface"),
     *("public-ip", "public-ipv6", "v", "vmodule", "log_backtrace_at", "logtostderr", "alsologtostderr"),
 }
-SWITCHES = {
-    *("kube-subnet-mgr", "ip-masq", "iptables-forward-rules", "ip-blackhole-route", "logtostderr", "alsologtostderr"),
-    *("ip-masq-fully-random-disable", "set-node-network-unavailable", "use-multi-cluster-cidr"),
-}
 RELEASE = re.compile(r"v\d+\.\d+\.\d+[-.0-9A-Za-z]*")
 SERVER = re.compile(r"https://[^/\s]+/?")
 # Of what flanneld is made where its settings can't be read: the type by the kind or the name of its device.
 TYPES = {"vxlan": "vxlan", "wireguard": "wireguard", "ipip": "ipip", "tun": "udp"}
 
 
-def options(words: Sequence[str]) -> dict[str, list[str]]:
-    """The options of a command line by name, each with its values; of a switch, "true" or what is given."""
-    found: dict[str, list[str]] = {}
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        if not word.startswith("-") or not word.strip("-"):
-            continue
-        name, equals, value = word.lstrip("-").partition("=")
-        if not equals:
-            value = "true" if name in SWITCHES or not rest else rest.pop(0)
-        found.setdefault(name, []).append(value)
-    return found
-
-
 def find(survey: Survey, node: Node, node_ips: Sequence[Address]) -> None:
     """The variables of a worker's flanneld."""
     daemon = node.host.flannel
     words = next((each.arguments for each in daemon.processes if each.arguments), daemon.unit.arguments)
-    given = options(words)
+    given = flags.parse(words)
     survey.set(node, flannel_backend=_backend(survey, node))
     survey.set(node, masquerade=_masquerades(survey, node, given))
     _nftables(survey, node)

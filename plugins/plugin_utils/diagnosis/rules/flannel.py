@@ -5,11 +5,22 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..cluster import FLANNEL_DEFAULTS, Node, covers, lowered, most_common, network, networks, version_of
+from .. import flags
+from ..cluster import (
+    FLANNEL_DEFAULTS,
+    Address,
+    Node,
+    address,
+    covers,
+    lowered,
+    most_common,
+    network,
+    networks,
+    version_of,
+)
 from ..table import ERROR, NOTE, WARNING, Concern, Found, found
 
 FLANNEL = Concern(
@@ -374,21 +385,50 @@ def flannel_needs_br_netfilter(node: Node) -> Iterator[Found]:
 @FLANNEL.rule(
     "flannel-dual-stack-interface",
     ERROR,
-    "flanneld chooses the wrong address of its interface",
-    effect="Other nodes get an address by which they do not reach this one.",
-    see="flanneld --version; systemctl cat flanneld",
-    fix="",
-    site="podnet_flannel_version: v0.27.4 or later, or podnet_flannel_iface",
-    source="F17",
+    "flanneld finds an address of one IP version only",
+    effect="The other nodes skip a node without both addresses: its pods are reached by neither IP version.",
+    see="flanneld --version; systemctl cat flanneld; kubectl describe node <name> | grep public-ip",
+    fix="sed -i 's/^ExecStart=[^ ]*/& --{flag}={address}/' $(systemctl show --property FragmentPath --value flanneld) "
+    "&& systemctl daemon-reload && systemctl restart flanneld",
+    site="run site.yml, or podnet_flannel_version: v0.27.4 or later",
+    source="F17; flannel, ipmatch.LookupExtIface before v0.27.4",
 )
 def flannel_dual_stack_interface(node: Node) -> Iterator[Found]:
-    """With dual stack, flanneld before v0.27.4 needs --iface or --public-ip to find its interface."""
+    """With dual stack, flanneld before v0.27.4 that is given an address of its interface, instead of the name, or of a
+    host that it can reach, looks for no address of the other IP version.
+    """
+    conf = lowered(node.host.flannel.net_conf)
     for process in node.host.flannel.processes[:1]:
-        chosen = any(re.match(r"--?(iface|public-ip)", word) for word in process.arguments)
-        version = version_of(process.version)
-        dual_stack = lowered(node.host.flannel.net_conf).get("enableipv6") is True
-        if dual_stack and process.knows("arguments") and not chosen and version and version < (0, 27, 4):
-            yield found(f"flanneld {process.version} with IPv6 and without --iface")
+        given, version = flags.parse(process.arguments), version_of(process.version)
+        flag = _missing(given)
+        if flag and version and version < (0, 27, 4) and conf.get("enableipv6") and conf.get("enableipv4", True):
+            its = _own_address(node, 6 if flag == "public-ipv6" else 4)
+            fix = None if its and node.host.flannel.unit.active == "active" else ""
+            by = " ".join(f"--{name}={value}" for name in FINDS_BY for value in given.get(name, []))
+            yield found(f"flanneld {process.version} has {by}, and no --{flag}", fix=fix, flag=flag, address=its)
+
+
+# What flanneld finds its interface by; the public addresses where nothing else is given.
+FINDS_BY = ("iface", "iface-regex", "iface-can-reach", "public-ip", "public-ipv6")
+
+
+def _missing(given: Mapping[str, Sequence[str]]) -> str:
+    """The flag that would give flanneld the address that it does not look for; "" for none."""
+    by = next((name for name in FINDS_BY if given.get(name)), "")
+    its = address(given[by][0]) if by else None
+    # By its name, by a pattern, or by the default routes, it finds both.
+    if its is None or by == "iface-regex":
+        return ""
+    flag = "public-ipv6" if its.version == 4 else "public-ip"
+    return "" if given.get(flag) else flag
+
+
+def _own_address(node: Node, version: int) -> Address | None:
+    """The node's address on the link to the others."""
+    link = node.underlay_link()
+    here = (each for each in node.host.addresses if link is not None and each.dev == link.name)
+    known = [*node.underlay, *(address(each.address) for each in here if each.scope == "global")]
+    return next((each for each in known if each is not None and each.version == version), None)
 
 
 @FLANNEL.rule(

@@ -22,8 +22,8 @@ ETHERNET = 1500
 
 
 def overhead(link: Link) -> int:
-    """What the device adds to a packet. flanneld counts 50 bytes for IPv6 as well."""
-    return VXLAN_OVERHEAD[family(link) if link.ours else 4]
+    """What the device adds to a packet."""
+    return VXLAN_OVERHEAD[family(link)]
 
 
 @MTU.rule(
@@ -38,7 +38,9 @@ def overhead(link: Link) -> int:
     explains=("path-mtu-too-small", "mesh-mtu-differs"),
 )
 def mesh_mtu_too_large(node: Node) -> Iterator[Found]:
-    """The device is larger than its underlay's MTU less 50 bytes; flanneld keeps the MTU of a device that it finds."""
+    """The device is larger than its underlay's MTU less 50 bytes, or 70 with IPv6. flanneld keeps the MTU of a device
+    that it finds.
+    """
     for link in node.vxlans:
         under = node.links.get(link.underlay)
         if under is not None and under.mtu and link.mtu > under.mtu - overhead(link):
@@ -129,9 +131,12 @@ def pod_mtu_too_large(node: Node) -> Iterator[Found]:
         return
     path = f"{node.host.cni.conf_dir}/{loaded.name}"
     if loaded.mtu > most:
-        fix = 'sed -i \'s/"mtu": *[0-9]*/"mtu": \'{mtu}/ {path}'
         evidence = f"{loaded.name} gives pods {loaded.mtu}, the way to other nodes takes {most}"
-        yield found(evidence, fix=fix, mtu=most, path=path)
+        if "flannel" in loaded.types:
+            yield _too_large_by_flannel(node, evidence, most)
+        else:
+            fix = 'sed -i \'s/"mtu": *[0-9]*/"mtu": \'{mtu}/ {path}'
+            yield found(evidence, fix=fix, mtu=most, path=path)
         return
     # Without a value, the bridge plugin leaves the kernel's default for a veth.
     if node.vxlans and loaded.knows("mtu") and not loaded.mtu and "bridge" in loaded.types and most < ETHERNET:
@@ -145,6 +150,16 @@ def pod_mtu_too_large(node: Node) -> Iterator[Found]:
         fix = "for ns in {namespaces}; do nsenter --net=$ns ip link set {dev} mtu {mtu}; done"
         spaces = [pod.netns for pod in large if pod.netns]
         yield found(evidence, fix=fix if spaces else "", namespaces=spaces[:20], dev=large[0].dev or "eth0", mtu=most)
+
+
+def _too_large_by_flannel(node: Node, evidence: str, most: int) -> Found:
+    """flanneld gives pods the MTU of its interface, or the one in net-conf.json, less 50 bytes, also with IPv6."""
+    flannel = node.host.flannel
+    vxlan = node.flannel_backend.get("type") == "vxlan" and flannel.unit.active == "active"
+    what = '"MTU": *[0-9]*' if "mtu" in node.flannel_backend else '"Type": *"vxlan"'
+    new = '"MTU": {mtu}' if "mtu" in node.flannel_backend else '&, "MTU": {mtu}'
+    fix = f"sed -i 's/{what}/{new}/' {{path}} && systemctl restart flanneld"
+    return found(evidence, fix=fix if vxlan else "", mtu=most + VXLAN_OVERHEAD[4], path=flannel.net_conf_path)
 
 
 @MTU.rule(

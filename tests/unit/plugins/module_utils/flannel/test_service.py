@@ -163,6 +163,24 @@ def test_net_conf() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "mtu"),
+    [
+        ({"EnableIPv6": True, "Backend": {"Type": "vxlan"}}, 1480),
+        ({"EnableIPv6": True, "EnableIPv4": False, "Backend": {"Type": "vxlan"}}, 1480),
+        ({"EnableIPv6": True, "Backend": {"Type": "vxlan", "MTU": 1400}}, 1400),
+        ({"EnableIPv6": True, "Backend": {"Type": "host-gw"}}, None),
+        ({"EnableIPv6": True, "Backend": {"Type": "wireguard"}}, None),
+        ({"Backend": {"Type": "vxlan"}}, None),
+    ],
+)
+def test_pods_get_what_the_device_of_ipv6_takes(given: dict[str, Any], mtu: int | None) -> None:
+    """The kernel gives it 70 bytes less than its interface has, and flanneld gives pods 50 less than MTU."""
+    options = {**OPTIONS, "net_conf": given}
+    assert flannel_unit.net_conf(options, False, 1500)["Backend"].get("MTU") == mtu
+    assert flannel_unit.net_conf(options, False, 0) == {"EnableNFTables": False, **given}
+
+
+@pytest.mark.parametrize(
     "old, new, stale",
     [
         ({"Type": "vxlan"}, {"Type": "vxlan"}, []),

@@ -741,7 +741,32 @@ def break_flannel_needs_br_netfilter(world: World) -> None:
 
 @breaks("flannel-dual-stack-interface", "flannel", (4, 6))
 def break_flannel_dual_stack_interface(world: World) -> None:
-    world[2]["flannel"]["processes"][0]["arguments"] = ["--kube-subnet-mgr"]
+    world[2]["flannel"]["processes"][0]["arguments"] = ["--kube-subnet-mgr", "--iface=172.16.0.3"]
+
+
+@pytest.mark.parametrize(
+    ("version", "words", "fixed"),
+    [
+        ("v0.27.2", [], None),
+        ("v0.27.2", ["--iface=eth0"], None),
+        ("v0.27.2", ["--iface-regex=172.16.*|fd00.*"], None),
+        ("v0.27.2", ["--iface", "172.16.0.12", "--public-ipv6", "fd00::12"], None),
+        ("v0.27.2", ["--public-ip=172.16.0.12", "--public-ipv6=fd00::12"], None),
+        ("v0.27.4", ["--iface=172.16.0.12"], None),
+        ("v0.27.2", ["-iface=172.16.0.12"], "--public-ipv6="),
+        ("v0.27.2", ["--iface", "172.16.0.12"], "--public-ipv6="),
+        ("v0.27.2", ["--iface-can-reach=172.16.0.1"], "--public-ipv6="),
+        ("v0.27.2", ["--public-ip=172.16.0.12"], "--public-ipv6="),
+        ("v0.27.2", ["--public-ipv6=fd00::12"], "--public-ip="),
+        ("v0.27.2", ["--iface=fd00::12", "--public-ipv6=fd00::12"], "--public-ip="),
+    ],
+)
+def test_which_flanneld_finds_both_of_its_addresses(version: str, words: list[str], fixed: str | None) -> None:
+    """As flannel's main.go and ipmatch.LookupExtIface, v0.27.2 and v0.27.4."""
+    world = World("flannel", (4, 6))
+    world[2]["flannel"]["processes"][0].update(version=version, arguments=["--kube-subnet-mgr", *words])
+    assert [each["rule"] for each in found(world)] == ["flannel-dual-stack-interface"] * (fixed is not None)
+    assert fixed is None or fixed in found(world)[0]["fix"]
 
 
 @breaks("two-flannelds", "flannel")
@@ -2056,6 +2081,21 @@ def no_mtu_at_all(world: World) -> None:
 @breaks("pod-mtu-too-large", "flannel")
 def of_pods_from_before(world: World) -> None:
     world[2]["cni"]["pods"][0]["mtu"] = 1500
+
+
+WITH_MTU = "sed -i 's/{}/' /etc/kube-flannel/net-conf.json && systemctl restart flanneld"
+
+
+@breaks("pod-mtu-too-large", "flannel", (4, 6), fix=WITH_MTU.format('"Type": *"vxlan"/&, "MTU": 1480'))
+def as_flanneld_does_without_an_mtu(world: World) -> None:
+    del world[2]["flannel"]["net_conf"]["Backend"]["MTU"]
+    world[2]["cni"]["files"][0]["mtu"] = 1450
+
+
+@breaks("pod-mtu-too-large", "flannel", (4, 6), fix=WITH_MTU.format('"MTU": *[0-9]*/"MTU": 1480'))
+def with_another_mtu(world: World) -> None:
+    world[2]["flannel"]["net_conf"]["Backend"]["MTU"] = 1500
+    world[2]["cni"]["files"][0]["mtu"] = 1450
 
 
 @breaks("path-mtu-too-small", "vxlan", fix="ip link set flannel.1 mtu 1350")

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from ansible_collections.weft.podnet.plugins.module_utils.core import vtep
-from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis.discovery import discover, flannel
+from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis.discovery import discover
 from ansible_collections.weft.podnet.plugins.plugin_utils.plan import draft
 from support import kept_cluster
 
@@ -301,10 +301,3 @@ def test_observations_of_any_shape(value: Any) -> None:
             seen = world(backend)
             seen["w1"][key] = value
             written(seen)
-
-
-def test_options_of_flanneld() -> None:
-    words = ["--ip-masq", "-iface", "eth1", "--iface=eth2", "--kube-subnet-mgr=false", "-v", "10", "stray", "--last"]
-    assert flannel.options(words) == {
-        "ip-masq": ["true"], "iface": ["eth1", "eth2"], "kube-subnet-mgr": ["false"], "v": ["10"], "last": ["true"],
-    }  # fmt: skip
