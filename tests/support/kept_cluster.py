@@ -183,8 +183,8 @@ def _flanneld(seen: Json, args: Json, node: Json, planned: Json) -> dict[str, st
     """What flanneld shows; its subnet.env."""
     options = {**{name: rule.get("default") for name, rule in unit.ARGUMENT_SPEC.items()}, **args}
     version = planned["settings"]["podnet_flannel_version"]
-    conf = unit.net_conf(options, nftables=False)
-    env = {"FLANNEL_MTU": "1450", "FLANNEL_IPMASQ": str(args["ip_masq"]).lower()}
+    conf = unit.net_conf(options, nftables=False, underlay_mtu=MTU)
+    env = {"FLANNEL_MTU": str(conf["Backend"].get("MTU", MTU) - 50), "FLANNEL_IPMASQ": str(args["ip_masq"]).lower()}
     for subnet in node["pod_subnets"]:
         key = "FLANNEL_IPV6_SUBNET" if ":" in subnet else "FLANNEL_SUBNET"
         env[key] = str(ipaddress.ip_interface((ipaddress.ip_network(subnet)[1], int(subnet.partition("/")[2]))))

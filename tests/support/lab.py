@@ -155,6 +155,8 @@ class Lab:
             match[1]: {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", match[2])}
             for match in re.finditer(r"^(\S+)\s+: (ok=.*)$", done.out, re.MULTILINE)
         }
+        # As where a file that loops is included by a loop.
+        assert "is already in use" not in done.err, done.err
         if done.code:
             # pytest shows it where a test fails, and cuts it short in an assertion.
             sys.stdout.write(done.out + done.err)

@@ -77,14 +77,14 @@ def plan(backend: str, families: tuple[int, ...]) -> Json:
         "clients": [],
         "pod_cidrs": [POD_CIDRS[family] for family in families],
         "vxlan": {"vni": 1, "port": 8472, "direct_routing": False},
-        "settings": {"podnet_masquerade": True, "podnet_flannel_renew_before": 30},
+        "settings": {"podnet_flannel_renew_before": 30},
         "nodes": [
             {
                 "name": name,
                 "node_name": name,
                 "node_ips": [underlay(number, family) for family in families],
                 "pod_subnets": [subnet(number, family) for family in families],
-                "settings": {},
+                "settings": {"podnet_masquerade": True},
             }
             for number, name in enumerate(NAMES)
         ],

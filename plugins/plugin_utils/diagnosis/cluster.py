@@ -14,13 +14,14 @@ import functools
 import ipaddress
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.networks import Address, Network
 
 from . import observation, repair
 from .observation import CniFile, Forward, Host, Leases, Link, Pod, Route
 
+T = TypeVar("T")
 # Routes of these tables are looked up without a policy rule.
 TABLES = ("main", "default")
 # What carries pods' packets inside other packets: by the link's kind, or flannel's and others' names.
@@ -192,11 +193,11 @@ class Node:
             return "flannel"
         return {"vxlan": "vxlan", "host-gw": "routes"}.get(self.transport, "")
 
-    def setting(self, name: str) -> str:
-        """A ``podnet_`` variable of its own, a text; "" without a plan."""
+    def setting(self, name: str, otherwise: T) -> T:
+        """A ``podnet_`` variable that each worker has for itself, of the type of ``otherwise``."""
         given = self.planned.get("settings")
         value = given.get(f"podnet_{name}") if isinstance(given, Mapping) else None
-        return value if isinstance(value, str) else ""
+        return value if isinstance(value, type(otherwise)) else otherwise
 
     # Its links
 

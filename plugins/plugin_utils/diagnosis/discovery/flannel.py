@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.networks import Address
@@ -57,7 +57,8 @@ def _backend(survey: Survey, node: Node) -> dict[str, Any] | None:
             survey.remark(None, "podnet_flannel_backend: PSK is not read from hosts; add it, from a vault")
         if not any(key.lower() == "type" for key in backend):
             backend = {"Type": "udp", **backend}
-        return {key: value for key, value in backend.items() if key.lower() != "psk"}
+        left_out = {"psk", *(["mtu"] if conf.get("enableipv6") and _chosen_mtu(node, lowered(backend)) else [])}
+        return {key: value for key, value in backend.items() if key.lower() not in left_out}
     if conf:
         return {"Type": "udp"}
     for link in node.links.values():
@@ -76,6 +77,12 @@ def _backend(survey: Survey, node: Node) -> dict[str, Any] | None:
         "podnet_flannel_backend: its net-conf.json cannot be read, and no device or route shows it",
     )
     return None
+
+
+def _chosen_mtu(node: Node, backend: Mapping[str, Any]) -> bool:
+    """Is the MTU the one that site.yml sets by itself with IPv6?"""
+    link = node.underlay_link()
+    return backend.get("type") == "vxlan" and link is not None and backend.get("mtu") == link.mtu - 20
 
 
 def _masquerades(survey: Survey, node: Node, given: dict[str, list[str]]) -> bool | None:
@@ -128,11 +135,9 @@ def _interface(survey: Survey, node: Node, given: dict[str, list[str]], node_ips
     named = given.get("iface", [])
     if len(named) > 1:
         survey.remark(node, f"podnet_flannel_iface: flanneld has several, {', '.join(named)}; the inventory has one")
-    elif named:
-        at = diagnosis.address(named[0])
-        carriers = {each.dev for each in node.host.addresses if diagnosis.address(each.address) in node_ips}
-        if at not in node_ips and named[0] not in carriers:
-            survey.set(node, flannel_iface=named[0])
+    # By itself, site.yml gives it the worker's own address.
+    elif named and diagnosis.address(named[0]) not in node_ips:
+        survey.set(node, flannel_iface=named[0])
     for name in ("public-ip", "public-ipv6"):
         for text in given.get(name, []):
             if diagnosis.address(text) not in node.addresses:

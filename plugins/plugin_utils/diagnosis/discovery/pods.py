@@ -48,7 +48,7 @@ def cidrs(survey: Survey, backend: str) -> dict[str, list[str]]:
             shown[version] = spanned
     # Of two families, a worker that shows only one says nothing about both.
     return {
-        name: [str(shown[version]) for version in sorted(shown)] if shown.keys() >= set(wanted) else []
+        name: [str(shown[version]) for version in wanted] if shown.keys() >= set(wanted) else []
         for name, shown in found.items()
     }
 

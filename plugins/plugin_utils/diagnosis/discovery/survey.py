@@ -201,4 +201,5 @@ def plugin(file: CniFile | None) -> str:
 
 
 def families(items: Iterable[Network | Address]) -> list[int]:
-    return sorted({each.version for each in items})
+    """The IP versions, in the order in which they appear: pods' first address is of the first one."""
+    return list(dict.fromkeys(each.version for each in items))

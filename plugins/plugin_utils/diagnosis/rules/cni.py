@@ -282,7 +282,7 @@ def cni_other_folder(node: Node) -> Iterator[Found]:
         ("configurations", runtime.conf_dir, cni.conf_dir if cni.knows("conf_dir") else "", "cni_conf_dir"),
         ("plugins", runtime.bin_dir, cni.bin_dir if cni.knows("bin_dir") else "", "cni_bin_dir"),
     ):
-        expected = node.setting(name) or looked
+        expected = node.setting(name, "") or looked
         if its and expected and its.rstrip("/") != expected.rstrip("/"):
             yield found(f"the runtime takes {kind} from {its}, not from {expected}")
 

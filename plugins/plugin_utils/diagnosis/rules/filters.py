@@ -463,7 +463,7 @@ def masquerade_missing(node: Node) -> Iterator[Found]:
     """No rule translates the sources of this node's pods. With podnet_masquerade: false none is expected."""
     if not node.host.whole("masquerade") or node.loaded is None or not node.pod_subnets:
         return
-    if node.cluster.setting("masquerade", True) is False or node.cluster.backend == "bridge":
+    if not node.setting("masquerade", True) or node.cluster.backend == "bridge":
         return
     places = node.host.masquerade
     plugin = node.loaded.ip_masq is True

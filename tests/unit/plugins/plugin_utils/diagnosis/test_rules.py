@@ -1973,6 +1973,15 @@ def break_masquerade_missing(world: World) -> None:
     without(world[2]["masquerade"], owner="weft.podnet")
 
 
+@pytest.mark.parametrize("backend", ["routes", "vxlan", "flannel"])
+def test_where_the_plan_wants_no_masquerading_none_is_missing(backend: str) -> None:
+    world = World(backend)
+    for node, host in zip(world.plan["nodes"], world.hosts.values()):
+        node["settings"]["podnet_masquerade"] = False
+        host["masquerade"] = []
+    assert found(world) == []
+
+
 @breaks("rule-translates-pods")
 def break_rule_translates_pods(world: World) -> None:
     rules = ["-A POSTROUTING -o eth0 -j MASQUERADE"]

@@ -55,7 +55,10 @@ OWN: dict[str, dict[str, Any]] = {
         "podnet_vxlan_mtu": st.sampled_from([None, 1300]),
         "podnet_vxlan_underlay": st.sampled_from([None, "eth1"]),
     },
-    "flannel": {"podnet_node_name": st.sampled_from([None, "node"])},
+    "flannel": {
+        "podnet_node_name": st.sampled_from([None, "node"]),
+        "podnet_flannel_iface": st.sampled_from([None, "eth0"]),
+    },
 }
 NOT_FLANNELS = ("podnet_bridge_name",)
 
@@ -64,9 +67,7 @@ NOT_FLANNELS = ("podnet_bridge_name",)
 def clusters(draw: st.DrawFn) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
     """(hosts' variables, pod subnets by worker)."""
     backend = draw(st.sampled_from([*OF_BACKEND]))
-    families = draw(st.sampled_from([(4,), (4, 6)] if backend == "flannel" else [(4,), (6,), (4, 6)]))
-    if backend == "flannel":
-        families = (4,) if draw(st.booleans()) else families
+    families = draw(st.sampled_from([(4,), (4, 6)] if backend == "flannel" else [(4,), (6,), (4, 6), (6, 4)]))
     count = draw(st.integers(2, 4))
     numbers = draw(st.lists(st.integers(0, 200), min_size=count, max_size=count, unique=True))
     common: dict[str, Any] = {"podnet_backend": backend, "podnet_pod_cidr": [CIDRS[version] for version in families]}
