@@ -178,6 +178,14 @@ host:
             V(blocking) are the spanning tree protocol's.
           type: str
           returned: ports of bridges
+        broadcast_flood:
+          description: Does the bridge pass broadcasts to the port, such as ARP requests?
+          type: bool
+          returned: ports of bridges
+        multicast_flood:
+          description: Does the bridge pass multicasts to the port, such as IPv6's neighbour discovery?
+          type: bool
+          returned: ports of bridges
         vni:
           description: The VXLAN network identifier.
           type: int
@@ -664,7 +672,7 @@ host:
               type: list
               elements: str
     host_filters:
-      description: The chains that drop, by rules, some of what the host itself receives or sends.
+      description: The chains that drop some of what the host itself receives or sends.
       type: list
       elements: dict
       contains:
@@ -679,6 +687,14 @@ host:
           type: list
           elements: dict
           contains: *drop
+        ends:
+          description: The rule or the policy that drops all that no rule before accepts; empty for none.
+          type: str
+          sample: policy drop
+        accepts:
+          description: The rules that accept some packets before that.
+          type: list
+          elements: str
     frame_filters:
       description: The chains of nftables that drop frames of bridges, or ARP, as ebtables and arptables make them.
       type: list

@@ -308,6 +308,7 @@ HOST = [
     Break("bridge-down", "ip link set cni0 down"),
     Break("bridge-address-wrong", "ip address add 10.9.9.1/24 dev cni0; ip address del 10.244.0.1/24 dev cni0"),
     Break("bridge-ports-isolated", f"for port in {PORTS}; do bridge link set dev $port isolated on; done"),
+    Break("bridge-ports-unasked", f"for port in {PORTS}; do bridge link set dev $port bcast_flood off; done"),
     Break("bridge-ports-blocked", f"for port in {PORTS}; do ip link set $port down; done"),
     Break(
         "bridge-ports-blocked",
@@ -542,6 +543,20 @@ BREAKS = {
     # A mesh of both address families.
     "dual-stack": [
         Break("neighbour-discovery-dropped", "ip6tables -A INPUT -p ipv6-icmp -j DROP", after="ip6tables -F INPUT"),
+        Break(
+            "neighbour-discovery-dropped",
+            "nft 'table inet x { chain i { type filter hook input priority 0; policy drop; "
+            "ct state established,related accept; iifname lo accept; tcp dport 22 accept; udp dport 8472 accept; }; }'",
+            after="nft delete table inet x",
+        ),
+        Break(
+            "frames-dropped",
+            "nft 'table bridge x { chain i { type filter hook input priority 0; ether type ip6 drop; }; }'",
+            after="nft delete table bridge x",
+        ),
+        Break("default-ttl-small", "sysctl -q -w net.ipv6.conf.eth0.hop_limit=1"),
+        Break("bridge-ports-unasked", f"for port in {PORTS}; do bridge link set dev $port mcast_flood off; done"),
+        Break("own-pods-led-away", "ip -6 route add fd00:10:244:0::/64 dev lo metric 1"),
         Break("forward-drops-pods", "ip6tables -P FORWARD DROP"),
         Break("forwarding-off", "sysctl -q -w net.ipv6.conf.all.forwarding=0"),
         Break("policy-rule-refuses-pods", "ip -6 rule add to fd00:10:244:1::/64 prohibit priority 100"),
@@ -558,6 +573,7 @@ BREAKS = {
             "sysctl -q -w net.ipv6.conf.all.disable_ipv6=1",
             by_hand=reboot_worker_1,
         ),
+        Break("ipv6-disabled", "sysctl -q -w net.ipv6.conf.eth0.disable_ipv6=1", by_hand=reboot_worker_1),
     ],
     "flannel-dual": [
         Break("flannel-dual-stack-interface", f"{AS_PROGRAM}; sed -i 's/ --public-ipv6=[^ ]*//' {UNIT}; {AGAIN}"),

@@ -114,7 +114,7 @@ def host(backend: str, number: int, families: tuple[int, ...]) -> Json:
     others = [other for other in range(len(NAMES)) if other != number]
     mesh = backend in ("vxlan", "flannel")
     pod_mtu = 1500 - OVERHEAD[max(families)] if mesh else 1500
-    port = {"hairpin": backend != "bridge", "isolated": False}
+    port = {"hairpin": backend != "bridge", "isolated": False, "broadcast_flood": True, "multicast_flood": True}
     seen: Json = {
         "format": 1,
         "hostname": NAMES[number],

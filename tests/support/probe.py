@@ -18,7 +18,7 @@ from ansible_collections.weft.podnet.plugins.module_utils.probe import agent, po
 from ansible_collections.weft.podnet.plugins.module_utils.probe import host as probe_host
 from ansible_collections.weft.podnet.plugins.plugin_utils.probe import targets as probe_targets
 from ansible_collections.weft.podnet.plugins.plugin_utils.probe.matrix import matrix
-from support.hosts import Hosts
+from support.hosts import LENGTHS, Hosts
 from support.netns import Namespace
 from support.observations import NAMES, World, first
 
@@ -42,11 +42,12 @@ def start(folder: Path, port: int, identity: str, netns: str = "", where: str = 
 class Pod:
     """A pod on a host's bridge, as the plugin connects it."""
 
-    def __init__(self, host: Namespace, number: int, pod: int, mtu: str, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, hosts: Hosts, number: int, pod: int, folder: Path, stack: ExitStack) -> None:
+        host, mtu, version = hosts.hosts[number], hosts.mtu, hosts.version
         self.name = f"p{pod}"
         self.identity = f"{number}-{pod}"
-        self.address = first(number, 4, pod + 1)
-        self.given = f"{self.address}/24"
+        self.address = first(number, version, pod + 1)
+        self.given = f"{self.address}/{LENGTHS[version]}"
         self.port = f"vethp{pod}"
         self.space = stack.enter_context(Namespace())
         self.folder = folder / self.identity
@@ -54,8 +55,8 @@ class Pod:
         host.ip("link", "set", self.port, "master", "cni0", "up")
         host.bridge("link", "set", "dev", self.port, "hairpin", "on")
         self.space.ip("link", "set", "eth0", "mtu", mtu, "up")
-        self.space.ip("address", "add", self.given, "dev", "eth0")
-        self.space.ip("route", "add", "default", "via", first(number, 4, 1))
+        self.space.ip("address", "add", self.given, "dev", "eth0", *(["nodad"] if version == 6 else []))
+        self.space.ip("route", "add", "default", "via", first(number, version, 1))
 
 
 class Verification:
@@ -64,20 +65,18 @@ class Verification:
     def __init__(self, hosts: Hosts, folder: Path, stack: ExitStack) -> None:
         self.hosts = hosts
         self.folder = folder
-        mtu = "1450" if hosts.backend == "vxlan" else "1500"
-        self.pods = [
-            [Pod(host, number, pod, mtu, folder, stack) for pod in (1, 2)] for number, host in enumerate(hosts.hosts)
-        ]
+        self.pods = [[Pod(hosts, number, pod, folder, stack) for pod in (1, 2)] for number in range(len(hosts.hosts))]
 
     def run(self, only: tuple[int, ...] = (0, 1, 2)) -> dict[str, Any]:
         """What podnet_matrix says of these hosts, with new processes in the pods."""
         seen = [each for each in self.hosts.findings() if each["host"] in [NAMES[number] for number in only]]
         with ExitStack() as stack:
+            family = service.FAMILY[self.hosts.version]
             for number in only:
                 rules = self.folder / "rules"
                 rules.write_text(service.rules([self.pods[number][0].address], PORT))
                 self.hosts.hosts[number].run("nft", "--file", str(rules))
-                stack.callback(self.hosts.hosts[number].run, "nft", "delete", "table", "ip", service.TABLE)
+                stack.callback(self.hosts.hosts[number].run, "nft", "delete", "table", family, service.TABLE)
                 for pod in self.pods[number]:
                     self._serve(stack, pod.folder, pod.identity, pod.space.name, agent.POD)
                 node = f"node-{number}"
@@ -93,7 +92,7 @@ class Verification:
         stack.callback(process.kill)
 
     def _judged(self, only: tuple[int, ...], findings: list[dict[str, Any]]) -> dict[str, Any]:
-        plan = World(self.hosts.backend).plan
+        plan = World(self.hosts.backend, (self.hosts.version,)).plan
         names = [NAMES[number] for number in only]
         started = [self._started(number) for number in only]
         targets = probe_targets.targets(names, started, PORT, plan["nodes"])
@@ -115,7 +114,12 @@ class Verification:
 
         def of_pod(pod: Pod) -> dict[str, Any]:
             asked = pods.asked(pod.identity, targets, pod is own[0])
-            back = {"id": pod.identity, "kind": service.KIND, "address": service.ADDRESS[4], "port": PORT}
+            back = {
+                "id": pod.identity,
+                "kind": service.KIND,
+                "address": service.ADDRESS[self.hosts.version],
+                "port": PORT,
+            }
             itself = [back] if pod is own[0] else []
             request = {"targets": asked + itself, "timeout": 1, "tries": 2}
             reply = agent.ask(str(pod.folder / agent.CONTROL), request, 60)

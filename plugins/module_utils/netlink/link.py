@@ -45,9 +45,9 @@ class Detail(NamedTuple):
     """``master`` and ``peer`` are indices, 0 for none. ``nsid`` is the number that this network namespace gives to the
     one that the peer is in, None where that is this one.
 
-    ``hairpin`` and ``isolated`` are the flags of a bridge's port, ``port_state`` is one of PORT_STATES; None for any
-    other link. ``permanent`` is the address
-    of the hardware itself, ``names`` are alternative names, ``qdisc`` is the queueing discipline of what it sends.
+    ``hairpin``, ``isolated``, ``broadcast_flood`` and ``multicast_flood`` are the flags of a bridge's port,
+    ``port_state`` is one of PORT_STATES; None for any other link. ``permanent`` is the address of the hardware itself,
+    ``names`` are alternative names, ``qdisc`` is the queueing discipline of what it sends.
     """
 
     link: Link
@@ -63,6 +63,8 @@ class Detail(NamedTuple):
     arp: bool = True
     qdisc: str = ""
     port_state: str | None = None
+    broadcast_flood: bool | None = None
+    multicast_flood: bool | None = None
 
     @property
     def elsewhere(self) -> bool:
@@ -104,6 +106,8 @@ def details(channel: Channel) -> list[Detail]:
                 not flags & wire.IFF_NOARP,
                 wire.text(attributes.get(wire.IFLA_QDISC, b"")),
                 PORT_STATES.get(port.get(wire.IFLA_BRPORT_STATE, b"\3")[0], "") if is_port else None,
+                any(port.get(wire.IFLA_BRPORT_BCAST_FLOOD, b"\1")) if is_port else None,
+                any(port.get(wire.IFLA_BRPORT_MCAST_FLOOD, b"\1")) if is_port else None,
             )
         )
     return found

@@ -43,7 +43,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Link(Part):
-    """``vni`` to ``tx_checksum`` of vxlan devices, ``hairpin`` to ``port_state`` of ports of a bridge."""
+    """``vni`` to ``tx_checksum`` of vxlan devices, ``hairpin`` to ``multicast_flood`` of ports of a bridge."""
 
     name: str = ""
     kind: str = ""
@@ -56,6 +56,8 @@ class Link(Part):
     hairpin: bool | None = None
     isolated: bool | None = None
     port_state: str = ""
+    broadcast_flood: bool | None = None
+    multicast_flood: bool | None = None
     arp: bool | None = None
     qdisc: str = ""
     vni: int | None = None
@@ -149,6 +151,11 @@ class Sysctl(Part):
     now: str = ""
     boot: str = ""
     file: str = ""
+
+
+def of_device(version: int, device: str, name: str) -> str:
+    """The sysctl of a device, where a dot in its name is written as a slash, as in sysctl(8)."""
+    return f"net.ipv{version}.conf.{device.replace('.', '/')}.{name}"
 
 
 @dataclass(frozen=True)
@@ -298,11 +305,15 @@ class Forward(Part):
 
 @dataclass(frozen=True)
 class HostFilter(Part):
-    """Rules that drop some of what a host itself receives (``hook``: "input") or sends ("output")."""
+    """What drops some of what a host itself receives (``hook``: "input") or sends ("output"): rules, and ``ends``, the
+    rule or policy that drops all that none of ``accepts`` does.
+    """
 
     place: str = ""
     hook: str = ""
     drops: tuple[Drop, ...] = ()
+    ends: str = ""
+    accepts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

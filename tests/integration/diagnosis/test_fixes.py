@@ -14,10 +14,11 @@ from support.hosts import PORTS, Hosts
 from support.observations import first, mac, subnet, underlay
 
 
-@pytest.fixture(scope="module", params=["routes", "vxlan"])
+@pytest.fixture(scope="module", params=["routes", "vxlan", "routes, IPv6", "vxlan, IPv6"])
 def hosts(request: pytest.FixtureRequest) -> Iterator[Hosts]:
+    backend, _comma, six = request.param.partition(", ")
     with ExitStack() as stack:
-        yield Hosts(request.param, stack)
+        yield Hosts(backend, stack, 6 if six else 4)
 
 
 BREAKS = [
@@ -72,6 +73,41 @@ BREAKS = [
     ("vxlan", "vtep-mac-changed", "ip link set flannel.1 address 02:00:00:00:00:77"),
     ("vxlan", "mesh-address-missing", f"ip address delete {first(1)}/32 dev flannel.1"),
     ("vxlan", "bridge-mtu-too-small", "ip link set cni0 mtu 1400"),
+    ("routes, IPv6", "no-route-back", f"ip -6 route delete {subnet(0, 6)}"),
+    ("routes, IPv6", "route-via-stranger", f"ip -6 route replace {subnet(0, 6)} via fd00:172:16::99"),
+    ("routes, IPv6", "route-to-wrong-node", f"ip -6 route replace {subnet(0, 6)} via {underlay(2, 6)}"),
+    ("routes, IPv6", "route-without-gateway", f"ip -6 route replace {subnet(0, 6)} dev eth0"),
+    ("routes, IPv6", "part-of-pods-led-away", "ip -6 route add unreachable fd00:10:244::/80"),
+    ("routes, IPv6", "pods-taken-for-own", f"ip -6 route add local {subnet(0, 6)} dev lo"),
+    ("routes, IPv6", "policy-rule-refuses-pods", f"ip -6 rule add to {subnet(0, 6)} prohibit priority 100"),
+    ("routes, IPv6", "forward-drops-pods", "ip6tables --policy FORWARD DROP"),
+    (
+        "routes, IPv6",
+        "rule-translates-pods",
+        "ip6tables --flush FORWARD; ip6tables --policy FORWARD ACCEPT; "
+        "ip6tables --table nat --append POSTROUTING --out-interface eth0 --jump MASQUERADE",
+    ),
+    ("routes, IPv6", "bridge-address-wrong", f"ip address delete {first(1, 6, 1)}/64 dev cni0"),
+    ("routes, IPv6", "bridge-down", "ip link set cni0 down"),
+    ("routes, IPv6", "masquerade-missing", "nft delete table ip6 weft-podnet"),
+    ("routes, IPv6", "pod-address-on-bridge", f"ip address add {first(1, 6, 9)}/64 dev cni0 nodad"),
+    ("routes, IPv6", "bridge-ports-unasked", f"bridge link set dev {PORTS[0]} mcast_flood off"),
+    ("routes, IPv6", "address-of-another-node", f"ip address add {first(0, 6, 9)}/128 dev lo"),
+    ("vxlan, IPv6", "no-route-back", f"ip -6 route delete {subnet(0, 6)}"),
+    ("vxlan, IPv6", "neighbour-missing", f"ip neighbour delete {first(0, 6)} dev flannel-v6.1"),
+    (
+        "vxlan, IPv6",
+        "neighbour-mac-wrong",
+        f"ip neighbour replace {first(0, 6)} lladdr 02:00:00:00:00:99 dev flannel-v6.1 nud permanent",
+    ),
+    (
+        "vxlan, IPv6",
+        "fdb-missing",
+        f"bridge fdb delete {mac(0, 6)} dev flannel-v6.1 dst {underlay(0, 6)} self",
+    ),
+    ("vxlan, IPv6", "mesh-device-down", "ip link set flannel-v6.1 down"),
+    ("vxlan, IPv6", "vtep-mac-changed", "ip link set flannel-v6.1 address 02:00:00:00:00:77"),
+    ("vxlan, IPv6", "mesh-address-missing", f"ip address delete {first(1, 6)}/128 dev flannel-v6.1"),
 ]
 
 

@@ -152,7 +152,7 @@ def node(tmp_path: Path) -> Iterator[Host]:
         given["plugins"][0]["ipam"]["dataDir"] = str(state / "networks")
         (state / "networks").mkdir()
         Node.plugin(_Plugged(host, pod), "ADD", given)
-        host.bridge("link", "set", "dev", veth(host), "isolated", "on")
+        host.bridge("link", "set", "dev", veth(host), "isolated", "on", "mcast_flood", "off")
         # The runtime was killed before it took this one off its network.
         lease(state / "networks/podnet", "10.99.0.7", "lost", HOUR)
         (state / "networks/gone").mkdir()
@@ -211,16 +211,17 @@ def test_links_routes_and_peers(node: Host) -> None:
         )
         assert link["up"] == ("UP" in shown[name]["flags"]) and link["index"] == shown[name]["ifindex"]
     assert set(links) == set(shown) and links["cni0"]["kind"] == "bridge"
-    assert {
-        key: links[end][key] for key in ("kind", "master", "hairpin", "isolated", "port_state", "peer_elsewhere")
-    } == {
+    port = {
         "kind": "veth",
         "master": "cni0",
         "hairpin": True,
         "isolated": True,
         "port_state": "forwarding",
+        "broadcast_flood": True,
+        "multicast_flood": False,
         "peer_elsewhere": True,
     }
+    assert {key: links[end][key] for key in port} == port
     assert "hairpin" not in links["eth0"] and not links["eth0"]["master"]
     tunnel = {"kind": "vxlan", "vni": 1, "port": 8472, "local": "172.31.0.11", "underlay": "eth0", "learning": False}
     assert links["flannel.1"].items() >= {**tunnel, "ours": True, "tx_checksum": True}.items()

@@ -45,9 +45,9 @@ class Drop(NamedTuple):
 class _Walk:
     """A new packet's way through a chain and those it leads to, up to what ends it for every packet.
 
-    ``ends``: the rule that rejects or drops everything. ``drops``: rules before that which every packet meets, but for
-    those that an earlier rule of their chain returns, and which drop by address, by device, or (``part``) by something
-    else as well.
+    ``ends``: the rule that rejects or drops everything. ``untracked``: those that accept what has no connection, such
+    as IPv6's neighbour discovery. ``drops``: rules before that which every packet meets, but for those that an earlier
+    rule of their chain returns, and which drop by address, by device, or (``part``) by something else as well.
     """
 
     def __init__(self, table: Table, whole: bool = False) -> None:
@@ -59,10 +59,11 @@ class _Walk:
         self.inputs: list[str] = []
         self.outputs: list[str] = []
         self.drops: list[Drop] = []
+        self.untracked: list[str] = []
         self.accepts_all = self.accepts_some = False
         self.ends = ""
         # The rules that accept by address or device, and those of the chain that return.
-        self._after: list[str] = []
+        self.after: list[str] = []
         # Those that lead some packets to chains that may accept them.
         self.may_accept: list[str] = []
         self._accepting: dict[str, bool] = {}
@@ -82,6 +83,7 @@ class _Walk:
 
     def _step(self, rule: Rule, line: str, depth: int, certain: bool, returned: Sequence[str]) -> bool:
         if not rule.is_for_new:
+            self.untracked += [line] if rule.verdict == "accept" and "untracked" in rule.states else []
             return True
         if rule.verdict in ("drop", "reject") or EXPIRES.search(line):
             whole = not (rule.selects or rule.narrow or rule.states)
@@ -89,7 +91,7 @@ class _Walk:
                 self.ends = line
                 return False
             if certain and (whole or _counts(rule, line)) and not REVERSE_PATH.search(line):
-                self.drops.append(Drop(line, (*self._after, *returned), rule.narrow))
+                self.drops.append(Drop(line, (*self.after, *returned), rule.narrow))
         # Not everything is seen where some returned before.
         elif rule.verdict == "accept":
             return self._accept(rule, line, certain and not returned)
@@ -104,9 +106,9 @@ class _Walk:
         if rule.selects or rule.narrow:
             does = _does(self.table, chain)
             if does == "drop" and certain and not rule.narrow:
-                self.drops.append(Drop(line, tuple(self._after), part=False))
+                self.drops.append(Drop(line, tuple(self.after), part=False))
             elif does == "accept" or self._accepts(chain):
-                self._after.append(line)
+                self.after.append(line)
                 self.may_accept.append(line)
             return True
         certain = certain and not rule.states
@@ -129,14 +131,14 @@ class _Walk:
     def _accept(self, rule: Rule, line: str, certain: bool) -> bool:
         if rule.narrow:
             # "!" alone is understood where the rule is judged.
-            self._after += [line] if self.whole or _counts(rule, line) else []
+            self.after += [line] if self.whole or _counts(rule, line) else []
             return True
         self.accepts_some = True
         if not rule.selects:
             # A new packet is accepted here, whatever follows.
             self.accepts_all = self.accepts_all or certain
             return not certain
-        self._after.append(line)
+        self.after.append(line)
         if bool(rule.sources) + bool(rule.targets) + bool(rule.inputs) + bool(rule.outputs) == 1:
             self.sources += rule.sources
             self.targets += rule.targets
@@ -199,12 +201,14 @@ def places(
 
 
 def of_host(tables: Iterable[Table], members: Members = _nothing) -> list[dict[str, Any]]:
-    """The rules that drop some of what this host sends or receives itself."""
-    found = [
-        {"place": f"{table.place}, chain {chain.name}", "hook": chain.hook, "drops": drops}
-        for table, chain, walk in _walks(tables, HOST)
-        if (drops := _dropping(walk, members))
-    ]
+    """What drops some of what this host sends or receives itself: rules, and the end of what is allowed."""
+    found = []
+    for table, chain, walk in _walks(tables, HOST):
+        drops, ends = _dropping(walk, members), walk.ends or ("policy drop" if chain.policy == "drop" else "")
+        if drops or (ends and not walk.accepts_all):
+            after = _limited(walk, [*walk.after, *walk.untracked], members) if ends else []
+            place = {"place": f"{table.place}, chain {chain.name}", "hook": chain.hook, "drops": drops}
+            found.append({**place, "ends": ends and _with_members(table, ends, members), "accepts": after})
     return sorted(found, key=lambda each: str(each["place"]))
 
 
@@ -241,11 +245,15 @@ def _dropping(walk: _Walk, members: Members) -> list[dict[str, Any]]:
     """The rules that drop some packets, those that ask for nothing but addresses and devices first."""
     found = []
     for drop in sorted(walk.drops, key=lambda each: each.part)[: translation.MOST_RULES]:
-        after = [_with_members(walk.table, line, members) for line in drop.after[: translation.MOST_RULES]]
-        if len(drop.after) > translation.MOST_RULES:
-            after.append(f"... and {len(drop.after) - translation.MOST_RULES} more")
+        after = _limited(walk, drop.after, members)
         found.append({"rule": _with_members(walk.table, drop.line, members), "after": after})
     return found
+
+
+def _limited(walk: _Walk, lines: Sequence[str], members: Members) -> list[str]:
+    shown = [_with_members(walk.table, line, members) for line in lines[: translation.MOST_RULES]]
+    more = len(lines) - translation.MOST_RULES
+    return [*shown, *([f"... and {more} more"] if more > 0 else [])]
 
 
 def _with_members(table: Table, line: str, members: Members) -> str:

@@ -127,6 +127,7 @@ def _link(kernel: Kernel, names: Mapping[int, str], each: link.Detail) -> dict[s
     }
     if each.hairpin is not None:
         shown.update(hairpin=each.hairpin, isolated=bool(each.isolated), port_state=each.port_state)
+        shown.update(broadcast_flood=each.broadcast_flood, multicast_flood=each.multicast_flood)
     found = kernel.vxlans.get(name)
     if found and found.device:
         device = found.device

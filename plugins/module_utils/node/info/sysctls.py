@@ -35,10 +35,12 @@ def names(underlays: Collection[str], vxlans: Collection[str], bridges: Collecti
     """The sysctls to look at. As in sysctl(8), a dot in a link's name is written as a slash: ``conf.flannel/1``."""
     found = list(ALWAYS)
     # What comes in by a device is only forwarded where its own setting is 1, too. IPv6 has one for all.
-    found += [f"net.ipv4.conf.{_written(name)}.forwarding" for each in (underlays, vxlans, bridges) for name in each]
+    for name in [*underlays, *vxlans, *bridges]:
+        found += [f"net.ipv4.conf.{_written(name)}.forwarding", f"net.ipv6.conf.{_written(name)}.disable_ipv6"]
     for name in underlays:
         # A host that forwards follows router advertisements only with 2.
         found += [f"net.ipv4.conf.{_written(name)}.rp_filter", f"net.ipv6.conf.{_written(name)}.accept_ra"]
+        found.append(f"net.ipv6.conf.{_written(name)}.hop_limit")
     for name in vxlans:
         found += [f"net.ipv4.conf.{_written(name)}.rp_filter", f"net.ipv6.conf.{_written(name)}.accept_ra"]
     for name in bridges:

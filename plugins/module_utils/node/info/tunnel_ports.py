@@ -28,6 +28,8 @@ OTHER_PROTOCOL = re.compile(
 OTHER_ADDRESS = re.compile(
     r"--dst-type (?:BROADCAST|MULTICAST|ANYCAST)|fib daddr .*type (?:broadcast|multicast|anycast)"
 )
+# What nft's rules ask of one IP version.
+OF_VERSION = re.compile(r"(?:meta nfproto ipv|(?:meta protocol|ether type) ip)(4|6|)(?=\s)")
 # The hooks that a packet to this host passes, and one from it.
 IN, OUT = ("ingress", "prerouting", "input"), ("output", "postrouting", "egress")
 NAMED = re.compile(r"(?:-[sd]|[sd]addr) (\{[^}]*\}|\S+)")
@@ -116,7 +118,8 @@ class _Walk:
     """
 
     def __init__(self, table: Table, port: TunnelPort, out: bool, peer: Address | None = None) -> None:
-        self.table, self.port, self.device, self.out, self.peer = table, port.port, port.device, out, peer
+        self.table, self.port, self.version, self.device = table, port.port, port.version, port.device
+        self.out, self.peer = out, peer
         # What became of the packet in a chain, by its name. A chain that leads to itself ends.
         self._known: dict[str, tuple[bool, bool]] = {}
 
@@ -157,6 +160,8 @@ class _Walk:
     def _may_meet(self, rule: Rule, line: str) -> bool:
         if not rule.is_for_new or OTHER_PROTOCOL.search(line) or OTHER_ADDRESS.search(line):
             return False
+        if any(int(version or 4) != self.version for version in OF_VERSION.findall(line)):
+            return False
         devices, negated = (rule.outputs, "! -o") if self.out else (rule.inputs, "! -i")
         if devices and negated not in line and not any(_is(self.device, name) for name in devices):
             return False
@@ -180,7 +185,7 @@ class _Walk:
             return False
         if not rule.narrow:
             return True
-        rest = PORTS.sub("", line)
+        rest = OF_VERSION.sub("", PORTS.sub("", line))
         rest = re.sub(r"-p udp|-m (?:udp|multiport|comment|addrtype)\b|--dst-type LOCAL|meta l4proto udp", "", rest)
         rest = re.sub(
             r'(?:--comment|comment) (?:"[^"]*"|\S+)|(?:-[io]|[io]if(?:name)?) \S+|counter(?: packets \d+ bytes \d+)?',

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ....module_utils.core.networks import Address
+from ..observation import of_device
 from . import netfilter
 from .host import Host
 from .trace import Trace
@@ -71,7 +72,7 @@ class Filters(Trace):
             self._doubt(host, "forwarding", name, "not observed", f"sysctl {name}")
         else:
             self._ok(host, "forwarding", f"{name} = {value}", f"sysctl {name}")
-        own = f"net.ipv4.conf.{iif.replace('.', '/')}.forwarding"
+        own = of_device(4, iif, "forwarding")
         if self.version == 4 and host.sysctl(own) == "0":
             why = f"the host forwards nothing that comes in by {iif}"
             self._stop(host, "forwarding", f"{own} = 0", why, f"sysctl {own}", f"sysctl -w {own}=1")

@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from ....module_utils.core.networks import Address
 from .. import repair
+from ..observation import of_device
 from . import fib
 from .ends import End
 from .host import Host, Link, Route
@@ -134,7 +135,7 @@ class Walk(Pods, Tunnels):
             why = f"the source is an address of {host.name} itself; the kernel drops such packets (martian source)"
             self._stop(host, "rp_filter", f"{self.source} received on {dev}", why, "ip address")
         names = ["net.ipv4.conf.all.rp_filter", f"net.ipv4.conf.{dev}.rp_filter"]
-        names.append(f"net.ipv4.conf.{dev.replace('.', '/')}.rp_filter")
+        names.append(of_device(4, dev, "rp_filter"))
         strength = {name: int(value) for name in names for value in [host.sysctl(name) or ""] if value.isdecimal()}
         name, value = max(strength.items(), key=lambda item: item[1], default=("", 0))
         if value not in (1, 2):

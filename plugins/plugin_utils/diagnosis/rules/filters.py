@@ -104,9 +104,17 @@ def frames_dropped(node: Node) -> Iterator[Found]:
             continue
         drops = [] if place.everything else [*map(_of_packets, place.drops)]
         drop = flows.dropped(node, place, flows.of_frames, drops=drops)
-        if place.everything or drop is not None:
-            evidence = f"{place.place}: {place.everything or (drop and drop.rule)}"
-            yield found(evidence, chain=_words(place.place))
+        rule = place.everything or (drop.rule if drop else _drops_discovery(node, drops))
+        if rule:
+            yield found(f"{place.place}: {rule}", chain=_words(place.place))
+
+
+def _drops_discovery(node: Node, drops: Iterable[Drop]) -> str:
+    """The first rule that drops IPv6's neighbour discovery, where pods need it."""
+    if not any(subnet.version == 6 for subnet in node.pod_subnets):
+        return ""
+    meant = (each for each in drops if _of_discovery(each.rule))
+    return next((each.rule for each in meant if all(_of_discovery(rule) is False for rule in each.after)), "")
 
 
 ARP_ENDS = re.compile(r"\barp ([sd]addr) ip\b")
@@ -284,13 +292,17 @@ NFT = (
     source="broken nodes",
 )
 def neighbour_discovery_dropped(node: Node) -> Iterator[Found]:
-    """Pods have IPv6 addresses, and a rule drops all ICMPv6, or neighbour solicitations or advertisements."""
+    """Pods have IPv6 addresses, and a rule drops all ICMPv6, or neighbour solicitations or advertisements; or the
+    policy or the last rule drops everything, and no rule before it accepts these. They belong to no connection.
+    """
     if not any(subnet.version == 6 for subnet in node.pod_subnets):
         return
     for place in node.host.host_filters:
-        for drop in place.drops if place.place else ():
-            spared = any(_of_discovery(rule) is not False for rule in drop.after)
-            if _of_discovery(drop.rule) and not spared and netfilter.concerns(place.place, 6):
+        drops = [each for each in place.drops if _of_discovery(each.rule)]
+        # firewalld accepts it in another chain.
+        drops += [Drop(place.ends, place.accepts)] if place.ends and "firewalld" not in place.place else []
+        for drop in drops if place.place and netfilter.concerns(place.place, 6) else ():
+            if all(_of_discovery(rule) is False for rule in drop.after):
                 words = _words(place.place)
                 nft = place.place.startswith("nftables")
                 fix = "nft insert rule {chain} meta l4proto ipv6-icmp accept" if nft else None
@@ -302,23 +314,26 @@ def neighbour_discovery_dropped(node: Node) -> Iterator[Found]:
 
 def _of_discovery(rule: str) -> bool | None:
     """Does a rule apply to neighbour discovery, whoever sends it? None where that depends on something else."""
-    kind = ICMPV6_TYPE.search(rule)
+    kind, its = ICMPV6_TYPE.search(rule), flows.protocols(rule)
     if kind and not kind[1] and not DISCOVERY.search(kind[2]):
-        return False
+        return None if UNREAD.search(kind[2]) else False
     # It is not tracked, and has no states.
-    if STATE.search(rule) or LOOPBACK.search(rule):
+    if STATE.search(rule) or LOOPBACK.search(rule) or OF_IPV4.search(rule) or flows.OF_A_PORT.search(rule):
         return False
-    rest = ICMPV6.sub(" ", ICMPV6_TYPE.sub(" ", rule))
-    if rest == rule:
-        # Any protocol, or another one.
-        return False if flows.protocols(rule) or flows.OF_A_PORT.search(rule) else None
-    return None if (kind and kind[1]) or flows.PLAIN.sub(" ", rest).strip() else True
+    if not its:
+        return None
+    rest = flows.PLAIN.sub(" ", ICMPV6.sub(" ", ICMPV6_TYPE.sub(" ", rule))).strip()
+    return (None if rest or (kind and kind[1]) else True) if its & {"icmpv6", "58"} else False
 
 
-ICMPV6 = re.compile(r"-p (?:ipv6-icmp|icmpv6|58)\b|-m icmp6|meta l4proto (?:ipv6-icmp|58)|ip6 nexthdr (?:ipv6-icmp|58)")
+_ICMPV6 = r"(?:ipv6-icmp|icmpv6|58)\b"
+ICMPV6 = re.compile(rf"-p {_ICMPV6}|-m icmp6|(?:meta l4proto|ip6 nexthdr) (?:{_ICMPV6}|\{{[^}}]*\b{_ICMPV6}[^}}]*\}})")
 ICMPV6_TYPE = re.compile(r"(?:--icmpv6-type|icmpv6 type) (!= )?(\{[^}]*\}|\S+)")
-STATE = re.compile(r"--(?:ct)?state (?!\S*(?:UNTRACKED|INVALID))|\bct state (?!\S*(?:untracked|invalid))")
+STATE = re.compile(r"--(?:ct)?state (?!\S*(?:UNTRACKED|INVALID))|\bct state (?!(?:\{[^}]*|\S*)(?:untracked|invalid))")
 LOOPBACK = re.compile(r"(?<!! )-[io] lo\b|\b[io]if(?:name)? \"?lo\b")
+OF_IPV4 = re.compile(r"(?:^| )ip [sd]addr\b|\bmeta nfproto ipv4\b")
+# Named sets, and ranges.
+UNREAD = re.compile(r"@|\d-\d|\w-nd-")
 DISCOVERY = re.compile(r"\b(?:135|136|nd-neighbor-\w+|neighbou?r-\w+)\b")
 
 
@@ -455,7 +470,7 @@ OTHER_PROTOCOL = re.compile(
     "Nothing masquerades what pods send out of the cluster",
     effect="Pods reach nothing outside, unless the routers there know the way back to pods.",
     see="iptables -t nat -S POSTROUTING; nft list ruleset | grep masquerade",
-    fix="iptables --table nat --append POSTROUTING --source {subnet} ! --destination {network} --jump MASQUERADE",
+    fix="{tool} --table nat --append POSTROUTING --source {subnet} ! --destination {network} --jump MASQUERADE",
     site="podnet_masquerade: true",
     source="flannel's iptables rules; lesson 16",
 )
@@ -470,8 +485,8 @@ def masquerade_missing(node: Node) -> Iterator[Found]:
     if not plugin and not any(place.owner not in OTHERS and place.rules for place in places):
         subnet = node.pod_subnets[0]
         whole = node.cluster.network_of(subnet)
-        fix = None if subnet.version == 4 else ""
-        yield found(f"no rule masquerades {subnet}", fix=fix, subnet=subnet, network=whole)
+        tool = "ip6tables" if subnet.version == 6 else "iptables"
+        yield found(f"no rule masquerades {subnet}", tool=tool, subnet=subnet, network=whole)
 
 
 @FILTERS.rule(
@@ -502,7 +517,7 @@ def rule_translates_pods(node: Node) -> Iterator[Found]:
         if hit is not None:
             rule, own, to = hit
             whole = node.cluster.network_of(to)
-            fix = None if place.place.startswith("iptables") and own.version == 4 else ""
+            fix = "" if place.place.startswith("nftables") else None
             tool = _tool(place.place, own.version)
             yield found(f"{place.place}: {rule}", fix=fix, tool=tool, subnet=own, network=whole)
 
@@ -528,10 +543,10 @@ def masquerade_address_foreign(node: Node) -> Iterator[Found]:
             hit = _translating(place.rules, flow.source, flow.target, flow.oif)
             if hit and hit[0] in foreign and netfilter.concerns(place.place, flow.source.version):
                 whole = node.cluster.network_of(flow.source)
-                iptables = place.place.startswith("iptables") and flow.source.version == 4
+                fix = "" if place.place.startswith("nftables") else None
+                tool = _tool(place.place, flow.source.version)
                 evidence = f"{place.place}: {hit[0]}"
-                tool = _tool(place.place, 4)
-                yield found(evidence, fix=None if iptables else "", tool=tool, subnet=flow.source, network=whole)
+                yield found(evidence, fix=fix, tool=tool, subnet=flow.source, network=whole)
                 break
 
 

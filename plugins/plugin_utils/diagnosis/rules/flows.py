@@ -253,7 +253,10 @@ PROTOCOL = re.compile(
 )
 OF_A_PORT = re.compile(r"\b(?:[sd]ports?|ports)\b|(?i:dnat)")
 # What nft's rules ask of one IP version.
-ONLY_OF = {4: re.compile(r"(?:^| )ip (?![sd]addr)\w"), 6: re.compile(r"(?:^| )ip6 (?![sd]addr)\w")}
+ONLY_OF = {
+    4: re.compile(r"(?:^| )ip (?![sd]addr)\w|\bmeta nfproto ipv4\b|\b(?:meta protocol|ether type) (?:ip|arp)(?=\s)"),
+    6: re.compile(r"(?:^| )ip6 (?![sd]addr)\w|\bmeta nfproto ipv6\b|\b(?:meta protocol|ether type) ip6(?=\s)"),
+}
 SOURCE = re.compile(rf"(?:(! )?(?:-s|--source) |(?:ip6?) saddr (!= )?){_ENDS}")
 DESTINATION = re.compile(rf"(?:(! )?(?:-d|--destination) |(?:ip6?) daddr (!= )?){_ENDS}")
 _LINKS = r'(\{[^}]*\}|"[^"]*"|[^\s"]+)'
@@ -266,7 +269,8 @@ MARK = re.compile(
 )
 # Everything else that a plain rule has; one with any other condition is not judged.
 PLAIN = re.compile(
-    r"-A \S+|-[jg] \S+|(jump|goto) \S+|-m (conntrack|state) --(ct)?state \S*\bNEW\b\S*|"
+    r"-A \S+|-[jg] \S+|(jump|goto) \S+|meta nfproto ipv[46]|"
+    r"(meta protocol|ether type) (ip6?|arp)(?=\s)|-m (conntrack|state) --(ct)?state \S*\bNEW\b\S*|"
     r"ct state (\{[^}]*\bnew\b[^}]*\}|new(,\S+)?)|--to-source \S+|snat( ip6?)?( to \S+)?|"
     r"--(ttl|hl)-set \d+|ip6? (ttl|hoplimit) set \d+|--random-fully|--random|--reject-with \S+|-m comment|"
     r'--comment ("[^"]*"|\S+)|masquerade|return|accept|drop|reject( with \S+( \S+)?)?|random|fully-random|persistent|'
@@ -276,7 +280,8 @@ PLAIN = re.compile(
 
 class Conditions(NamedTuple):
     """What a rule asks for: (negated, values) of its ends and links, None for what can't be read. ``marked``: a mark,
-    which hardly any packet has. ``plain``: nothing else that selects packets.
+    which hardly any packet has. ``plain``: nothing else that selects packets. ``not_for``: the IP versions that it does
+    not apply to.
     """
 
     sources: tuple[tuple[bool, tuple[Network | None, ...]], ...]
@@ -285,6 +290,7 @@ class Conditions(NamedTuple):
     outputs: tuple[tuple[bool, tuple[str, ...]], ...]
     marked: bool
     plain: bool
+    not_for: frozenset[int]
 
 
 @functools.lru_cache(maxsize=16384)
@@ -297,7 +303,8 @@ def conditions(rule: str) -> Conditions:
         rest = pattern.sub(" ", rest)
     sources, targets = (tuple((negated, tuple(map(prefix, texts))) for negated, texts in ends) for ends in read[:2])
     marked = MARK.search(rest) is not None
-    return Conditions(sources, targets, read[2], read[3], marked, not PLAIN.sub(" ", rest).strip())
+    not_for = frozenset(10 - version for version, pattern in ONLY_OF.items() if pattern.search(rule))
+    return Conditions(sources, targets, read[2], read[3], marked, not PLAIN.sub(" ", rest).strip(), not_for)
 
 
 @functools.lru_cache(maxsize=16384)
@@ -315,7 +322,7 @@ def applies(rule: str, source: Network, destination: Network, oif: str, iif: str
     ``oif`` and ``iif`` are the links that they leave and came by.
     """
     asked = conditions(rule)
-    if asked.marked:
+    if asked.marked or source.version in asked.not_for:
         return False
     certain = asked.plain
     for ends, its in ((asked.sources, source), (asked.targets, destination)):

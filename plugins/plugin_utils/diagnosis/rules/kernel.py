@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..cluster import Node, family
-from ..observation import Sysctl
+from ..observation import Sysctl, of_device
 from ..table import ERROR, WARNING, Concern, Found, found
 
 KERNEL = Concern(
@@ -62,7 +62,7 @@ def _deaf_devices(node: Node) -> Iterator[Found]:
     """The devices by which pods' packets come in, and from which the kernel forwards nothing."""
     underlay = node.underlay_link()
     for name in [node.bridge_name, *(link.name for link in node.vxlans), *([underlay.name] if underlay else [])]:
-        key = f"net.ipv4.conf.{name.replace('.', '/')}.forwarding"
+        key = of_device(4, name, "forwarding")
         setting = node.host.sysctls.get(key)
         if setting is not None and setting.now == "0":
             yield found(f"{key} is 0{_set_by(setting)}: what comes in by {name} is not forwarded", key=key)
@@ -93,15 +93,21 @@ def forwarding_off_at_boot(node: Node) -> Iterator[Found]:
     effect="The node does not reach pods of other nodes, since the other node is a router on the way to them; tunnels "
     "to nodes behind more routers lose their packets.",
     see="sysctl net.ipv4.ip_default_ttl",
-    fix="echo net.ipv4.ip_default_ttl=64 >> /etc/sysctl.d/zzz-pod-network.conf && sysctl -w net.ipv4.ip_default_ttl=64",
+    fix="echo {key}=64 >> /etc/sysctl.d/zzz-pod-network.conf && sysctl -w {key}=64",
     source="broken nodes",
     foreseen=True,
 )
 def default_ttl_small(node: Node) -> Iterator[Found]:
-    """The time to live that the kernel gives the node's own packets is less than 8. Pods have their own setting."""
-    setting = node.host.sysctls.get("net.ipv4.ip_default_ttl")
-    if setting is not None and setting.now.isdecimal() and int(setting.now) < 8:
-        yield found(f"net.ipv4.ip_default_ttl is {setting.now}{_set_by(setting)}")
+    """The time to live, or hop limit, that the kernel gives the node's own packets is less than 8. Pods have their own
+    setting.
+    """
+    link = node.underlay_link()
+    keys = ["net.ipv4.ip_default_ttl"] if 4 in families(node) else []
+    keys += [of_device(6, link.name, "hop_limit")] if link is not None and 6 in families(node) else []
+    for key in keys:
+        setting = node.host.sysctls.get(key)
+        if setting is not None and setting.now.isdecimal() and int(setting.now) < 8:
+            yield found(f"{key} is {setting.now}{_set_by(setting)}", key=key)
 
 
 @KERNEL.rule(
@@ -125,12 +131,19 @@ def default_ttl_small(node: Node) -> Iterator[Found]:
     ),
 )
 def ipv6_disabled(node: Node) -> Iterator[Found]:
-    """The kernel's setting for all interfaces is 1."""
-    key = "net.ipv6.conf.all.disable_ipv6"
-    setting = node.host.sysctls.get(key)
-    if setting is not None and setting.now == "1" and 6 in families(node):
-        pods = [str(each) for each in node.pod_subnets if each.version == 6]
-        yield found(f"{key} is 1, pods have {', '.join(pods)}", key=key)
+    """The kernel's setting for all interfaces is 1, or that of the pods' bridge, of the tunnel for IPv6, or of the link
+    to the other nodes.
+    """
+    link = node.underlay_link()
+    names = ["all", *([link.name] if link is not None else []), node.bridge_name]
+    names += [each.name for each in node.vxlans if family(each) == 6]
+    for name in dict.fromkeys(names) if 6 in families(node) else ():
+        key = of_device(6, name, "disable_ipv6")
+        setting = node.host.sysctls.get(key)
+        if setting is not None and setting.now == "1":
+            pods = [str(each) for each in node.pod_subnets if each.version == 6]
+            yield found(f"{key} is 1, pods have {', '.join(pods)}", key=key)
+            return
 
 
 @KERNEL.rule(
@@ -213,7 +226,7 @@ def reverse_path_filter(node: Node) -> Iterator[Found]:
 def _rp_filter(node: Node, device: str) -> str:
     """The name of the setting that makes the filter strict on a device; "" where it is not strict, or not known."""
     values = {}
-    for name in (f"net.ipv4.conf.{device}.rp_filter", f"net.ipv4.conf.{device.replace('.', '/')}.rp_filter"):
+    for name in (f"net.ipv4.conf.{device}.rp_filter", of_device(4, device, "rp_filter")):
         if name in node.host.sysctls:
             values[node.host.sysctls[name].now] = name
     everywhere = node.host.sysctls.get("net.ipv4.conf.all.rp_filter", Sysctl()).now
@@ -258,7 +271,7 @@ def router_advertisements_ignored(node: Node) -> Iterator[Found]:
     link = node.underlay_link()
     if link is None or node.host.sysctls.get(FORWARDING[6], Sysctl()).now != "1":
         return
-    key = f"net.ipv6.conf.{link.name.replace('.', '/')}.accept_ra"
+    key = of_device(6, link.name, "accept_ra")
     learned = [
         each.address for each in node.host.addresses
         if each.dev == link.name and each.dynamic and ":" in each.address and each.scope == "global"

@@ -203,7 +203,10 @@ def bridge_missing(node: Node) -> Iterator[Found]:
 def bridge_down(node: Node) -> Iterator[Found]:
     """The bridge is there and was set down."""
     if node.bridge is not None and node.bridge.up is False:
-        yield found(f"{node.bridge_name} is down", bridge=node.bridge_name)
+        # The kernel has removed IPv6's address.
+        gateways = [f"{each.network_address + 1}/{each.prefixlen}" for each in node.own_subnets if each.version == 6]
+        fix = "ip link set {bridge} up && ip address replace {gateway} dev {bridge}" if gateways else None
+        yield found(f"{node.bridge_name} is down", fix=fix, bridge=node.bridge_name, gateway="".join(gateways[:1]))
 
 
 @PODS.rule(
@@ -274,6 +277,29 @@ def bridge_ports_isolated(node: Node) -> Iterator[Found]:
     ports = [link.name for link in node.host.links if link.master == node.bridge_name and link.isolated]
     if len(ports) > 1:
         yield found(f"{', '.join(ports[:3])} are isolated", ports=ports[:MOST])
+
+
+@PODS.rule(
+    "bridge-ports-unasked",
+    WARNING,
+    "The pods' bridge keeps the search for hardware addresses from its ports",
+    effect="Pods behind these ports are not found, so nothing reaches them until they send something themselves. IPv4 "
+    "needs broadcasts, IPv6 multicasts.",
+    see="bridge -d link show | grep -e 'bcast_flood off' -e 'mcast_flood off'",
+    fix="for port in {ports}; do bridge link set dev $port bcast_flood on mcast_flood on; done",
+    source="broken nodes",
+)
+def bridge_ports_unasked(node: Node) -> Iterator[Found]:
+    """A pod's port gets no broadcasts, and pods have IPv4 addresses; or no multicasts, and pods have IPv6 addresses."""
+    versions = {each.version for each in node.pod_subnets}
+    ports = [
+        link.name
+        for link in node.host.links
+        if link.master == node.bridge_name
+        and ((4 in versions and link.broadcast_flood is False) or (6 in versions and link.multicast_flood is False))
+    ]
+    if ports:
+        yield found(f"{', '.join(ports[:3])}: flooding is off", ports=ports[:MOST])
 
 
 @PODS.rule(

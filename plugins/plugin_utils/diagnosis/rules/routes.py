@@ -330,21 +330,23 @@ def pods_route_blackholed(node: Node) -> Iterator[Found]:
     source="lesson, leftovers of the bridge",
 )
 def own_pods_led_away(node: Node) -> Iterator[Found]:
-    """A route to the node's own pod subnet or a part of it, such as a leftover, leads to another node, to the
-    underlay or to a VPN and wins over the bridge's; or a single address of it is a blackhole.
+    """A route to the node's own pod subnet or a part of it, such as a leftover, leads to another node or to a link that
+    is not the pods', and wins over the bridge's; or a single address of it is a blackhole.
     """
     underlay = node.underlay_link()
     for subnet in node.pod_subnets if node.host.knows("routes") else ():
         way = node.table.way(subnet)
-        exact = [way] if way is not None and network(way.dst) == subnet and way.via else []
+        exact = [way] if way is not None and network(way.dst) == subnet else []
         for route in [*exact, *node.table.parts.get(subnet, ())]:
             # The kernel makes routes for addresses of the node, such as a tunnel's.
             if route.dev == node.bridge_name or route.dev in node.pods_links or route.owner in KERNELS:
                 continue
+            # A pod of another plugin has a link, and a route, of its own.
+            single = "/" not in _single(route.dst)
             away = route.via or node.is_tunnel(route.dev) or (underlay is not None and route.dev == underlay.name)
             # Calico discards what is left of a block of addresses that way.
-            alone = route.type in REFUSING and "/" not in _single(route.dst)
-            if alone or (route.type == "unicast" and away):
+            refused = route.type in REFUSING and single
+            if refused or (route.type == "unicast" and (away or not single)):
                 yield found(f"{_words(route)}, which are pods of this node", route=_words(route).split())
 
 

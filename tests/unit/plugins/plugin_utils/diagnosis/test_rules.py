@@ -533,8 +533,24 @@ def ipv6_by_a_file(world: World) -> None:
     world[2]["sysctls"]["net.ipv6.conf.all.forwarding"] = {"now": "0", "boot": "0", "file": "/etc/sysctl.conf"}
 
 
+def disabling(link: str) -> str:
+    key = f"net.ipv6.conf.{link}.disable_ipv6=0"
+    return f"echo {key} >> /etc/sysctl.d/zzz-pod-network.conf && sysctl -w {key}"
+
+
 @breaks("default-ttl-small")
 def break_default_ttl_small(world: World) -> None:
+    world[2]["sysctls"]["net.ipv4.ip_default_ttl"] = {"now": "1", "boot": "", "file": ""}
+
+
+@breaks(
+    "default-ttl-small",
+    families=(6,),
+    fix="echo net.ipv6.conf.eth0.hop_limit=64 >> /etc/sysctl.d/zzz-pod-network.conf && "
+    "sysctl -w net.ipv6.conf.eth0.hop_limit=64",
+)
+def of_the_hop_limit(world: World) -> None:
+    world[2]["sysctls"]["net.ipv6.conf.eth0.hop_limit"] = {"now": "1", "boot": "", "file": ""}
     world[2]["sysctls"]["net.ipv4.ip_default_ttl"] = {"now": "1", "boot": "", "file": ""}
 
 
@@ -547,6 +563,38 @@ def break_forwarding_off_at_boot(world: World) -> None:
 @breaks("forwarding-off", "vxlan")
 def break_forwarding_off_on_a_device(world: World) -> None:
     world[2]["sysctls"]["net.ipv4.conf.flannel/1.forwarding"] = {"now": "0", "boot": "", "file": ""}
+
+
+ASKED = "for port in veth0123abcd; do bridge link set dev $port bcast_flood on mcast_flood on; done"
+
+
+@breaks("bridge-ports-unasked", fix=ASKED)
+def break_bridge_ports_unasked(world: World) -> None:
+    entry(world[2]["links"], name="veth0123abcd")["broadcast_flood"] = False
+
+
+@breaks("bridge-ports-unasked", families=(6,))
+def by_multicasts(world: World) -> None:
+    entry(world[2]["links"], name="veth0123abcd")["multicast_flood"] = False
+
+
+@pytest.mark.parametrize(("version", "kind"), [(4, "multicast_flood"), (6, "broadcast_flood")])
+def test_what_an_ip_version_does_not_need_is_no_finding(version: int, kind: str) -> None:
+    world = World("routes", (version,))
+    entry(world[2]["links"], name="veth0123abcd")[kind] = False
+    assert found(world) == []
+
+
+@breaks("ipv6-disabled", families=(4, 6), fix=disabling("eth0"))
+def on_the_link_to_the_others(world: World) -> None:
+    """The kernel removes the addresses and routes, and thereby the way to the other nodes' pods."""
+    world[2]["sysctls"]["net.ipv6.conf.eth0.disable_ipv6"] = {"now": "1", "boot": "", "file": ""}
+    for part in ("addresses", "routes"):
+        world[2][part] = [
+            each
+            for each in world[2][part]
+            if each["dev"] != "eth0" or ":" not in each.get("dst", "") + each.get("address", "")
+        ]
 
 
 @breaks("ipv6-disabled", "vxlan", (4, 6))
@@ -1101,6 +1149,13 @@ def by_a_route_for_all_private_networks(world: World) -> None:
     world[2]["routes"].append({"dst": "10.0.0.0/8", "type": "blackhole", "via": "", "dev": "", "owner": "static"})
 
 
+@breaks("own-pods-led-away", families=(6,), fix=f"ip route delete {subnet(1, 6)} dev d0")
+def by_a_link_to_something_else_entirely(world: World) -> None:
+    entry(world[2]["routes"], dst=subnet(1, 6), dev="cni0")["metric"] = 256
+    away = {"dst": subnet(1, 6), "via": "", "dev": "d0", "table": "main", "metric": 1, "owner": "boot"}
+    world[2]["routes"].append(away)
+
+
 @breaks("own-pods-led-away", fix=f"ip route delete {subnet(1)} via {underlay(0)} dev eth0")
 def break_own_pods_led_away(world: World) -> None:
     """A static route from before the subnets changed owners, while no pod has made the bridge yet."""
@@ -1648,6 +1703,51 @@ def what_it_announces(world: World) -> None:
     world[2]["host_filters"] = [{**place, "drops": drops("icmpv6 type { nd-router-advert, nd-neighbor-advert } drop")}]
 
 
+TCP_ALONE = ("iifname lo accept", "ct state { established, related } accept", "tcp dport { 22, 6443 } accept")
+
+
+@breaks(
+    "neighbour-discovery-dropped", families=(4, 6), fix="nft insert rule inet wall in meta l4proto ipv6-icmp accept"
+)
+def by_the_policy(world: World) -> None:
+    echo = "icmpv6 type { echo-request, packet-too-big } accept"
+    accepts = [*TCP_ALONE, echo, "ip saddr 172.16.0.0/24 accept", "meta nfproto ipv4 accept"]
+    world[2]["host_filters"] = [{**WALL, "drops": [], "ends": "policy drop", "accepts": accepts}]
+
+
+WALL = {"place": "nftables: table inet wall, chain in", "hook": "input"}
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "meta l4proto { icmp, ipv6-icmp } accept",
+        "meta l4proto ipv6-icmp accept",
+        "ip6 nexthdr ipv6-icmp accept",
+        "icmpv6 type { echo-request, nd-neighbor-solicit, nd-neighbor-advert } accept",
+        "icmpv6 type nd-router-solicit-nd-redirect accept",
+        "icmpv6 type @allowed accept",
+        "ct state { established, related, untracked } accept",
+        "ip6 saddr fe80::/10 accept",
+        'iifname "eth0" jump from_nodes',
+        "-p ipv6-icmp -m icmp6 --icmpv6-type 135 -m hl --hl-eq 255 -j ACCEPT",
+        "... and 9 more",
+    ],
+)
+def test_what_may_accept_neighbour_discovery_before_the_policy_drops(rule: str) -> None:
+    world = World("routes", (4, 6))
+    world[2]["host_filters"] = [{**WALL, "drops": [], "ends": "policy drop", "accepts": [*TCP_ALONE, rule]}]
+    assert found(world) == []
+
+
+def test_a_policy_of_ipv4_or_firewalld_drops_no_neighbour_discovery() -> None:
+    for place in ("iptables (nft): filter, chain INPUT", "nftables: table inet firewalld, chain filter_INPUT"):
+        world = World("routes", (4, 6))
+        filters = {"place": place, "hook": "input", "drops": [], "ends": "policy drop", "accepts": list(TCP_ALONE)}
+        world[2]["host_filters"] = [filters]
+        assert found(world) == []
+
+
 def test_other_icmpv6_what_is_accepted_before_and_ipv4_are_no_finding() -> None:
     for families, rules in (
         ((4, 6), drops("-p ipv6-icmp -m icmp6 --icmpv6-type 128 -j DROP")),
@@ -1904,6 +2004,41 @@ def break_frames_dropped(world: World) -> None:
 def by_links(world: World) -> None:
     rules = ["ether saddr 02:00:00:00:00:01 drop", 'iifname "veth*" counter packets 1 bytes 2 drop']
     world[2]["frame_filters"] = [{"place": BRIDGES, "hook": "input", "everything": "", "drops": drops(*rules)}]
+
+
+@breaks("frames-dropped", families=(6,), fix="nft insert rule bridge x f accept")
+def of_ipv6_alone(world: World) -> None:
+    world[2]["frame_filters"] = [{**FRAMES, "drops": drops("ether type ip6 drop")}]
+
+
+@breaks("frames-dropped", families=(6,))
+def of_neighbour_discovery(world: World) -> None:
+    world[2]["frame_filters"] = [{**FRAMES, "drops": drops("icmpv6 type nd-neighbor-solicit drop")}]
+
+
+FRAMES = {"place": "nftables: table bridge x, chain f", "hook": "forward", "everything": ""}
+
+
+@pytest.mark.parametrize(
+    ("families", "rule"),
+    [
+        ((4,), "ether type ip6 drop"),
+        ((4,), "meta protocol ip6 drop"),
+        ((4,), "icmpv6 type nd-neighbor-solicit drop"),
+        ((6,), "ether type arp drop"),
+        ((6,), "meta protocol ip drop"),
+    ],
+)
+def test_frames_of_the_other_ip_version_are_no_finding(families: tuple[int, ...], rule: str) -> None:
+    world = World("routes", families)
+    world[2]["frame_filters"] = [{**FRAMES, "drops": drops(rule)}]
+    assert found(world) == []
+
+
+@breaks("forward-drops-pods", families=(6,))
+def by_the_ip_version(world: World) -> None:
+    place = {"place": "nftables: table inet x, chain f", "hook": "forward", "policy": "accept", "accepts": []}
+    world[2]["forward"].append({**place, "owner": "", "drops": drops("meta nfproto ipv6 drop")})
 
 
 @breaks("host-drops-pods", fix="iptables-nft --insert INPUT --source 10.244.0.0/16 --jump ACCEPT")

@@ -307,6 +307,23 @@ def test_what_drops_some_packets(rule: str, dropping: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("rules", "policy", "ends", "accepts"),
+    [
+        (["iif lo accept", "ct state established accept", "tcp dport 22 accept"], "drop", "policy drop", [0, 2]),
+        (["tcp dport 22 accept", "ct state { established, untracked } accept"], "drop", "policy drop", [0, 1]),
+        (["meta l4proto ipv6-icmp accept", "reject"], "accept", "reject", [0]),
+        (["tcp dport 22 accept", "accept"], "drop", None, []),
+        (["tcp dport 22 accept"], "accept", None, []),
+    ],
+)
+def test_where_what_a_host_allows_ends(rules: list[str], policy: str, ends: str | None, accepts: list[int]) -> None:
+    """None: nothing is reported. ``accepts`` are the rules' numbers."""
+    found = forwarding.of_host(of_hook("input", *rules, policy=policy))
+    place: dict[str, Any] = {"place": "nftables: table inet x, chain c", "hook": "input", "drops": [], "ends": ends}
+    assert found == ([] if ends is None else [{**place, "accepts": [rules[number] for number in accepts]}])
+
+
+@pytest.mark.parametrize(
     ("rules", "policy", "everything", "some"),
     [
         (["drop"], "accept", "drop", []),

@@ -117,6 +117,22 @@ def test_nftables(allowed: str, closed: bool) -> None:
     assert is_closed(rulesets.from_nft(text.splitlines())) is closed
 
 
+@pytest.mark.parametrize(
+    ("rule", "closes"),
+    [
+        ("meta nfproto ipv6 udp dport 8472 drop", {6}),
+        ("meta nfproto ipv4 udp dport 8472 drop", {4}),
+        ("meta protocol ip6 udp dport 8472 drop", {6}),
+        ("meta protocol ip udp dport 8472 drop", {4}),
+        ("ether type ip6 drop", {6}),
+    ],
+)
+def test_rules_for_one_ip_version(rule: str, closes: set[int]) -> None:
+    text = "table inet x {\n\tchain i {\n\t\ttype filter hook input priority filter; policy accept;\n\t\tRULE\n\t}\n}"
+    tables = rulesets.from_nft(text.replace("RULE", rule).splitlines())
+    assert {version for version in (4, 6) if is_closed(tables, version=version)} == closes
+
+
 def test_what_is_not_known_closes_nothing() -> None:
     rules = ["INPUT -i eth1 -j ACCEPT", "INPUT -i lo -j ACCEPT"]
     assert is_closed(iptables(rules, "DROP")) and not is_closed(iptables(rules, "DROP"), device="")
