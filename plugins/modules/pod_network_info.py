@@ -341,7 +341,7 @@ host:
       type: dict
     neighbours:
       description: Neighbour entries of VXLAN devices; of other links the failed and the permanent ones, and those of
-        O(ways).
+        O(ways). For those, a failed entry is tried again with one packet.
       type: list
       elements: dict
       contains:

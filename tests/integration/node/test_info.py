@@ -780,3 +780,18 @@ def test_what_a_named_set_holds_and_what_filters_frames(node: Host) -> None:
     assert place["everything"].endswith("drop") and place["hook"] == "input"
     node.host.ip("link", "set", "eth0", "arp", "off")
     assert only(node.info()["links"], name="eth0")["arp"] is False
+
+
+def test_a_failed_neighbour_that_answers_again() -> None:
+    """Nothing was sent to it in between, so the kernel has not noticed."""
+    with Namespace() as node, Namespace() as peer:
+        connect(node, "172.16.0.3/24", peer, "172.16.0.4/24")
+        for space, address in ((node, "fd00::3"), (peer, "fd00::4")):
+            space.ip("address", "add", f"{address}/64", "dev", "eth0", "nodad")
+        ways = ["172.16.0.4", "fd00::4", "172.16.0.9", "fd00::9"]
+        for address in ways:
+            node.ip("neigh", "replace", address, "dev", "eth0", "nud", "failed")
+        found = run_module("pod_network_info", {"ways": ways}, netns=node.path)["host"]["neighbours"]
+        states = {each["dst"]: each["state"] for each in found if each["dst"] in ways}
+        assert all(states[address] in ("reachable", "stale", "delay", "probe") for address in ways[:2]), states
+        assert [states[address] for address in ways[2:]] == ["failed", "failed"]

@@ -12,6 +12,7 @@ import ipaddress
 import re
 import socket
 import struct
+import time
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ from .section import Notes
 from .tunnel_ports import TunnelPort
 
 OWNER = "weft.podnet"
+# Seconds for a host on the same link to answer.
+PATIENCE = 0.3
 # iproute2's names for the numbers of routing protocols; newer releases keep the first file below /usr.
 PROTOCOL_FILES = (
     "/usr/share/iproute2/rt_protos",
@@ -276,7 +279,7 @@ def neighbours(channel: Channel, kernel: Kernel, wanted: Collection[str], notes:
             asked.add(ipaddress.ip_address(address).packed)
     shown = [
         (names.get(each.number, ""), each)
-        for each in neigh.everywhere(channel)
+        for each in _asked_again(channel, neigh.everywhere(channel), asked)
         if each.state != "noarp"
         and (each.number in tunnels or each.state in ("failed", "permanent") or each.address in asked)
     ]
@@ -284,6 +287,27 @@ def neighbours(channel: Channel, kernel: Kernel, wanted: Collection[str], notes:
         {"dst": str(ipaddress.ip_address(each.address)), "dev": dev, "mac": each.mac.hex(":"), "state": each.state}
         for dev, each in notes.first("neighbours", sorted(shown, key=lambda pair: (pair[0], pair[1].address)))
     ]
+
+
+def _asked_again(channel: Channel, entries: list[neigh.Neighbour], asked: Collection[bytes]) -> list[neigh.Neighbour]:
+    """The entries, and of failed ones for addresses that were asked for, what becomes of another packet to them.
+
+    Without packets, an entry stays failed although its host answers again. Raises NetlinkError.
+    """
+    failed = {each.address for each in entries if each.state == "failed" and each.address in asked}
+    for packed in failed:
+        family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sender:
+            # The port "discard".
+            sender.sendto(b"", (str(ipaddress.ip_address(packed)), 9))
+    deadline, waiting = time.monotonic() + PATIENCE, set(failed)
+    while waiting and time.monotonic() < deadline:
+        time.sleep(0.01)
+        now = {(each.number, each.address): each for each in neigh.everywhere(channel)}
+        waiting = {each.address for each in now.values() if each.state in ("incomplete", "failed")} & failed
+        resolved = {key: each for key, each in now.items() if each.address in failed - waiting}
+        entries = [resolved.get((each.number, each.address), each) for each in entries]
+    return entries
 
 
 def neighbour_entries(channel: Channel, root: str = "/") -> dict[str, int]:
