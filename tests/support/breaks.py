@@ -308,7 +308,7 @@ HOST = [
     Break("bridge-down", "ip link set cni0 down"),
     Break("bridge-address-wrong", "ip address add 10.9.9.1/24 dev cni0; ip address del 10.244.0.1/24 dev cni0"),
     Break("bridge-ports-isolated", f"for port in {PORTS}; do bridge link set dev $port isolated on; done"),
-    Break("bridge-ports-unasked", f"for port in {PORTS}; do bridge link set dev $port bcast_flood off; done"),
+    Break("bridge-ports-not-flooded", f"for port in {PORTS}; do bridge link set dev $port bcast_flood off; done"),
     Break("bridge-ports-blocked", f"for port in {PORTS}; do ip link set $port down; done"),
     Break(
         "bridge-ports-blocked",
@@ -555,7 +555,7 @@ BREAKS = {
             after="nft delete table bridge x",
         ),
         Break("default-ttl-small", "sysctl -q -w net.ipv6.conf.eth0.hop_limit=1"),
-        Break("bridge-ports-unasked", f"for port in {PORTS}; do bridge link set dev $port mcast_flood off; done"),
+        Break("bridge-ports-not-flooded", f"for port in {PORTS}; do bridge link set dev $port mcast_flood off; done"),
         Break("own-pods-led-away", "ip -6 route add fd00:10:244:0::/64 dev lo metric 1"),
         Break("forward-drops-pods", "ip6tables -P FORWARD DROP"),
         Break("forwarding-off", "sysctl -q -w net.ipv6.conf.all.forwarding=0"),

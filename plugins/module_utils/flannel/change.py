@@ -82,8 +82,8 @@ def _subnet(options: Mapping[str, Any]) -> dict[str, str]:
 
 def _change(options: Mapping[str, Any], service: Service, check_mode: bool, run: Run, find: FindCommand) -> Change:
     version = 4 if options["net_conf"].get("EnableIPv4", True) else 6
-    size = underlay.mtu(options, version) if flannel_unit.wants_mtu(options["net_conf"]) else 0
-    conf = flannel_unit.net_conf(options, flannel_leftovers.nft_of_kube_proxy(run, find), size)
+    underlay_mtu = underlay.mtu(options, version) if flannel_unit.wants_mtu(options["net_conf"]) else 0
+    conf = flannel_unit.net_conf(options, flannel_leftovers.nft_of_kube_proxy(run, find), underlay_mtu)
     found_unit = persist.unit_text(UNIT_PATH)
     record = flannel_unit.record(found_unit)
     former_path = record.net_conf_path if record else options["net_conf_path"]

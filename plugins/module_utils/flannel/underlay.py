@@ -22,7 +22,8 @@ def mtu(options: Mapping[str, Any], version: int) -> int:
         by_name = {each.name: each for each in links}
         by_number = {each.number: each for each in links}
         holders = {str(interface.ip): by_number.get(number) for number, interface in link.addresses(channel)}
-        given = options["iface"] or ([] if options["iface_can_reach"] else options["public_ip"][:1])
+        publics = sorted(options["public_ip"], key=lambda each: ":" in each)
+        given = options["iface"] or ([] if options["iface_can_reach"] else publics[:1])
         for each in given:
             found = by_name.get(each) or holders.get(_canonical(each))
             if found is not None:

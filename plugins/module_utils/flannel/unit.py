@@ -27,6 +27,8 @@ RECORD = "[X-Weft-Podnet]"
 START_SECONDS, START_MARGIN = 120, 30
 # Lists of devices and settings: a backend's settings that an existing device keeps whatever net-conf.json says.
 DEVICE_SETTINGS = ("Type", "VNI", "Port", "MTU", "GBP", "Learning", "ListenPort", "ListenPortV6", "Mode")
+# With less, IPv6 would not work on pods' links.
+LEAST_UNDERLAY = 1280 + 70
 # By backend: what all nodes must have alike to reach each other, with flanneld's defaults.
 AGREED: dict[str, dict[str, Any]] = {
     "vxlan": {"VNI": 1, "Port": 8472},
@@ -136,8 +138,8 @@ def _is_address(text: str | None) -> bool:
 
 
 def wants_mtu(conf: Mapping[str, Any]) -> bool:
-    """Would flanneld give pods more than what its device for IPv6 takes? It counts 50 bytes for the header of either IP
-    version, and with IPv6 it has 70.
+    """Does a net-conf.json need an MTU? flanneld counts 50 bytes for the header of either IP version, and gives pods 20
+    more than what its device for IPv6 takes.
     """
     return bool(conf.get("EnableIPv6")) and conf["Backend"].get("Type") == "vxlan" and "MTU" not in conf["Backend"]
 
@@ -150,7 +152,7 @@ def net_conf(options: Mapping[str, Any], nftables: bool, underlay_mtu: int = 0) 
     chosen = nftables if options["nftables"] == "auto" else options["nftables"] == "true"
     conf["EnableNFTables"] = options["net_conf"].get("EnableNFTables", chosen)
     conf["Backend"] = dict(options["net_conf"]["Backend"])
-    if underlay_mtu and wants_mtu(conf):
+    if underlay_mtu >= LEAST_UNDERLAY and wants_mtu(conf):
         conf["Backend"]["MTU"] = underlay_mtu - 20
     if options["psk"]:
         conf["Backend"]["PSK"] = options["psk"]

@@ -193,11 +193,11 @@ class Node:
             return "flannel"
         return {"vxlan": "vxlan", "host-gw": "routes"}.get(self.transport, "")
 
-    def setting(self, name: str, otherwise: T) -> T:
-        """A ``podnet_`` variable that each worker has for itself, of the type of ``otherwise``."""
+    def setting(self, name: str, default: T) -> T:
+        """A ``podnet_`` variable that each worker has for itself, of the type of ``default``."""
         given = self.planned.get("settings")
         value = given.get(f"podnet_{name}") if isinstance(given, Mapping) else None
-        return value if isinstance(value, type(otherwise)) else otherwise
+        return value if isinstance(value, type(default)) else default
 
     # Its links
 

@@ -306,7 +306,7 @@ class Forward(Part):
 @dataclass(frozen=True)
 class HostFilter(Part):
     """What drops some of what a host itself receives (``hook``: "input") or sends ("output"): rules, and ``ends``, the
-    rule or policy that drops all that none of ``accepts`` does.
+    rule or policy that drops whatever no rule of ``accepts`` lets through.
     """
 
     place: str = ""

@@ -25,7 +25,7 @@ SCOPES = ("cluster", "node")
 # Warnings that say enough where pods do not reach each other.
 LOSE_PACKETS = (
     "forward-drops-some", "overlay-drops-some", "rule-redirects-pods", "link-shaped", "connection-table-full",
-    "neighbour-table-full", "policy-rule-diverts-pods", "bridge-ports-unasked",
+    "neighbour-table-full", "policy-rule-diverts-pods", "bridge-ports-not-flooded",
 )  # fmt: skip
 # What only pods that were there before can meet: the probe pods are new. Hairpin mode counts where it matters.
 OF_LIVE_PODS = ("pod-address-duplicate", "hairpin-off")

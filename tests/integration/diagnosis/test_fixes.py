@@ -91,7 +91,7 @@ BREAKS = [
     ("routes, IPv6", "bridge-down", "ip link set cni0 down"),
     ("routes, IPv6", "masquerade-missing", "nft delete table ip6 weft-podnet"),
     ("routes, IPv6", "pod-address-on-bridge", f"ip address add {first(1, 6, 9)}/64 dev cni0 nodad"),
-    ("routes, IPv6", "bridge-ports-unasked", f"bridge link set dev {PORTS[0]} mcast_flood off"),
+    ("routes, IPv6", "bridge-ports-not-flooded", f"bridge link set dev {PORTS[0]} mcast_flood off"),
     ("routes, IPv6", "address-of-another-node", f"ip address add {first(0, 6, 9)}/128 dev lo"),
     ("vxlan, IPv6", "no-route-back", f"ip -6 route delete {subnet(0, 6)}"),
     ("vxlan, IPv6", "neighbour-missing", f"ip neighbour delete {first(0, 6)} dev flannel-v6.1"),

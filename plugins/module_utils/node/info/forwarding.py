@@ -21,10 +21,12 @@ BESIDE = ("prerouting", "postrouting")
 HOST = ("input", "output")
 # What drops packets by their way back, as every firewall does: not by who sends them.
 REVERSE_PATH = re.compile(r"rpfilter|\bfib saddr\b")
-# In tables of frames: what may accept some, a map whose verdicts are not seen among it.
+# What may accept some, a map whose verdicts are not seen among it.
 ACCEPTS = re.compile(r"\b(?:accept|queue)\b|\bvmap @")
 # A packet whose time to live is 1 is not forwarded.
 EXPIRES = re.compile(r"-j TTL --ttl-set [01]\b|-j HL --hl-set [01]\b|\bip ttl set [01]\b|\bip6 hoplimit set [01]\b")
+# Targets of iptables that let a packet go on.
+LOGGING = ("LOG", "NFLOG", "MARK", "CONNMARK")
 NAMED_SET = re.compile(r"@([\w./-]+)")
 # The networks in a set of a table.
 Members = Callable[[Table, str], list[str]]
@@ -45,9 +47,9 @@ class Drop(NamedTuple):
 class _Walk:
     """A new packet's way through a chain and those it leads to, up to what ends it for every packet.
 
-    ``ends``: the rule that rejects or drops everything. ``untracked``: those that accept what has no connection, such
-    as IPv6's neighbour discovery. ``drops``: rules before that which every packet meets, but for those that an earlier
-    rule of their chain returns, and which drop by address, by device, or (``part``) by something else as well.
+    ``ends``: the rule that rejects or drops everything. ``drops``: rules before that which every packet meets, but for
+    those that an earlier rule of their chain returns, and which drop by address, by device, or (``part``) by something
+    else as well.
     """
 
     def __init__(self, table: Table, whole: bool = False) -> None:
@@ -59,11 +61,10 @@ class _Walk:
         self.inputs: list[str] = []
         self.outputs: list[str] = []
         self.drops: list[Drop] = []
-        self.untracked: list[str] = []
         self.accepts_all = self.accepts_some = False
         self.ends = ""
         # The rules that accept by address or device, and those of the chain that return.
-        self.after: list[str] = []
+        self._after: list[str] = []
         # Those that lead some packets to chains that may accept them.
         self.may_accept: list[str] = []
         self._accepting: dict[str, bool] = {}
@@ -83,7 +84,8 @@ class _Walk:
 
     def _step(self, rule: Rule, line: str, depth: int, certain: bool, returned: Sequence[str]) -> bool:
         if not rule.is_for_new:
-            self.untracked += [line] if rule.verdict == "accept" and "untracked" in rule.states else []
+            # Neighbour discovery belongs to no connection.
+            self._after += [line] if rule.verdict == "accept" and "untracked" in rule.states else []
             return True
         if rule.verdict in ("drop", "reject") or EXPIRES.search(line):
             whole = not (rule.selects or rule.narrow or rule.states)
@@ -91,7 +93,7 @@ class _Walk:
                 self.ends = line
                 return False
             if certain and (whole or _counts(rule, line)) and not REVERSE_PATH.search(line):
-                self.drops.append(Drop(line, (*self.after, *returned), rule.narrow))
+                self.drops.append(Drop(line, (*self._after, *returned), rule.narrow))
         # Not everything is seen where some returned before.
         elif rule.verdict == "accept":
             return self._accept(rule, line, certain and not returned)
@@ -106,9 +108,9 @@ class _Walk:
         if rule.selects or rule.narrow:
             does = _does(self.table, chain)
             if does == "drop" and certain and not rule.narrow:
-                self.drops.append(Drop(line, tuple(self.after), part=False))
+                self.drops.append(Drop(line, tuple(self._after), part=False))
             elif does == "accept" or self._accepts(chain):
-                self.after.append(line)
+                self._after.append(line)
                 self.may_accept.append(line)
             return True
         certain = certain and not rule.states
@@ -131,14 +133,14 @@ class _Walk:
     def _accept(self, rule: Rule, line: str, certain: bool) -> bool:
         if rule.narrow:
             # "!" alone is understood where the rule is judged.
-            self.after += [line] if self.whole or _counts(rule, line) else []
+            self._after += [line] if self.whole or _counts(rule, line) else []
             return True
         self.accepts_some = True
         if not rule.selects:
             # A new packet is accepted here, whatever follows.
             self.accepts_all = self.accepts_all or certain
             return not certain
-        self.after.append(line)
+        self._after.append(line)
         if bool(rule.sources) + bool(rule.targets) + bool(rule.inputs) + bool(rule.outputs) == 1:
             self.sources += rule.sources
             self.targets += rule.targets
@@ -205,11 +207,25 @@ def of_host(tables: Iterable[Table], members: Members = _nothing) -> list[dict[s
     found = []
     for table, chain, walk in _walks(tables, HOST):
         drops, ends = _dropping(walk, members), walk.ends or ("policy drop" if chain.policy == "drop" else "")
-        if drops or (ends and not walk.accepts_all):
-            after = _limited(walk, [*walk.after, *walk.untracked], members) if ends else []
+        ends = "" if walk.accepts_all else ends
+        if drops or ends:
+            accepts = _limited(table, list(_others(table, chain)), members) if ends else []
             place = {"place": f"{table.place}, chain {chain.name}", "hook": chain.hook, "drops": drops}
-            found.append({**place, "ends": ends and _with_members(table, ends, members), "accepts": after})
+            found.append({**place, "ends": ends and _with_members(table, ends, members), "accepts": accepts})
     return sorted(found, key=lambda each: str(each["place"]))
+
+
+def _others(table: Table, chain: Chain, depth: int = 0) -> Iterable[str]:
+    """The rules of a chain, and of those that it may lead to, that may keep a packet from being dropped."""
+    for line in chain.lines:
+        rule = table.read(line)
+        below = table.chains.get(rule.target) if rule.verdict in ("jump", "goto") else None
+        if below is not None and depth < DEEPEST:
+            yield from _others(table, below, depth + 1)
+        elif rule.verdict == "jump" and rule.target in LOGGING:
+            continue
+        elif rule.verdict in ("accept", "return", "jump", "goto") or ACCEPTS.search(line):
+            yield line
 
 
 def of_frames(tables: Iterable[Table]) -> list[dict[str, Any]]:
@@ -245,13 +261,13 @@ def _dropping(walk: _Walk, members: Members) -> list[dict[str, Any]]:
     """The rules that drop some packets, those that ask for nothing but addresses and devices first."""
     found = []
     for drop in sorted(walk.drops, key=lambda each: each.part)[: translation.MOST_RULES]:
-        after = _limited(walk, drop.after, members)
+        after = _limited(walk.table, drop.after, members)
         found.append({"rule": _with_members(walk.table, drop.line, members), "after": after})
     return found
 
 
-def _limited(walk: _Walk, lines: Sequence[str], members: Members) -> list[str]:
-    shown = [_with_members(walk.table, line, members) for line in lines[: translation.MOST_RULES]]
+def _limited(table: Table, lines: Sequence[str], members: Members) -> list[str]:
+    shown = [_with_members(table, line, members) for line in lines[: translation.MOST_RULES]]
     more = len(lines) - translation.MOST_RULES
     return [*shown, *([f"... and {more} more"] if more > 0 else [])]
 

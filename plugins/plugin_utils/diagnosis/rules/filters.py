@@ -313,27 +313,35 @@ def neighbour_discovery_dropped(node: Node) -> Iterator[Found]:
 
 
 def _of_discovery(rule: str) -> bool | None:
-    """Does a rule apply to neighbour discovery, whoever sends it? None where that depends on something else."""
-    kind, its = ICMPV6_TYPE.search(rule), flows.protocols(rule)
-    if kind and not kind[1] and not DISCOVERY.search(kind[2]):
-        return None if UNREAD.search(kind[2]) else False
-    # It is not tracked, and has no states.
-    if STATE.search(rule) or LOOPBACK.search(rule) or OF_IPV4.search(rule) or flows.OF_A_PORT.search(rule):
+    """Does a rule apply to neighbour discovery, whoever sends it? None where that depends on something else.
+
+    False only for what is for another protocol, port, type, link or state, without a doubt.
+    """
+    if UNREAD.search(rule):
+        return None
+    text = NAMES.sub(" ", rule)
+    kind, protocols = ICMPV6_TYPE.search(text), flows.protocols(text)
+    if kind and not DISCOVERY.search(kind[1]):
+        return None if re.search(r"\d-\d|^\.$", kind[1]) else False
+    # It belongs to no connection, and has none of its states.
+    if STATE.search(text) or LOOPBACK.search(text) or OF_IPV4.search(text) or flows.OF_A_PORT.search(text):
         return False
-    if not its:
+    if not protocols:
         return None
     rest = flows.PLAIN.sub(" ", ICMPV6.sub(" ", ICMPV6_TYPE.sub(" ", rule))).strip()
-    return (None if rest or (kind and kind[1]) else True) if its & {"icmpv6", "58"} else False
+    return (None if rest else True) if protocols & {"icmpv6", "58"} else False
 
 
+# Negations, named sets and maps, and programs that decide.
+UNREAD = re.compile(r"!|@|\bvmap\b|\bqueue\b|NFQUEUE")
+# Names of chains and sets, and texts.
+NAMES = re.compile(r"-[jg] \S+|(?:jump|goto) \S+|--match-set \S+|\"[^\"]*\"(?<!\"lo\")")
 _ICMPV6 = r"(?:ipv6-icmp|icmpv6|58)\b"
 ICMPV6 = re.compile(rf"-p {_ICMPV6}|-m icmp6|(?:meta l4proto|ip6 nexthdr) (?:{_ICMPV6}|\{{[^}}]*\b{_ICMPV6}[^}}]*\}})")
-ICMPV6_TYPE = re.compile(r"(?:--icmpv6-type|icmpv6 type) (!= )?(\{[^}]*\}|\S+)")
+ICMPV6_TYPE = re.compile(r"(?:--icmpv6-type|icmpv6 type) (\{[^}]*\}|\S+)")
 STATE = re.compile(r"--(?:ct)?state (?!\S*(?:UNTRACKED|INVALID))|\bct state (?!(?:\{[^}]*|\S*)(?:untracked|invalid))")
-LOOPBACK = re.compile(r"(?<!! )-[io] lo\b|\b[io]if(?:name)? \"?lo\b")
+LOOPBACK = re.compile(r"-[io] lo(?=\s|$)|\b[io]if(?:name)? (?:\"lo\"|lo)(?=\s|$)")
 OF_IPV4 = re.compile(r"(?:^| )ip [sd]addr\b|\bmeta nfproto ipv4\b")
-# Named sets, and ranges.
-UNREAD = re.compile(r"@|\d-\d|\w-nd-")
 DISCOVERY = re.compile(r"\b(?:135|136|nd-neighbor-\w+|neighbou?r-\w+)\b")
 
 

@@ -398,10 +398,12 @@ def flannel_dual_stack_interface(node: Node) -> Iterator[Found]:
     host that it can reach, looks for no address of the other IP version.
     """
     conf = lowered(node.host.flannel.net_conf)
-    for process in node.host.flannel.processes[:1]:
+    both = conf.get("enableipv6") and conf.get("enableipv4", True)
+    for process in node.host.flannel.processes[:1] if both else ():
         given, version = flags.parse(process.arguments), version_of(process.version)
         flag = _missing(given)
-        if flag and version and version < (0, 27, 4) and conf.get("enableipv6") and conf.get("enableipv4", True):
+        # flanneld takes this annotation for the flag.
+        if flag and f"node-{flag}" not in node.annotations and version and version < (0, 27, 4):
             its = _own_address(node, 6 if flag == "public-ipv6" else 4)
             fix = None if its and node.host.flannel.unit.active == "active" else ""
             by = " ".join(f"--{name}={value}" for name in FINDS_BY for value in given.get(name, []))

@@ -184,7 +184,7 @@ def dropped(
     for drop in drops:
         rule = part.sub(" ", drop.rule) if part else drop.rule
         for flow in meant:
-            if ONLY_OF[10 - flow.source.version].search(drop.rule):
+            if flow.source.version in conditions(drop.rule).not_for:
                 continue
             meets = applies(rule, flow.source, flow.target, flow.oif, flow.iif)
             if (meets if certain else meets is None) and not _spares(drop, flow):
@@ -254,8 +254,10 @@ PROTOCOL = re.compile(
 OF_A_PORT = re.compile(r"\b(?:[sd]ports?|ports)\b|(?i:dnat)")
 # What nft's rules ask of one IP version.
 ONLY_OF = {
-    4: re.compile(r"(?:^| )ip (?![sd]addr)\w|\bmeta nfproto ipv4\b|\b(?:meta protocol|ether type) (?:ip|arp)(?=\s)"),
-    6: re.compile(r"(?:^| )ip6 (?![sd]addr)\w|\bmeta nfproto ipv6\b|\b(?:meta protocol|ether type) ip6(?=\s)"),
+    4: re.compile(
+        r"(?:^|(?<!=) )ip (?![sd]addr)\w|\bmeta nfproto ipv4\b|\b(?:meta protocol|ether type) (?:ip|arp)(?=\s)"
+    ),
+    6: re.compile(r"(?:^|(?<!=) )ip6 (?![sd]addr)\w|\bmeta nfproto ipv6\b|\b(?:meta protocol|ether type) ip6(?=\s)"),
 }
 SOURCE = re.compile(rf"(?:(! )?(?:-s|--source) |(?:ip6?) saddr (!= )?){_ENDS}")
 DESTINATION = re.compile(rf"(?:(! )?(?:-d|--destination) |(?:ip6?) daddr (!= )?){_ENDS}")
@@ -266,6 +268,11 @@ OUT = re.compile(rf"(?:(! )?(?:-o|--out-interface) |oif(?:name)? (!= )?){_LINKS}
 MARK = re.compile(
     r"-m mark --mark 0x0*[1-9a-f]|-m mark --mark [1-9]|"
     r"meta mark (?:(?:&|and) \S+ )?(?:== )?(?:0x0*[1-9a-f]|[1-9])"
+)
+QUOTED = re.compile(r'"[^"]*"')
+# States of a connection that a new one does not have.
+NOT_NEW = re.compile(
+    r"(?<!! )--(?:ct)?state (?!\S*NEW)[A-Z,]+|\bct state (?!new)(?:[a-z,]+(?<!new)|\{(?![^}]*\bnew\b)[^}]*\})(?=\s|$)"
 )
 # Everything else that a plain rule has; one with any other condition is not judged.
 PLAIN = re.compile(
@@ -280,8 +287,8 @@ PLAIN = re.compile(
 
 class Conditions(NamedTuple):
     """What a rule asks for: (negated, values) of its ends and links, None for what can't be read. ``marked``: a mark,
-    which hardly any packet has. ``plain``: nothing else that selects packets. ``not_for``: the IP versions that it does
-    not apply to.
+    which hardly any packet has, or a state that a new connection does not have. ``plain``: nothing else that selects
+    packets. ``not_for``: the IP versions that it does not apply to.
     """
 
     sources: tuple[tuple[bool, tuple[Network | None, ...]], ...]
@@ -303,7 +310,9 @@ def conditions(rule: str) -> Conditions:
         rest = pattern.sub(" ", rest)
     sources, targets = (tuple((negated, tuple(map(prefix, texts))) for negated, texts in ends) for ends in read[:2])
     marked = MARK.search(rest) is not None
-    not_for = frozenset(10 - version for version, pattern in ONLY_OF.items() if pattern.search(rule))
+    text = QUOTED.sub(" ", rule)
+    not_for = frozenset(10 - version for version, pattern in ONLY_OF.items() if pattern.search(text))
+    marked = marked or NOT_NEW.search(text) is not None
     return Conditions(sources, targets, read[2], read[3], marked, not PLAIN.sub(" ", rest).strip(), not_for)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..cluster import Node, family
+from ..cluster import Node, address, family
 from ..observation import Sysctl, of_device
 from ..table import ERROR, WARNING, Concern, Found, found
 
@@ -101,9 +101,9 @@ def default_ttl_small(node: Node) -> Iterator[Found]:
     """The time to live, or hop limit, that the kernel gives the node's own packets is less than 8. Pods have their own
     setting.
     """
-    link = node.underlay_link()
+    links = {entry.dev for entry in node.host.addresses if (its := address(entry.address)) in node.underlay and its}
     keys = ["net.ipv4.ip_default_ttl"] if 4 in families(node) else []
-    keys += [of_device(6, link.name, "hop_limit")] if link is not None and 6 in families(node) else []
+    keys += [of_device(6, name, "hop_limit") for name in sorted(links)] if 6 in families(node) else []
     for key in keys:
         setting = node.host.sysctls.get(key)
         if setting is not None and setting.now.isdecimal() and int(setting.now) < 8:
@@ -115,9 +115,9 @@ def default_ttl_small(node: Node) -> Iterator[Found]:
     ERROR,
     "IPv6 is disabled on the node, and its pods are to have IPv6 addresses",
     effect="New pods fail, or have no IPv6 address, and no other node's pods reach them by IPv6. The kernel has "
-    "removed the underlay's IPv6 addresses as well: after the fix, reboot the node, or let its network manager set "
-    "them again.",
-    see="sysctl net.ipv6.conf.all.disable_ipv6",
+    "removed the links' IPv6 addresses as well: after the fix, reboot the node, or let its network manager set them "
+    "again.",
+    see="sysctl --all --pattern 'conf.*disable_ipv6'",
     fix="echo {key}=0 >> /etc/sysctl.d/zzz-pod-network.conf && sysctl -w {key}=0",
     source="F17; comparison of the node's settings with its pod subnets",
     explains=(
@@ -132,10 +132,12 @@ def default_ttl_small(node: Node) -> Iterator[Found]:
 )
 def ipv6_disabled(node: Node) -> Iterator[Found]:
     """The kernel's setting for all interfaces is 1, or that of the pods' bridge, of the tunnel for IPv6, or of the link
-    to the other nodes.
+    to the other nodes, none of which has the node's IPv6 address then.
     """
     link = node.underlay_link()
-    names = ["all", *([link.name] if link is not None else []), node.bridge_name]
+    own = {address(entry.address) for entry in node.host.addresses}
+    lost = node.cluster.connects and any(its.version == 6 and its not in own for its in node.underlay)
+    names = ["all", *([link.name] if link is not None and lost else []), node.bridge_name]
     names += [each.name for each in node.vxlans if family(each) == 6]
     for name in dict.fromkeys(names) if 6 in families(node) else ():
         key = of_device(6, name, "disable_ipv6")
@@ -143,7 +145,6 @@ def ipv6_disabled(node: Node) -> Iterator[Found]:
         if setting is not None and setting.now == "1":
             pods = [str(each) for each in node.pod_subnets if each.version == 6]
             yield found(f"{key} is 1, pods have {', '.join(pods)}", key=key)
-            return
 
 
 @KERNEL.rule(

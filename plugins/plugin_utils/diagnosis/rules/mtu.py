@@ -120,7 +120,7 @@ def underlay_mtu_differs(node: Node) -> Iterator[Found]:
     "stall; UDP with full packets is lost.",
     see="ip link show type veth; ip -d link show type vxlan",
     fix="",
-    site="site.yml writes the mesh's MTU into the configuration; pods get it when they are made again",
+    site="site.yml sets the MTU that fits; pods get it when they are made again",
     source="F2; flannel#1011; lesson, leftovers of the bridge",
     explains=("bridge-mtu-too-small",),
 )
@@ -158,7 +158,8 @@ def _too_large_by_flannel(node: Node, evidence: str, most: int) -> Found:
     vxlan = node.flannel_backend.get("type") == "vxlan" and flannel.unit.active == "active"
     what = '"MTU": *[0-9]*' if "mtu" in node.flannel_backend else '"Type": *"vxlan"'
     new = '"MTU": {mtu}' if "mtu" in node.flannel_backend else '&, "MTU": {mtu}'
-    fix = f"sed -i 's/{what}/{new}/' {{path}} && systemctl restart flanneld"
+    # flanneld reads keys in any case.
+    fix = f"sed -i 's/{what}/{new}/I' {{path}} && systemctl restart flanneld"
     return found(evidence, fix=fix if vxlan else "", mtu=most + VXLAN_OVERHEAD[4], path=flannel.net_conf_path)
 
 

@@ -280,16 +280,16 @@ def bridge_ports_isolated(node: Node) -> Iterator[Found]:
 
 
 @PODS.rule(
-    "bridge-ports-unasked",
+    "bridge-ports-not-flooded",
     WARNING,
-    "The pods' bridge keeps the search for hardware addresses from its ports",
+    "The pods' bridge does not flood ARP or neighbour solicitations to some of its ports",
     effect="Pods behind these ports are not found, so nothing reaches them until they send something themselves. IPv4 "
     "needs broadcasts, IPv6 multicasts.",
     see="bridge -d link show | grep -e 'bcast_flood off' -e 'mcast_flood off'",
     fix="for port in {ports}; do bridge link set dev $port bcast_flood on mcast_flood on; done",
     source="broken nodes",
 )
-def bridge_ports_unasked(node: Node) -> Iterator[Found]:
+def bridge_ports_not_flooded(node: Node) -> Iterator[Found]:
     """A pod's port gets no broadcasts, and pods have IPv4 addresses; or no multicasts, and pods have IPv6 addresses."""
     versions = {each.version for each in node.pod_subnets}
     ports = [

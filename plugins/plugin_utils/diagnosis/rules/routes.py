@@ -334,6 +334,7 @@ def own_pods_led_away(node: Node) -> Iterator[Found]:
     is not the pods', and wins over the bridge's; or a single address of it is a blackhole.
     """
     underlay = node.underlay_link()
+    bridges = node.loaded is not None and not {"bridge", "flannel"}.isdisjoint(node.loaded.types)
     for subnet in node.pod_subnets if node.host.knows("routes") else ():
         way = node.table.way(subnet)
         exact = [way] if way is not None and network(way.dst) == subnet else []
@@ -341,12 +342,13 @@ def own_pods_led_away(node: Node) -> Iterator[Found]:
             # The kernel makes routes for addresses of the node, such as a tunnel's.
             if route.dev == node.bridge_name or route.dev in node.pods_links or route.owner in KERNELS:
                 continue
-            # A pod of another plugin has a link, and a route, of its own.
             single = "/" not in _single(route.dst)
+            # Other plugins have routes for single pods, or another bridge.
+            elsewhere = bool(route.dev) and not single and bridges
             away = route.via or node.is_tunnel(route.dev) or (underlay is not None and route.dev == underlay.name)
             # Calico discards what is left of a block of addresses that way.
             refused = route.type in REFUSING and single
-            if refused or (route.type == "unicast" and (away or not single)):
+            if refused or (route.type == "unicast" and (away or elsewhere)):
                 yield found(f"{_words(route)}, which are pods of this node", route=_words(route).split())
 
 

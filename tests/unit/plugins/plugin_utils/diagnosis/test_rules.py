@@ -568,12 +568,12 @@ def break_forwarding_off_on_a_device(world: World) -> None:
 ASKED = "for port in veth0123abcd; do bridge link set dev $port bcast_flood on mcast_flood on; done"
 
 
-@breaks("bridge-ports-unasked", fix=ASKED)
-def break_bridge_ports_unasked(world: World) -> None:
+@breaks("bridge-ports-not-flooded", fix=ASKED)
+def break_bridge_ports_not_flooded(world: World) -> None:
     entry(world[2]["links"], name="veth0123abcd")["broadcast_flood"] = False
 
 
-@breaks("bridge-ports-unasked", families=(6,))
+@breaks("bridge-ports-not-flooded", families=(6,))
 def by_multicasts(world: World) -> None:
     entry(world[2]["links"], name="veth0123abcd")["multicast_flood"] = False
 
@@ -1725,7 +1725,20 @@ WALL = {"place": "nftables: table inet wall, chain in", "hook": "input"}
         "meta l4proto ipv6-icmp accept",
         "ip6 nexthdr ipv6-icmp accept",
         "icmpv6 type { echo-request, nd-neighbor-solicit, nd-neighbor-advert } accept",
-        "icmpv6 type nd-router-solicit-nd-redirect accept",
+        "icmpv6 type { echo-request, 133-137 } accept",
+        "icmpv6 type . ip6 saddr { nd-neighbor-solicit . fe80::/10 } accept",
+        "ct state != invalid accept",
+        "-m state ! --state NEW -j ACCEPT",
+        "-p ipv6-icmp -m icmp6 ! --icmpv6-type 137 -j ACCEPT",
+        "! -p tcp -j ACCEPT",
+        "iifname vmap @zones",
+        "queue flags bypass to 0",
+        "-j NFQUEUE --queue-num 0 --queue-bypass",
+        "-i eth0 -j open-ports",
+        'iifname "eth0" jump dnat_in',
+        "ct state untracked jump u",
+        'iifname "lo*" accept',
+        "accept",
         "icmpv6 type @allowed accept",
         "ct state { established, related, untracked } accept",
         "ip6 saddr fe80::/10 accept",
@@ -2227,7 +2240,7 @@ def of_pods_from_before(world: World) -> None:
     world[2]["cni"]["pods"][0]["mtu"] = 1500
 
 
-WITH_MTU = "sed -i 's/{}/' /etc/kube-flannel/net-conf.json && systemctl restart flanneld"
+WITH_MTU = "sed -i 's/{}/I' /etc/kube-flannel/net-conf.json && systemctl restart flanneld"
 
 
 @breaks("pod-mtu-too-large", "flannel", (4, 6), fix=WITH_MTU.format('"Type": *"vxlan"/&, "MTU": 1480'))

@@ -309,7 +309,8 @@ def test_what_drops_some_packets(rule: str, dropping: list[str]) -> None:
 @pytest.mark.parametrize(
     ("rules", "policy", "ends", "accepts"),
     [
-        (["iif lo accept", "ct state established accept", "tcp dport 22 accept"], "drop", "policy drop", [0, 2]),
+        (["iif lo accept", "ct state established accept", "tcp dport 22 accept"], "drop", "policy drop", [0, 1, 2]),
+        (['log prefix "in "', "iifname vmap @zones", "queue to 0"], "drop", "policy drop", [1, 2]),
         (["tcp dport 22 accept", "ct state { established, untracked } accept"], "drop", "policy drop", [0, 1]),
         (["meta l4proto ipv6-icmp accept", "reject"], "accept", "reject", [0]),
         (["tcp dport 22 accept", "accept"], "drop", None, []),
@@ -321,6 +322,11 @@ def test_where_what_a_host_allows_ends(rules: list[str], policy: str, ends: str 
     found = forwarding.of_host(of_hook("input", *rules, policy=policy))
     place: dict[str, Any] = {"place": "nftables: table inet x, chain c", "hook": "input", "drops": [], "ends": ends}
     assert found == ([] if ends is None else [{**place, "accepts": [rules[number] for number in accepts]}])
+
+
+def test_a_policy_behind_a_rule_that_accepts_everything() -> None:
+    (found,) = forwarding.of_host(of_hook("input", "ip6 saddr 2001:db8::/32 drop", "accept", policy="drop"))
+    assert found["drops"] and (found["ends"], found["accepts"]) == ("", [])
 
 
 @pytest.mark.parametrize(
