@@ -53,8 +53,9 @@ options:
     description:
       - The content of C(net-conf.json), with flannel's own keys. It is checked strictly on the controller, since
         flanneld ignores keys that it does not know.
-      - With IPv6 and the backend C(vxlan), C(MTU) is 20 less than the interface's, if it is not given. Otherwise,
-        flanneld would give pods 20 bytes more than what its device for IPv6 takes.
+      - With IPv6 and the backend C(vxlan), C(MTU) is 20 less than the interface's, if it is not given and the
+        interface has 1350 or more. Otherwise, flanneld would give pods 20 bytes more than what its device for IPv6
+        takes.
       - Required with O(state=present). With O(state=absent), it shows which devices are flanneld's if the file is gone.
     type: dict
   psk:

@@ -692,7 +692,7 @@ host:
           type: str
           sample: policy drop
         accepts:
-          description: The rules that accept some packets before that.
+          description: The rules of the chain, and of those that it leads to, that may accept packets before that.
           type: list
           elements: str
     frame_filters:

@@ -27,6 +27,8 @@ RECORD = "[X-Weft-Podnet]"
 START_SECONDS, START_MARGIN = 120, 30
 # Lists of devices and settings: a backend's settings that an existing device keeps whatever net-conf.json says.
 DEVICE_SETTINGS = ("Type", "VNI", "Port", "MTU", "GBP", "Learning", "ListenPort", "ListenPortV6", "Mode")
+# What flanneld does not count of a VXLAN header over IPv6.
+UNCOUNTED = 70 - 50
 # With less, IPv6 would not work on pods' links.
 LEAST_UNDERLAY = 1280 + 70
 # By backend: what all nodes must have alike to reach each other, with flanneld's defaults.
@@ -153,7 +155,7 @@ def net_conf(options: Mapping[str, Any], nftables: bool, underlay_mtu: int = 0) 
     conf["EnableNFTables"] = options["net_conf"].get("EnableNFTables", chosen)
     conf["Backend"] = dict(options["net_conf"]["Backend"])
     if underlay_mtu >= LEAST_UNDERLAY and wants_mtu(conf):
-        conf["Backend"]["MTU"] = underlay_mtu - 20
+        conf["Backend"]["MTU"] = underlay_mtu - UNCOUNTED
     if options["psk"]:
         conf["Backend"]["PSK"] = options["psk"]
     return conf

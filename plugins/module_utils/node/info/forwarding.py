@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from . import translation
-from .rulesets import BROAD, COMMENT, NFT_COMMENT, Chain, Rule, Table
+from .rulesets import BROAD, COMMENT, NFT_COMMENT, Chain, Rule, Table, lines_of
 
 EVERYTHING = {4: "0.0.0.0/0", 6: "::/0"}
 DEEPEST = 20
@@ -209,23 +209,19 @@ def of_host(tables: Iterable[Table], members: Members = _nothing) -> list[dict[s
         drops, ends = _dropping(walk, members), walk.ends or ("policy drop" if chain.policy == "drop" else "")
         ends = "" if walk.accepts_all else ends
         if drops or ends:
-            accepts = _limited(table, list(_others(table, chain)), members) if ends else []
+            passing = [line for line in lines_of(table, [chain]) if _may_pass(table, line)] if ends else []
+            accepts = _limited(table, passing, members)
             place = {"place": f"{table.place}, chain {chain.name}", "hook": chain.hook, "drops": drops}
             found.append({**place, "ends": ends and _with_members(table, ends, members), "accepts": accepts})
     return sorted(found, key=lambda each: str(each["place"]))
 
 
-def _others(table: Table, chain: Chain, depth: int = 0) -> Iterable[str]:
-    """The rules of a chain, and of those that it may lead to, that may keep a packet from being dropped."""
-    for line in chain.lines:
-        rule = table.read(line)
-        below = table.chains.get(rule.target) if rule.verdict in ("jump", "goto") else None
-        if below is not None and depth < DEEPEST:
-            yield from _others(table, below, depth + 1)
-        elif rule.verdict == "jump" and rule.target in LOGGING:
-            continue
-        elif rule.verdict in ("accept", "return", "jump", "goto") or ACCEPTS.search(line):
-            yield line
+def _may_pass(table: Table, line: str) -> bool:
+    """May a rule keep a packet from being dropped by a later one? Chains that it leads to are looked at themselves."""
+    rule = table.read(line)
+    if rule.target in table.chains or rule.target in LOGGING:
+        return False
+    return rule.verdict in ("accept", "return", "jump", "goto") or ACCEPTS.search(line) is not None
 
 
 def of_frames(tables: Iterable[Table]) -> list[dict[str, Any]]:

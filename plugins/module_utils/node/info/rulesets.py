@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ...core import iptables, tools
@@ -207,6 +207,19 @@ def members(table: Table, name: str) -> list[str]:
         except (ValueError, TypeError):
             return []
     return found if len(found) <= MOST_MEMBERS else []
+
+
+def lines_of(table: Table, chains: Iterable[Chain]) -> Iterator[str]:
+    """The rules of chains, and of those that they lead to, each chain's once."""
+    known = set()
+    ahead = list(chains)
+    while ahead:
+        chain = ahead.pop()
+        if chain.name not in known:
+            known.add(chain.name)
+            yield from chain.lines
+            targets = (table.read(line).target for line in chain.lines)
+            ahead += [table.chains[target] for target in targets if target in table.chains]
 
 
 def reader() -> Callable[[Table, str], list[str]]:

@@ -13,11 +13,11 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ...core.networks import Address, Network
-from .rulesets import Chain, Rule, Table
+from .rulesets import Chain, Rule, Table, lines_of
 
 # Conditions that a plain UDP packet to an address of one host never meets.
 OTHER_PROTOCOL = re.compile(
@@ -57,7 +57,7 @@ def closed(tables: Iterable[Table], ports: Iterable[TunnelPort], peers: Iterable
         chains = [
             chain for chain in table.chains.values() if chain.hook in (*IN, *OUT) and chain.kind in ("filter", "route")
         ]
-        alike = _alike(_lines(table, chains), peers) if chains and wanted else []
+        alike = _alike(lines_of(table, chains), peers) if chains and wanted else []
         for port in (each for each in wanted if each.version in table.versions):
             groups = [each for each in alike if each[0].version == port.version]
             for chain in chains:
@@ -71,19 +71,6 @@ def closed(tables: Iterable[Table], ports: Iterable[TunnelPort], peers: Iterable
                 ]
                 found += [{**row, "peer": str(peer)} for peer in shut[:MOST_PEERS]]
     return sorted(found, key=lambda each: int(each["port"]))
-
-
-def _lines(table: Table, chains: Iterable[Chain]) -> Iterator[str]:
-    """The rules of chains, and of those that they lead to."""
-    known = set()
-    ahead = list(chains)
-    while ahead:
-        chain = ahead.pop()
-        if chain.name not in known:
-            known.add(chain.name)
-            yield from chain.lines
-            targets = (table.read(line).target for line in chain.lines)
-            ahead += [table.chains[target] for target in targets if target in table.chains]
 
 
 def _alike(lines: Iterable[str], peers: Iterable[str]) -> list[list[Address]]:

@@ -82,7 +82,8 @@ def _backend(survey: Survey, node: Node) -> dict[str, Any] | None:
 def _chosen_mtu(node: Node, backend: Mapping[str, Any]) -> bool:
     """Is the MTU the one that site.yml sets by itself with IPv6?"""
     link = node.underlay_link()
-    return backend.get("type") == "vxlan" and link is not None and backend.get("mtu") == link.mtu - 20
+    uncounted = diagnosis.VXLAN_OVERHEAD[6] - diagnosis.VXLAN_OVERHEAD[4]
+    return backend.get("type") == "vxlan" and link is not None and backend.get("mtu") == link.mtu - uncounted
 
 
 def _masquerades(survey: Survey, node: Node, given: dict[str, list[str]]) -> bool | None:

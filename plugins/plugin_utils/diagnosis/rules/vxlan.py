@@ -180,11 +180,10 @@ def mesh_device_down(node: Node) -> Iterator[Found]:
     """The device was set down. flanneld does not bring the routes back by itself."""
     for link in node.vxlans:
         if link.up is False:
-            command, version = "ip link set {device} up", family(link)
             # The kernel has removed IPv6's address, too.
-            own = next((each.network_address for each in node.pod_subnets if each.version == version == 6), None)
-            command += " && ip address replace {address} dev {device}" if own is not None else ""
-            fix, values = _and_peers(node, link, command, address=f"{own}/128")
+            lost = [f"{each.network_address}/128" for each in node.pod_subnets if each.version == family(link) == 6]
+            command = "ip link set {device} up" + (" && ip address replace {address} dev {device}" if lost else "")
+            fix, values = _and_peers(node, link, command, address="".join(lost[:1]))
             yield found(f"{link.name} is down", fix=fix, **values)
 
 
