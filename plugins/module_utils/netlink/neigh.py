@@ -43,12 +43,13 @@ STATES = {
 
 
 class Neighbour(NamedTuple):
-    """``address`` and ``mac`` are packed, ``state`` is one of STATES."""
+    """``address`` and ``mac`` are packed, ``state`` is one of STATES. ``lasting``: no limit of the table counts it."""
 
     number: int
     address: bytes
     mac: bytes
     state: str
+    lasting: bool
 
 
 def everywhere(channel: Channel) -> list[Neighbour]:
@@ -56,9 +57,11 @@ def everywhere(channel: Channel) -> list[Neighbour]:
     found = []
     answers = channel.dump(wire.GETNEIGH, wire.NDMSG.pack(0, 0, 0, 0, 0))
     for answer, (address, mac) in wire.columns(answers, wire.NDMSG.size, (wire.NDA_DST, wire.NDA_LLADDR)):
-        family, number, state, _flags, _type = wire.NDMSG.unpack_from(answer)
+        family, number, state, flags, _type = wire.NDMSG.unpack_from(answer)
         if family in (socket.AF_INET, socket.AF_INET6) and address:
-            found.append(Neighbour(number, address, mac or b"", STATES.get(state, "none")))
+            # A routing daemon of an EVPN adds what it has learned, in any state.
+            lasting = bool(state & (wire.NUD_PERMANENT | wire.NUD_NOARP) or flags & wire.NTF_EXT_LEARNED)
+            found.append(Neighbour(number, address, mac or b"", STATES.get(state, "none"), lasting))
     return found
 
 

@@ -66,7 +66,7 @@ RTNH_F_DEAD, RTNH_F_ONLINK, RTNH_F_LINKDOWN = 0x1, 0x4, 0x10
 # neighbour and FDB attributes, states and flags
 NDA_DST, NDA_LLADDR, NDA_PORT, NDA_VNI, NDA_IFINDEX = 1, 2, 6, 7, 8
 NUD_FAILED, NUD_NOARP, NUD_PERMANENT = 0x20, 0x40, 0x80
-NTF_SELF = 0x02
+NTF_SELF, NTF_EXT_LEARNED = 0x02, 0x10
 AF_BRIDGE = 7
 
 # nexthop attributes

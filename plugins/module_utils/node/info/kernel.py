@@ -313,10 +313,11 @@ def _asked_again(channel: Channel, entries: list[neigh.Neighbour], asked: Collec
 def neighbour_entries(channel: Channel, root: str = "/") -> dict[str, int]:
     """IP version -> the entries that count against its table's limit: of all network namespaces, pods' among them.
 
-    Permanent ones, as a mesh has, do not count. Empty where the kernel does not say. Raises FileError, NetlinkError.
+    Permanent ones, as a mesh has, do not count, nor those of routing daemons. Only the machine's own network namespace
+    has the numbers: empty elsewhere. Raises FileError, NetlinkError.
     """
     found = {}
-    lasting = [each for each in neigh.everywhere(channel) if each.state in ("permanent", "noarp")]
+    lasting = [each for each in neigh.everywhere(channel) if each.lasting]
     for version, name, size in (("4", "arp_cache", 4), ("6", "ndisc_cache", 16)):
         # The same number for each processor.
         lines = (files.read_text(Path(root, "proc/net/stat", name)) or "").splitlines()
