@@ -15,6 +15,7 @@ PACKAGES = [
     "ethtool",
     "firewalld",
     "iproute2",
+    "ipset",
     "iptables",
     "iputils-ping",
     "kmod",

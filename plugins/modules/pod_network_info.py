@@ -630,7 +630,8 @@ host:
     forward:
       description: 'The chains through which forwarded packets pass: C(FORWARD) of iptables'' table C(filter),
         and the chains of nftables at that hook. Also those at the hooks C(prerouting) and C(postrouting) that drop
-        something.'
+        something, and what drops packets of single links: chains of nftables at the hooks C(ingress) and C(egress),
+        filters of C(tc), and XDP programs.'
       type: list
       elements: dict
       contains:
@@ -638,7 +639,7 @@ host:
           description: Which chain.
           type: str
         hook:
-          description: V(forward), V(prerouting) or V(postrouting).
+          description: V(forward), V(prerouting), V(postrouting), V(ingress) or V(egress).
           type: str
         policy:
           description: V(accept) or V(drop).
@@ -665,7 +666,10 @@ host:
           elements: dict
           contains: &drop
             rule:
-              description: The rule. A named set of nftables is replaced by the networks in it that may hold pods.
+              description: >-
+                The rule. A set of nftables or ipset that it names is replaced by those of its members that may hold
+                pods, or are hosts: for ipset, each is a rule of its own, with C(--match-set) and the name. Filters of
+                C(tc) are shown as C(nft) would show them.
               type: str
             after:
               description: Rules before it that accept some packets.

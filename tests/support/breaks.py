@@ -63,6 +63,7 @@ def conf(change: str) -> str:
 SET = "set bad { type ipv4_addr; flags interval; elements = { 10.244.1.0/24 }; }"
 BY_CHANCE = "-m statistic --mode random --probability 0.5 -j DROP"
 OF_PEER = "-s 172.16.0.4 -p udp --dport 8472 -j DROP"
+IN_SET = "-m set --match-set {} src -j DROP"
 LEARNED = "2001:db8::5/64"
 LARGE_UDP = "-p udp -m length --length 1000:65535 -j DROP"
 MANY = "-p tcp -m connlimit --connlimit-above 1 --connlimit-mask 16 -j REJECT"
@@ -326,6 +327,12 @@ HOST = [
     Break("networkd-removes-routes", "rm $(grep -rl ManageForeignRoutes /etc/systemd/networkd.conf.d)"),
     Break("masquerade-missing", "nft delete table ip weft-podnet"),
     Break("forward-drops-pods", "iptables -P FORWARD DROP"),
+    # A list of networks that are private, and so hold the pods.
+    Break(
+        "forward-drops-pods",
+        f"ipset create bogons hash:net; ipset add bogons 10.0.0.0/8; iptables -A FORWARD {IN_SET.format('bogons')}",
+        after=f"iptables -D FORWARD {IN_SET.format('bogons')}; ipset destroy bogons",
+    ),
     Break("forward-drops-pods", "iptables -t raw -A PREROUTING -d 10.244.1.0/24 -j DROP", after="iptables -t raw -F"),
     Break(
         "forward-drops-pods",
@@ -518,6 +525,11 @@ BREAKS = {
             after="nft delete table netdev wall",
         ),
         Break("overlay-port-closed", f"iptables -A INPUT {OF_PEER}", after=f"iptables -D INPUT {OF_PEER}"),
+        Break(
+            "overlay-port-closed",
+            f"ipset create banned hash:ip; ipset add banned 172.16.0.4; iptables -A INPUT {IN_SET.format('banned')}",
+            after=f"iptables -D INPUT {IN_SET.format('banned')}; ipset destroy banned",
+        ),
         Break(
             "overlay-port-closed-outgoing",
             "iptables -A OUTPUT -p udp --dport 8472 -j DROP",

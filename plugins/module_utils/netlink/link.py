@@ -47,7 +47,8 @@ class Detail(NamedTuple):
 
     ``hairpin``, ``isolated``, ``broadcast_flood`` and ``multicast_flood`` are the flags of a bridge's port,
     ``port_state`` is one of PORT_STATES; None for any other link. ``permanent`` is the address of the hardware itself,
-    ``names`` are alternative names, ``qdisc`` is the queueing discipline of what it sends.
+    ``names`` are alternative names, ``qdisc`` is the queueing discipline of what it sends. ``xdp`` is the ID of the
+    program that gets what the link receives, 0 for none.
     """
 
     link: Link
@@ -65,6 +66,7 @@ class Detail(NamedTuple):
     port_state: str | None = None
     broadcast_flood: bool | None = None
     multicast_flood: bool | None = None
+    xdp: int = 0
 
     @property
     def elsewhere(self) -> bool:
@@ -108,8 +110,26 @@ def details(channel: Channel) -> list[Detail]:
                 PORT_STATES.get(port.get(wire.IFLA_BRPORT_STATE, b"\3")[0], "") if is_port else None,
                 any(port.get(wire.IFLA_BRPORT_BCAST_FLOOD, b"\1")) if is_port else None,
                 any(port.get(wire.IFLA_BRPORT_MCAST_FLOOD, b"\1")) if is_port else None,
+                wire.u32(wire.attributes(attributes.get(wire.IFLA_XDP, b""), 0).get(wire.IFLA_XDP_PROG_ID)),
             )
         )
+    return found
+
+
+class Discipline(NamedTuple):
+    """A queueing discipline of a link, by its index. ``kind`` as in ``tc qdisc add dev LINK ... KIND``."""
+
+    number: int
+    kind: str
+
+
+def disciplines(channel: Channel) -> list[Discipline]:
+    """Those of all links. Equivalent to: tc qdisc show. Raises NetlinkError."""
+    found = []
+    for body in channel.dump(wire.GETQDISC, wire.TCMSG.pack(0, 0, 0, 0, 0)):
+        _family, number, _handle, _parent, _info = wire.TCMSG.unpack_from(body)
+        kind = wire.attributes(body, wire.TCMSG.size).get(wire.TCA_KIND, b"")
+        found.append(Discipline(number, wire.text(kind)))
     return found
 
 

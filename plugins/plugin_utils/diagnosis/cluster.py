@@ -368,7 +368,7 @@ class Node:
     def pod_subnets_of(self, place: Forward) -> tuple[Network, ...]:
         """Its pod subnets of the family that a place filters."""
         six = "ip6" in place.place
-        both = "inet" in place.place
+        both = any(word in place.place for word in ("inet", "netdev", "tc filter", "xdp"))
         return tuple(subnet for subnet in self.pod_subnets if both or (subnet.version == 6) == six)
 
 

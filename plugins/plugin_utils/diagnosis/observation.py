@@ -290,7 +290,7 @@ class Forward(Part):
 
     ``accepts`` are networks whose packets pass, even where ``rejects_before`` or the policy drops all others. ``drops``
     are rules that drop some packets, ``may_accept`` those that lead some to chains which may accept them. ``hook``:
-    "forward", "prerouting" or "postrouting".
+    "forward", "prerouting" or "postrouting"; "ingress" or "egress" for what filters on links.
     """
 
     place: str = ""

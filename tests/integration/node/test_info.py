@@ -775,7 +775,7 @@ def test_what_a_named_set_holds_and_what_filters_frames(node: Host) -> None:
     node.host.run("arptables", "-A", "INPUT", "-j", "DROP")
     found = node.info()
     place = only(found["forward"], place="nftables: table inet f, chain guard")
-    assert place["drops"] == drops("ip saddr { 10.244.0.0/16 } drop")
+    assert place["drops"] == drops("ip saddr { 10.244.0.0/16 } drop", "ip saddr @bad drop")
     place = only(found["frame_filters"], place="nftables: table arp filter, chain INPUT")
     assert place["everything"].endswith("drop") and place["hook"] == "input"
     node.host.ip("link", "set", "eth0", "arp", "off")

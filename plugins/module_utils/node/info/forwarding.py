@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from . import translation
@@ -17,6 +17,8 @@ EVERYTHING = {4: "0.0.0.0/0", 6: "::/0"}
 DEEPEST = 20
 # Where a forwarded packet also passes; hardly any chain there drops anything.
 BESIDE = ("prerouting", "postrouting")
+# Where packets of some links pass, whether they are forwarded or not.
+LINKS = ("ingress", "egress")
 # Where a packet passes that this host sends or receives itself.
 HOST = ("input", "output")
 # What drops packets by their way back, as every firewall does: not by who sends them.
@@ -27,13 +29,6 @@ ACCEPTS = re.compile(r"\b(?:accept|queue)\b|\bvmap @")
 EXPIRES = re.compile(r"-j TTL --ttl-set [01]\b|-j HL --hl-set [01]\b|\bip ttl set [01]\b|\bip6 hoplimit set [01]\b")
 # Targets of iptables that let a packet go on.
 LOGGING = ("LOG", "NFLOG", "MARK", "CONNMARK")
-NAMED_SET = re.compile(r"@([\w./-]+)")
-# The networks in a set of a table.
-Members = Callable[[Table, str], list[str]]
-
-
-def _nothing(_table: Table, _name: str) -> list[str]:
-    return []
 
 
 class Drop(NamedTuple):
@@ -64,7 +59,7 @@ class _Walk:
         self.accepts_all = self.accepts_some = False
         self.ends = ""
         # The rules that accept by address or device, and those of the chain that return.
-        self._after: list[str] = []
+        self.after: list[str] = []
         # Those that lead some packets to chains that may accept them.
         self.may_accept: list[str] = []
         self._accepting: dict[str, bool] = {}
@@ -85,7 +80,7 @@ class _Walk:
     def _step(self, rule: Rule, line: str, depth: int, certain: bool, returned: Sequence[str]) -> bool:
         if not rule.is_for_new:
             # Neighbour discovery belongs to no connection.
-            self._after += [line] if rule.verdict == "accept" and "untracked" in rule.states else []
+            self.after += [line] if rule.verdict == "accept" and "untracked" in rule.states else []
             return True
         if rule.verdict in ("drop", "reject") or EXPIRES.search(line):
             whole = not (rule.selects or rule.narrow or rule.states)
@@ -93,7 +88,7 @@ class _Walk:
                 self.ends = line
                 return False
             if certain and (whole or _counts(rule, line)) and not REVERSE_PATH.search(line):
-                self.drops.append(Drop(line, (*self._after, *returned), rule.narrow))
+                self.drops.append(Drop(line, (*self.after, *returned), rule.narrow))
         # Not everything is seen where some returned before.
         elif rule.verdict == "accept":
             return self._accept(rule, line, certain and not returned)
@@ -108,9 +103,9 @@ class _Walk:
         if rule.selects or rule.narrow:
             does = _does(self.table, chain)
             if does == "drop" and certain and not rule.narrow:
-                self.drops.append(Drop(line, tuple(self._after), part=False))
+                self.drops.append(Drop(line, tuple(self.after), part=False))
             elif does == "accept" or self._accepts(chain):
-                self._after.append(line)
+                self.after.append(line)
                 self.may_accept.append(line)
             return True
         certain = certain and not rule.states
@@ -133,14 +128,14 @@ class _Walk:
     def _accept(self, rule: Rule, line: str, certain: bool) -> bool:
         if rule.narrow:
             # "!" alone is understood where the rule is judged.
-            self._after += [line] if self.whole or _counts(rule, line) else []
+            self.after += [line] if self.whole or _counts(rule, line) else []
             return True
         self.accepts_some = True
         if not rule.selects:
             # A new packet is accepted here, whatever follows.
             self.accepts_all = self.accepts_all or certain
             return not certain
-        self._after.append(line)
+        self.after.append(line)
         if bool(rule.sources) + bool(rule.targets) + bool(rule.inputs) + bool(rule.outputs) == 1:
             self.sources += rule.sources
             self.targets += rule.targets
@@ -175,11 +170,8 @@ def _does(table: Table, chain: Chain) -> str:
     return ""
 
 
-def places(
-    tables: Iterable[Table], networks_of: Callable[[str], list[str]], members: Members = _nothing
-) -> list[dict[str, Any]]:
-    """Where forwarded packets pass. ``networks_of``: the networks of a device's addresses. ``members``: those in a set
-    of a table."""
+def places(tables: Iterable[Table], networks_of: Callable[[str], list[str]]) -> list[dict[str, Any]]:
+    """Where forwarded packets pass. ``networks_of``: the networks of a device's addresses."""
     found = []
     for table, chain, walk in _walks(tables, ("forward", *BESIDE)):
         if chain.hook in BESIDE:
@@ -195,24 +187,39 @@ def places(
                 "accepts": _accepted(walk, networks_of),
                 "owner": _owner(table, chain),
                 "rejects_before": walk.ends,
-                "drops": _dropping(walk, members),
+                "drops": _dropping(walk),
                 "may_accept": walk.may_accept[: translation.MOST_RULES],
             }
         )
+    found += [each for table, chain, walk in _walks(tables, LINKS) for each in _of_links(table, chain, walk)]
     return sorted(found, key=lambda each: str(each["place"]))
 
 
-def of_host(tables: Iterable[Table], members: Members = _nothing) -> list[dict[str, Any]]:
+def _of_links(table: Table, chain: Chain, walk: _Walk) -> Iterator[dict[str, Any]]:
+    """A place that drops some of what its links receive or send: its rules, as if each named the links."""
+    values = ", ".join(f'"{each}"' for each in chain.devices)
+    asked = f"{'iifname' if chain.hook == 'ingress' else 'oifname'} {{ {values} }} "
+    drops = [{**each, "rule": asked + each["rule"]} for each in _dropping(walk)]
+    ends = walk.ends or ("drop" if chain.policy == "drop" else "")
+    if ends and not walk.accepts_all:
+        drops.append({"rule": asked + _without_comments(ends), "after": _limited(walk.after)})
+    if drops:
+        place = {"place": f"{table.place}, chain {chain.name}", "hook": chain.hook, "policy": "accept", "owner": ""}
+        everything = [EVERYTHING[version] for version in table.versions]
+        yield {**place, "accepts": everything, "rejects_before": "", "drops": drops, "may_accept": []}
+
+
+def of_host(tables: Iterable[Table]) -> list[dict[str, Any]]:
     """What drops some of what this host sends or receives itself: rules, and the end of what is allowed."""
     found = []
     for table, chain, walk in _walks(tables, HOST):
-        drops, ends = _dropping(walk, members), walk.ends or ("policy drop" if chain.policy == "drop" else "")
+        drops, ends = _dropping(walk), walk.ends or ("policy drop" if chain.policy == "drop" else "")
         ends = "" if walk.accepts_all else ends
         if drops or ends:
             passing = [line for line in lines_of(table, [chain]) if _may_pass(table, line)] if ends else []
-            accepts = _limited(table, passing, members)
+            accepts = _limited(passing)
             place = {"place": f"{table.place}, chain {chain.name}", "hook": chain.hook, "drops": drops}
-            found.append({**place, "ends": ends and _with_members(table, ends, members), "accepts": accepts})
+            found.append({**place, "ends": _without_comments(ends), "accepts": accepts})
     return sorted(found, key=lambda each: str(each["place"]))
 
 
@@ -235,7 +242,7 @@ def of_frames(tables: Iterable[Table]) -> list[dict[str, Any]]:
         everything = "" if any(map(ACCEPTS.search, _lines(table))) else ends
         if everything or walk.drops:
             place = {"place": f"{table.place}, chain {chain.name}", "hook": chain.hook}
-            found.append({**place, "everything": everything, "drops": _dropping(walk, _nothing)})
+            found.append({**place, "everything": everything, "drops": _dropping(walk)})
     return sorted(found, key=lambda each: str(each["place"]))
 
 
@@ -253,27 +260,22 @@ def _walks(tables: Iterable[Table], hooks: tuple[str, ...]) -> Iterable[tuple[Ta
                 yield table, chain, walk
 
 
-def _dropping(walk: _Walk, members: Members) -> list[dict[str, Any]]:
+def _dropping(walk: _Walk) -> list[dict[str, Any]]:
     """The rules that drop some packets, those that ask for nothing but addresses and devices first."""
     found = []
     for drop in sorted(walk.drops, key=lambda each: each.part)[: translation.MOST_RULES]:
-        after = _limited(walk.table, drop.after, members)
-        found.append({"rule": _with_members(walk.table, drop.line, members), "after": after})
+        found.append({"rule": _without_comments(drop.line), "after": _limited(drop.after)})
     return found
 
 
-def _limited(table: Table, lines: Sequence[str], members: Members) -> list[str]:
-    shown = [_with_members(table, line, members) for line in lines[: translation.MOST_RULES]]
+def _limited(lines: Sequence[str]) -> list[str]:
+    shown = [_without_comments(line) for line in lines[: translation.MOST_RULES]]
     more = len(lines) - translation.MOST_RULES
     return [*shown, *([f"... and {more} more"] if more > 0 else [])]
 
 
-def _with_members(table: Table, line: str, members: Members) -> str:
-    """A rule without comments, and with the networks of a set instead of its name, where all of them are known."""
-    line = " ".join(NFT_COMMENT.sub("", COMMENT.sub("", line)).split())
-    named = NAMED_SET.search(line) if "!= @" not in line else None
-    inside = members(table, named[1]) if named else []
-    return NAMED_SET.sub(f"{{ {', '.join(inside)} }}", line, count=1) if inside else line
+def _without_comments(line: str) -> str:
+    return " ".join(NFT_COMMENT.sub("", COMMENT.sub("", line)).split())
 
 
 def _owner(table: Table, chain: Chain) -> str:

@@ -48,6 +48,7 @@ class Kernel(NamedTuple):
     hops: Mapping[int, nexthop.Nexthop]
     vxlans: dict[str, vxlan_link.Found]
     marked: frozenset[int]
+    disciplines: list[link.Discipline] = []
 
     @property
     def names(self) -> dict[int, str]:
@@ -105,7 +106,8 @@ def read(channel: Channel, notes: Notes) -> Kernel:
             [each.value.protocol for each in routes if each.value.oif == found.number],
         )
     )
-    return Kernel(links, addresses, routes, hops, vxlans, marked)
+    disciplines = notes.read("links", link.disciplines, [], channel)
+    return Kernel(links, addresses, routes, hops, vxlans, marked, disciplines)
 
 
 def links(kernel: Kernel) -> list[dict[str, Any]]:

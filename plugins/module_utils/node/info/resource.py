@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,13 @@ from . import (
     ipsec,
     kernel,
     leftovers,
+    link_filters,
     managers,
     ours,
     rulesets,
     runtime,
     services,
+    sets,
     sysctls,
     translation,
     tunnel_ports,
@@ -50,6 +52,10 @@ def observe(options: Mapping[str, Any]) -> dict[str, Any]:
     listed = notes.read("packet filters", rulesets.of_nftables, None, notes)
     saved = notes.read("packet filters", rulesets.of_iptables, rulesets.NOTHING, listed, notes)
     filters = rulesets.merged(saved, listed or [])
+    hosts = [*options["ways"], *(str(each.interface.ip) for each in of_kernel.addresses)]
+    tables = notes.read("packet filters", _expanded, filters.tables, filters.tables, hosts)
+    of_links = notes.read("packet filters", link_filters.tables, [], of_kernel.links, of_kernel.disciplines, notes)
+    filters = filters._replace(tables=[*tables, *of_links])
     shown = services.services(units, live)
     found["services"] = shown
     found["runtime"] = notes.read("runtime", runtime.runtime, {}, options["socket"] or "", live, notes)
@@ -69,9 +75,8 @@ def observe(options: Mapping[str, Any]) -> dict[str, Any]:
     of_cni = notes.read("cni", _cni, _NO_CNI, folders, of_kernel, found["flannel"], filters, notes)
     found["cni"] = of_cni["shown"]
     found["masquerade"] = notes.read("masquerade", translation.places, [], filters.tables)
-    members = rulesets.reader()
-    found["forward"] = notes.read("forward", forwarding.places, [], filters.tables, of_kernel.networks, members)
-    found["host_filters"] = notes.read("packet filters", forwarding.of_host, [], filters.tables, members)
+    found["forward"] = notes.read("forward", forwarding.places, [], filters.tables, of_kernel.networks)
+    found["host_filters"] = notes.read("packet filters", forwarding.of_host, [], filters.tables)
     found["frame_filters"] = notes.read("packet filters", forwarding.of_frames, [], filters.frames)
     found["redirects"] = notes.read("packet filters", translation.redirects, [], filters.tables)
     found["ipsec"] = notes.read("ipsec", ipsec.policies, [], notes)
@@ -100,6 +105,11 @@ def observe(options: Mapping[str, Any]) -> dict[str, Any]:
     found["ours"] = ours.observe(units, notes)
     bounded = notes.bounded("", found)
     return {**bounded, "problems": notes.problems, "truncated": notes.truncated}
+
+
+def _expanded(tables: Iterable[rulesets.Table], hosts: Iterable[str]) -> list[rulesets.Table]:
+    known = sets.Sets(hosts)
+    return [sets.expanded(table, known) for table in tables]
 
 
 def _others(of_kernel: kernel.Kernel, addresses: Sequence[str]) -> list[str]:

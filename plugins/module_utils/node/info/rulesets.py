@@ -9,7 +9,6 @@ A line is taken apart only where the walk through a chain meets it: kube-proxy w
 from __future__ import annotations
 
 import functools
-import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -24,21 +23,19 @@ TABLES = ("raw", "mangle", "nat", "filter")
 FAMILIES: dict[str, tuple[int, ...]] = {
     "ip": (4,), "ip6": (6,), "inet": (4, 6), "netdev": (4, 6), "bridge": (), "arp": (),
 }  # fmt: skip
+NEUTRAL = (("-m", "conntrack"), ("-m", "state"), ("-m", "comment"))
 VERDICTS = ("accept", "drop", "reject", "return", "jump", "goto", "masquerade", "snat")
 # Of a rule with a comment, the comment alone may look like anything.
 COMMENT = re.compile(r'(?:-m comment )?--comment (?:"(?:[^"\\]|\\.)*"|\S+)')
 NFT_COMMENT = re.compile(r'comment "[^"]*"')
 NFT_CHAIN = re.compile(r"type (\w+) hook (\w+) .*?(?:policy (\w+);)?$")
 NFT_DEVICES = re.compile(r"devices? (?:= )?(\{[^}]*\}|\S+)")
-# A map from values to verdicts, and its elements. One that has a name has them elsewhere.
+# A map from values to verdicts. One that has a name has its elements elsewhere.
 NFT_MAP = re.compile(r"(.*?\S) vmap \{ (.*) \}(.*)")
-NFT_ELEMENTS = re.compile(r"elements = \{([^}]*)\}")
 # With it, each rule begins that arptables makes.
 ARP_OF_ETHERNET = "arp htype 1 arp hlen 6 arp plen 4 "
-# Of a set, the networks that may hold the pods of a node.
+# A network with a longer prefix holds no node's pods.
 BROAD = {4: 28, 6: 124}
-MOST_MEMBERS = 50
-MOST_SETS = 20
 
 
 class Rule(NamedTuple):
@@ -190,25 +187,6 @@ def _without_map(line: str) -> Iterable[str]:
     return [f"{found[1]} {value.strip()} {verdict.strip()}{found[3]}" for value, _colon, verdict in each]
 
 
-def members(table: Table, name: str) -> list[str]:
-    """All networks in a set of nftables; [] where it can't be read, has others than networks, or more than MOST_MEMBERS
-    that may hold a node's pods. Those that hold none are left out, so "not in this set" can't be told from it.
-    """
-    nft = tools.find("nft")
-    done = tools.call([nft, "--stateless", "list", "set", *table.name.split(" ", 1), name]) if nft else None
-    elements = NFT_ELEMENTS.search(done.stdout) if done and done.returncode == 0 else None
-    found: list[str] = []
-    for word in re.split(r"[\s,]+", elements[1].strip()) if elements else ():
-        first, _dash, last = word.partition("-")
-        try:
-            ends = ipaddress.ip_address(first.partition("/")[0]), ipaddress.ip_address(last or first.partition("/")[0])
-            networks = ipaddress.summarize_address_range(*ends) if last else [ipaddress.ip_network(first)]
-            found += [str(network) for network in networks if network.prefixlen <= BROAD[network.version]]
-        except (ValueError, TypeError):
-            return []
-    return found if len(found) <= MOST_MEMBERS else []
-
-
 def lines_of(table: Table, chains: Iterable[Chain]) -> Iterator[str]:
     """The rules of chains, and of those that they lead to, each chain's once."""
     known = set()
@@ -220,18 +198,6 @@ def lines_of(table: Table, chains: Iterable[Chain]) -> Iterator[str]:
             yield from chain.lines
             targets = (table.read(line).target for line in chain.lines)
             ahead += [table.chains[target] for target in targets if target in table.chains]
-
-
-def reader() -> Callable[[Table, str], list[str]]:
-    """``members``, which asks for each set once, and for no more than MOST_SETS of them: each costs a process."""
-    known: dict[tuple[str, str], list[str]] = {}
-
-    def read(table: Table, name: str) -> list[str]:
-        if (table.name, name) not in known:
-            known[table.name, name] = members(table, name) if len(known) < MOST_SETS else []
-        return known[table.name, name]
-
-    return read
 
 
 def _nft_chain(name: str, lines: Sequence[str]) -> Chain:
@@ -264,7 +230,8 @@ def read_iptables(line: str) -> Rule:
             asked["states"] += following.lower().split(",")
         elif word in asked:
             asked[word].append(following)
-        elif (word, following) not in (("-m", "conntrack"), ("-m", "state"), ("-m", "comment")):
+        # Of a set whose members are known.
+        elif word != "--match-set" and (word, following) not in NEUTRAL:
             # Also an exclamation mark: all but one network is not one network.
             narrow = True
             at -= 1

@@ -44,6 +44,8 @@ _OPTIONS = {
     "--random-fully": 0,
     "--random": 0,
     "-A": 1,
+    # What follows, the direction, is only there where the members of the set are not known.
+    "--match-set": 1,
 }
 
 
@@ -97,7 +99,21 @@ def command(place: str) -> str:
     chain = re.fullmatch(r"(ip6?tables) \((nft|legacy)\): (\w+)(?:, chain (\S+))?", place)
     if chain:
         return f"{chain[1]}-{chain[2]} -t {chain[3]} -S" + (f" {shlex.quote(chain[4])}" if chain[4] else "")
-    return "nft list ruleset"
+    link = OF_LINK.fullmatch(place)
+    if link:
+        return f"tc filter show dev {link[1]} {link[2]} pref {link[3]}"
+    program = re.fullmatch(r"xdp, chain (\S+)", place)
+    return f"ip -details link show dev {program[1]}" if program else "nft list ruleset"
+
+
+# A filter of tc: the link, the hook and the preference.
+OF_LINK = re.compile(r"tc filter, chain (\S+) (\w+) pref (\d+)")
+
+
+def removal(place: str) -> str:
+    """The command that takes a filter of tc away, "" for any other place."""
+    link = OF_LINK.fullmatch(place)
+    return f"tc filter del dev {link[1]} {link[2]} pref {link[3]}" if link else ""
 
 
 def chain_of(look: str) -> tuple[str, str, str]:
@@ -115,6 +131,8 @@ def opening(
     "" where the place is not known, or firewalld has a rule of its own for a host.
     """
     tool, table, chain = chain_of(look := command(place))
+    if removed := removal(place):
+        return removed
     # Rules of ufw and firewalld open nothing that a table before them, or one of nftables, closes.
     if peer and firewall == "ufw" and table == "filter":
         ends = f"out to {peer} port" if out else f"from {peer} to any port"

@@ -249,6 +249,8 @@ def _accepting(node: Node, place: str, evidence: str, flow: Flow | None = None, 
     own = next((each for each in node.pod_subnets if each.version == version), node.pod_subnets[0])
     whole = node.cluster.network_of(own)
     words = _words(place)
+    if removal := netfilter.removal(place):
+        return found(evidence, fix=removal)
     if place.startswith("nftables"):
         family, short = "ip6" if version == 6 else "ip", {"--source": "saddr", "--destination": "daddr"}.get(side, "")
         fix = "nft insert rule {chain} {family} {side} {network} accept" if side else NFT
@@ -414,7 +416,7 @@ def overlay_drops_some(node: Node) -> Iterator[Found]:
         partial = [each for each in drops if netfilter.PART.search(each.rule)]
         drop = flows.dropped(node, place, flows.of_tunnels, netfilter.PART, partial)
         if drop is not None:
-            out, version = place.hook in ("output", "postrouting"), drop.flow.source.version
+            out, version = place.hook in ("output", *flows.LEAVING), drop.flow.source.version
             peers = [str(each) for peer in node.peers for each in peer.underlay if each.version == version]
             # The tunnel of this version, if there is one.
             tunnel = min((each for each in node.vxlans if each.port), key=lambda each: family(each) != version)

@@ -19,6 +19,8 @@ from ..path import netfilter
 
 # Of so many flows, all are tried; of more, one of those that no rule tells apart.
 FEW = 16
+# The hooks after the route.
+LEAVING = ("postrouting", "egress")
 
 
 class Flow(NamedTuple):
@@ -130,7 +132,7 @@ def of_tunnels(node: Node, hook: str) -> list[Flow]:
     device = underlay(node)
     others = singles(each for peer in node.peers for each in peer.underlay)
     ends = [(one, other) for one in singles(node.underlay) for other in others if one.version == other.version]
-    if hook in ("output", "postrouting"):
+    if hook in ("output", *LEAVING):
         return [Flow(one, other, "", device) for one, other in ends]
     return [Flow(other, one, device, "") for one, other in ends]
 
@@ -157,7 +159,8 @@ def _known(node: Node, key: str, flows: Callable[[], list[Flow]]) -> list[Flow]:
 
 def _seen(hook: str, flow: Flow) -> Flow:
     """As a hook sees it: before the route it knows no link that a packet leaves by, after it none that it came by."""
-    return flow._replace(iif="" if hook == "postrouting" else flow.iif, oif="" if hook == "prerouting" else flow.oif)
+    iif, oif = "" if hook in LEAVING else flow.iif, "" if hook in ("prerouting", "ingress") else flow.oif
+    return flow._replace(iif=iif, oif=oif)
 
 
 # What drops it
@@ -276,7 +279,8 @@ NOT_NEW = re.compile(
 )
 # Everything else that a plain rule has; one with any other condition is not judged.
 PLAIN = re.compile(
-    r"-A \S+|-[jg] \S+|(jump|goto) \S+|meta nfproto ipv[46]|"
+    # Of a set, only where its members are not known.
+    r"-A \S+|-[jg] \S+|(?<!set )--match-set \S+|(jump|goto) \S+|meta nfproto ipv[46]|"
     r"(meta protocol|ether type) (ip6?|arp)(?=\s)|-m (conntrack|state) --(ct)?state \S*\bNEW\b\S*|"
     r"ct state (\{[^}]*\bnew\b[^}]*\}|new(,\S+)?)|--to-source \S+|snat( ip6?)?( to \S+)?|"
     r"--(ttl|hl)-set \d+|ip6? (ttl|hoplimit) set \d+|--random-fully|--random|--reject-with \S+|-m comment|"
