@@ -512,6 +512,11 @@ BREAKS = {
             by_hand="ip link set eth0 mtu 1500",
         ),
         Break("mesh-mtu-differs", "ip link set flannel.1 mtu 1400"),
+        Break(
+            "link-is-port",
+            "ip link add br0 type bridge; ip link set br0 up; ip link set flannel.1 master br0",
+            after="ip link del br0",
+        ),
         Break("pod-mtu-too-large", conf("p['mtu'] = 1500")),
         Break(
             "overlay-port-closed",

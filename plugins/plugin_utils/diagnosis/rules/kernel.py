@@ -315,6 +315,28 @@ def arp_off(node: Node) -> Iterator[Found]:
 
 
 @KERNEL.rule(
+    "link-is-port",
+    ERROR,
+    "A link of the pod network is a port of another link",
+    effect="What it receives goes to the other link, or is routed by the table of a VRF, and not by the node's routes to "
+    "pods.",
+    see="ip link | grep master",
+    fix="ip link set {device} nomaster",
+    source="broken nodes",
+    explains=("no-route-back", "peer-unreachable", "mesh-peer-missing"),
+    foreseen=True,
+)
+def link_is_port(node: Node) -> Iterator[Found]:
+    """The pods' bridge, a VXLAN device, or the link that has the node's address, belongs to a bridge, a bond or a VRF.
+    The address of a bridge or a bond is its own, not its ports'.
+    """
+    links = {link.name: link for link in (node.bridge, node.underlay_link(), *node.vxlans) if link is not None}
+    for name, link in links.items():
+        if link.master:
+            yield found(f"{name} is a port of {link.master}", device=name)
+
+
+@KERNEL.rule(
     "link-shaped",
     WARNING,
     "The queueing discipline of a link in the pod network drops or delays packets",

@@ -1400,6 +1400,16 @@ def of_the_bridge(world: World) -> None:
     entry(world[1]["links"], name="flannel.1").update(arp=False)
 
 
+@breaks("link-is-port", fix="ip link set eth0 nomaster")
+def break_link_is_port(world: World) -> None:
+    entry(world[2]["links"], name="eth0").update(master="br0")
+
+
+@breaks("link-is-port", "vxlan", fix="ip link set cni0 nomaster")
+def of_a_vrf(world: World) -> None:
+    entry(world[2]["links"], name="cni0").update(master="pods")
+
+
 @breaks("link-shaped", "vxlan", fix="tc qdisc del dev flannel.1 root")
 def break_link_shaped(world: World) -> None:
     entry(world[2]["links"], name="flannel.1").update(qdisc="netem")
