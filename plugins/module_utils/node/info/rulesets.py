@@ -249,6 +249,10 @@ def read_iptables(line: str) -> Rule:
 
 _NFT_VALUE = r"(\{[^}]*\}|\S+)"
 _NFT_PARTS = (
+    # Several fields together, the way of the first packet, and routes: not these fields of this packet.
+    ("narrow", re.compile(rf"(?:\w+ )?\w+(?: \. (?:\w+ )?\w+)+ (?:!= )?{_NFT_VALUE}\s*")),
+    ("narrow", re.compile(rf"ct (?:original|reply) (?:ip6? )?[sd]addr {_NFT_VALUE}\s*")),
+    ("narrow", re.compile(r"fib \w+(?: \. \w+)* \w+\s*")),
     ("-s", re.compile(rf"ip6? saddr {_NFT_VALUE}\s*")),
     ("-d", re.compile(rf"ip6? daddr {_NFT_VALUE}\s*")),
     ("-i", re.compile(rf"iif(?:name)? {_NFT_VALUE}\s*")),
@@ -258,29 +262,22 @@ _NFT_PARTS = (
     ("", re.compile(r"log(?: (?:prefix|level|group|flags) (?:\"[^\"]*\"|\S+))*\s*")),
 )
 _NFT_VERDICT = re.compile(r"(accept|drop|reject|return|masquerade|snat|jump|goto)\b *(\S*)")
+_NFT_WORD = re.compile(r"(?:\"[^\"]*\"|\{[^}]*\}|\S+)\s*")
 
 
 @functools.lru_cache(maxsize=65536)
 def read_nft(line: str) -> Rule:
-    """A rule as `nft list ruleset` prints it."""
+    """A rule as `nft list ruleset` prints it. Its conditions may come in any order."""
     rest = NFT_COMMENT.sub("", line).strip()
     asked: dict[str, list[str]] = {"-s": [], "-d": [], "-i": [], "-o": [], "states": []}
     narrow = False
-    while True:
-        for name, pattern in _NFT_PARTS:
-            found = pattern.match(rest)
-            if found and not (name and found[1].startswith("!")):
-                if name:
-                    asked[name] += [word.strip('"') for word in re.split(r"[\s,{}]+", found[1]) if word]
-                rest = rest[found.end() :]
-                break
-        else:
-            break
+    while rest and not _NFT_VERDICT.match(rest):
+        name, found = _nft_part(rest)
+        if name in asked:
+            asked[name] += [word.strip('"') for word in re.split(r"[\s,{}]+", found[1]) if word]
+        narrow = narrow or name == "narrow"
+        rest = rest[found.end() :]
     verdict = _NFT_VERDICT.match(rest)
-    if verdict is None:
-        # Something else is asked for first.
-        narrow = True
-        verdict = next(iter(list(re.finditer(rf"(?<= ){_NFT_VERDICT.pattern}", rest))[-1:]), None)
     name = verdict[1] if verdict else ""
     return Rule(
         name,
@@ -290,8 +287,19 @@ def read_nft(line: str) -> Rule:
         tuple(asked["-i"]),
         tuple(asked["-o"]),
         tuple(asked["states"]),
-        narrow,
+        narrow or not verdict,
     )
+
+
+def _nft_part(text: str) -> tuple[str, re.Match[str]]:
+    """The condition or statement that a rule goes on with, else its next word, as "narrow"."""
+    for name, pattern in _NFT_PARTS:
+        found = pattern.match(text)
+        if found and not (name in ("-s", "-d", "-i", "-o", "states") and found[1].startswith("!")):
+            return name, found
+    word = _NFT_WORD.match(text)
+    assert word
+    return "narrow", word
 
 
 def merged(saved: Rulesets, listed: Iterable[Table]) -> Rulesets:

@@ -318,7 +318,7 @@ def arp_off(node: Node) -> Iterator[Found]:
     "link-is-port",
     ERROR,
     "A link of the pod network is a port of another link",
-    effect="What it receives goes to the other link, or is routed by the table of a VRF, and not by the node's routes to "
+    effect="What it receives goes to the other link, or is routed by the table of a VRF, not by the node's routes to "
     "pods.",
     see="ip link | grep master",
     fix="ip link set {device} nomaster",

@@ -399,3 +399,30 @@ def test_what_a_chain_returns_its_later_rules_do_not_drop() -> None:
 def test_a_chain_that_accepts_everything_is_a_rule_that_accepts() -> None:
     rules = ["FORWARD -s 10.244.0.0/16 -g USER", "USER -j ACCEPT", "FORWARD -i eth0 -j DROP"]
     assert forward(rules, "ACCEPT", ("USER",))["drops"] == drops("-i eth0 -j DROP", after=("-s 10.244.0.0/16 -g USER",))
+
+
+ONE = rulesets.Rule("drop", sources=("192.0.2.1",), narrow=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "rule"),
+    [
+        ("udp dport 8472 ip saddr 192.0.2.1 drop", ONE),
+        ("meta protocol ip ip saddr 192.0.2.1 counter packets 1 bytes 2 drop", ONE),
+        ('meta nfproto ipv4 log prefix "drop it " ip saddr { 192.0.2.1 } drop', ONE),
+        ("ip saddr 192.0.2.1 drop", ONE._replace(narrow=False)),
+        ('tcp dport { 80, 443 } iifname "eth0" accept', rulesets.Rule("accept", inputs=("eth0",), narrow=True)),
+        ("ct state new udp dport 8472 jump block", rulesets.Rule("jump", "block", states=("new",), narrow=True)),
+        ("ip saddr != 10.0.0.0/8 drop", rulesets.Rule("drop", narrow=True)),
+        # Fields together, of another packet, or for a route.
+        ("ip saddr . ip daddr { 10.0.0.1 . 10.0.0.2 } drop", rulesets.Rule("drop", narrow=True)),
+        ("ip daddr . meta l4proto . th dport @nodeports drop", rulesets.Rule("drop", narrow=True)),
+        ("ct original ip daddr 10.96.0.10 accept", rulesets.Rule("accept", narrow=True)),
+        ("fib saddr . iif oif missing drop", rulesets.Rule("drop", narrow=True)),
+        ("fib daddr type local iifname eth0 drop", rulesets.Rule("drop", inputs=("eth0",), narrow=True)),
+        ("update @seen { ip saddr limit rate over 5/second } drop", rulesets.Rule("drop", narrow=True)),
+        ("meta mark set 0x1", rulesets.Rule("", narrow=True)),
+    ],
+)
+def test_the_conditions_of_nftables_come_in_any_order(line: str, rule: rulesets.Rule) -> None:
+    assert rulesets.read_nft(line) == rule

@@ -206,7 +206,12 @@ def test_a_port_may_be_closed_for_single_peers(rules: list[str], policy: str, sh
 
 @pytest.mark.parametrize(
     "rule",
-    ["ip saddr 172.16.0.3 udp dport 8472 drop", "ip saddr { 172.16.0.3, 10.0.0.0/8 } counter packets 1 bytes 2 drop"],
+    [
+        "ip saddr 172.16.0.3 udp dport 8472 drop",
+        "ip saddr { 172.16.0.3, 10.0.0.0/8 } counter packets 1 bytes 2 drop",
+        "udp dport 8472 ip saddr 172.16.0.3 drop",
+        "meta protocol ip ip saddr 172.16.0.3 meta l4proto udp drop",
+    ],
 )
 def test_a_port_may_be_closed_for_single_peers_by_nftables(rule: str) -> None:
     head = "type filter hook input priority filter; policy accept;"
