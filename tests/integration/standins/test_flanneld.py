@@ -199,6 +199,31 @@ def test_dual_stack(cluster: Cluster, version: str) -> None:
     assert _says_hello(cluster, "fd00:10:244::1", "fd00:10:244:1::1")
 
 
+@pytest.mark.parametrize("kind", ["vxlan", "host-gw"])
+def test_ipv6_alone(cluster: Cluster, kind: str) -> None:
+    """As flannel's kube.go, hostgw.go and subnet.go: of IPv4, host-gw publishes an address of zeros, and vxlan nothing."""
+    cluster.allow(RULES)
+    conf = {key: DUAL[key] for key in ("IPv6Network", "EnableIPv6")}
+    for number, node in enumerate(cluster.nodes, start=1):
+        node.host.address("eth0", f"fd00::1{number}/64")
+        cluster.register(node.name, f"fd00:10:244:{number - 1}::/64")
+        node.start({**conf, "EnableIPv4": False, "Backend": {"Type": kind}}, f"--iface=fd00::1{number}", wait=False)
+    for node in cluster.nodes:
+        node.wait()
+    first, second = (node.host for node in cluster.nodes)
+    by = "fd00:10:244:1:: dev flannel-v6.1" if kind == "vxlan" else "fd00::12 dev eth0"
+    eventually(lambda: f"fd00:10:244:1::/64 via {by}" in first.ip("-6", "route"), cluster.nodes[0].said)
+    mtu = 1450 if kind == "vxlan" else 1500
+    lines = ["FLANNEL_IPV6_NETWORK=fd00:10:244::/48", "FLANNEL_IPV6_SUBNET=fd00:10:244::1/64", f"FLANNEL_MTU={mtu}"]
+    assert cluster.nodes[0].env_file.read_text() == "\n".join([*lines, "FLANNEL_IPMASQ=true", ""])
+    annotations = cluster.admin("GET", "/api/v1/nodes/n2")["metadata"]["annotations"]
+    four = {annotations.get(f"{PREFIX}/{name}") for name in ("backend-data", "public-ip")}
+    assert four == ({None} if kind == "vxlan" else {"null", "0.0.0.0"})
+    assert annotations[f"{PREFIX}/public-ipv6"] == "fd00::12"
+    assert _rules(first) == "" and "fd00:10:244::/64" in _rules(first, "ip6tables")
+    assert _says_hello(cluster, "fd00:10:244::1", "fd00:10:244:1::1")
+
+
 @pytest.mark.parametrize(
     ("version", "flags", "said"),
     [

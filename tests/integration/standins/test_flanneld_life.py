@@ -108,7 +108,7 @@ def test_what_it_refuses(joined: Cluster) -> None:
     try:
         for text, environ, flags, said in (
             ("{", {}, (), "error parsing subnet config"),
-            (conf.replace("{", '{"EnableIPv4": false, ', 1), {}, (), "the stand-in has IPv4 and dual stack only"),
+            (conf.replace("{", '{"EnableIPv4": false, ', 1), {}, (), "none defined stack"),
             (conf, {"NODE_NAME": ""}, (), "env variables POD_NAME and POD_NAMESPACE must be set"),
             (conf, {}, ("--net-config-path=/nowhere",), "failed to read net conf: open /nowhere: no such file"),
             (conf, {}, ("--kubeconfig-file=/nowhere",), "stat /nowhere: no such file or directory"),

@@ -31,9 +31,10 @@ from standins.flanneld.service import healthz, notify, subnet_file, traffic_rule
 SYNC_SECONDS = 600
 # The stand-in's own: how often rotated certificate files are looked for, in seconds.
 REFRESH_VARIABLE = "STANDIN_CERTIFICATE_REFRESH"
-BRIDGE_NETFILTER = [
-    Path("/proc/sys/net/bridge") / name for name in ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables")
-]
+BRIDGE_NETFILTER = {
+    4: Path("/proc/sys/net/bridge/bridge-nf-call-iptables"),
+    6: Path("/proc/sys/net/bridge/bridge-nf-call-ip6tables"),
+}
 
 
 def main(version: str, arguments: Sequence[str] | None = None, broken: bool = False) -> int:
@@ -88,9 +89,11 @@ def _live(flags: Flags, version: tuple[int, ...]) -> None:
     if flags.number("healthz-port") > 0:
         healthz(daemon)
     klog.info("main.go:539", f"Found network config - Backend type: {daemon.conf.backend_type}")
+    if not daemon.networks:
+        raise Fatal("main.go:284", "none defined stack")
     # Until 0.28.0 nftables did not spare the check.
     checked = not daemon.conf.enable_nftables or version < (0, 28, 0)
-    for path in BRIDGE_NETFILTER[: len(daemon.networks)]:
+    for path in (BRIDGE_NETFILTER[network.version] for network in daemon.networks):
         if checked and not path.exists():
             text = f"Failed to check br_netfilter: stat {path}: no such file or directory"
             raise Fatal("main.go:293", text)
@@ -125,9 +128,9 @@ def _subnet_manager(flags: Flags, version: tuple[int, ...]) -> Daemon:
         conf = netconf.parse(text)
     except ValueError as problem:
         raise ValueError(f"error parsing subnet config: {problem}") from problem
-    if not conf.enable_ipv4:
-        raise ValueError("the stand-in has IPv4 and dual stack only: EnableIPv4 must be true")
-    networks: list[Network] = [conf.network or IPv4Network("0.0.0.0/32")]
+    networks: list[Network] = []
+    if conf.enable_ipv4:
+        networks.append(conf.network or IPv4Network("0.0.0.0/32"))
     if conf.enable_ipv6:
         networks.append(conf.ipv6_network or IPv6Network("::/128"))
     try:

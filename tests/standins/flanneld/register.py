@@ -12,7 +12,7 @@ from standins.flanneld import klog, netconf, nodes
 from standins.flanneld.api import ApiError, Unreachable
 from standins.flanneld.daemon import Daemon, Fatal
 from standins.flanneld.hostgw import HostGwBackend
-from standins.flanneld.hostnet import CommandError, Panic, Underlay, choose
+from standins.flanneld.hostnet import Addresses, CommandError, Panic, Underlay, choose
 from standins.flanneld.informer import NODES
 from standins.flanneld.nodes import Network
 from standins.flanneld.vxlan import VxlanBackend
@@ -64,11 +64,13 @@ def register(daemon: Daemon, underlay: Underlay) -> tuple[Backend, tuple[Network
             data = {
                 version: nodes.vxlan_data(device.conf.vni, device.mac) for version, device in backend.devices.items()
             }
-            subnets = _acquire(daemon, underlay, "vxlan", data)
+            subnets = _acquire(daemon, underlay.publics, "vxlan", data)
             for network, subnet in zip(daemon.networks, subnets, strict=True):
                 backend.devices[network.version].configure(subnet, network)
         else:
-            subnets = _acquire(daemon, underlay, kind, dict.fromkeys(underlay.publics, "null"))
+            # Without IPv4 as well, flanneld publishes an address of it, of zeros.
+            ways = {4: "0.0.0.0", **underlay.publics}
+            subnets = _acquire(daemon, ways, kind, dict.fromkeys(ways, "null"))
     except (ValueError, CommandError) as problem:
         raise Fatal("main.go:410", f"Error registering network: {problem}") from problem
     return backend, subnets
@@ -93,8 +95,8 @@ def _vxlan_device(daemon: Daemon, underlay: Underlay) -> VxlanBackend:
     return backend
 
 
-def _acquire(daemon: Daemon, underlay: Underlay, kind: str, data: dict[int, str]) -> tuple[Network, ...]:
-    """Publish this node's lease; its pod subnets. ``data`` by IP version. ValueError with flanneld's text."""
+def _acquire(daemon: Daemon, publics: Addresses, kind: str, data: dict[int, str]) -> tuple[Network, ...]:
+    """Publish this node's lease; its pod subnets. ``publics`` and ``data`` by IP version. ValueError as flanneld's."""
     failed = f'failed to acquire lease: timeout contacting kube-api, failed to patch node "{daemon.node}"'
     timeout = ValueError(f"{failed}. Error: context deadline exceeded")
     until = time.monotonic() + 30
@@ -107,7 +109,7 @@ def _acquire(daemon: Daemon, underlay: Underlay, kind: str, data: dict[int, str]
     try:
         patch = None
         if node.get("spec", {}).get("podCIDR"):
-            ways = [(version, public, data[version]) for version, public in underlay.publics.items()]
+            ways = [(version, public, data[version]) for version, public in publics.items()]
             patch = nodes.annotation_patch(node, daemon.named, kind, ways)
         until = time.monotonic() + 30
         while patch is not None:
