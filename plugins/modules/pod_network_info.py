@@ -669,7 +669,8 @@ host:
               description: >-
                 The rule. A set of nftables or ipset that it names is replaced by those of its members that may hold
                 pods, or are hosts: for ipset, each is a rule of its own, with C(--match-set) and the name. Filters of
-                C(tc) are shown as C(nft) would show them.
+                C(tc) are shown as C(nft) would show them. A rule that hands packets to a queue which no program reads
+                ends with V(, where no program listens).
               type: str
             after:
               description: Rules before it that accept some packets.

@@ -430,21 +430,24 @@ def _masquerade(backend: str, number: int) -> list[Json]:
 
 
 def net_conf(families: tuple[int, ...]) -> Json:
-    conf: Json = {"Network": POD_CIDRS[4], "EnableNFTables": False, "Backend": {"Type": "vxlan"}}
+    conf: Json = {"EnableNFTables": False, "Backend": {"Type": "vxlan"}}
+    four = {"Network": POD_CIDRS[4]} if 4 in families else {"EnableIPv4": False}
     six = {"IPv6Network": POD_CIDRS[6], "EnableIPv6": True, "Backend": {"Type": "vxlan", "MTU": 1480}}
-    return {**conf, **six} if 6 in families else conf
+    return {**conf, **four, **(six if 6 in families else {})}
 
 
 def _flannel(number: int, families: tuple[int, ...]) -> Json:
-    environment = {"FLANNEL_NETWORK": POD_CIDRS[4], "FLANNEL_SUBNET": f"{first(number, 4, 1)}/24"}
+    environment = {}
+    if 4 in families:
+        environment |= {"FLANNEL_NETWORK": POD_CIDRS[4], "FLANNEL_SUBNET": f"{first(number, 4, 1)}/24"}
     if 6 in families:
         environment |= {"FLANNEL_IPV6_NETWORK": POD_CIDRS[6], "FLANNEL_IPV6_SUBNET": f"{first(number, 6, 1)}/64"}
     arguments = [
         "--kube-subnet-mgr",
         "--kubeconfig-file=/etc/kubernetes/flannel.conf",
         "--ip-masq",
-        f"--iface={underlay(number)}",
-        *([f"--public-ipv6={underlay(number, 6)}"] if 6 in families else []),
+        f"--iface={underlay(number, min(families))}",
+        *([f"--public-ipv6={underlay(number, 6)}"] if families == (4, 6) else []),
     ]
     return {
         "unit": {

@@ -317,11 +317,13 @@ class Node:
 
     @functools.cached_property
     def annotations(self) -> dict[str, str]:
-        """flannel's annotations of its Node."""
+        """flannel's annotations of its Node. Without IPv4, host-gw writes an address of zeros: that is none."""
         given = (self.api or {}).get("annotations")
         pairs = given.items() if isinstance(given, Mapping) else ()
         return {
-            key.rpartition("/")[2]: value for key, value in pairs if isinstance(key, str) and isinstance(value, str)
+            key.rpartition("/")[2]: value
+            for key, value in pairs
+            if isinstance(key, str) and isinstance(value, str) and value != "0.0.0.0"
         }
 
     # Others, and the ways to them
@@ -493,7 +495,8 @@ class Cluster:
     def flannel_knows(api: Mapping[str, Any]) -> bool:
         """Has a flanneld made this Node known to the others?"""
         given = api.get("annotations")
-        return isinstance(given, Mapping) and any(str(key).rpartition("/")[2] == "public-ip" for key in given)
+        names = {str(key).rpartition("/")[2] for key in given} if isinstance(given, Mapping) else set()
+        return not names.isdisjoint(("public-ip", "public-ipv6"))
 
     @property
     def backend(self) -> str:

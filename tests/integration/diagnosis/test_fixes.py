@@ -123,6 +123,7 @@ OPTIONAL = [
         "ipset create bogons hash:net && ipset add bogons 10.0.0.0/8",
         "iptables --insert FORWARD --match set --match-set bogons src --jump DROP",
     ),
+    ("routes", "forward-drops-pods", "iptables --append FORWARD --jump NFQUEUE --queue-num 7", ""),
     (
         "routes",
         "forward-drops-pods",

@@ -201,7 +201,7 @@ def test_dual_stack(cluster: Cluster, version: str) -> None:
 
 @pytest.mark.parametrize("kind", ["vxlan", "host-gw"])
 def test_ipv6_alone(cluster: Cluster, kind: str) -> None:
-    """As flannel's kube.go, hostgw.go and subnet.go: of IPv4, host-gw publishes an address of zeros, and vxlan nothing."""
+    """As flannel's kube.go and hostgw.go: of IPv4, host-gw publishes an address of zeros, and vxlan nothing."""
     cluster.allow(RULES)
     conf = {key: DUAL[key] for key in ("IPv6Network", "EnableIPv6")}
     for number, node in enumerate(cluster.nodes, start=1):

@@ -26,6 +26,7 @@ from . import (
     link_filters,
     managers,
     ours,
+    queues,
     rulesets,
     runtime,
     services,
@@ -108,8 +109,8 @@ def observe(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _expanded(tables: Iterable[rulesets.Table], hosts: Iterable[str]) -> list[rulesets.Table]:
-    known = sets.Sets(hosts)
-    return [sets.expanded(table, known) for table in tables]
+    known, heard = sets.Sets(hosts), queues.listening()
+    return [queues.marked(sets.expanded(table, known), heard) for table in tables]
 
 
 def _others(of_kernel: kernel.Kernel, addresses: Sequence[str]) -> list[str]:

@@ -24,6 +24,8 @@ FAMILIES: dict[str, tuple[int, ...]] = {
     "ip": (4,), "ip6": (6,), "inet": (4, 6), "netdev": (4, 6), "bridge": (), "arp": (),
 }  # fmt: skip
 NEUTRAL = (("-m", "conntrack"), ("-m", "state"), ("-m", "comment"))
+# At the end of a rule that hands packets to a program which is not there: the kernel drops them then.
+UNHEARD = ", where no program listens"
 VERDICTS = ("accept", "drop", "reject", "return", "jump", "goto", "masquerade", "snat")
 # Of a rule with a comment, the comment alone may look like anything.
 COMMENT = re.compile(r'(?:-m comment )?--comment (?:"(?:[^"\\]|\\.)*"|\S+)')
@@ -222,7 +224,7 @@ def read_iptables(line: str) -> Rule:
         word, following = words[at], words[at + 1] if at + 1 < len(words) else ""
         at += 2
         if word in ("-j", "-g"):
-            verdict = following.lower()
+            verdict = "drop" if line.endswith(UNHEARD) else following.lower()
             if verdict not in VERDICTS:
                 verdict, target = "goto" if word == "-g" else "jump", following
             break
@@ -261,7 +263,8 @@ _NFT_PARTS = (
     ("", re.compile(r"counter(?: packets \d+ bytes \d+)?\s*")),
     ("", re.compile(r"log(?: (?:prefix|level|group|flags) (?:\"[^\"]*\"|\S+))*\s*")),
 )
-_NFT_VERDICT = re.compile(r"(accept|drop|reject|return|masquerade|snat|jump|goto)\b *(\S*)")
+# A queue is a verdict where no program listens; else it may accept.
+_NFT_VERDICT = re.compile(rf"(accept|drop|reject|return|masquerade|snat|jump|goto|queue(?=.*{UNHEARD}$))\b *(\S*)")
 _NFT_WORD = re.compile(r"(?:\"[^\"]*\"|\{[^}]*\}|\S+)\s*")
 
 
@@ -278,7 +281,7 @@ def read_nft(line: str) -> Rule:
         narrow = narrow or name == "narrow"
         rest = rest[found.end() :]
     verdict = _NFT_VERDICT.match(rest)
-    name = verdict[1] if verdict else ""
+    name = ("drop" if verdict[1] == "queue" else verdict[1]) if verdict else ""
     return Rule(
         name,
         verdict[2] if verdict and name in ("jump", "goto") else "",

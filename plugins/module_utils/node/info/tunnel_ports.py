@@ -180,7 +180,7 @@ class _Walk:
             rest,
         )
         rest = NAMED.sub("", re.sub(r"\bip6? (?=[sd]addr)", "", rest))
-        rest = re.sub(r"(?:-j|-g) .*|(?:accept|drop|reject|return|jump|goto)\b.*", "", rest)
+        rest = re.sub(r"(?:-j|-g) .*|(?:accept|drop|reject|return|jump|goto|queue)\b.*", "", rest)
         return not rest.strip()
 
 

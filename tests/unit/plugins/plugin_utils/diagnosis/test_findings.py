@@ -74,6 +74,13 @@ def test_errors_come_first_and_equal_findings_are_told_once() -> None:
     assert result["lines"][-1].startswith("3 errors, 3 warnings, 1 note.")
 
 
+def test_the_address_of_zeros_that_flannel_writes_without_ipv4_is_none() -> None:
+    world = World("flannel", (6,))
+    for node in world.api.values():
+        node["annotations"].update({"public-ip": "0.0.0.0", "backend-data": "null"})
+    assert findings.diagnose(**world.given())["findings"] == []
+
+
 def test_warnings_are_no_failure() -> None:
     world = World("routes")
     world[1]["machine_id"] = world[2]["machine_id"]

@@ -70,7 +70,7 @@ def entry(entries: list[Any], **wanted: Any) -> Any:
 # Healthy
 
 
-@pytest.mark.parametrize("families", [(4,), (4, 6)], ids=str)
+@pytest.mark.parametrize("families", [(4,), (6,), (4, 6)], ids=str)
 @pytest.mark.parametrize("planned", [True, False])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_nothing_is_wrong_with_a_healthy_cluster(backend: str, planned: bool, families: tuple[int, ...]) -> None:
@@ -1398,6 +1398,21 @@ def break_arp_off(world: World) -> None:
 def of_the_bridge(world: World) -> None:
     entry(world[2]["links"], name="cni0").update(arp=False)
     entry(world[1]["links"], name="flannel.1").update(arp=False)
+
+
+@breaks(
+    "forward-drops-pods",
+    fix="iptables-nft --insert FORWARD --source 10.244.0.0/16 --jump ACCEPT && "
+    "iptables-nft --insert FORWARD --destination 10.244.0.0/16 --jump ACCEPT",
+)
+def to_a_program_that_is_gone(world: World) -> None:
+    rule = "-i cni0 -j NFQUEUE --queue-num 0, where no program listens"
+    world[2]["forward"][0]["drops"] = drops(rule)
+
+
+@breaks("forward-drops-pods")
+def by_a_set_whose_members_are_known(world: World) -> None:
+    world[2]["forward"][0]["drops"] = drops("-s 10.0.0.0/8 --match-set bogons -j DROP")
 
 
 @breaks("link-is-port", fix="ip link set eth0 nomaster")

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.iptables import Variant
-from ansible_collections.weft.podnet.plugins.module_utils.node.info import forwarding, rulesets, translation
+from ansible_collections.weft.podnet.plugins.module_utils.node.info import forwarding, queues, rulesets, translation
 from support.observations import drops
 
 NFT = Variant(4, "nft", "iptables-nft", "iptables-nft-save", "iptables-nft-restore")
@@ -426,3 +427,42 @@ ONE = rulesets.Rule("drop", sources=("192.0.2.1",), narrow=True)
 )
 def test_the_conditions_of_nftables_come_in_any_order(line: str, rule: rulesets.Rule) -> None:
     assert rulesets.read_nft(line) == rule
+
+
+@pytest.mark.parametrize(
+    ("line", "heard", "drops"),
+    [
+        ("-j NFQUEUE --queue-num 0", set(), True),
+        ("-s 10.244.0.0/16 -j NFQUEUE --queue-num 3", {0}, True),
+        ("-j NFQUEUE --queue-num 3", {3}, False),
+        ("-j NFQUEUE --queue-num 3 --queue-bypass", set(), False),
+        ("-j NFQUEUE --queue-balance 0:3", {2}, False),
+        ("-j NFQUEUE --queue-balance 0:3 --queue-cpu-fanout", {4}, True),
+        ("queue", set(), True),
+        ("ip saddr 10.244.0.0/16 queue to 3", set(), True),
+        ('queue num 1-3 fanout comment "ips"', {4}, True),
+        ("queue flags fanout to 1-3", {2}, False),
+        ("queue flags bypass to 0", set(), False),
+        ("queue num 1-3 bypass,fanout", set(), False),
+        ("queue to numgen inc mod 3", set(), False),
+        ("-A FORWARD -i queue -j ACCEPT", set(), False),
+    ],
+)
+def test_a_queue_that_no_program_reads_drops(line: str, heard: set[int], drops: bool) -> None:
+    read = rulesets.read_iptables if line.startswith("-") else rulesets.read_nft
+    chain = rulesets.Chain("c", "filter", "forward", "accept", (line,))
+    table = rulesets.Table("x", "filter", (4,), {"c": chain}, read)
+    (marked,) = queues.marked(table, heard).chains["c"].lines
+    assert marked == (f"{line}{rulesets.UNHEARD}" if drops else line)
+    assert (read(marked).verdict == "drop") is drops
+    assert read(marked).sources == (("10.244.0.0/16",) if "10.244" in line else ())
+
+
+def test_the_queues_that_programs_read(tmp_path: Path) -> None:
+    assert queues.listening(str(tmp_path)) == set()
+    file = tmp_path / queues.LISTENING
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        "    0  31621     0 2  4016     0     0        0  1\n    3   1204     0 2  4016     0     0        0  1\n"
+    )
+    assert queues.listening(str(tmp_path)) == {0, 3}
