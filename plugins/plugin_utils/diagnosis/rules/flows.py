@@ -9,6 +9,7 @@ Rules are read as iptables and nft print them. A packet here has no mark, and be
 from __future__ import annotations
 
 import functools
+import ipaddress
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
@@ -249,7 +250,7 @@ def _named(drops: tuple[Drop, ...]) -> frozenset[Network]:
 # What a rule asks for
 
 
-_ENDS = r"(\{[^}]*\}|[0-9a-fA-F.:]*[0-9a-fA-F][0-9a-fA-F.:]*(?:/[0-9]+)?)(?=\s|$)"
+_ENDS = r"(\{[^}]*\}|[0-9a-fA-F.:]*[0-9a-fA-F][0-9a-fA-F.:]*(?:/[0-9]+|-[0-9a-fA-F.:]+)?)(?=\s|$)"
 PROTOCOL = re.compile(
     r"-p (\w[\w-]*)|(?:l4proto|ip protocol|nexthdr) (\{[^}]*\}|\w[\w-]*)|"
     r"\b(tcp|udp|sctp|icmp|icmpv6) (?:[sd]port|type|flags|option)"
@@ -262,8 +263,9 @@ ONLY_OF = {
     ),
     6: re.compile(r"(?:^|(?<!=) )ip6 (?![sd]addr)\w|\bmeta nfproto ipv6\b|\b(?:meta protocol|ether type) ip6(?=\s)"),
 }
-SOURCE = re.compile(rf"(?:(! )?(?:-s|--source) |(?:ip6?) saddr (!= )?){_ENDS}")
-DESTINATION = re.compile(rf"(?:(! )?(?:-d|--destination) |(?:ip6?) daddr (!= )?){_ENDS}")
+_RANGE = r"(?:-m iprange )?(! )?--{}-range"
+SOURCE = re.compile(rf"(?:(! )?(?:-s|--source)|{_RANGE.format('src')}|ip6? saddr)( !=)? {_ENDS}")
+DESTINATION = re.compile(rf"(?:(! )?(?:-d|--destination)|{_RANGE.format('dst')}|ip6? daddr)( !=)? {_ENDS}")
 _LINKS = r'(\{[^}]*\}|"[^"]*"|[^\s"]+)'
 IN = re.compile(rf"(?:(! )?(?:-i|--in-interface) |iif(?:name)? (!= )?){_LINKS}")
 OUT = re.compile(rf"(?:(! )?(?:-o|--out-interface) |oif(?:name)? (!= )?){_LINKS}")
@@ -312,14 +314,29 @@ def conditions(rule: str) -> Conditions:
     rest = rule
     read = []
     for pattern in (SOURCE, DESTINATION, IN, OUT):
-        read.append(tuple((bool(each[1] or each[2]), tuple(_set(each[3]))) for each in pattern.finditer(rule)))
+        found = (each.groups() for each in pattern.finditer(rule))
+        read.append(tuple((any(negations), tuple(_set(values or ""))) for *negations, values in found))
         rest = pattern.sub(" ", rest)
-    sources, targets = (tuple((negated, tuple(map(prefix, texts))) for negated, texts in ends) for ends in read[:2])
+    sources, targets = (
+        tuple((negated, tuple(each for text in texts for each in _networks(text))) for negated, texts in ends)
+        for ends in read[:2]
+    )
     marked = MARK.search(rest) is not None
     text = QUOTED.sub(" ", rule)
     not_for = frozenset(10 - version for version, pattern in ONLY_OF.items() if pattern.search(text))
     marked = marked or NOT_NEW.search(text) is not None
     return Conditions(sources, targets, read[2], read[3], marked, not PLAIN.sub(" ", rest).strip(), not_for)
+
+
+def _networks(text: str) -> list[Network | None]:
+    """The networks of an end: several for a range, None where it can't be read."""
+    first, dash, last = text.partition("-")
+    if not dash:
+        return [prefix(text)]
+    try:
+        return [*ipaddress.summarize_address_range(ipaddress.ip_address(first), ipaddress.ip_address(last))]
+    except (ValueError, TypeError):
+        return [None]
 
 
 @functools.lru_cache(maxsize=16384)

@@ -1411,6 +1411,20 @@ def to_a_program_that_is_gone(world: World) -> None:
 
 
 @breaks("forward-drops-pods")
+def by_a_range_of_addresses(world: World) -> None:
+    far, near = "-m iprange --src-range 10.1.0.0-10.243.255.255 -j DROP", "-m iprange --dst-range {}-10.250.0.0 -j DROP"
+    world[1]["forward"][0]["drops"] = drops(far, "-m iprange ! --src-range 10.0.0.0-10.255.255.255 -j DROP")
+    world[2]["forward"][0]["drops"] = drops(far, near.format("10.240.0.0"))
+
+
+@breaks("forward-drops-pods")
+def by_a_range_of_nftables(world: World) -> None:
+    place = {"place": "nftables: table inet x, chain f", "hook": "forward", "policy": "accept", "accepts": []}
+    world[1]["forward"].append({**place, "drops": drops("ip saddr != 10.0.0.0-10.255.255.255 drop")})
+    world[2]["forward"].append({**place, "drops": drops("ip saddr { 10.240.0.0-10.247.255.255, 192.0.2.1 } drop")})
+
+
+@breaks("forward-drops-pods")
 def by_a_set_whose_members_are_known(world: World) -> None:
     world[2]["forward"][0]["drops"] = drops("-s 10.0.0.0/8 --match-set bogons -j DROP")
 
