@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ...core import tools
@@ -73,38 +73,37 @@ class Sets:
         done = tools.call([program, *words[1:]]) if program else None
         return done.stdout if done and done.returncode == 0 else ""
 
-    def _members(self, words: Iterable[str]) -> Members | None:
-        found, whole = [], True
-        for word in words:
-            first, dash, last = word.partition("-")
-            try:
-                each = _networks(first, last) if dash else [first]
-                kept = [text for text in each if self._matters(text)]
-            except (ValueError, TypeError):
-                # What is no address, such as that of a set of several fields.
-                return None
-            whole = whole and len(kept) == len(each)
-            found += kept
+    def _members(self, words: Sequence[str]) -> Members | None:
+        # By their text: parsing tens of thousands takes as long as all else.
+        several = [word for word in words if "/" in word or "-" in word]
+        single = [word for word in words if word in self._near and "/" not in word]
+        try:
+            networks = [text for word in several for text in _networks(word)]
+            kept = [text for text in networks if text in self._near or _holds_pods(text)]
+        except (ValueError, TypeError):
+            # What is no address, such as that of a set of several fields.
+            return None
+        found = list(dict.fromkeys([*single, *kept]))
+        whole = len(single) == len(words) - len(several) and len(kept) == len(networks)
         return Members(found, whole) if len(found) <= MOST_MEMBERS else None
-
-    def _matters(self, text: str) -> bool:
-        """By its text: parsing tens of thousands takes as long as all else."""
-        address, slash, length = text.partition("/")
-        if not (address[:1].isdigit() or ":" in address):
-            raise ValueError(text)
-        if slash and int(length) <= BROAD[6 if ":" in address else 4]:
-            return True
-        return text in self._near
 
 
 def _printed(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
     return str(network if network.prefixlen < network.max_prefixlen else network.network_address)
 
 
-def _networks(first: str, last: str) -> list[str]:
-    """A range as networks."""
+def _networks(text: str) -> list[str]:
+    """A range as networks; a network as it is."""
+    first, dash, last = text.partition("-")
+    if not dash:
+        return [text]
     ends = ipaddress.ip_address(first), ipaddress.ip_address(last)
     return [_printed(each) for each in ipaddress.summarize_address_range(*ends)]
+
+
+def _holds_pods(text: str) -> bool:
+    address, slash, length = text.partition("/")
+    return bool(slash) and int(length) <= BROAD[6 if ":" in address else 4]
 
 
 def _of_save(name: str, shown: Callable[[list[str]], str]) -> list[str] | None:

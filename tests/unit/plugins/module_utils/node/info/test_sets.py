@@ -96,7 +96,7 @@ def match(name: str, end: str = "src", no: str = "") -> str:
             ["-s 10.0.0.0/8 --match-set bogons -j DROP", "-s 172.16.0.0/12 --match-set bogons -j DROP"],
         ),
         (f"-i eth0 {match('one', 'dst')} -j DROP", ["-i eth0 -d 10.244.0.0/16 --match-set one -j DROP"]),
-        (f"{match('six')} -j DROP", [f"-s {end} --match-set six -j DROP" for end in ("fd00:10::/32", HOSTS[2])]),
+        (f"{match('six')} -j DROP", [f"-s {end} --match-set six -j DROP" for end in (HOSTS[2], "fd00:10::/32")]),
         # Those that are left out may be single pods.
         (f"{match('banned')} -j DROP", ["-s 172.16.0.4 --match-set banned -j DROP", f"{match('banned')} -j DROP"]),
         (f"{match('near')} -j DROP", ["-s 172.16.0.0/29 --match-set near -j DROP"]),
