@@ -86,7 +86,7 @@ def fill(host: Namespace, entries: int) -> None:
     subprocess.run(["ip", "-n", host.name, "-batch", "-"], input="".join(lines), text=True, check=True)
 
 
-def test_entries_that_no_limit_counts_are_told_from_others() -> None:
+def test_entries_that_no_limit_counts_are_recognized() -> None:
     """A mesh's are permanent, and a routing daemon's are marked, whatever their state."""
     kinds = {2: "nud permanent", 3: "nud stale extern_learn", 4: "nud reachable", 5: "nud noarp"}
 
