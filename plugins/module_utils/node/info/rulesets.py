@@ -265,7 +265,7 @@ _NFT_PARTS = (
 )
 # A queue is a verdict where no program listens; else it may accept.
 _NFT_VERDICT = re.compile(rf"(accept|drop|reject|return|masquerade|snat|jump|goto|queue(?=.*{UNHEARD}$))\b *(\S*)")
-_NFT_WORD = re.compile(r"(?:\"[^\"]*\"|\{[^}]*\}|\S+)\s*")
+_NFT_WORD = re.compile(r"^(?:\"[^\"]*\"|\{[^}]*\}|\S+)\s*")
 
 
 @functools.lru_cache(maxsize=65536)
@@ -275,11 +275,10 @@ def read_nft(line: str) -> Rule:
     asked: dict[str, list[str]] = {"-s": [], "-d": [], "-i": [], "-o": [], "states": []}
     narrow = False
     while rest and not _NFT_VERDICT.match(rest):
-        name, found = _nft_part(rest)
+        name, value, rest = _nft_part(rest)
         if name in asked:
-            asked[name] += [word.strip('"') for word in re.split(r"[\s,{}]+", found[1]) if word]
+            asked[name] += [word.strip('"') for word in re.split(r"[\s,{}]+", value) if word]
         narrow = narrow or name == "narrow"
-        rest = rest[found.end() :]
     verdict = _NFT_VERDICT.match(rest)
     name = ("drop" if verdict[1] == "queue" else verdict[1]) if verdict else ""
     return Rule(
@@ -294,15 +293,13 @@ def read_nft(line: str) -> Rule:
     )
 
 
-def _nft_part(text: str) -> tuple[str, re.Match[str]]:
-    """The condition or statement that a rule goes on with, else its next word, as "narrow"."""
+def _nft_part(text: str) -> tuple[str, str, str]:
+    """(kind, value, rest) of the condition or statement that a rule goes on with, "narrow" for any other word."""
     for name, pattern in _NFT_PARTS:
         found = pattern.match(text)
         if found and not (name in ("-s", "-d", "-i", "-o", "states") and found[1].startswith("!")):
-            return name, found
-    word = _NFT_WORD.match(text)
-    assert word
-    return "narrow", word
+            return name, found[1] if pattern.groups else "", text[found.end() :]
+    return "narrow", "", _NFT_WORD.sub("", text.lstrip(), count=1)
 
 
 def merged(saved: Rulesets, listed: Iterable[Table]) -> Rulesets:
