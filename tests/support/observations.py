@@ -437,7 +437,7 @@ def net_conf(families: tuple[int, ...]) -> Json:
 
 
 def _flannel(number: int, families: tuple[int, ...]) -> Json:
-    environment = {}
+    environment: dict[str, str] = {}
     if 4 in families:
         environment |= {"FLANNEL_NETWORK": POD_CIDRS[4], "FLANNEL_SUBNET": f"{first(number, 4, 1)}/24"}
     if 6 in families:
