@@ -58,11 +58,13 @@ def tables(links: Sequence[Detail], disciplines: Iterable[Discipline], notes: No
     chains: dict[str, Chain] = {}
     for (name, hook), rows in zip(wanted, _shown(wanted[:MOST_LINKS], notes)):
         accepted: list[str] = []
-        for each in _filters(rows, shaping):
+        for each in notes.read("packet filters", _listed, [], rows, shaping):
+            title = f"{name} {hook} pref {each.pref}"
             if each.does == "accept":
                 accepted.append(each.line)
+                if title in chains:
+                    chains[title] = chains[title]._replace(lines=(*chains[title].lines, each.line))
             elif each.does:
-                title = f"{name} {hook} pref {each.pref}"
                 lines = (*chains[title].lines, each.line) if title in chains else (*accepted, each.line)
                 chains[title] = Chain(title, "filter", hook, "accept", lines, (name,))
     programs = {
@@ -108,11 +110,15 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return {**dict(pairs), **({"match": matches} if matches else {})}
 
 
+def _listed(rows: Iterable[Mapping[str, Any]], shaping: set[str]) -> list[Filter]:
+    return list(_filters(rows, shaping))
+
+
 def _filters(rows: Iterable[Mapping[str, Any]], shaping: set[str]) -> Iterator[Filter]:
     for row in rows:
         options = row.get("options")
-        # Of each filter, the first row has its kind alone; u32 has one for its table.
-        if options and "ht_divisor" not in options:
+        # Of each filter, the first row has its kind alone; u32 has one for its table. Other chains see some packets.
+        if options and "ht_divisor" not in options and not row.get("chain"):
             kind, protocol = str(row.get("kind")), str(row.get("protocol"))
             asked = {"flower": _of_flower, "u32": _of_u32, "matchall": lambda _options: ()}.get(kind)
             asks = asked(options) if asked else () if options.get("direct-action") else (kind,)
@@ -135,6 +141,8 @@ def _does(options: Mapping[str, Any], shaping: set[str]) -> str:
         if kind == "gact" and verdict in ("drop", "pass"):
             random = (action.get("prob") or {}).get("random_type", "none") != "none"
             return MAY_DROP.format("random") if random else "accept" if verdict == "pass" else "drop"
+        if verdict == "goto":
+            return MAY_DROP.format("another chain of filters")
         if kind == "bpf":
             return MAY_DROP.format("program")
     return ""

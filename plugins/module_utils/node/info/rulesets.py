@@ -203,6 +203,8 @@ def lines_of(table: Table, chains: Iterable[Chain]) -> Iterator[str]:
 
 
 def _nft_chain(name: str, lines: Sequence[str]) -> Chain:
+    # A chain's own comment comes before its hook.
+    lines = [line for line in lines if not line.startswith('comment "')]
     head = NFT_CHAIN.match(lines[0]) if lines else None
     if head is None:
         return Chain(name, "", "", "", tuple(lines))
@@ -253,6 +255,7 @@ _NFT_VALUE = r"(\{[^}]*\}|\S+)"
 _NFT_PARTS = (
     # Several fields together, the way of the first packet, and routes: not these fields of this packet.
     ("narrow", re.compile(rf"(?:\w+ )?\w+(?: \. (?:\w+ )?\w+)+ (?:!= )?{_NFT_VALUE}\s*")),
+    ("narrow", re.compile(rf"ct status (?:!= )?{_NFT_VALUE}\s*")),
     ("narrow", re.compile(rf"ct (?:original|reply) (?:ip6? )?[sd]addr {_NFT_VALUE}\s*")),
     ("narrow", re.compile(r"fib \w+(?: \. \w+)* \w+\s*")),
     ("-s", re.compile(rf"ip6? saddr {_NFT_VALUE}\s*")),

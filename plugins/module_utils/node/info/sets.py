@@ -15,16 +15,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ...core import tools
+from ...core.networks import Address
 from .rulesets import BROAD, Chain, Table
 
 # Of one set. A rule that names one with more of them is left as it is.
 MOST_MEMBERS = 50
+# Taking a range apart costs as much as thousands of single addresses.
+MOST_RANGES = 1000
 # Each costs a process.
 MOST_SETS = 20
 MATCH_SET = re.compile(
     r"-m set (! )?--match-set (\S+) (src|dst)(?! (?:! )?--(?:return-nomatch|update|packets|bytes))(?=\s|$)"
 )
-NAMED_SET = re.compile(r"\b(ip6? [sd]addr) (!= )?@([\w./-]+)")
+# Of one field: several together have members of several fields.
+NAMED_SET = re.compile(r"(?<!\. )\b(ip6? [sd]addr) (!= )?@([\w./-]+)")
 NFT_ELEMENTS = re.compile(r"elements = \{([^}]*)\}")
 QUOTED = re.compile(r'"[^"]*"')
 # Of ipset: an address or a network for each member.
@@ -44,7 +48,7 @@ class Sets:
     def __init__(self, hosts: Iterable[str]) -> None:
         self._known: dict[str, Members | None] = {}
         self._left = MOST_SETS
-        found = {ipaddress.ip_address(each) for each in hosts}
+        found = {each for each in map(_address, hosts) if each is not None}
         # As nft and ipset print them, alone and in a network that is too small to hold pods.
         self._near = {
             _printed(ipaddress.ip_network((each, length), strict=False))
@@ -77,6 +81,8 @@ class Sets:
         # By their text: parsing tens of thousands takes as long as all else.
         several = [word for word in words if "/" in word or "-" in word]
         single = [word for word in words if word in self._near and "/" not in word]
+        if sum("-" in word for word in several) > MOST_RANGES:
+            return None
         try:
             networks = [text for word in several for text in _networks(word)]
             kept = [text for text in networks if text in self._near or _holds_pods(text)]
@@ -86,6 +92,13 @@ class Sets:
         found = list(dict.fromkeys([*single, *kept]))
         whole = len(single) == len(words) - len(several) and len(kept) == len(networks)
         return Members(found, whole) if len(found) <= MOST_MEMBERS else None
+
+
+def _address(text: str) -> Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
 
 
 def _printed(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
@@ -147,16 +160,22 @@ def _with(chain: Chain, rules: Callable[[str], Iterable[str]]) -> Chain:
     return chain._replace(lines=tuple(each for line in chain.lines for each in rules(line)))
 
 
-def _iptables(line: str, sets: Sets) -> Iterator[str]:
-    """A rule for each member. What the set was remains, without its ``-m set``: it then asks for nothing."""
+def _iptables(line: str, sets: Sets, most: int = MOST_MEMBERS) -> Iterator[str]:
+    """A rule for each member. What the set was remains, without its ``-m set``: it then asks for nothing.
+
+    Two sets multiply, so a rule becomes no more than ``most``.
+    """
     for found in MATCH_SET.finditer(line):
         option = "-s" if found[3] == "src" else "-d"
         members = sets.of_ipset(found[2]) if f"{option} " not in line else None
         if members is None or (found[1] and not (members.whole and len(members.networks) < 2)):
             continue
+        if len(members.networks) > most:
+            continue
         asked = [f"{found[1] or ''}{option} {each} " for each in members.networks] or ([""] if found[1] else [])
         for each in asked:
-            yield from _iptables(f"{line[: found.start()]}{each}--match-set {found[2]}{line[found.end() :]}", sets)
+            rule = f"{line[: found.start()]}{each}--match-set {found[2]}{line[found.end() :]}"
+            yield from _iptables(rule, sets, most // len(asked))
         if members.whole:
             return
         break

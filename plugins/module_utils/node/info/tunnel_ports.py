@@ -179,6 +179,7 @@ class _Walk:
             "",
             rest,
         )
+        rest = re.sub(r"(?<!set )--match-set \S+", "", rest)
         rest = NAMED.sub("", re.sub(r"\bip6? (?=[sd]addr)", "", rest))
         rest = re.sub(r"(?:-j|-g) .*|(?:accept|drop|reject|return|jump|goto|queue)\b.*", "", rest)
         return not rest.strip()

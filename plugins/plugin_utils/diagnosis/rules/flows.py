@@ -282,7 +282,8 @@ NOT_NEW = re.compile(
 # Everything else that a plain rule has; one with any other condition is not judged.
 PLAIN = re.compile(
     # To a program that does not listen.
-    r"--queue-(num|balance) [\d:]+|queue( flags \S+)?( (num|to) \d\S*)?(?=,)|, where no program listens|"
+    r"--queue-(num|balance) [\d:]+|--queue-cpu-fanout|"
+    r"queue( flags \S+)?( (num|to) \d[\d-]*)?( fanout)?(?=,)|, where no program listens|"
     # Of a set, only where its members are not known.
     r"-A \S+|-[jg] \S+|(?<!set )--match-set \S+|(jump|goto) \S+|meta nfproto ipv[46]|"
     r"(meta protocol|ether type) (ip6?|arp)(?=\s)|-m (conntrack|state) --(ct)?state \S*\bNEW\b\S*|"

@@ -332,7 +332,9 @@ def link_is_port(node: Node) -> Iterator[Found]:
     """
     links = {link.name: link for link in (node.bridge, node.underlay_link(), *node.vxlans) if link is not None}
     for name, link in links.items():
-        if link.master:
+        # A node may be reached by a VRF on purpose.
+        in_vrf = getattr(node.links.get(link.master), "kind", "") == "vrf" and link is node.underlay_link()
+        if link.master and not in_vrf:
             yield found(f"{name} is a port of {link.master}", device=name)
 
 

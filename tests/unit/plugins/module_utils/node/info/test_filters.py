@@ -421,6 +421,7 @@ ONE = rulesets.Rule("drop", sources=("192.0.2.1",), narrow=True)
         ("ct original ip daddr 10.96.0.10 accept", rulesets.Rule("accept", narrow=True)),
         ("fib saddr . iif oif missing drop", rulesets.Rule("drop", narrow=True)),
         ("fib daddr type local iifname eth0 drop", rulesets.Rule("drop", inputs=("eth0",), narrow=True)),
+        ("ct status snat,dnat accept", rulesets.Rule("accept", narrow=True)),
         ("update @seen { ip saddr limit rate over 5/second } drop", rulesets.Rule("drop", narrow=True)),
         ("meta mark set 0x1", rulesets.Rule("", narrow=True)),
     ],

@@ -117,6 +117,21 @@ def test_both_directions_and_what_is_accepted_before(monkeypatch: pytest.MonkeyP
     assert places["tc filter, chain eth0 ingress pref 2"][0]["after"] == ["ip saddr 10.244.0.0/16 accept"]
 
 
+def test_one_preference_may_accept_between_what_it_drops(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rule(address: str, verdict: str) -> str:
+        keys = f'"keys":{{"src_ip":"{address}"}},'
+        return row("flower", keys + GACT % verdict, 10, "all")
+
+    shown = ",".join(
+        [rule("1.2.3.4", "drop"), rule("172.16.0.0/12", "pass"), row("matchall", GACT % "drop", 10, "all")]
+    )
+    other = row("matchall", GACT % "drop", 20, "all").replace('"chain":0', '"chain":1')
+    drops(monkeypatch, f"[{shown},{other}]", {2: "ingress"})
+    (table,) = link_filters.tables(LINKS, [Discipline(2, "ingress")], Notes())
+    (chain,) = table.chains.values()
+    assert chain.lines == ("ip saddr 1.2.3.4 drop", "ip saddr 172.16.0.0/12 accept", "drop")
+
+
 def test_a_program_that_gets_what_a_link_receives() -> None:
     (table,) = link_filters.tables([link(2, "eth0", xdp=9)], [], Notes())
     (place,) = forwarding.places([table], lambda _device: [])

@@ -14,7 +14,7 @@ from ansible_collections.weft.podnet.plugins.module_utils.core.iptables import V
 from ansible_collections.weft.podnet.plugins.module_utils.node.info import rulesets, sets
 
 LEGACY = Variant(4, "legacy", "iptables-legacy", "iptables-legacy-save", "iptables-legacy-restore")
-HOSTS = ("172.16.0.3", "172.16.0.4", "fd00:172:16::3")
+HOSTS = ("no address", "172.16.0.3", "172.16.0.4", "fd00:172:16::3")
 # As ipset 7.17 and nft 1.0.6 print them.
 NET = "create {} hash:net family inet hashsize 1024 maxelem 65536 bucketsize 12 initval 0x8acbb4d8"
 IPSETS = {
@@ -96,7 +96,7 @@ def match(name: str, end: str = "src", no: str = "") -> str:
             ["-s 10.0.0.0/8 --match-set bogons -j DROP", "-s 172.16.0.0/12 --match-set bogons -j DROP"],
         ),
         (f"-i eth0 {match('one', 'dst')} -j DROP", ["-i eth0 -d 10.244.0.0/16 --match-set one -j DROP"]),
-        (f"{match('six')} -j DROP", [f"-s {end} --match-set six -j DROP" for end in (HOSTS[2], "fd00:10::/32")]),
+        (f"{match('six')} -j DROP", [f"-s {end} --match-set six -j DROP" for end in (HOSTS[3], "fd00:10::/32")]),
         # Those that are left out may be single pods.
         (f"{match('banned')} -j DROP", ["-s 172.16.0.4 --match-set banned -j DROP", f"{match('banned')} -j DROP"]),
         (f"{match('near')} -j DROP", ["-s 172.16.0.0/29 --match-set near -j DROP"]),
@@ -149,6 +149,7 @@ def test_what_can_not_be_read_stays(match_set: str) -> None:
         ("ip saddr != @ranges drop", ["ip saddr != { 10.0.0.0/8, 172.16.0.4/31 } drop"]),
         ("ip saddr != @bad drop", ["ip saddr != @bad drop"]),
         ("ip saddr @pairs drop", ["ip saddr @pairs drop"]),
+        ("ip saddr . ip daddr @ranges drop", ["ip saddr . ip daddr @ranges drop"]),
         ("ip saddr @gone drop", ["ip saddr @gone drop"]),
         ("udp dport @ports drop", ["udp dport @ports drop"]),
     ],
