@@ -43,7 +43,7 @@ class Members(NamedTuple):
 
 
 class Sets:
-    """Reads each set once, and no more than MOST_SETS. ``hosts``: the addresses of this host and of others."""
+    """Reads at most MOST_SETS sets, each once. ``hosts``: the addresses of this node and of the other nodes."""
 
     def __init__(self, hosts: Iterable[str]) -> None:
         self._known: dict[str, Members | None] = {}

@@ -328,13 +328,13 @@ def arp_off(node: Node) -> Iterator[Found]:
 )
 def link_is_port(node: Node) -> Iterator[Found]:
     """The pods' bridge, a VXLAN device, or the link that has the node's address, belongs to a bridge, a bond or a VRF.
-    The address of a bridge or a bond is its own, not its ports'.
+    The address of a bridge or a bond is its own, not its ports'. The node's link may be in a VRF on purpose.
     """
     links = {link.name: link for link in (node.bridge, node.underlay_link(), *node.vxlans) if link is not None}
     for name, link in links.items():
-        # A node may be reached by a VRF on purpose.
-        in_vrf = getattr(node.links.get(link.master), "kind", "") == "vrf" and link is node.underlay_link()
-        if link.master and not in_vrf:
+        master = node.links.get(link.master)
+        on_purpose = master is not None and master.kind == "vrf" and link is node.underlay_link()
+        if link.master and not on_purpose:
             yield found(f"{name} is a port of {link.master}", device=name)
 
 

@@ -1432,6 +1432,9 @@ def by_a_set_whose_members_are_known(world: World) -> None:
 @breaks("link-is-port", fix="ip link set eth0 nomaster")
 def break_link_is_port(world: World) -> None:
     entry(world[2]["links"], name="eth0").update(master="br0")
+    # A VRF that has the node's link.
+    entry(world[1]["links"], name="eth0").update(master="data")
+    world[1]["links"].append({"name": "data", "kind": "vrf", "up": True})
 
 
 @breaks("link-is-port", "vxlan", fix="ip link set cni0 nomaster")
