@@ -144,10 +144,10 @@ class Lab:
         given = json.dumps({**self.variables, **variables})
         return self._ansible("ansible-playbook", [str(playbook), "--extra-vars", given, *words], inventory)
 
-    def module(self, host: str, module: str, args: dict[str, Any], *words: str) -> Play:
+    def module(self, host: str, module: str, args: dict[str, Any], *words: str, **environment: str) -> Play:
         """Run one module ad hoc; see ``returned``."""
         called = [host, "--module-name", f"weft.podnet.{module}", "--args", json.dumps(args)]
-        return self._ansible("ansible", [*called, *words], None, ANSIBLE_CALLBACK_RESULT_FORMAT="json")
+        return self._ansible("ansible", [*called, *words], None, ANSIBLE_CALLBACK_RESULT_FORMAT="json", **environment)
 
     def _ansible(self, command: str, words: list[str], inventory: Path | None, **environment: str) -> Play:
         done = plays.run(command, ["--inventory", str(inventory or self.inventory), *words], environment=environment)

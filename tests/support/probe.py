@@ -27,10 +27,10 @@ PACKAGE = Path(agent.__file__).parents[1]
 PORT = 9898
 
 
-def start(folder: Path, port: int, identity: str, netns: str = "", where: str = agent.POD) -> subprocess.Popen[bytes]:
+def start(folder: Path, port: int, identity: str, netns: str = "") -> subprocess.Popen[bytes]:
     """Start an agent as a pod runs it, isolated from the environment, and wait until it answers on its socket."""
     inside = ["ip", "netns", "exec", netns] if netns else []
-    words = [sys.executable, "-I", "-S", "-c", pods.BOOT, str(PACKAGE), str(folder), str(port), identity, where]
+    words = [sys.executable, "-I", "-S", "-c", pods.BOOT, str(PACKAGE), str(folder), str(port), identity]
     process = subprocess.Popen([*inside, *words], cwd="/")
     deadline = time.monotonic() + 30
     while not (folder / agent.CONTROL).exists():
@@ -78,16 +78,16 @@ class Verification:
                 self.hosts.hosts[number].run("nft", "--file", str(rules))
                 stack.callback(self.hosts.hosts[number].run, "nft", "delete", "table", family, service.TABLE)
                 for pod in self.pods[number]:
-                    self._serve(stack, pod.folder, pod.identity, pod.space.name, agent.POD)
+                    self._serve(stack, pod.folder, pod.identity, pod.space.name)
                 node = f"node-{number}"
-                self._serve(stack, self.folder / node, node, self.hosts.hosts[number].name, "node")
+                self._serve(stack, self.folder / node, node, self.hosts.hosts[number].name)
             return self._judged(only, seen)
 
     @staticmethod
-    def _serve(stack: ExitStack, folder: Path, identity: str, netns: str, where: str) -> None:
+    def _serve(stack: ExitStack, folder: Path, identity: str, netns: str) -> None:
         folder.mkdir()
         stack.callback(shutil.rmtree, folder)
-        process = start(folder, PORT, identity, netns, where)
+        process = start(folder, PORT, identity, netns)
         stack.callback(process.wait)
         stack.callback(process.kill)
 

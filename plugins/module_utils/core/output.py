@@ -39,6 +39,13 @@ def lines(error: Exception) -> list[str]:
     return list(getattr(error, "problems", [str(error)]))
 
 
+def failure(error: Exception, about: str = "") -> dict[str, Any]:
+    """A module's result for an error whose text is for the user, or a file's; ``about`` is named first."""
+    problems = lines(error)
+    text = "\n".join(problems)
+    return {"failed": True, "msg": f"{about}: {text}" if about else text, "problems": problems}
+
+
 class Module(AnsibleModule):
     """AnsibleModule with a printable result; every module of the collection is one."""
 
@@ -59,7 +66,5 @@ class Module(AnsibleModule):
         super().warn(files.printable(str(warning)), **kwargs)
 
     def refuse(self, error: Exception, about: str = "", **result: Any) -> None:
-        """Fail with an error whose text is for the user, or with a file's; ``about`` is named first."""
-        problems = lines(error)
-        text = "\n".join(problems)
-        self.fail_json(f"{about}: {text}" if about else text, problems=problems, **result)
+        """Fail with what ``failure`` returns, and ``result``."""
+        self.fail_json(**{**result, **failure(error, about)})

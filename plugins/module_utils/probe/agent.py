@@ -4,8 +4,8 @@
 """The process inside a probe pod: an HTTP server that reports its client's address, and a client that tries targets.
 
 The file, datagrams.py and throughput.py are copied into the pod and run there by the host's Python, so they use the
-standard library only and import nothing else from the collection. ``ask`` is the host's side of the unix socket. On the
-node itself, the same process is what pods reach outside of the pod network.
+standard library only and import nothing else from the collection. ``ask`` is the host's side of the unix socket. The
+process on the node itself (on_node.py) serves in the same way.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import socket
 import statistics
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ PATIENCE = 5
 # A process on the node itself ends by itself where its run has said nothing for so long.
 FORGOTTEN = 900
 POD = "pod"
+# What answers the calls of a module.
+Called = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def own_addresses() -> list[str]:
@@ -243,12 +246,17 @@ def _unanswered(result: dict[str, Any]) -> bool:
 
 
 class Agent:
-    """What answers the host over the unix socket."""
+    """What answers the host over the unix socket.
 
-    def __init__(self, identity: str) -> None:
-        self.identity = identity
-        self.echo = datagrams.Echo(identity)
+    ``called`` answers a C(call), where the process does more than a pod's.
+    """
+
+    def __init__(self, server: Server, called: Called | None = None) -> None:
+        self.identity = server.identity
+        self.echo = datagrams.Echo(server.identity)
         self.failed = False
+        self._server = server
+        self._called = called
 
     def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
         """The pod's own view of its addresses, and what became of ``targets`` where some are given.
@@ -257,6 +265,8 @@ class Agent:
         targets.
         """
         results = []
+        if "call" in asked and self._called:
+            return self._called(asked["call"])
         if "stream" in asked:
             return {"results": [stream(asked["stream"], asked["seconds"], asked["timeout"])]}
         if "targets" in asked:
@@ -283,17 +293,20 @@ class Agent:
         temporary.rename(path)
         listener.settimeout(5)
         heard_of = time.monotonic()
-        while time.monotonic() - heard_of < FORGOTTEN and Path(path).exists():
+        ends = False
+        while not ends and time.monotonic() - heard_of < FORGOTTEN and Path(path).exists():
             with contextlib.suppress(OSError, ValueError, KeyError):
                 connection, _peer = listener.accept()
                 with connection:
                     connection.settimeout(None)
-                    heard_of = time.monotonic()
                     asked = json.loads(_read(connection))
-                    if asked.get("end"):
-                        connection.sendall(b"{}")
-                        return
-                    connection.sendall(json.dumps(self.answer(asked)).encode())
+                    ends = bool(asked.get("end"))
+                    answer = {} if ends else self.answer(asked)
+                    if ends or not Path(path).exists():
+                        # The port is free when the other side hears of it.
+                        self._server.socket.shutdown(socket.SHUT_RDWR)
+                    heard_of = time.monotonic()
+                    connection.sendall(json.dumps(answer).encode())
 
 
 def ask(path: str, request: dict[str, Any], timeout: float) -> dict[str, Any]:
@@ -311,10 +324,16 @@ def _read(connection: socket.socket) -> bytes:
     return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
-def main(folder: str, port: str, identity: str, where: str = POD) -> None:
-    agent = Agent(identity)
-    threading.Thread(target=Server(int(port), identity).serve_forever, daemon=True).start()
-    for opened in agent.echo.open(int(port)) if where == POD else []:
+def serving(port: int, identity: str, called: Called | None = None) -> Agent:
+    """An agent whose HTTP server is at work. Raises OSError where the port is taken."""
+    server = Server(port, identity)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return Agent(server, called)
+
+
+def main(folder: str, port: str, identity: str) -> None:
+    agent = serving(int(port), identity)
+    for opened in agent.echo.open(int(port)):
         threading.Thread(target=agent.echo.serve, args=opened, daemon=True).start()
     agent.control(f"{folder}/{CONTROL}")
     # Threads that are at work must not keep the process.

@@ -173,10 +173,9 @@ def _source(module: str) -> str:
     return str(source)
 
 
-def command(root: Path, control: Path, port: int, identity: str, where: str = probe_agent.POD) -> list[str]:
-    """How the agent is started. ``root`` is the pods' root file system as the process sees it."""
-    folder = root / AGENT
-    return [interpreter()[0], "-I", "-S", "-c", BOOT, str(folder), str(control), str(port), identity, where]
+def command(port: int, identity: str) -> list[str]:
+    """How the agent is started in a pod."""
+    return [interpreter()[0], "-I", "-S", "-c", BOOT, f"/{AGENT}", "/control", str(port), identity]
 
 
 def start(socket: str, number: int, port: int, mounts: list[str]) -> Pod:
@@ -194,7 +193,7 @@ def start(socket: str, number: int, port: int, mounts: list[str]) -> Pod:
         "run", "--detach", "--cni", "--read-only", "--rootfs", "--cpu-shares", "0",
         "--cgroup", f"/{CNI_PREFIX}{pod.container}", "--with-ns", f"network:{netns}",
         "--log-uri", f"file://{log}", "--pid-file", str(pod.folder / "pid"), *options,
-        str(ROOTFS), pod.container, *command(Path("/"), Path("/control"), port, pod.identity),
+        str(ROOTFS), pod.container, *command(port, pod.identity),
     ]  # fmt: skip
     held = busy()
     try:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core.problems import Refused
-from ..core.resource import Call, Resource
+from ..core.output import failure, printable
+from ..core.problems import PodnetError, Refused
+from ..core.resource import Call, Resource, Step, options
 from . import agent, host_port, on_node
 from . import pods as probe_pods
 from . import run as probe_run
@@ -22,8 +23,8 @@ TARGET: dict[str, Any] = {
     "kind": {"type": "str", "choices": [agent.POD, on_node.KIND, host_port.KIND], "default": agent.POD},
 }
 
+# Those that follow the start of the probe pods.
 STATES = {
-    "started": probe_run.started,
     "probed": probe_run.probed,
     "measured": probe_run.measured,
     "requested": probe_run.requested,
@@ -33,17 +34,28 @@ STATES = {
 
 def converge(call: Call) -> dict[str, Any]:
     """Start, probe or remove the probe pods; see probe_run."""
+
+    def called(given: dict[str, Any]) -> dict[str, Any]:
+        try:
+            result = converge(Step(call, options(RESOURCE.arguments, given)))
+        except (PodnetError, OSError) as error:
+            result = failure(error)
+        return dict(printable(result))
+
     problems = probe_pods.bad_arguments(call.params)
     if problems:
         raise Refused(problems)
-    result = STATES[call.params["state"]](call.params, call.check_mode)
+    if call.params["state"] == "started":
+        result = probe_run.started(call.params, call.check_mode, called)
+    else:
+        result = STATES[call.params["state"]](call.params, call.check_mode)
     left = [f"left by an earlier verification: {problem}" for problem in result.pop("problems", [])]
     return {"changed": False, **result, "warnings": left}
 
 
 RESOURCE = Resource(
     {
-        "state": {"type": "str", "choices": [*STATES], "required": True},
+        "state": {"type": "str", "choices": ["started", *STATES], "required": True},
         "run": {"type": "str"},
         "pods": {"type": "int", "default": 2},
         "port": {"type": "int", "default": 9898},

@@ -27,23 +27,23 @@ READY = 5
 STILLBORN = "cannot start a stopped process"
 
 
-def started(params: dict[str, Any], check: bool) -> dict[str, Any]:
+def started(params: dict[str, Any], check: bool, called: agent.Called) -> dict[str, Any]:
     """Make the pods as soon as no other verification is at work.
 
     Takes the module's arguments and returns its result, with ``problems``: what of an earlier verification is still
-    there. Raises ProbeError, LockError and OSError, as ``probed`` and ``absent`` do; its own errors have the
-    observation of the host as well.
+    there. ``called`` answers later calls of the module, in the process that stays on the node. Raises ProbeError,
+    LockError and OSError, as ``probed`` and ``absent`` do; its own errors have the observation of the host as well.
     """
     seen: dict[str, Any] = {}
     try:
-        return _started(params, check, seen)
+        return _started(params, check, seen, called)
     except PodnetError as error:
         if not check:
             error.found = {"host": seen or _observation(params)}
         raise
 
 
-def _started(params: dict[str, Any], check: bool, seen: dict[str, Any]) -> dict[str, Any]:
+def _started(params: dict[str, Any], check: bool, seen: dict[str, Any], called: agent.Called) -> dict[str, Any]:
     socket = params["socket"]
     probe_pods.preflight(socket)
     if check:
@@ -54,7 +54,7 @@ def _started(params: dict[str, Any], check: bool, seen: dict[str, Any]) -> dict[
         with lock.hold(LOCK):
             run, silent = probe_pods.current_run()
             if not run or silent > params["patience"]:
-                return _make(params, seen)
+                return _make(params, seen, called)
         if time.monotonic() > deadline:
             raise ProbeError(
                 f"another verification (run {run}) has been at work on this host for {LONGEST_WAIT} s and was heard of "
@@ -70,17 +70,17 @@ def _observation(params: dict[str, Any]) -> dict[str, Any]:
     return info.observe({"conf_dir": None, "bin_dir": None, "socket": params["socket"], "ways": params["ways"]})
 
 
-def _make(params: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
+def _make(params: dict[str, Any], seen: dict[str, Any], called: agent.Called) -> dict[str, Any]:
     problems = probe_removal.remove_all(params["socket"])
     # Before the pods: their plugin makes the bridge, and turns forwarding on.
     seen.update(_observation(params))
     run = uuid.uuid4().hex
     try:
-        pods, node = _pods(run, params, seen)
+        pods, node = _pods(run, params, seen, called)
     except ProbeError as error:
         if STILLBORN not in str(error):
             raise
-        pods, node = _pods(run, params, seen)
+        pods, node = _pods(run, params, seen, called)
     targets = [
         {
             "node": params["node"], "pod": pod["name"], "id": pod["id"],
@@ -92,13 +92,15 @@ def _make(params: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
     return {"run": run, "pods": pods, "targets": targets, "node": node, "host": seen, "problems": problems}
 
 
-def _pods(run: str, params: dict[str, Any], seen: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _pods(
+    run: str, params: dict[str, Any], seen: dict[str, Any], called: agent.Called
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The pods, and what they reach outside of their network."""
     port = params["port"]
     try:
         probe_pods.touch_run(run)
         mounts = probe_pods.build_rootfs()
-        node = on_node.start(port)
+        node = on_node.start(port, called)
         started = [probe_pods.start(params["socket"], number, port, mounts) for number in range(1, params["pods"] + 1)]
         pods = [probe_pods.describe(pod) for pod in started]
         service.start([address.split("/")[0] for address in pods[0]["given"]], port)

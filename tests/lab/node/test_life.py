@@ -25,7 +25,7 @@ import pytest
 from ansible_collections.weft.podnet.plugins.module_utils.probe.pods import BOOT
 from standins.release import build_plugins
 from support.cni import BRIDGE
-from support.lab import BIN, CHECKOUT, Lab, unlike, until
+from support.lab import BIN, CHECKOUT, Lab, Play, unlike, until
 
 WORKERS = ("worker-1", "worker-2")
 LESSON_LOOPBACK = {"cniVersion": "1.0.0", "name": "lo", "type": "loopback"}
@@ -261,3 +261,43 @@ def test_a_killed_verification_leaves_nothing_that_the_next_does_not_remove(lab:
         assert not lab.exec(node, *listing).strip()
         # host-local keeps a lock and its last address; a lease would be a file named by an address.
         assert not lab.sh(node, "ls /var/lib/cni/networks/bridge | grep '^10[.]' || true").strip()
+
+
+def test_the_process_that_a_verification_leaves_on_a_node_answers_for_the_module(routed: Lab) -> None:
+    lab, node = routed, "worker-1"
+    assert lab.play("site", podnet_verify=False).code == 0
+    before = lab.snapshots(node)
+
+    def started() -> Any:
+        # Another verification that lives is waited for.
+        return lab.module(node, "pod_probe", {"state": "started", "node": node, "patience": 1}).returned
+
+    def call(state: str, by: str, pods: Any, **environment: str) -> Play:
+        args = {"state": state, "run": pods["run"], "targets": pods["targets"] if state == "probed" else []}
+        done = lab.module(node, "pod_probe", {"node": node, **args}, "-vvv", **environment)
+        assert ("Using module file" in done.output) == (by == "module"), done.output
+        return done
+
+    first = started()
+    met = [call("probed", "process", first), call("probed", "module", first, ANSIBLE_PIPELINING="false")]
+    for answer in (each.returned for each in met):
+        assert answer.keys() == met[1].returned.keys()
+        one, two = answer["pods"]
+        assert [each["identity"] for each in one["results"] + two["results"]] == [two["id"], one["id"]]
+        assert all(each["udp_ms"] > 0 for each in one["results"] + two["results"])
+        assert one["itself"][0]["identity"] == answer["from_node"][0]["identity"] == one["id"]
+    second = started()
+    refused = call("probed", "process", first)
+    assert refused.code != 0 and f"another one (run {second['run']}) took this host over" in refused.text
+    assert call("absent", "process", first).code == 0 and call("probed", "process", second).code == 0
+
+    # Without the process, the module does the same.
+    lab.sh(node, "pkill -KILL --exact podnet-verify")
+    assert call("probed", "module", second).returned["pods"][0]["results"][0]["udp_ms"] > 0
+    assert call("absent", "module", second).returned["heard"] == {}
+    assert "are gone" in call("probed", "module", second).text
+    for _time in range(2):
+        assert call("absent", "process", started()).returned["heard"] == {}
+        assert not lab.sh(node, "pgrep --exact podnet-verify || true")
+    left = [line for line in unlike(before, lab.snapshots(node)) if not re.search(r"cni0|10[.]244[.]|/var/lib/cni", line)]
+    assert not left

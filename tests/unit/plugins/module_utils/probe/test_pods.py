@@ -229,7 +229,7 @@ def test_a_host_that_lacks_something_is_observed_all_the_same(tmp_path: Path) ->
 
 
 def test_the_agent_ends_when_it_is_asked_to(tmp_path: Path) -> None:
-    process = probe.start(tmp_path, free_port(), "me", where="node")
+    process = probe.start(tmp_path, free_port(), "me")
     probe_agent.ask(str(tmp_path / probe_agent.CONTROL), {"end": True}, 5)
     assert process.wait(timeout=10) == 0
 

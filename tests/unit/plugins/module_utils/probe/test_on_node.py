@@ -1,0 +1,109 @@
+# Copyright: The weft.podnet maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The process that stays on a node: a copy of the module's, called through `sh` and a unix socket."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.weft.podnet.plugins.module_utils.probe import agent, on_node, pods
+
+PROBED = {"state": "probed"}
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 30
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def ended(child: int) -> bool:
+    return os.waitpid(child, os.WNOHANG) != (0, 0)
+
+
+def free_port() -> int:
+    with socket.socket() as handle:
+        handle.bind(("127.0.0.1", 0))
+        return int(handle.getsockname()[1])
+
+
+def called(given: dict[str, Any]) -> dict[str, Any]:
+    if given["state"] == "absent":
+        shutil.rmtree(pods.HOME)
+    if given["state"] == "broken":
+        raise RuntimeError("a fault of the collection's")
+    return {"given": given, "process": os.getpid()}
+
+
+def call(given: Any) -> subprocess.CompletedProcess[str]:
+    words = ["sh", str(on_node.folder() / on_node.CALL)]
+    return subprocess.run(words, input=json.dumps(given), capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    # A path that sh must not take apart.
+    monkeypatch.setattr(pods, "HOME", tmp_path / "it's $HOME")
+    pods.HOME.mkdir()
+    number = free_port()
+    identity = on_node.start(number, called)["id"]
+    assert on_node.ready(30) and len(identity) == 32
+    yield number
+    on_node.stop()
+
+
+def test_it_answers_calls_until_its_folder_goes(port: int) -> None:
+    first, second = (json.loads(call({"state": "probed", "text": "ä'\n"}).stdout) for _time in (1, 2))
+    assert first["given"] == {"state": "probed", "text": "ä'\n"}
+    assert first["process"] == second["process"] != os.getpid()
+    child = first["process"]
+    assert Path(f"/proc/{child}/comm").read_text() == "podnet-verify\n"
+    assert os.getsid(child) == child and Path(f"/proc/{child}/cwd").readlink() == Path("/")
+    assert on_node.start(port, called) == {"problem": f"TCP port {port} is in use"}
+    assert json.loads(call({"state": "absent"}).stdout)["process"] == child
+    # The port is free with the answer, for a verification that follows.
+    with socket.socket() as handle:
+        handle.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        handle.bind(("0.0.0.0", port))
+        handle.listen()
+    assert until(lambda: ended(child))
+
+
+def test_a_call_without_an_answer_fails_and_harms_nothing(port: int) -> None:
+    for given in ({"state": "broken"}, "nonsense"):
+        assert not call(given).stdout
+    assert "a fault of the collection's" in (on_node.folder() / "log").read_text()
+    child = json.loads(call(PROBED).stdout)["process"]
+    os.kill(child, 9)
+    assert until(lambda: ended(child))
+    assert call(PROBED).returncode != 0
+    on_node.stop()
+
+
+def test_it_holds_nothing_of_the_process_it_is_a_copy_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pods, "HOME", tmp_path / "home")
+    pods.HOME.mkdir()
+    with (tmp_path / "lock").open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        on_node.start(free_port(), called)
+        assert on_node.ready(30)
+    with (tmp_path / "lock").open("wb") as again:
+        fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    child = json.loads(call(PROBED).stdout)["process"]
+    agent.ask(str(on_node.folder() / agent.CONTROL), {"end": True}, 30)
+    assert until(lambda: ended(child))
