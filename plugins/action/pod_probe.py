@@ -16,6 +16,7 @@ from typing import Any
 from ansible.vars.clean import remove_internal_keys
 
 from ansible_collections.weft.podnet.plugins.module_utils.probe import on_node
+from ansible_collections.weft.podnet.plugins.module_utils.probe.resource import RESOURCE
 from ansible_collections.weft.podnet.plugins.plugin_utils.core.host_action import HostAction
 from ansible_collections.weft.podnet.plugins.plugin_utils.probe import targets as probe_targets
 
@@ -57,4 +58,4 @@ class ActionModule(HostAction):
             return None
         remove_internal_keys(answer)
         answer.pop("ansible_facts", None)
-        return {**answer, "invocation": {"module_args": arguments}}
+        return {**answer, "invocation": {"module_args": RESOURCE.said(arguments)}}

@@ -223,7 +223,7 @@ pods:
           description: The address that was requested.
           type: str
         kind:
-          description: V(pod), V(node) or V(port) as in O(targets).
+          description: V(node) or V(port) as in O(targets). Absent for a pod.
           type: str
         error:
           description: Why there is no answer. Absent if there is one.
@@ -257,13 +257,13 @@ pods:
           description: The pod's own address in this connection.
           type: str
         client:
-          description: The client's address as the server saw it. It differs from C(source) if it is translated.
+          description: The client's address as the server saw it, if it is not C(source). Then it is translated.
           type: str
         reached:
-          description: The address by which the server was reached, as the server saw it.
+          description: The address by which the server was reached, as the server saw it, if it is not C(address).
           type: str
         identity:
-          description: The identity of the server that answered.
+          description: The identity of the server that answered, if it is not C(to).
           type: str
 targets:
   description: The pods of this host, one entry for each address, in the form that O(targets) takes.
@@ -286,7 +286,8 @@ routing:
     - C(ways) has this host's routing for the address of every target, the matched route (C(dst), C(via), C(dev),
       C(local), C(src), C(mtu)) or the kernel's C(error).
     - C(forwarding) and C(bridge_calls) hold the kernel's switches, C(forward_policy) the policy of the filter table's
-      FORWARD chain, by IP version. The policy is read only if a target was not reached.
+      FORWARD chain, by IP version.
+    - The ways and the policy are read only if a target was not reached.
     - C(addresses) are this host's own.
   type: dict
   returned: O(state=probed)

@@ -129,7 +129,7 @@ class Verification:
         def on_host() -> tuple[list[dict[str, Any]], dict[str, Any]]:
             asked = [each for each in pods.asked("", targets, True) if each.get("thorough", True)]
             met = agent.probe(asked, 1, 2)
-            return met, probe_host.diagnose([target["address"] for target in targets], firewall=True)
+            return met, probe_host.diagnose([target["address"] for target in targets], failed=True)
 
         with ThreadPoolExecutor() as pool:
             node = pool.submit(self.hosts.hosts[number].call, on_host)

@@ -143,6 +143,10 @@ class Resource:
         """What an error is about, where its own text does not say it."""
         return str(params[self.about]) if self.about and not isinstance(error, Refused) else ""
 
+    def said(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The options that are sent back."""
+        return {name: "left out" if name in self.unsaid else value for name, value in params.items()}
+
     def result(self, call: Call) -> dict[str, Any]:
         """Run under the lock, which a dry run does not need. Raises PodnetError, OSError."""
         name = self.lock(call.params) if self.lock and not call.check_mode else ""
@@ -183,7 +187,7 @@ def main(resource: Resource) -> None:
     module = Module(argument_spec=dict(resource.arguments), supports_check_mode=True, **resource.rules)
     said = {}
     if resource.unsaid:
-        said["invocation"] = {"module_args": {**module.params, **dict.fromkeys(resource.unsaid, "left out")}}
+        said["invocation"] = {"module_args": resource.said(module.params)}
     tools.begin(module, resource.changes, **said)
     try:
         result = resource.result(module)

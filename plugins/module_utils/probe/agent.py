@@ -142,6 +142,15 @@ def request(target: dict[str, Any], timeout: float) -> dict[str, Any]:
         connection.close()
 
 
+def unexpected(target: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
+    """What ``request`` says, without the answer of the right pod, reached by its address, to an untranslated client.
+
+    On a healthy network that is half of all that a node has to report.
+    """
+    usual = {"identity": target["id"], "client": outcome.get("source"), "reached": target["address"]}
+    return {name: value for name, value in outcome.items() if name not in usual or usual[name] != value}
+
+
 def bulk(target: dict[str, Any], timeout: float) -> str:
     """Move more than a packet in both directions; what went wrong, or ""."""
     connection = http.client.HTTPConnection(target["address"], target["port"], timeout=timeout)
@@ -170,17 +179,18 @@ def _told(problem: Exception, timeout: float) -> str:
 
 
 def attempt(target: dict[str, Any], identity: str, timeout: float, tries: int) -> dict[str, Any]:
-    """Try one target: {to, address, kind} and what ``request`` says.
+    """Try one target: {to, address} and what ``request`` says, less what goes without saying (``unexpected``).
 
     A pod is also sent datagrams: ``udp_ms``, or ``udp_error``. One that is marked ``thorough`` gets large ones as well:
     ``mtu`` and ``peer_mtu`` are the interfaces' at both ends, ``there`` and ``back`` the largest packets that passed,
     if that could be told, and ``bulk_error`` says what became of more bytes than a packet has, by TCP, "" where they
     arrived.
     """
-    found = {"to": target["id"], "address": target["address"], "kind": target.get("kind", POD)}
+    kind = target.get("kind", POD)
+    found = {"to": target["id"], "address": target["address"], **({"kind": kind} if kind != POD else {})}
     try:
         # The node itself asks without an identity, and by HTTP only.
-        by_udp = identity and found["kind"] == POD
+        by_udp = identity and kind == POD
         peer = datagrams.Peer(target["address"], target["port"], target["id"], identity) if by_udp else None
     except OSError as problem:
         return {**found, "error": _told(problem, timeout), "udp_error": _told(problem, timeout)}
@@ -193,7 +203,7 @@ def attempt(target: dict[str, Any], identity: str, timeout: float, tries: int) -
                 # The target remembers whose datagrams arrive: so it shows in which direction nothing passes.
                 peer.ping()
             outcome = request(target, timeout)
-        found.update(outcome)
+        found.update(unexpected(target, outcome))
         if peer is None:
             return found
         # Where HTTP works, a machine that is merely busy gets as long as HTTP does.

@@ -19,30 +19,30 @@ FORWARDING = {4: "/proc/sys/net/ipv4/ip_forward", 6: "/proc/sys/net/ipv6/conf/al
 BRIDGE_CALLS = {4: "/proc/sys/net/bridge/bridge-nf-call-iptables", 6: "/proc/sys/net/bridge/bridge-nf-call-ip6tables"}
 
 
-def diagnose(addresses: Iterable[str], firewall: bool) -> dict[str, Any]:
+def diagnose(addresses: Iterable[str], failed: bool) -> dict[str, Any]:
     """{ways: {address: way}, forwarding: {"4": true}, forward_policy: {"4": "DROP"}, bridge_calls: {"4": true},
     addresses: [this host's own]}.
 
     Only the address families that occur. What can't be read is left out: a diagnosis must not fail by itself.
-    ``firewall``: ask iptables too, which makes the kernel load its modules, so only where something fails.
+    ``failed``: look for a reason, too. The ways are many, and iptables makes the kernel load its modules.
     """
     wanted = sorted(set(addresses))
     found: dict[str, Any] = {"ways": {}, "forwarding": {}, "forward_policy": {}, "bridge_calls": {}, "addresses": []}
     try:
         with Channel() as channel:
-            found["ways"] = {address: route.way(channel, address) for address in wanted}
+            found["ways"] = {address: route.way(channel, address) for address in wanted if failed}
             found["addresses"] = [
                 str(interface.ip) for _index, interface in link.addresses(channel) if not interface.ip.is_loopback
             ]
     except NetlinkError as error:
-        found["ways"] = {address: {"error": str(error)} for address in wanted}
+        found["ways"] = {address: {"error": str(error)} for address in wanted if failed}
     for version in sorted({ipaddress.ip_address(address).version for address in wanted}):
         key = str(version)
         for name, paths in (("forwarding", FORWARDING), ("bridge_calls", BRIDGE_CALLS)):
             path = Path(paths[version])
             if path.exists():
                 found[name][key] = (files.read_text(path) or "").strip() != "0"
-        policy = _forward_policy("iptables" if version == 4 else "ip6tables") if firewall else ""
+        policy = _forward_policy("iptables" if version == 4 else "ip6tables") if failed else ""
         if policy:
             found["forward_policy"][key] = policy
     return found

@@ -91,6 +91,7 @@ def _egress(node: Node, cluster: Mapping[str, Node], known: Mapping[str, Mapping
         if other is None or other is node:
             continue
         wanted = _translated(known.get(node.name), result["address"])
+        client = result.get("client", result.get("source"))
         ok: bool | None = True
         reason = ""
         if "error" in result:
@@ -98,14 +99,14 @@ def _egress(node: Node, cluster: Mapping[str, Node], known: Mapping[str, Mapping
             closed = result["address"] in control
             ok = None if closed else False
             reason = f"{other.name} lets nothing in on this port" if closed else str(result["error"])
-        elif result["identity"] != other.outside["id"]:
+        elif result.get("identity", result["to"]) != other.outside["id"]:
             ok, reason = None, "something else answers on this port"
-        elif wanted is not None and (result["client"] in pod["seen"]) == wanted:
+        elif wanted is not None and (client in pod["seen"]) == wanted:
             ok = False
             reason = (
-                f"{other.name} saw the pod's own address {result['client']}: nothing masquerades it"
+                f"{other.name} saw the pod's own address {client}: nothing masquerades it"
                 if wanted
-                else f"{other.name} saw {result['client']}, though this destination is excluded from masquerading"
+                else f"{other.name} saw {client}, though this destination is excluded from masquerading"
             )
         promised = wanted is not None
         yield Cell(node.name, other.name, EGRESS, _family(result), "tcp", ok, promised, result.get("ms"), reason)
@@ -145,7 +146,7 @@ def _to_pods(name: str, results: Iterable[Mapping[str, Any]], cluster: Mapping[s
     owners = {pod["id"]: other for other in cluster.values() for pod in other.pods}
     for result in results:
         other = owners.get(result["to"])
-        if result.get("kind") == "pod" and other is not None:
+        if result.get("kind", "pod") == "pod" and other is not None:
             reason = str(result.get("error", ""))
             yield Cell(name, other.name, FROM_NODE, _family(result), "tcp", not reason, True, result.get("ms"), reason)
 

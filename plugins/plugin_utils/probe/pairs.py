@@ -106,19 +106,21 @@ def _judge(
         if way.unreached:
             pair.unreached = way.unreached
             continue
-        if result["identity"] != peer["id"]:
-            node, other = owner.get(result["identity"], (None, {}))
+        identity = result.get("identity", result["to"])
+        if identity != peer["id"]:
+            node, other = owner.get(identity, (None, {}))
             who = f"{node.name}'s pod {other['name']}" if node else "a pod of no node verified here"
             pair.broken.append(
                 f"{pair.source}: a request to {address} ({pair.target}'s pod {pair.to_pod}) was answered by {who}: "
                 "the address is used twice"
             )
             continue
-        if result["client"] != result["source"] or result["client"] not in pod["seen"]:
-            pair.translated[result["source"]] = result["client"]
-        if result["reached"] != address or address not in seen(peer):
+        client, reached = result.get("client", result["source"]), result.get("reached", address)
+        if client != result["source"] or client not in pod["seen"]:
+            pair.translated[result["source"]] = client
+        if reached != address or address not in seen(peer):
             pair.broken.append(
-                f"{pair.target}'s pod was requested as {address} but was reached as {result['reached']}: "
+                f"{pair.target}'s pod was requested as {address} but was reached as {reached}: "
                 "the destination is translated (a DNAT rule)"
             )
 

@@ -236,6 +236,9 @@ def _nothing_found(one: Node, other: Node, may_drop: bool) -> str:
 
 def _short(here: Node, there: Node) -> str:
     ways = here.routing.get("ways") or {}
+    if not ways and here.routing:
+        # They are looked up where a request fails.
+        return f"{here.name}: its own requests are answered"
     way = next((ways[address] for address in there.given() if address in ways), None)
     if not way or "error" in way:
         return f"{here.name}: unknown"

@@ -283,9 +283,9 @@ def test_the_process_that_a_verification_leaves_on_a_node_answers_for_the_module
     for answer in (each.returned for each in met):
         assert answer.keys() == met[1].returned.keys()
         one, two = answer["pods"]
-        assert [each["identity"] for each in one["results"] + two["results"]] == [two["id"], one["id"]]
-        assert all(each["udp_ms"] > 0 for each in one["results"] + two["results"])
-        assert one["itself"][0]["identity"] == answer["from_node"][0]["identity"] == one["id"]
+        assert [each["to"] for each in one["results"] + two["results"]] == [two["id"], one["id"]]
+        assert all(each["udp_ms"] > 0 and "identity" not in each for each in one["results"] + two["results"])
+        assert one["itself"][0]["to"] == answer["from_node"][0]["to"] == one["id"]
     second = started()
     refused = call("probed", "process", first)
     assert refused.code != 0 and f"another one (run {second['run']}) took this host over" in refused.text

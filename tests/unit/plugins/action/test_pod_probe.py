@@ -17,7 +17,7 @@ from ansible.template import Templar
 
 from ansible_collections.weft.podnet.plugins.action.pod_probe import ActionModule
 
-PROBED = {"state": "probed", "run": "a"}
+PROBED = {"state": "probed", "run": "a", "ways": ["192.0.2.1"]}
 MODULE = {"changed": False, "by": "module"}
 
 
@@ -48,7 +48,7 @@ class Host:
 def test_the_process_answers_what_follows_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     host = Host(monkeypatch, 'Welcome to worker-1\n{"by": "process", "ansible_facts": {"a": 1}, "_ansible_b": 1}\n')
     result = host.ask(PROBED)
-    assert result["by"] == "process" and result["invocation"] == {"module_args": PROBED}
+    assert result["by"] == "process" and result["invocation"] == {"module_args": {**PROBED, "ways": "left out"}}
     assert not {"ansible_facts", "_ansible_b"} & result.keys()
     assert host.commands == [("sh /run/weft-podnet/verify/node/call", PROBED)]
 

@@ -49,15 +49,13 @@ def test_the_agent_tells_whom_it_sees(agent: tuple[str, int]) -> None:
     reply = probe_agent.ask(control, {"targets": [target(port)], "timeout": 3, "tries": 1}, 10)
     (result,) = reply["results"]
     assert result.pop("ms") > 0 and result.pop("udp_ms") > 0
-    assert result == {
-        "to": "me",
-        "address": "127.0.0.1",
-        "kind": "pod",
-        "source": "127.0.0.1",
-        "identity": "me",
-        "client": "127.0.0.1",
-        "reached": "127.0.0.1",
-    }
+    assert result == {"to": "me", "address": "127.0.0.1", "source": "127.0.0.1"}
+    # Another one answers, by an address that is not the requested one.
+    others = {**target(port), "id": "another"}
+    reply = probe_agent.ask(control, {"targets": [others], "timeout": 3, "tries": 1}, 10)
+    assert reply["results"][0]["identity"] == "me"
+    asked = {"source": "10.0.0.1", "identity": "me", "client": "10.0.0.2", "reached": "10.0.0.3", "ms": 1}
+    assert probe_agent.unexpected(target(port), asked) == {name: asked[name] for name in asked if name != "identity"}
 
 
 def test_the_agent_survives_nonsense_and_closed_ports(agent: tuple[str, int]) -> None:
@@ -202,11 +200,15 @@ def test_the_pod_sees_the_interpreter_wherever_it_lies() -> None:
 
 
 def test_the_way_to_this_host_is_local() -> None:
-    found = probe_host.diagnose(["127.0.0.1"], firewall=False)
+    found = probe_host.diagnose(["127.0.0.1"], failed=True)
     way = {"dst": "127.0.0.1/32", "via": "", "dev": "lo", "local": True, "src": "127.0.0.1", "mtu": 0}
-    assert found["ways"]["127.0.0.1"] == way
+    assert found["ways"] == {"127.0.0.1": way}
     assert found["forwarding"].keys() == {"4"}
-    assert found["forward_policy"] == {}
+
+
+def test_where_nothing_fails_no_reason_is_looked_for() -> None:
+    found = probe_host.diagnose(["127.0.0.1"], failed=False)
+    assert found["ways"] == {} and found["forward_policy"] == {} and found["forwarding"].keys() == {"4"}
 
 
 def test_all_bad_arguments_at_once() -> None:

@@ -28,7 +28,7 @@ def node(number: int, *results: Json, from_node: tuple[Json, ...] = (), **pod: A
 
 
 def result(kind: str, to: str, **met: Any) -> Json:
-    return {"kind": kind, "to": to, "address": "172.16.0.4", "identity": to, "ms": 0.5, **met}
+    return {"kind": kind, "to": to, "address": "172.16.0.4", "ms": 0.5, "source": "10.244.1.2", **met}
 
 
 def judged(*nodes: Node, scope: str = "cluster", planned: Json | None = None) -> list[beyond.Cell]:
@@ -77,7 +77,9 @@ def test_hairpin_by_the_flag_where_no_service_can_be_made(flag: bool, calls: boo
     ],
 )
 def test_the_way_out_by_the_plan(planned: Json | None, client: str, ok: bool, promised: bool) -> None:
-    one, other = node(1, result("node", "n2", client=client)), node(2)
+    # The client is returned where it is not the source.
+    met = {} if client == "10.244.1.2" else {"client": client}
+    one, other = node(1, result("node", "n2", **met)), node(2)
     (cell,) = judged(one, other, planned=planned)
     assert (cell.source, cell.target, cell.ok, cell.promised) == ("w1", "w2", ok, promised)
     assert bool(messages([cell])[0]) is (not ok)
@@ -100,7 +102,7 @@ def test_another_server_on_the_port_proves_nothing() -> None:
 
 
 def test_the_own_node_is_not_outside() -> None:
-    assert judged(node(1, result("node", "n1", client="10.244.1.2"))) == []
+    assert judged(node(1, result("node", "n1"))) == []
 
 
 def test_nodes_reach_pods_or_their_pods_do_not_either() -> None:

@@ -39,15 +39,7 @@ def healthy(nodes: int = 2, pods: int = 2) -> list[dict[str, Any]]:
                     "given": [f"{address(node, pod)}/24"],
                     "seen": [address(node, pod)],
                     "results": [
-                        {
-                            "to": f"{n}-{p}",
-                            "address": address(n, p),
-                            "identity": f"{n}-{p}",
-                            "ms": 0.4,
-                            "source": address(node, pod),
-                            "client": address(node, pod),
-                            "reached": address(n, p),
-                        }
+                        {"to": f"{n}-{p}", "address": address(n, p), "ms": 0.4, "source": address(node, pod)}
                         for n, p in everyone
                         if (n, p) != (node, pod)
                     ],
@@ -213,6 +205,14 @@ def test_an_overlay_gateway_is_no_wrong_host() -> None:
     ways(probed, 1, 2, dst="10.244.1.0/24", via="10.244.1.0", dev="flannel.1", local=False)
     failure = judge(probed)["failures"][0]
     assert "both nodes' routes look right" in failure and "UDP port, 8472" in failure
+
+
+def test_a_node_whose_requests_are_answered_has_looked_up_no_routes() -> None:
+    probed = healthy()
+    probed[0] = cut(healthy())[0]
+    probed[1]["routing"]["ways"] = {}
+    failure = judge(probed)["failures"][0]
+    assert "w2: its own requests are answered" in failure and "w1: 10.244.1.0/24 via 172.16.0.4" in failure
 
 
 def test_a_route_that_leads_a_nodes_own_pods_away() -> None:
