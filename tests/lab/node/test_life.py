@@ -299,5 +299,7 @@ def test_the_process_that_a_verification_leaves_on_a_node_answers_for_the_module
     for _time in range(2):
         assert call("absent", "process", started()).returned["heard"] == {}
         assert not lab.sh(node, "pgrep --exact podnet-verify || true")
-    left = [line for line in unlike(before, lab.snapshots(node)) if not re.search(r"cni0|10[.]244[.]|/var/lib/cni", line)]
+    left = [
+        line for line in unlike(before, lab.snapshots(node)) if not re.search(r"cni0|10[.]244[.]|/var/lib/cni", line)
+    ]
     assert not left

@@ -21,8 +21,10 @@ from .section import Notes
 
 # The hooks that a queueing discipline of this kind brings.
 HOOKS = {"clsact": ("ingress", "egress"), "ingress": ("ingress",)}
-# A node has a port for each of its pods.
+# A node has a port for each of its pods: the other links are asked first.
 MOST_LINKS = 50
+# Programs of pod networks, which are part of how their pods are connected.
+OF_POD_NETWORKS = ("cil_", "cali_")
 PROTOCOLS = {"all": "", "ip": "meta protocol ip", "ipv6": "meta protocol ip6"}
 # Keys of flower that nft has as well; a network's version is in the network.
 FLOWER = {
@@ -34,6 +36,8 @@ FLOWER = {
 }
 TYPES = {"ipv4": "meta protocol ip", "ipv6": "meta protocol ip6"}
 MAY_DROP = "{}, which may drop"
+# What tc says of a link that is not there.
+GONE = "Cannot find device"
 
 
 class Filter(NamedTuple):
@@ -50,10 +54,10 @@ class Filter(NamedTuple):
 
 def tables(links: Sequence[Detail], disciplines: Iterable[Discipline], notes: Notes) -> list[Table]:
     """The filters of all links, each a chain of its own, with what those before it accept."""
-    names = {each.link.number: each.link.name for each in links}
-    wanted = [
-        (names[each.number], hook) for each in disciplines for hook in HOOKS.get(each.kind, ()) if each.number in names
-    ]
+    linked = {each.link.number: each.link for each in links}
+    known = [each for each in disciplines if each.number in linked]
+    known.sort(key=lambda each: linked[each.number].kind == "veth")
+    wanted = [(linked[each.number].name, hook) for each in known for hook in HOOKS.get(each.kind, ())]
     shaping = {each.link.name for each in links if each.link.kind == "ifb"}
     chains: dict[str, Chain] = {}
     for (name, hook), rows in zip(wanted, _shown(wanted[:MOST_LINKS], notes)):
@@ -89,19 +93,31 @@ def _shown(wanted: Sequence[tuple[str, str]], notes: Notes) -> list[list[dict[st
     if program is None:
         notes.add("packet filters: the program tc is missing, so filters of links can't be seen")
         return []
-    lines = "".join(f"filter show dev {name} {hook}\n" for name, hook in wanted)
-    done = tools.call([program, "-json", "-batch", "-"], lines)
     found: list[list[dict[str, Any]]] = []
-    text, decoder = done.stdout.strip(), json.JSONDecoder(object_pairs_hook=_object)
-    try:
-        while text:
-            rows, end = decoder.raw_decode(text)
-            found.append(rows)
-            text = text[end:].lstrip()
-    except ValueError:
-        notes.add(f"packet filters: filters of links can't be read: {done.stderr.strip() or 'tc prints no JSON'}")
-        return []
+    while len(found) < len(wanted):
+        lines = "".join(f"filter show dev {name} {hook}\n" for name, hook in wanted[len(found) :])
+        done = tools.call([program, "-json", "-batch", "-"], lines)
+        try:
+            found += _documents(done.stdout)
+        except ValueError:
+            notes.add(f"packet filters: filters of links can't be read: {done.stderr.strip() or 'tc prints no JSON'}")
+            return []
+        if len(found) < len(wanted):
+            if GONE not in done.stderr:
+                notes.add(f"packet filters: some filters of links can't be read: {done.stderr.strip()}")
+                break
+            # It ends at a link that has gone meanwhile.
+            found.append([])
     return found
+
+
+def _documents(text: str) -> Iterator[list[dict[str, Any]]]:
+    """The JSON documents of a text, one after the other."""
+    text, decoder = text.strip(), json.JSONDecoder(object_pairs_hook=_object)
+    while text:
+        rows, end = decoder.raw_decode(text)
+        yield rows
+        text = text[end:].lstrip()
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -122,13 +138,18 @@ def _filters(rows: Iterable[Mapping[str, Any]], shaping: set[str]) -> Iterator[F
             kind, protocol = str(row.get("kind")), str(row.get("protocol"))
             asked = {"flower": _of_flower, "u32": _of_u32, "matchall": lambda _options: ()}.get(kind)
             asks = asked(options) if asked else () if options.get("direct-action") else (kind,)
-            words = [PROTOCOLS.get(protocol, f"meta protocol {protocol}"), *asks]
+            if kind == "u32" and protocol == "ipv6":
+                # The places are those of an IPv6 header.
+                asks = (_word(match) for match in options.get("match", ()))
+            words = [PROTOCOLS.get(protocol, f"meta protocol {protocol.strip('[]')}"), *asks]
             yield Filter(int(row.get("pref") or 0), " ".join(filter(None, words)), _does(options, shaping))
 
 
 def _does(options: Mapping[str, Any], shaping: set[str]) -> str:
     if options.get("direct-action"):
-        name = (options.get("prog") or {}).get("name") or options.get("bpf_name")
+        name = str((options.get("prog") or {}).get("name") or options.get("bpf_name"))
+        if name.startswith(OF_POD_NETWORKS):
+            return ""
         return MAY_DROP.format(f"program {name}")
     # An older action for rates is beside the conditions.
     actions = [*(options.get("actions") or ()), *([options] if options.get("kind") == "police" else ())]
@@ -155,7 +176,8 @@ def _of_flower(options: Mapping[str, Any]) -> Iterator[str]:
         elif key in ("src_ip", "dst_ip"):
             yield f"{'ip6' if ':' in str(value) else 'ip'} {FLOWER[key]} {value}"
         else:
-            yield f"{FLOWER.get(key, key)} {value}"
+            text = f"{value['start']}-{value['end']}" if isinstance(value, dict) and "start" in value else value
+            yield f"{FLOWER.get(key, key)} {text}"
 
 
 def _of_u32(options: Mapping[str, Any]) -> Iterator[str]:
@@ -175,7 +197,11 @@ def _of_u32(options: Mapping[str, Any]) -> Iterator[str]:
         elif (offset, mask) == (20, 0xFFFF0000):
             yield f"th sport {value >> 16}"
         else:
-            yield f"u32 {match['value']}/{match['mask']} at {match.get('off')}"
+            yield _word(match)
+
+
+def _word(match: Mapping[str, Any]) -> str:
+    return f"u32 {match['value']}/{match['mask']} at {match.get('off')}"
 
 
 NAMES = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp", socket.IPPROTO_ICMP: "icmp"}

@@ -33,6 +33,8 @@ PART = re.compile(
 PASSING = ("", "log", "nflog", "mark", "connmark", "ct", "notrack")
 # Those whose chains every packet passes, as far as it leaves by the hook; other chains may be jumped to for some only.
 WHOLE = ("weft.podnet", "flannel", "kube-proxy", "docker")
+# What nft asks of the IP version.
+OF_VERSION = (["meta", "nfproto"], ["meta", "protocol"], ["ether", "type"])
 # Words of nft rules that neither select packets nor end a rule, each with the words that follow it.
 _NEUTRAL = {"counter": 0, "packets": 1, "bytes": 1, "comment": 1, "fully-random": 0, "random": 0, "persistent": 0,
             "log": 0, "prefix": 1, "level": 1, "group": 1}  # fmt: skip
@@ -293,9 +295,9 @@ def _iptables(words: list[str], packet: Packet) -> Parsed:
         if word == "!":
             negated, index = True, index - 1
             continue
-        if word in ("-s", "--source"):
+        if word in ("-s", "--source", "--src-range"):
             met: bool | None = _inside(packet.source, value)
-        elif word in ("-d", "--destination"):
+        elif word in ("-d", "--destination", "--dst-range"):
             met = _inside(packet.target, value)
         elif word in ("-o", "--out-interface"):
             met = _named(packet.oif, value, "+")
@@ -337,7 +339,8 @@ def _nft(words: list[str], packet: Packet) -> Parsed:
             if word == "snat":
                 to = next((each for each in map(_address, rest) if each), None)
             break
-        elif word in ("jump", "goto"):
+        elif word in ("jump", "goto", "queue"):
+            # What follows is for the queue.
             verdict = word
             break
         elif word in ("ip", "ip6") and words[index : index + 1] in (["saddr"], ["daddr"]):
@@ -366,9 +369,9 @@ def _nft(words: list[str], packet: Packet) -> Parsed:
                 conditions.append(_negated(_any([_marked(value) for value in values]), negated))
             else:
                 index += 1
-        elif word == "meta" and words[index : index + 1] == ["nfproto"]:
+        elif [word, *words[index : index + 1]] in OF_VERSION:
             negated, values, index = _values(words, index + 1)
-            versions = {"ipv4": 4, "ipv6": 6}
+            versions = {"ipv4": 4, "ipv6": 6, "ip": 4, "ip6": 6}
             conditions.append(_negated(packet.target.version in [versions.get(value) for value in values], negated))
         else:
             conditions.append(None)

@@ -175,10 +175,11 @@ def forward_drops_egress(node: Node) -> Iterator[Found]:
 @FILTERS.rule(
     "filter-may-drop-pods",
     NOTE,
-    "A packet filter drops packets by conditions that this diagnosis does not evaluate",
-    effect="Pods' packets may be among them. Where verify.yml fails and nothing else is found, take the rule away, or "
-    "let one before it accept pods' packets.",
-    see="iptables -S; iptables -t raw -S; iptables -t mangle -S; nft list ruleset",
+    "A packet filter or a program may drop packets by conditions that this diagnosis does not evaluate",
+    effect="Pods' packets may be among them. Where verify.yml fails and nothing else is found, remove the rule or the "
+    "program, or accept pods' packets before it.",
+    see="iptables -S; iptables -t raw -S; iptables -t mangle -S; nft list ruleset; tc filter show dev <link> ingress; "
+    "ip -details link show dev <link>",
     fix="",
     source="broken nodes",
 )

@@ -84,6 +84,13 @@ def drops(monkeypatch: pytest.MonkeyPatch, shown: str, qdiscs: dict[int, str], n
         (row("u32", u32(("af40000", "ffff0000", 12), ("110000", "ff0000", 8), ("ac100000", "ffff0000", 16))),
          "meta protocol ip ip saddr 10.244.0.0/16 meta l4proto udp ip daddr 172.16.0.0/16 drop"),
         (row("u32", u32(("45", "ff", 0))), "meta protocol ip u32 45/ff at 0 drop"),
+        (row("u32", u32(("fd000000", "ff000000", 24), ("2118", "ffff", 20)), protocol="ipv6"),
+         "meta protocol ip6 u32 fd000000/ff000000 at 24 u32 2118/ffff at 20 drop"),
+        (row("flower", '"keys":{"ip_proto":"udp","dst_port":{"start":8000,"end":9000}},' + GACT % "drop"),
+         "meta protocol ip meta l4proto udp th dport 8000-9000 drop"),
+        (row("matchall", GACT % "drop", protocol="[35020]"), "meta protocol 35020 drop"),
+        # What connects pods.
+        (row("bpf", BPF.replace("tc_drop", "cil_from_netdev"), protocol="all"), None),
         (row("u32", OLD_POLICE), "meta protocol ip ip saddr 10.244.0.0/16 police, which may drop"),
         (row("matchall", POLICE), "meta protocol ip police, which may drop"),
         (row("bpf", BPF, protocol="all"), "program tc_drop, which may drop"),
@@ -137,6 +144,35 @@ def test_a_program_that_gets_what_a_link_receives() -> None:
     (place,) = forwarding.places([table], lambda _device: [])
     assert (place["place"], place["hook"]) == ("xdp, chain eth0", "ingress")
     assert [each["rule"] for each in place["drops"]] == ['iifname { "eth0" } program 9, which may drop']
+
+
+def test_a_link_that_goes_while_tc_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [
+        (f"[{row('matchall', GACT % 'drop', 1)}]\n", 'Cannot find device "dd"\nCommand failed -:2\n'),
+        (f"[{row('matchall', GACT % 'drop', 3)}]\n", ""),
+    ]
+    asked: list[str] = []
+
+    def call(words: list[str], text: str) -> subprocess.CompletedProcess[str]:
+        asked.append(text)
+        return subprocess.CompletedProcess(words, 1, *answers[len(asked) - 1])
+
+    monkeypatch.setattr(tools, "find", lambda name: name)
+    monkeypatch.setattr(tools, "call", call)
+    # Ports of pods come last.
+    links = [link(5, "veth1", "veth"), *LINKS]
+    qdiscs = [Discipline(number, "ingress") for number in (5, 2, 4)]
+    notes = Notes()
+    (table,) = link_filters.tables(links, qdiscs, notes)
+    assert list(table.chains) == ["eth0 ingress pref 1", "veth1 ingress pref 3"] and not notes.problems
+    assert asked == [
+        "filter show dev eth0 ingress\nfilter show dev dd ingress\nfilter show dev veth1 ingress\n",
+        "filter show dev veth1 ingress\n",
+    ]
+    answers[1] = ("", "Operation not permitted\n")
+    asked.clear()
+    link_filters.tables(links, qdiscs, notes)
+    assert notes.problems == ["packet filters: some filters of links can't be read: Operation not permitted"]
 
 
 def test_what_tc_can_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
