@@ -33,6 +33,8 @@ NFT_ELEMENTS = re.compile(r"elements = \{([^}]*)\}")
 QUOTED = re.compile(r'"[^"]*"')
 # Of ipset: an address or a network for each member.
 KINDS = ("hash:ip", "hash:net", "bitmap:ip")
+# Calico and kube-proxy have many, for their own policies and services.
+OF_CLUSTERS = ("cali", "KUBE-")
 
 
 class Members(NamedTuple):
@@ -57,7 +59,9 @@ class Sets:
         }
 
     def of_ipset(self, name: str) -> Members | None:
-        """None where it can't be read, or has members of another kind."""
+        """None where it can't be read, has members of another kind, or is a cluster's own."""
+        if name.startswith(OF_CLUSTERS):
+            return None
         return self._once(f"ipset {name}", lambda: _of_save(name, self._shown))
 
     def of_nftables(self, table: str, name: str) -> Members | None:

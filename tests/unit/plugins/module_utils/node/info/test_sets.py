@@ -170,3 +170,11 @@ def test_a_rule_whose_members_are_known_asks_for_nothing_else() -> None:
     (line,) = of_iptables(f"{match('one')} -j DROP")
     assert rulesets.read_iptables(line) == rulesets.Rule("drop", sources=("10.244.0.0/16",))
     assert rulesets.read_iptables(f"{match('ports')} -j DROP").narrow
+
+
+def test_sets_of_a_cluster_leave_room_for_others(asked: list[str]) -> None:
+    rules = [f"-m set --match-set cali40s:{number} src -j DROP" for number in range(sets.MOST_SETS)]
+    found = of_iptables(
+        *rules, "-m set --match-set KUBE-CLUSTER-IP dst,dst -j MARK", "-m set --match-set one src -j DROP"
+    )
+    assert asked == ["one"] and found[-1] == "-s 10.244.0.0/16 --match-set one -j DROP"
