@@ -43,19 +43,20 @@ class ActionModule(HostAction):
         """The answer of the process on the node; None where it is not to be asked, or does not answer."""
         # Without pipelining, become may need a terminal, through which no data pass.
         piped = self._is_pipelining_enabled("new", bool(self._task.async_val))
-        if not (arguments.get("run") and piped) or self._task.check_mode or self._task.async_val:
+        asked = arguments.get("state") in on_node.STATES and arguments.get("run")
+        if not (asked and piped) or self._task.check_mode or self._task.async_val:
             return None
         done = self._low_level_execute_command(
             f"sh {on_node.folder() / on_node.CALL}", in_data=json.dumps(arguments, default=str).encode()
         )
-        # A login may print something first.
+        # A login may print something first. What Ansible reads as more than data is left to it.
         last = done["stdout"].strip().rpartition("\n")[2]
         try:
-            answer = json.loads(last) if done["rc"] == 0 else None
-        except ValueError:
+            answer = json.loads(last) if done["rc"] == 0 and "__ansible_" not in last else None
+        except (ValueError, RecursionError):
             return None
         if not isinstance(answer, dict):
             return None
-        remove_internal_keys(answer)
         answer.pop("ansible_facts", None)
+        remove_internal_keys(answer)
         return {**answer, "invocation": {"module_args": RESOURCE.said(arguments)}}

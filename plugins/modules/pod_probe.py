@@ -17,8 +17,9 @@ description:
   - No image and no registry are needed. A probe pod sees the host's C(/usr) read-only, and its process is the Python
     that runs this module.
   - The same server runs on the host itself as long as there are pods, to show with which address pods leave the
-    cluster. Where the host has C(nft), a table C(weft-podnet-verify) leads the first pod back to itself, as a service
-    does.
+    cluster. Its process also answers later calls with O(run), so that Ansible need not start the module again. It is
+    asked where Ansible uses pipelining; where it does not answer, the module runs.
+  - Where the host has C(nft), a table C(weft-podnet-verify) leads the first pod back to itself, as a service does.
   - The pods only serve to observe. Nothing that outlives them is changed, so the module always reports
     RV(ignore:changed=false), and it is not refused while a run holds the host (M(weft.podnet.run_lock)).
   - Only one verification runs on a host at a time. A second one waits until the first is done or shows no sign of life
@@ -257,7 +258,9 @@ pods:
           description: The pod's own address in this connection.
           type: str
         client:
-          description: The client's address as the server saw it, if it is not C(source). Then it is translated.
+          description:
+            - The client's address as the server saw it. Only present if it differs from C(source), which means that it
+              was translated.
           type: str
         reached:
           description: The address by which the server was reached, as the server saw it, if it is not C(address).
@@ -287,7 +290,7 @@ routing:
       C(local), C(src), C(mtu)) or the kernel's C(error).
     - C(forwarding) and C(bridge_calls) hold the kernel's switches, C(forward_policy) the policy of the filter table's
       FORWARD chain, by IP version.
-    - The ways and the policy are read only if a target was not reached.
+    - The ways and the policy are read only if a pod did not reach a target by HTTP.
     - C(addresses) are this host's own.
   type: dict
   returned: O(state=probed)

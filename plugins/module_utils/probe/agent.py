@@ -41,6 +41,8 @@ BUSY = 0.1
 PATIENCE = 5
 # A process on the node itself ends by itself where its run has said nothing for so long.
 FORGOTTEN = 900
+# Seconds for the host's side of the unix socket to send or take all of a message, and for a client of the HTTP server.
+PROMPT = 30
 POD = "pod"
 # What answers the calls of a module.
 Called = Callable[[dict[str, Any]], dict[str, Any]]
@@ -86,6 +88,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     as it takes; a PUT with how much it took, and how long that was."""
 
     server: Server
+    timeout = PROMPT
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
@@ -234,7 +237,7 @@ def probe(targets: list[dict[str, Any]], timeout: float, tries: int, identity: s
     if busy(results, timeout):
         again = [number for number, result in enumerate(results) if _unanswered(result)]
         patient = _at_once([targets[number] for number in again], timeout * PATIENCE, 1, identity)
-        for number, result in zip(again, patient, strict=True):
+        for number, result in zip(again, patient):
             results[number] = result
     return results
 
@@ -265,6 +268,8 @@ class Agent:
         self.identity = server.identity
         self.echo = datagrams.Echo(server.identity)
         self.failed = False
+        # Set where the request that is answered is the last one.
+        self.ends = False
         self._server = server
         self._called = called
 
@@ -291,8 +296,8 @@ class Agent:
     def control(self, path: str) -> None:
         """Serve the unix socket, one request a connection, the end of each marked by closing that direction.
 
-        Ends where it is asked to, and where the socket was removed or its folder not written to for a quarter of an
-        hour: on the node itself nothing else ends it when its run is killed.
+        Ends where it is asked to, and where the socket was removed or nobody has asked for a quarter of an hour: on the
+        node itself nothing else ends it when its run is killed.
         """
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         # The host takes the socket's name for "the pod is ready": it must not be there before it can be connected to.
@@ -300,23 +305,31 @@ class Agent:
         temporary.unlink(missing_ok=True)
         listener.bind(str(temporary))
         listener.listen(8)
+        own = temporary.stat()
         temporary.rename(path)
         listener.settimeout(5)
         heard_of = time.monotonic()
-        ends = False
-        while not ends and time.monotonic() - heard_of < FORGOTTEN and Path(path).exists():
+        while not self.ends and time.monotonic() - heard_of < FORGOTTEN and _is(path, own):
             with contextlib.suppress(OSError, ValueError, KeyError):
                 connection, _peer = listener.accept()
                 with connection:
-                    connection.settimeout(None)
+                    connection.settimeout(PROMPT)
                     asked = json.loads(_read(connection))
-                    ends = bool(asked.get("end"))
-                    answer = {} if ends else self.answer(asked)
-                    if ends or not Path(path).exists():
+                    self.ends = bool(asked.get("end"))
+                    answer = {} if self.ends else self.answer(asked)
+                    if self.ends or not _is(path, own):
                         # The port is free when the other side hears of it.
                         self._server.socket.shutdown(socket.SHUT_RDWR)
                     heard_of = time.monotonic()
                     connection.sendall(json.dumps(answer).encode())
+
+
+def _is(path: str, own: os.stat_result) -> bool:
+    """Is the socket at this path the own one? The next run has one of the same name."""
+    try:
+        return os.path.samestat(Path(path).stat(), own)
+    except OSError:
+        return False
 
 
 def ask(path: str, request: dict[str, Any], timeout: float) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import contextlib
 import errno
 import gc
 import os
+import resource
 import shlex
 import socket
 import sys
@@ -28,18 +29,23 @@ from . import pods as probe_pods
 
 # What a target of this kind is called, and the folder.
 KIND = "node"
+# Those that it answers for the module.
+STATES = ("probed", "measured", "absent")
 # What `sh` runs in that folder to call this process: the module's options in, its result out, both as JSON.
 CALL = "call"
-# Without the socket, or a whole answer from it, it fails, and Ansible starts the module.
+# Without the socket, or a whole answer from it, it fails, and Ansible starts the module. It connects when it has all
+# that it sends, so that a controller that is cut off keeps nobody waiting.
 _CLIENT = """
 import socket, sys
+asked = sys.stdin.buffer.read()
 with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
     connection.connect(sys.argv[1])
-    connection.sendall(b'{"call": ' + sys.stdin.buffer.read() + b'}')
+    connection.sendall(b'{"call": ' + asked + b'}')
     connection.shutdown(socket.SHUT_WR)
     sys.stdout.buffer.write(b"".join(iter(lambda: connection.recv(65536), b"")))
 """
-_here = False
+# In that process itself, what serves the socket.
+_agent: probe_agent.Agent | None = None
 
 
 def folder() -> Path:
@@ -67,9 +73,8 @@ def start(port: int, called: probe_agent.Called) -> dict[str, Any]:
 
 def _serve(port: int, identity: str, called: probe_agent.Called) -> None:
     """Be that process. Never returns."""
-    global _here
+    global _agent
     try:
-        _here = True
         # What the module holds is not to be tidied up by its copy.
         gc.freeze()
         # So that it outlives the connection that the module came by, which waits for the end of its output.
@@ -83,10 +88,14 @@ def _serve(port: int, identity: str, called: probe_agent.Called) -> None:
             with contextlib.suppress(OSError):
                 if number > 2:
                     os.close(number)
+        # Everybody who connects to the port takes one.
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", closefd=False)
         with contextlib.suppress(OSError):
             Path("/proc/self/comm").write_text("podnet-verify", encoding="ascii")
-        probe_agent.serving(port, identity, _guarded(called)).control(_control())
+        _agent = probe_agent.serving(port, identity, _guarded(called))
+        _agent.control(_control())
     except BaseException:
         traceback.print_exc()
     finally:
@@ -128,9 +137,15 @@ def ready(timeout: float) -> bool:
     return False
 
 
+def is_here() -> bool:
+    """Is this that process?"""
+    return _agent is not None
+
+
 def stop() -> None:
-    """End it, if it is there. The process itself ends when its folder is gone."""
-    if _here:
+    """End it, if it is there. The process itself ends with its answer."""
+    if _agent:
+        _agent.ends = True
         return
     with contextlib.suppress(OSError, ValueError):
         probe_agent.ask(_control(), {"end": True}, 5)

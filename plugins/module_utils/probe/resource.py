@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.output import failure, printable
-from ..core.problems import PodnetError, Refused
+from ..core.problems import Refused
 from ..core.resource import Call, Resource, Step, options
 from . import agent, host_port, on_node
 from . import pods as probe_pods
@@ -36,9 +36,13 @@ def converge(call: Call) -> dict[str, Any]:
     """Start, probe or remove the probe pods; see probe_run."""
 
     def called(given: dict[str, Any]) -> dict[str, Any]:
+        # Other errors, such as that of a lock that another process holds, are left to the module.
         try:
-            result = converge(Step(call, options(RESOURCE.arguments, given)))
-        except (PodnetError, OSError) as error:
+            params = options(RESOURCE.arguments, given)
+            if params["state"] not in on_node.STATES:
+                raise ValueError(params["state"])
+            result = converge(Step(call, params))
+        except (probe_pods.ProbeError, Refused) as error:
             result = failure(error)
         return dict(printable(result))
 

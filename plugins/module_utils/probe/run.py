@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any
 
 from ..core import lock
@@ -25,6 +26,11 @@ READY = 5
 # runc's word for a container whose init was gone before it was started. Seen once in hundreds, under load, and not with
 # the next container.
 STILLBORN = "cannot start a stopped process"
+
+
+def _alone() -> AbstractContextManager[None]:
+    """One verification works on a host at a time. The process on the node does not wait, as it is to answer others."""
+    return lock.hold(LOCK, 0) if on_node.is_here() else lock.hold(LOCK)
 
 
 def started(params: dict[str, Any], check: bool, called: agent.Called) -> dict[str, Any]:
@@ -51,7 +57,7 @@ def _started(params: dict[str, Any], check: bool, seen: dict[str, Any], called: 
         return {"would": [*remains, f"make {params['pods']} probe pods"]}
     deadline = time.monotonic() + LONGEST_WAIT
     while True:
-        with lock.hold(LOCK):
+        with _alone():
             run, silent = probe_pods.current_run()
             if not run or silent > params["patience"]:
                 return _make(params, seen, called)
@@ -124,7 +130,7 @@ def probed(params: dict[str, Any], check: bool) -> dict[str, Any]:
     targets, timeout, tries = params["targets"], params["timeout"], params["tries"]
     if check:
         return {"would": [f"request {len(targets)} targets from every probe pod of this host"]}
-    with lock.hold(LOCK):
+    with _alone():
         run = _own_run(params)
         with ThreadPoolExecutor(1) as pool:
             own = _of_node(targets, (agent.POD, on_node.KIND))
@@ -154,7 +160,7 @@ def measured(params: dict[str, Any], check: bool) -> dict[str, Any]:
     targets = [each for each in _of_node(params["targets"], (agent.POD,)) if each["node"] != params["node"]]
     if check:
         return {"would": [f"send to {len(targets)} pods of other nodes for {params['seconds']:g} s each"]}
-    with lock.hold(LOCK):
+    with _alone():
         run = _own_run(params)
         throughput = []
         for target in targets:
@@ -182,7 +188,7 @@ def absent(params: dict[str, Any], check: bool) -> dict[str, Any]:
     socket = params["socket"]
     if check:
         return {"would": [f"remove {name}" for name in probe_removal.remains(socket)]}
-    with lock.hold(LOCK):
+    with _alone():
         run = probe_pods.current_run()[0]
         if params["run"] and run and run != params["run"]:
             return {}

@@ -71,3 +71,17 @@ def test_every_step_is_shipped_to_hosts() -> None:
     """Ansible packs what is imported by name; what node/steps.py loads by MODULES alone would be missing on a host."""
     named = imported(PLUGINS / "module_utils/node/steps.py")
     assert not [f"module_utils.{place}" for place in steps.MODULES.values() if f"module_utils.{place}" not in named]
+
+
+def test_host_code_uses_nothing_that_python_3_9_lacks() -> None:
+    # Its syntax is checked elsewhere; these fail where they are called.
+    newer = {("zip", "strict"), ("dataclass", "slots"), ("dataclass", "kw_only"), ("", "pairwise"), ("", "bit_count")}
+    found = set()
+    for path in (PLUGINS / "module_utils").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                used = {(node.func.id, keyword.arg) for keyword in node.keywords} | {("", node.func.id)}
+            else:
+                used = {("", node.attr)} if isinstance(node, ast.Attribute) else set()
+            found |= {f"{path.relative_to(PLUGINS)}: {each[1]}" for each in used & newer}
+    assert not found

@@ -340,7 +340,7 @@ def _nft(words: list[str], packet: Packet) -> Parsed:
                 to = next((each for each in map(_address, rest) if each), None)
             break
         elif word in ("jump", "goto", "queue"):
-            # What follows is for the queue.
+            # What follows is for the chain or the queue.
             verdict = word
             break
         elif word in ("ip", "ip6") and words[index : index + 1] in (["saddr"], ["daddr"]):
@@ -371,8 +371,7 @@ def _nft(words: list[str], packet: Packet) -> Parsed:
                 index += 1
         elif [word, *words[index : index + 1]] in OF_VERSION:
             negated, values, index = _values(words, index + 1)
-            versions = {"ipv4": 4, "ipv6": 6, "ip": 4, "ip6": 6}
-            conditions.append(_negated(packet.target.version in [versions.get(value) for value in values], negated))
+            conditions.append(_negated(_any([_of_version(packet.target, value) for value in values]), negated))
         else:
             conditions.append(None)
     return Parsed(_all(conditions), verdict, to)
@@ -387,6 +386,12 @@ def _values(words: list[str], index: int) -> tuple[bool, list[str], int]:
         return negated, words[index : index + 1], index + 1
     end = words.index("}", index) if "}" in words[index:] else len(words)
     return negated, [word.rstrip(",") for word in words[index + 1 : end] if word != ","], end + 1
+
+
+def _of_version(address: Address, text: str) -> bool | None:
+    """Is this the address's IP version? None for a named set, a map or a number."""
+    version = {"ipv4": 4, "ip": 4, "ipv6": 6, "ip6": 6}.get(text)
+    return version == address.version if version or (text.isalpha() and text != "vmap") else None
 
 
 def _inside(address: Address, text: str) -> bool | None:

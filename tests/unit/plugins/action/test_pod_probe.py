@@ -46,7 +46,7 @@ class Host:
 
 
 def test_the_process_answers_what_follows_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    host = Host(monkeypatch, 'Welcome to worker-1\n{"by": "process", "ansible_facts": {"a": 1}, "_ansible_b": 1}\n')
+    host = Host(monkeypatch, 'Welcome to worker-1\n{"by": "process", "ansible_facts": null, "_ansible_b": 1}\n')
     result = host.ask(PROBED)
     assert result["by"] == "process" and result["invocation"] == {"module_args": {**PROBED, "ways": "left out"}}
     assert not {"ansible_facts", "_ansible_b"} & result.keys()
@@ -54,17 +54,21 @@ def test_the_process_answers_what_follows_the_start(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("stdout", "rc"), [("", 127), ('{"by": "process"}', 1), ("", 0), ("Traceback", 0), ("[1]", 0), ('{"by": ', 0)]
-)
+    ("stdout", "rc"), [
+        ("", 127), ('{"by": "process"}', 1), ("", 0), ("Traceback", 0), ("[1]", 0), ('{"by": ', 0),
+        ('{"by": {"__ansible_type": "x"}}', 0), ("[" * 100000, 0),
+    ],
+)  # fmt: skip
 def test_the_module_runs_where_it_does_not(monkeypatch: pytest.MonkeyPatch, stdout: str, rc: int) -> None:
     host = Host(monkeypatch, stdout, rc)
     assert host.ask(PROBED)["by"] == "module" and len(host.commands) == 1
 
 
 @pytest.mark.parametrize("state", ["started", "absent", "requested"])
-def test_the_process_is_not_asked_without_a_run(monkeypatch: pytest.MonkeyPatch, state: str) -> None:
+def test_the_process_is_not_asked_for_what_it_can_not_know(monkeypatch: pytest.MonkeyPatch, state: str) -> None:
     host = Host(monkeypatch)
-    assert host.ask({"state": state})["by"] == "module" and not host.commands
+    run = {"run": "a"} if state in ("started", "requested") else {}
+    assert host.ask({"state": state, **run})["by"] == "module" and not host.commands
 
 
 @pytest.mark.parametrize("reason", ["check mode", "no pipelining"])

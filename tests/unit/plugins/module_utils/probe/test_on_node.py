@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.weft.podnet.plugins.module_utils.probe import agent, on_node, pods
+from ansible_collections.weft.podnet.plugins.module_utils.core import lock
+from ansible_collections.weft.podnet.plugins.module_utils.probe import agent, on_node, pods, run
 
 PROBED = {"state": "probed"}
 
@@ -42,9 +43,19 @@ def free_port() -> int:
         return int(handle.getsockname()[1])
 
 
+def listen(port: int) -> None:
+    with socket.socket() as handle:
+        handle.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        handle.bind(("0.0.0.0", port))
+        handle.listen()
+
+
 def called(given: dict[str, Any]) -> dict[str, Any]:
     if given["state"] == "absent":
         shutil.rmtree(pods.HOME)
+    if given["state"] == "stuck":
+        # What was to be removed first.
+        on_node.stop()
     if given["state"] == "broken":
         raise RuntimeError("a fault of the collection's")
     return {"given": given, "process": os.getpid()}
@@ -77,11 +88,50 @@ def test_it_answers_calls_until_its_folder_goes(port: int) -> None:
     assert on_node.start(port, called) == {"problem": f"TCP port {port} is in use"}
     assert json.loads(call({"state": "absent"}).stdout)["process"] == child
     # The port is free with the answer, for a verification that follows.
-    with socket.socket() as handle:
-        handle.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        handle.bind(("0.0.0.0", port))
-        handle.listen()
+    listen(port)
     assert until(lambda: ended(child))
+
+
+def test_it_ends_where_its_folder_can_not_be_removed(port: int) -> None:
+    child = json.loads(call({"state": "stuck"}).stdout)["process"]
+    listen(port)
+    assert until(lambda: ended(child)) and on_node.folder().exists()
+
+
+def test_it_ends_where_another_run_has_a_socket_of_the_same_name(port: int) -> None:
+    child = json.loads(call(PROBED).stdout)["process"]
+    path = on_node.folder() / agent.CONTROL
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        assert until(lambda: ended(child))
+
+
+def test_a_client_that_says_nothing_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "PROMPT", 0.1)
+    monkeypatch.setattr(pods, "HOME", tmp_path / "home")
+    pods.HOME.mkdir()
+    on_node.start(free_port(), called)
+    assert on_node.ready(30)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(str(on_node.folder() / agent.CONTROL))
+        assert json.loads(call(PROBED).stdout)["given"] == PROBED
+    on_node.stop()
+
+
+def test_the_process_does_not_wait_for_another_verification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "RUN_DIR", str(tmp_path / "run"))
+    monkeypatch.setattr(pods, "RUN_FILE", tmp_path / "none")
+    server = agent.Server(free_port(), "me")
+    server.server_close()
+    monkeypatch.setattr(on_node, "_agent", agent.Agent(server))
+    params = {"run": "a", "targets": [], "timeout": 1, "tries": 1, "socket": "none", "node": "", "seconds": 1}
+    with lock.hold("verify"):
+        for state in (run.probed, run.measured, run.absent):
+            with pytest.raises(lock.LockError):
+                state(params, False)
+    with pytest.raises(pods.ProbeError, match="are gone"):
+        run.probed(params, False)
 
 
 def test_a_call_without_an_answer_fails_and_harms_nothing(port: int) -> None:
