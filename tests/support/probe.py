@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -25,6 +26,12 @@ from support.observations import NAMES, World, first
 # In a pod the files lie in a package of their own, here in the collection's.
 PACKAGE = Path(agent.__file__).parents[1]
 PORT = 9898
+
+
+def free_port() -> int:
+    with socket.socket() as handle:
+        handle.bind(("127.0.0.1", 0))
+        return int(handle.getsockname()[1])
 
 
 def start(folder: Path, port: int, identity: str, netns: str = "") -> subprocess.Popen[bytes]:

@@ -11,8 +11,7 @@ import os
 import shutil
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +19,14 @@ import pytest
 
 from ansible_collections.weft.podnet.plugins.module_utils.core import lock
 from ansible_collections.weft.podnet.plugins.module_utils.probe import agent, on_node, pods, run
+from support.lab import until
+from support.probe import free_port
 
 PROBED = {"state": "probed"}
 
 
-def until(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 30
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
-
-
 def ended(child: int) -> bool:
     return os.waitpid(child, os.WNOHANG) != (0, 0)
-
-
-def free_port() -> int:
-    with socket.socket() as handle:
-        handle.bind(("127.0.0.1", 0))
-        return int(handle.getsockname()[1])
 
 
 def listen(port: int) -> None:
@@ -89,13 +75,13 @@ def test_it_answers_calls_until_its_folder_goes(port: int) -> None:
     assert json.loads(call({"state": "absent"}).stdout)["process"] == child
     # The port is free with the answer, for a verification that follows.
     listen(port)
-    assert until(lambda: ended(child))
+    assert until(lambda: ended(child), 30)
 
 
 def test_it_ends_where_its_folder_can_not_be_removed(port: int) -> None:
     child = json.loads(call({"state": "stuck"}).stdout)["process"]
     listen(port)
-    assert until(lambda: ended(child)) and on_node.folder().exists()
+    assert until(lambda: ended(child), 30) and on_node.folder().exists()
 
 
 def test_it_ends_where_another_run_has_a_socket_of_the_same_name(port: int) -> None:
@@ -104,7 +90,7 @@ def test_it_ends_where_another_run_has_a_socket_of_the_same_name(port: int) -> N
     path.unlink()
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(path))
-        assert until(lambda: ended(child))
+        assert until(lambda: ended(child), 30)
 
 
 def test_a_client_that_says_nothing_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +126,7 @@ def test_a_call_without_an_answer_fails_and_harms_nothing(port: int) -> None:
     assert "a fault of the collection's" in (on_node.folder() / "log").read_text()
     child = json.loads(call(PROBED).stdout)["process"]
     os.kill(child, 9)
-    assert until(lambda: ended(child))
+    assert until(lambda: ended(child), 30)
     assert call(PROBED).returncode != 0
     on_node.stop()
 
@@ -156,4 +142,4 @@ def test_it_holds_nothing_of_the_process_it_is_a_copy_of(tmp_path: Path, monkeyp
         fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
     child = json.loads(call(PROBED).stdout)["process"]
     agent.ask(str(on_node.folder() / agent.CONTROL), {"end": True}, 30)
-    assert until(lambda: ended(child))
+    assert until(lambda: ended(child), 30)

@@ -22,12 +22,7 @@ from ansible_collections.weft.podnet.plugins.module_utils.probe import host as p
 from ansible_collections.weft.podnet.plugins.module_utils.probe import pods as probe_pods
 from support import probe
 from support.modules import run_module
-
-
-def free_port() -> int:
-    with socket.socket() as handle:
-        handle.bind(("127.0.0.1", 0))
-        return int(handle.getsockname()[1])
+from support.probe import free_port
 
 
 @pytest.fixture
