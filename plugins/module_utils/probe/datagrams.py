@@ -184,6 +184,8 @@ class Peer:
     def reached(self, timeout: float) -> bool:
         """Is a ping answered? They are repeated until then."""
         deadline = time.monotonic() + timeout
+        if not self._sent:
+            self.ping()
         for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):
             left = deadline - time.monotonic()
             self._take(self._receive(max(min(pause, left), 0)))
@@ -269,13 +271,13 @@ class Peer:
     def _receive(self, wait: float) -> list[Answer]:
         """What arrived within ``wait`` seconds: as soon as anything does, all that is there."""
         found: list[Answer] = []
-        ready = select.select([self._handle], [], [], wait)[0]
-        while ready:
+        deadline = time.monotonic() + wait
+        # A report that an earlier packet was refused is no answer: what is sent next would be refused as well.
+        while select.select([self._handle], [], [], 0 if found else max(deadline - time.monotonic(), 0))[0]:
             with contextlib.suppress(OSError, ValueError):
                 data = self._handle.recv(LARGEST)
                 nonce, mtu = data.partition(b"\n")[0].decode("ascii").split(" ")
                 found.append(Answer(nonce, len(data) + HEADERS[self.version], min(int(mtu), LARGEST)))
-            ready = select.select([self._handle], [], [], 0)[0]
         return found
 
     def _take(self, answers: Iterable[Answer]) -> None:

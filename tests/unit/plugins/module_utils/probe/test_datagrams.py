@@ -47,6 +47,29 @@ def test_who_does_not_gets_nothing(echo: tuple[datagrams.Echo, str, int]) -> Non
     assert not served.heard
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_port_that_refuses_is_asked_no_more_often_than_one_that_is_silent(address: str) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as handle:
+        try:
+            handle.bind((address, 0))
+        except OSError:
+            pytest.skip("no IPv6")
+        port = handle.getsockname()[1]
+    with contextlib.closing(peer(address, port)) as one:
+        assert not one.reached(0.5)
+        # One at once, and one after each pause that fits.
+        assert one._count <= 4
+
+
+def test_the_first_datagram_waits_for_nothing(
+    monkeypatch: pytest.MonkeyPatch, echo: tuple[datagrams.Echo, str, int]
+) -> None:
+    _served, address, port = echo
+    monkeypatch.setattr(datagrams, "PAUSES", (30.0,))
+    with contextlib.closing(peer(address, port)) as one:
+        assert one.reached(20) and one._count == 1
+
+
 @pytest.mark.parametrize("data", [b"", b"\xff\n", b"weft me you 1\n", b"weft me you 1 x\n", b"http me you 1 0\n"])
 def test_what_is_no_request(data: bytes) -> None:
     assert datagrams.read(data) is None
