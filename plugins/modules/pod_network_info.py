@@ -235,6 +235,10 @@ host:
         tentative:
           description: Is it still examined for duplicates?
           type: bool
+        duplicate:
+          description: V(true) where the kernel does not use it, as another host has it. For IPv6 only.
+          type: bool
+          returned: where it is a duplicate
     routes:
       description: The routes of all tables, the main table first, without those to IPv6 link-local addresses. Of the
         table local, only what makes this host take more than its own addresses for its own.
@@ -529,8 +533,16 @@ host:
               description: Of the pod's link.
               type: int
             default_route:
-              description: Has the pod one by this link?
+              description: Has the pod one of the address's family by this link? Missing where it has one by another.
               type: bool
+            up:
+              description: V(false) where the pod's link is down.
+              type: bool
+              returned: where it is down
+            arp:
+              description: V(false) where the pod's link has the flag NOARP.
+              type: bool
+              returned: where ARP is off
         detached:
           description: Links of living pods that belong to no bridge, and that no route leads to.
           type: list

@@ -53,6 +53,15 @@ class Break(NamedTuple):
             lab.sh(host, command)
 
 
+# A pod has the address of its gateway for as long as the kernel examines it.
+DUPLICATE = (
+    "G=fd00:10:244::1/64; ip -n one address add $G dev eth0 nodad; "
+    "ip address del $G dev cni0; ip address add $G dev cni0; "
+    "timeout 20 sh -c 'until ip -6 address show dev cni0 dadfailed | grep -q global; do sleep 0.1; done'; "
+    "ip -n one address del $G dev eth0"
+)
+
+
 def conf(change: str) -> str:
     """A change of the CNI configuration, as Python of the parsed ``c``, whose first plugin is ``p``."""
     path = "/etc/cni/net.d/10-bridge.conflist"
@@ -421,6 +430,10 @@ HOST = [
     Break("policy-rule-refuses-pods", "ip rule add iif flannel.1 blackhole priority 100"),
     Break("pods-taken-for-own", "ip route add local 10.244.1.0/24 dev lo"),
     Break("pod-address-on-bridge", "ip address add 10.244.0.99/24 dev cni0"),
+    Break("pod-address-duplicate", "ip -n one address add 10.244.0.1/24 dev eth0"),
+    Break("cni-no-default-route", "ip -n one route del default"),
+    Break("pod-link-unusable", "ip -n one link set eth0 down"),
+    Break("pod-link-unusable", "ip -n one link set eth0 arp off"),
     Break("node-led-away", "ip route add 172.16.0.4/32 via 172.16.0.99"),
     Break("overlay-drops-some", f"iptables -A INPUT {LARGE_UDP}", after=f"iptables -D INPUT {LARGE_UDP}"),
     Break(
@@ -559,6 +572,8 @@ BREAKS = {
     ],
     # A mesh of both address families.
     "dual-stack": [
+        Break("cni-no-default-route", "ip -6 -n one route del default"),
+        Break("ipv6-address-duplicate", DUPLICATE),
         Break("neighbour-discovery-dropped", "ip6tables -A INPUT -p ipv6-icmp -j DROP", after="ip6tables -F INPUT"),
         Break(
             "neighbour-discovery-dropped",

@@ -159,6 +159,7 @@ class Assigned(NamedTuple):
     """An address of a link. ``scope`` is a number, ``protocol`` says who added it (0: not kept, or unknown).
 
     ``dynamic``: its lifetime ends, as DHCP and router advertisements give it. ``tentative``: still examined.
+    ``duplicate``: not used, since another host answered for it (IPv6).
     """
 
     number: int
@@ -167,6 +168,7 @@ class Assigned(NamedTuple):
     dynamic: bool
     tentative: bool
     protocol: int
+    duplicate: bool = False
 
 
 def assigned(channel: Channel) -> list[Assigned]:
@@ -186,6 +188,7 @@ def assigned(channel: Channel) -> list[Assigned]:
                     not flags & wire.IFA_F_PERMANENT,
                     bool(flags & wire.IFA_F_TENTATIVE),
                     (attributes.get(wire.IFA_PROTO) or b"\0")[0],
+                    bool(flags & wire.IFA_F_DADFAILED),
                 )
             )
     return found

@@ -231,6 +231,10 @@ class Node:
             if self._is_attached(pod) or any(_within(pod.address, subnet) for subnet in self.pod_subnets)
         )
 
+    def pods_of(self, version: int) -> Iterator[Pod]:
+        """Their addresses of one IP version."""
+        return (pod for pod in self.pods if (own := address(pod.address)) is not None and own.version == version)
+
     def _is_attached(self, pod: Pod) -> bool:
         link = self.links.get(pod.host_dev)
         return link is not None and link.master == self.bridge_name
@@ -280,6 +284,11 @@ class Node:
             return networks(self.loaded.subnets)
         environment = self.host.flannel.subnet_env
         return networks(environment.get(key) for key in ("FLANNEL_SUBNET", "FLANNEL_IPV6_SUBNET"))
+
+    @functools.cached_property
+    def gateways(self) -> dict[int, Address]:
+        """The bridge's address for pods, by IP version: the first of their subnet."""
+        return {subnet.version: subnet.network_address + 1 for subnet in self.own_subnets}
 
     @functools.cached_property
     def pod_subnets(self) -> tuple[Network, ...]:

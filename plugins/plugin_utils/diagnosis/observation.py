@@ -75,6 +75,7 @@ class Address(Part):
     address: str = ""
     scope: str = ""
     dynamic: bool = False
+    duplicate: bool = False
 
 
 @dataclass(frozen=True)
@@ -215,6 +216,8 @@ class Pod(Part):
     host_dev: str = ""
     mtu: int = 0
     default_route: bool | None = None
+    up: bool = True
+    arp: bool = True
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ import yaml
 
 from ansible_collections.weft.podnet.plugins.module_utils.pki import certs as pki_certs
 from support.cni import PLUGINS, Node
+from support.lab import until
 from support.modules import CHECKOUT, run_module
 from support.mounts import Mounts
 from support.netns import Namespace, connect
@@ -355,6 +356,36 @@ def test_a_pod_without_a_bridge_and_two_pods_of_one_address(node: Host) -> None:
         found = node.info()["cni"]
     assert end in found["detached"] and only(found["networks"], name="podnet")["duplicates"] == [address]
     assert {pod["host_dev"] for pod in found["pods"]} == {end, "veth0000beef"}
+
+
+def test_a_pod_that_is_not_as_its_plugin_made_it(node: Host) -> None:
+    pod = node.pod
+    pod.ip("addr", "add", "fd00:99::2/64", "dev", "eth0", "nodad")
+    pod.ip("link", "add", "tun9", "type", "bridge")
+    pod.ip("link", "set", "tun9", "up")
+    pod.ip("route", "replace", "default", "dev", "tun9")
+    pod.ip("link", "set", "eth0", "arp", "off")
+    four, six = sorted(node.info()["cni"]["pods"], key=lambda each: ":" in each["address"])
+    # By another link, and by none.
+    assert "default_route" not in four and six["default_route"] is False
+    assert four["arp"] is six["arp"] is False and "up" not in four
+    pod.ip("link", "set", "eth0", "down")
+    (four,) = node.info()["cni"]["pods"]
+    assert four["up"] is False
+
+
+def test_an_address_that_another_host_has(node: Host) -> None:
+    host, pod = node.host, node.pod
+    pod.ip("addr", "add", "fd00:99::1/64", "dev", "eth0", "nodad")
+    host.run("sysctl", "-qw", "net.ipv6.conf.cni0.disable_ipv6=0", "net.ipv6.conf.cni0.accept_dad=1")
+    host.ip("addr", "add", "fd00:99::1/64", "dev", "cni0")
+    host.ip("addr", "add", "fd00:99::3/64", "dev", "cni0", "nodad")
+
+    def judged() -> dict[str, Any]:
+        return {each["address"]: each for each in node.info()["addresses"]}
+
+    assert until(lambda: judged()["fd00:99::1/64"].get("duplicate") is True, 20)
+    assert "duplicate" not in judged()["fd00:99::3/64"]
 
 
 def test_packet_filters(node: Host) -> None:

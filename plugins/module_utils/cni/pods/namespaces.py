@@ -10,7 +10,7 @@ import ctypes
 import errno
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -31,7 +31,8 @@ class Interface(NamedTuple):
     """A pod's link with the addresses it has there. ``netns`` is the path of its namespace, ``kind`` the link's.
 
     ``peer`` is the index of a veth's other end, or of what another link is on top of, 0 for none, and ``at_home``
-    whether that is in the host's own namespace. ``default_route``: has the namespace one by this link, of any family?
+    whether that is in the host's own namespace. ``default_route``, by IP version: has the namespace one by this link?
+    None where it has one by another link. ``arp`` is False with the flag NOARP.
     """
 
     netns: str
@@ -42,7 +43,9 @@ class Interface(NamedTuple):
     peer: int
     at_home: bool
     addresses: tuple[str, ...]
-    default_route: bool
+    default_route: Mapping[int, bool | None]
+    up: bool
+    arp: bool
 
 
 def addresses() -> set[str] | None:
@@ -69,17 +72,27 @@ def _interfaces(path: str, channel: Channel, home: int) -> list[Interface]:
     if not held:
         return []
     defaults = {
-        value.oif
-        for family in route.FAMILIES.values()
-        for key, value in route.dump(channel, family, wire.TABLE_MAIN)
-        if not key.length
+        version: {value.oif for key, value in route.dump(channel, family, wire.TABLE_MAIN) if not key.length}
+        for version, family in route.FAMILIES.items()
     }
     details = link.details(channel)
     host = link.nsid(channel, home)
     return [
-        Interface(path, number, name, kind, mtu, each.peer, each.nsid == host, tuple(held[number]), number in defaults)
+        Interface(
+            path,
+            number,
+            name,
+            kind,
+            mtu,
+            each.peer,
+            each.nsid == host,
+            tuple(held[number]),
+            {version: True if number in links else None if links else False for version, links in defaults.items()},
+            up,
+            each.arp,
+        )
         for each in details
-        for number, name, _up, mtu, kind in [each.link]
+        for number, name, up, mtu, kind in [each.link]
         if number in held and name != "lo"
     ]
 

@@ -358,7 +358,10 @@ def live_pods(pods: Pods, found: Iterable[Network], kernel: Kernel, bridges: Col
             or (master and master.link.name in bridges)
         ):
             continue
+        # As it is on all but a few, and a node has many pods.
+        unusual = {**({} if each.up else {"up": False}), **({} if each.arp else {"arp": False})}
         for address in each.addresses:
+            leads = each.default_route[ipaddress.ip_address(address).version]
             shown.append(
                 {
                     "address": address,
@@ -366,7 +369,8 @@ def live_pods(pods: Pods, found: Iterable[Network], kernel: Kernel, bridges: Col
                     "dev": each.name,
                     "host_dev": end.link.name if end else "",
                     "mtu": each.mtu,
-                    "default_route": each.default_route,
+                    **({} if leads is None else {"default_route": leads}),
+                    **unusual,
                 }
             )
     return sorted(shown, key=lambda each: (str(each["netns"]), str(each["address"])))

@@ -172,6 +172,7 @@ def addresses(kernel: Kernel) -> list[dict[str, Any]]:
             "scope": route.SCOPES.get(each.scope, str(each.scope)),
             "dynamic": each.dynamic,
             "tentative": each.tentative,
+            **({"duplicate": True} if each.duplicate else {}),
         }
         for each in kernel.addresses
     ]

@@ -120,6 +120,8 @@ class Pod:
     host_dev: str
     mtu: int
     default_route: bool | None
+    up: bool
+    arp: bool
 
     def inside(self, command: str) -> str:
         """The command that is run in the pod's network namespace, from the host; "" where that is not known."""
@@ -513,6 +515,7 @@ def _pod(row: Mapping[Any, Any]) -> Pod | None:
     return Pod(
         address, _text(row.get("netns")), _text(row.get("dev")) or "eth0", _text(row.get("host_dev")),
         _number(row.get("mtu")) or 0, _flag(row.get("default_route")),
+        row.get("up") is not False, row.get("arp") is not False,
     )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ class Pods(Filters):
         if others:
             why = f"a pod on {others[0]} has the same address, so answers go to one of the two"
             self._flaw(host, "pod", str(pod.address), why, "ls /var/lib/cni/networks/*", "delete one of the two pods")
+        self._usable(host, pod)
         port = self._port(host, pod)
         bridge = port.master if port is not None else ""
         if port is not None and bridge:
@@ -48,6 +49,18 @@ class Pods(Filters):
             self._gateway(host, pod, bridge)
             self._framed(host, ("input",), port.name if port is not None else "", "")
         self._arrive(host, bridge or pod.host_dev)
+
+    def _usable(self, host: Host, pod: Pod) -> None:
+        """The pod's own end of its link."""
+        look = pod.inside(f"ip link show dev {shlex.quote(pod.dev)}")
+        what = f"{pod.address} dev {pod.dev}"
+        if not pod.up:
+            why = "the link is down inside of the pod, which has no route by it"
+            self._stop(host, "pod", what, why, look, "make the pod again")
+        if not pod.arp:
+            fix = pod.inside(f"ip link set {shlex.quote(pod.dev)} arp on")
+            why = "the link has ARP turned off inside of the pod (NOARP): it finds nobody, and nobody finds it"
+            self._stop(host, "pod", what, why, look, fix)
 
     def _port(self, host: Host, pod: Pod) -> Link | None:
         """The host's end of the pod's interface, and the bridge that it is a port of."""
@@ -103,8 +116,13 @@ class Pods(Filters):
 
     def _gateway(self, host: Host, pod: Pod, bridge: str) -> None:
         """The pod's default route leads to the bridge's own address."""
-        if host.addresses is None or any(pod.address in held.network for held in host.on(bridge, pod.address.version)):
+        its = [held for held in host.on(bridge, pod.address.version) if pod.address in held.network]
+        if host.addresses is None or any(not held.tentative for held in its):
             return
+        if its:
+            why = "the kernel does not use the pod's gateway: another host answered for it, or may still"
+            look = f"ip address show dev {shlex.quote(bridge)} tentative"
+            self._stop(host, "bridge", f"{bridge} {its[0].address}", why, look)
         own = ", ".join(f"{held.address}/{held.network.prefixlen}" for held in host.on(bridge, pod.address.version))
         what, look = f"{bridge} {own or 'without an address'}", f"ip address show dev {shlex.quote(bridge)}"
         if any(port.kind != "veth" for port in host.ports(bridge)):
@@ -179,6 +197,7 @@ class Pods(Filters):
         twins = [each.name for each, twin in self.cluster.pods_at(self.target) if twin is not pod]
         what = f"{pod.address} dev {pod.dev}" + (f" mtu {pod.mtu}" if pod.mtu else "")
         look = pod.inside("ip -d address")
+        self._usable(host, pod)
         if twins:
             why = (
                 f"a pod on {twins[0]} has the same address: which one is reached depends on where the packet comes from"

@@ -347,9 +347,15 @@ def cni_no_default_route(node: Node) -> Iterator[Found]:
     if loaded is not None and loaded.default_route is False and {"bridge", "ptp"} & set(loaded.types):
         yield found(f"{loaded.name} gives pods no default route")
         return
-    without = [pod.address for pod in node.pods if pod.default_route is False]
-    if without:
-        yield found(f"no default route in {len(without)} pods ({', '.join(without[:3])})")
+    for version in (4, 6):
+        without = [pod for pod in node.pods_of(version) if pod.default_route is False]
+        if without:
+            evidence = f"no default route in {len(without)} pods ({', '.join(pod.address for pod in without[:3])})"
+            fix = "for ns in {namespaces}; do nsenter --net=$ns ip -{version} route replace default via {gateway}; done"
+            spaces = [pod.netns for pod in without if pod.netns]
+            gateway = node.gateways.get(version) if node.bridge is not None else None
+            known = spaces and gateway is not None
+            yield found(evidence, fix=fix if known else None, namespaces=spaces, version=version, gateway=str(gateway))
 
 
 @CNI.rule(

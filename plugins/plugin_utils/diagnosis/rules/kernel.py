@@ -148,6 +148,25 @@ def ipv6_disabled(node: Node) -> Iterator[Found]:
 
 
 @KERNEL.rule(
+    "ipv6-address-duplicate",
+    ERROR,
+    "The kernel does not use an IPv6 address, since another host answered for it",
+    effect="Nothing reaches the node, or its pods their gateway, by this address.",
+    see="ip -6 address show dadfailed",
+    # Asks again, and fails again as long as the other host has it.
+    fix="ip address delete {address} dev {device} && ip address add {address} dev {device}",
+    source="broken nodes",
+)
+def ipv6_address_duplicate(node: Node) -> Iterator[Found]:
+    """Duplicate address detection failed for the gateway of pods, or for an address by which other nodes reach it."""
+    needed = {*node.gateways.values(), *node.underlay}
+    for each in node.host.addresses:
+        if each.duplicate and address(each.address) in needed:
+            evidence = f"{each.address} on {each.dev} is a duplicate (dadfailed)"
+            yield found(evidence, address=each.address, device=each.dev)
+
+
+@KERNEL.rule(
     "bridge-filter-off",
     WARNING,
     "iptables does not see the packets that cross the pods' bridge",

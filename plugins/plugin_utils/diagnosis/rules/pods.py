@@ -117,19 +117,30 @@ def _release(each: Leases) -> tuple[str | None, dict[str, object]]:
 @PODS.rule(
     "pod-address-duplicate",
     ERROR,
-    "Two pods have one address",
+    "Two pods have one address, or a pod has the address of the gateway",
     effect="Requests reach one of them by chance, and connections break.",
     see="kubectl get pods --all-namespaces --output wide | sort -k 7",
     fix=DELETE,
     source="lesson 9",
 )
 def pod_address_duplicate(node: Node) -> Iterator[Found]:
-    """Two live pods of this node, or of this one and another, have the same address."""
+    """Two live pods of this node, or of this one and another, have the same address; or one has the gateway's."""
     own = [pod.address for pod in node.pods if pod.address]
     twice = {each for each in own if own.count(each) > 1}
     twice |= {each for network in node.host.cni.networks for each in network.duplicates}
     if twice:
         yield found(f"two pods here have {', '.join(sorted(twice)[:3])}", addresses=sorted(twice)[:MOST])
+    for taken in (str(each) for each in node.gateways.values() if str(each) in own):
+        holder = next(pod for pod in node.pods if pod.address == taken)
+        # With another address it is a pod that was given this one by hand, and its API does not know it.
+        more = holder.netns and any(pod.netns == holder.netns and pod is not holder for pod in node.pods)
+        yield found(
+            f"a pod here has {taken}, the gateway of all pods",
+            fix="nsenter --net={netns} ip address flush dev {dev} to {addresses}" if more else None,
+            netns=holder.netns,
+            dev=holder.dev,
+            addresses=[taken],
+        )
     # Each pair once: the later one of the inventory is reported.
     for peer in node.cluster.with_pods[: node.cluster.with_pods.index(node)]:
         shared = sorted({pod.address for pod in peer.pods} & set(own) - {""})
@@ -163,6 +174,35 @@ def pods_detached(node: Node) -> Iterator[Found]:
     if links:
         evidence = f"{len(links)} links have a live pod and no bridge ({', '.join(links[:3])})"
         yield _attaching(node, evidence, list(links[:MOST]))
+
+
+@PODS.rule(
+    "pod-link-unusable",
+    ERROR,
+    "Inside of a pod, its link is down or has ARP turned off",
+    effect="These pods reach nothing, and nothing reaches them.",
+    see="for ns in /run/netns/*; do nsenter --net=$ns ip -brief link show eth0; done",
+    fix=DELETE,
+    source="broken nodes",
+    explains=("cni-no-default-route",),
+)
+def pod_link_unusable(node: Node) -> Iterator[Found]:
+    """The kernel forgets the routes of a link that goes down, and the IPv6 addresses."""
+    links = {(pod.netns, pod.dev): pod for pod in node.pods}.values()
+    bridged = node.bridge is not None and 4 in node.gateways and 6 not in node.gateways
+    up = "nsenter --net={netns} ip link set {dev} up"
+    for pod in links:
+        if not pod.up:
+            fix = f"{up} && nsenter --net={{netns}} ip route replace default via {{gateway}} dev {{dev}}"
+            gateway = str(node.gateways[4]) if bridged else ""
+            yield found(
+                f"{pod.dev} of the pod {pod.address} is down", fix=fix if bridged and pod.netns else None,
+                netns=pod.netns, dev=pod.dev, gateway=gateway, addresses=[pod.address],
+            )  # fmt: skip
+        elif not pod.arp:
+            fix = "nsenter --net={netns} ip link set {dev} arp on"
+            evidence = f"{pod.dev} of the pod {pod.address} has the flag NOARP"
+            yield found(evidence, fix=fix if pod.netns else None, netns=pod.netns, dev=pod.dev, addresses=[pod.address])
 
 
 def _attaching(node: Node, evidence: str, links: list[str]) -> Found:
@@ -258,7 +298,7 @@ def pod_address_on_bridge(node: Node) -> Iterator[Found]:
         gateway = any(address(each.address) == subnet.network_address + 1 for each in its)
         for each in its:
             own = address(each.address)
-            if str(own) in alive or (gateway and own != subnet.network_address + 1):
+            if own != subnet.network_address + 1 and (gateway or str(own) in alive):
                 evidence = f"{each.address} on {node.bridge_name}{', which is a pod' if str(own) in alive else ''}"
                 yield found(evidence, address=each.address, bridge=node.bridge_name)
 

@@ -299,6 +299,19 @@ def no_default_route(seen: Seen) -> None:
     seen["worker-1"]["cni"]["pods"][0]["default_route"] = False
 
 
+def link_down_inside(seen: Seen) -> None:
+    seen["worker-1"]["cni"]["pods"][0].update(up=False, default_route=False)
+
+
+def link_without_arp_inside(seen: Seen) -> None:
+    seen["worker-2"]["cni"]["pods"][0]["arp"] = False
+
+
+def gateway_of_another_host(seen: Seen) -> None:
+    for each in seen["worker-1"]["addresses"]:
+        each["tentative"] = each["dev"] == "cni0"
+
+
 def bridge_with_another_address(seen: Seen) -> None:
     seen["worker-1"]["addresses"] = without(seen["worker-1"]["addresses"], dev="cni0")
     seen["worker-1"]["addresses"].append({"dev": "cni0", "address": "10.244.9.1/24", "scope": "global"})
@@ -515,6 +528,9 @@ BREAKS: list[tuple[tuple[str, ...], Callable[[Seen], None], str, str, str, str]]
     (EACH, bridge_down, "worker-1", "bridge", "the device is down", "ip link set cni0 up"),
     (EACH, pods_link_without_carrier, "worker-2", "veth", "no carrier", ""),
     (EACH, no_default_route, "worker-1", "pod", "no default route", "isDefaultGateway"),
+    (EACH, link_down_inside, "worker-1", "pod", "down inside of the pod", "make the pod again"),
+    (EACH, link_without_arp_inside, "worker-2", "pod", "NOARP", "ip link set eth0 arp on"),
+    (EACH, gateway_of_another_host, "worker-1", "bridge", "another host answered", ""),
     (
         EACH,
         bridge_with_another_address,

@@ -488,6 +488,24 @@ def of_a_pod(world: World) -> None:
     world[2]["cni"]["pods"][0]["default_route"] = False
 
 
+@breaks(
+    "cni-no-default-route",
+    "vxlan",
+    (4, 6),
+    fix="for ns in /run/netns/cni-10.244.1.5; do nsenter --net=$ns ip -6 route replace default via "
+    f"{first(1, 6, 1)}; done",
+)
+def of_pods_ipv6_alone(world: World) -> None:
+    pod = world[2]["cni"]["pods"][0]
+    world[2]["cni"]["pods"].append({**pod, "address": first(1, 6, 5), "default_route": False})
+
+
+def test_a_pod_with_a_default_route_by_another_link_has_one() -> None:
+    world = World("vxlan")
+    del world[2]["cni"]["pods"][0]["default_route"]
+    assert found(world) == []
+
+
 @breaks("cni-masquerades-pods")
 def break_cni_masquerades_pods(world: World) -> None:
     world[2]["cni"]["files"][0]["ip_masq"] = True
@@ -2353,6 +2371,50 @@ def break_leases_stale(world: World) -> None:
 @breaks("pod-address-duplicate")
 def break_pod_address_duplicate(world: World) -> None:
     world[2]["cni"]["pods"][1]["address"] = world[2]["cni"]["pods"][0]["address"]
+
+
+@breaks("pod-address-duplicate")
+def of_the_gateway(world: World) -> None:
+    world[2]["cni"]["pods"][0]["address"] = "10.244.1.1"
+
+
+@breaks(
+    "pod-address-duplicate",
+    fix="nsenter --net=/run/netns/cni-10.244.1.5 ip address flush dev eth0 to 10.244.1.1",
+)
+def of_the_gateway_besides_its_own(world: World) -> None:
+    pod = world[2]["cni"]["pods"][0]
+    world[2]["cni"]["pods"].append({**pod, "address": "10.244.1.1"})
+
+
+@breaks(
+    "pod-link-unusable",
+    fix="nsenter --net=/run/netns/cni-10.244.1.5 ip link set eth0 up && "
+    "nsenter --net=/run/netns/cni-10.244.1.5 ip route replace default via 10.244.1.1 dev eth0",
+)
+def break_pod_link_unusable(world: World) -> None:
+    world[2]["cni"]["pods"][0].update(up=False, default_route=False)
+
+
+@breaks("pod-link-unusable", "vxlan", (4, 6))
+def that_lost_its_ipv6_address(world: World) -> None:
+    """Only the plugin gives it back."""
+    world[2]["cni"]["pods"][0].update(up=False, default_route=False)
+
+
+@breaks("pod-link-unusable", fix="nsenter --net=/run/netns/cni-10.244.1.5 ip link set eth0 arp on")
+def without_arp(world: World) -> None:
+    world[2]["cni"]["pods"][0]["arp"] = False
+
+
+@breaks("ipv6-address-duplicate", "vxlan", (4, 6))
+def break_ipv6_address_duplicate(world: World) -> None:
+    entry(world[2]["addresses"], dev="cni0", address=f"{first(1, 6, 1)}/64").update(tentative=True, duplicate=True)
+
+
+@breaks("ipv6-address-duplicate", "vxlan", (4, 6))
+def of_the_node(world: World) -> None:
+    entry(world[2]["addresses"], address=f"{underlay(1, 6)}/64").update(tentative=True, duplicate=True)
 
 
 @breaks("pod-address-duplicate", "bridge")

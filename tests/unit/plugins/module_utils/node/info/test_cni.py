@@ -101,7 +101,7 @@ def test_a_name_alone_makes_no_file_ours(tmp_path: Path) -> None:
 
 
 def interface(netns: str, address: str, peer: int, home: bool = True, kind: str = "veth") -> Interface:
-    return Interface(netns, 2, "eth0", kind, 1450, peer, home, (address,), True)
+    return Interface(netns, 2, "eth0", kind, 1450, peer, home, (address,), {4: True, 6: True}, True, True)
 
 
 def test_which_interfaces_are_pods() -> None:
@@ -131,6 +131,19 @@ def test_which_interfaces_are_pods() -> None:
         ("/run/netns/b", "veth6"),
         ("/run/netns/cni-1", "v"),
         ("/run/netns/d", ""),
+    ]
+
+
+def test_what_is_unusual_about_a_pod() -> None:
+    usual = interface("/run/netns/cni-1", "10.244.0.5", 0)
+    odd = usual._replace(addresses=("10.244.0.5", "fd00::5"), default_route={4: None, 6: False}, up=False, arp=False)
+    network = cni.Network({"name": "n"}, frozenset(), frozenset(), ("10.244.0.0/24",))
+    plain, *rest = cni.live_pods(cni.Pods([usual, odd]), [network], kernel.NOTHING, [])
+    shared = {"netns": "/run/netns/cni-1", "dev": "eth0", "host_dev": "", "mtu": 1450}
+    assert plain == {**shared, "address": "10.244.0.5", "default_route": True}
+    assert rest == [
+        {**shared, "address": "10.244.0.5", "up": False, "arp": False},
+        {**shared, "address": "fd00::5", "default_route": False, "up": False, "arp": False},
     ]
 
 
