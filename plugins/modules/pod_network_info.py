@@ -186,6 +186,14 @@ host:
           description: Does the bridge pass multicasts to the port, such as IPv6's neighbour discovery?
           type: bool
           returned: ports of bridges
+        locked:
+          description: V(true) where the port drops what comes from an unknown MAC.
+          type: bool
+          returned: ports that are locked
+        findable:
+          description: V(false) where the port neither learns MACs nor gets what is sent to an unknown one.
+          type: bool
+          returned: ports with both turned off
         vni:
           description: The VXLAN network identifier.
           type: int
@@ -375,6 +383,14 @@ host:
         dst:
           description: The address on the underlay.
           type: str
+        port:
+          description: The UDP port that the entry has itself.
+          type: int
+          returned: where it has one that is not the device's
+        vni:
+          description: The VNI that the entry has itself.
+          type: int
+          returned: where it has one that is not the device's
     sysctls:
       description: 'The switches that pods need, by name. As in C(sysctl), a dot in a link''s name is
         a slash: V(net.ipv4.conf.flannel/1.rp_filter). Each is a dictionary: V(now), the value; V(boot),

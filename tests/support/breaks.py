@@ -62,6 +62,14 @@ DUPLICATE = (
 )
 
 
+def fdb(own: str) -> str:
+    """The entry for the other node, with something of its own."""
+    return (
+        "set -- $(bridge fdb show dev flannel.1 | sed -n 's/^\\([^ ]*\\) dst \\([^ ]*\\) .*/\\1 \\2/p'); "
+        f"bridge fdb replace $1 dev flannel.1 dst $2 {own} self permanent"
+    )
+
+
 def conf(change: str) -> str:
     """A change of the CNI configuration, as Python of the parsed ``c``, whose first plugin is ``p``."""
     path = "/etc/cni/net.d/10-bridge.conflist"
@@ -378,6 +386,8 @@ HOST = [
     Break("neighbour-static", f"ip neighbour replace 172.16.0.4 lladdr {STRANGER} dev eth0 nud permanent"),
     Break("pod-neighbour-static", f"ip neighbour replace 10.244.0.77 lladdr {STRANGER} dev cni0 nud permanent"),
     Break("arp-off", "ip link set cni0 arp off"),
+    Break("arp-off", "sysctl -w net.ipv4.conf.cni0.arp_ignore=8"),
+    Break("underlay-route-missing", "ip route del 172.16.0.0/24"),
     Break("link-shaped", "tc qdisc add dev cni0 root tbf rate 1mbit burst 16kb latency 50ms"),
     Break("rule-redirects-pods", "iptables -t nat -I PREROUTING -d 10.244.1.0/24 -j DNAT --to 198.51.100.1"),
     Break(
@@ -429,11 +439,16 @@ HOST = [
     Break("policy-rule-refuses-pods", "ip rule add to 10.244.1.0/24 prohibit priority 100"),
     Break("policy-rule-refuses-pods", "ip rule add iif flannel.1 blackhole priority 100"),
     Break("pods-taken-for-own", "ip route add local 10.244.1.0/24 dev lo"),
+    Break("bridge-ports-blocked", f"for port in {PORTS}; do bridge link set dev $port locked on; done"),
+    Break("bridge-ports-blocked", f"for port in {PORTS}; do bridge link set dev $port learning off flood off; done"),
+    Break("fdb-wrong-node", fdb("port 4790")),
+    Break("fdb-wrong-node", fdb("vni 77")),
     Break("pod-address-on-bridge", "ip address add 10.244.0.99/24 dev cni0"),
     Break("pod-address-duplicate", "ip -n one address add 10.244.0.1/24 dev eth0"),
     Break("cni-no-default-route", "ip -n one route del default"),
     Break("pod-link-unusable", "ip -n one link set eth0 down"),
     Break("pod-link-unusable", "ip -n one link set eth0 arp off"),
+    Break("link-shaped", "tc qdisc replace dev flannel.1 root blackhole"),
     Break("node-led-away", "ip route add 172.16.0.4/32 via 172.16.0.99"),
     Break("overlay-drops-some", f"iptables -A INPUT {LARGE_UDP}", after=f"iptables -D INPUT {LARGE_UDP}"),
     Break(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from . import wire
 from .channel import Channel, Request
@@ -36,17 +37,26 @@ def dump(channel: Channel, index: int) -> dict[bytes, bytes]:
     return found
 
 
-def remote(channel: Channel, index: int) -> list[tuple[bytes, bytes]]:
-    """(MAC, packed destination) of all entries of a VXLAN device that lead elsewhere, learned ones too, in any state.
+class Remote(NamedTuple):
+    """An entry that leads elsewhere. ``port`` and ``vni`` are 0 where those of the device are meant."""
+
+    mac: bytes
+    dst: bytes
+    port: int
+    vni: int
+
+
+def remote(channel: Channel, index: int) -> list[Remote]:
+    """All entries of a VXLAN device that lead elsewhere, learned ones too, in any state.
 
     Equivalent to: bridge fdb show dev $device. Raises NetlinkError.
     """
     found = []
     answers = channel.dump(wire.GETNEIGH, wire.NDMSG.pack(wire.AF_BRIDGE, index, 0, 0, 0))
-    for answer, (mac, dst) in wire.columns(answers, wire.NDMSG.size, (wire.NDA_LLADDR, wire.NDA_DST)):
+    for answer, (mac, dst, port, vni, _number) in wire.columns(answers, wire.NDMSG.size, _KINDS):
         _family, number, _state, flags, _type = wire.NDMSG.unpack_from(answer)
         if number == index and flags & wire.NTF_SELF and mac and dst:
-            found.append((mac, dst))
+            found.append(Remote(mac, dst, int.from_bytes(port or b"", "big"), wire.u32(vni)))
     return found
 
 

@@ -41,14 +41,18 @@ def links(channel: Channel) -> list[Link]:
 PORT_STATES = {0: "disabled", 1: "listening", 2: "learning", 3: "forwarding", 4: "blocking"}
 
 
+FINDING = (wire.IFLA_BRPORT_LEARNING, wire.IFLA_BRPORT_UNICAST_FLOOD)
+
+
 class Detail(NamedTuple):
     """``master`` and ``peer`` are indices, 0 for none. ``nsid`` is the number that this network namespace gives to the
     one that the peer is in, None where that is this one.
 
     ``hairpin``, ``isolated``, ``broadcast_flood`` and ``multicast_flood`` are the flags of a bridge's port,
-    ``port_state`` is one of PORT_STATES; None for any other link. ``permanent`` is the address of the hardware itself,
-    ``names`` are alternative names, ``qdisc`` is the queueing discipline of what it sends. ``xdp`` is the ID of the
-    program that gets what the link receives, 0 for none.
+    ``port_state`` is one of PORT_STATES; None for any other link. A port that is ``locked`` drops what comes from an
+    unknown MAC, and one that is not ``findable`` neither learns MACs nor gets what is sent to an unknown one.
+    ``permanent`` is the address of the hardware itself, ``names`` are alternative names, ``qdisc`` is the queueing
+    discipline of what it sends. ``xdp`` is the ID of the program that gets what the link receives, 0 for none.
     """
 
     link: Link
@@ -67,6 +71,8 @@ class Detail(NamedTuple):
     broadcast_flood: bool | None = None
     multicast_flood: bool | None = None
     xdp: int = 0
+    locked: bool = False
+    findable: bool = True
 
     @property
     def elsewhere(self) -> bool:
@@ -111,6 +117,8 @@ def details(channel: Channel) -> list[Detail]:
                 any(port.get(wire.IFLA_BRPORT_BCAST_FLOOD, b"\1")) if is_port else None,
                 any(port.get(wire.IFLA_BRPORT_MCAST_FLOOD, b"\1")) if is_port else None,
                 wire.u32(wire.attributes(attributes.get(wire.IFLA_XDP, b""), 0).get(wire.IFLA_XDP_PROG_ID)),
+                any(port.get(wire.IFLA_BRPORT_LOCKED, b"")),
+                any(b"".join(port.get(kind, b"\1") for kind in FINDING)),
             )
         )
     return found

@@ -43,7 +43,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Link(Part):
-    """``vni`` to ``tx_checksum`` of vxlan devices, ``hairpin`` to ``multicast_flood`` of ports of a bridge."""
+    """``vni`` to ``tx_checksum`` of vxlan devices, ``hairpin`` to ``findable`` of ports of a bridge."""
 
     name: str = ""
     kind: str = ""
@@ -58,6 +58,8 @@ class Link(Part):
     port_state: str = ""
     broadcast_flood: bool | None = None
     multicast_flood: bool | None = None
+    locked: bool = False
+    findable: bool = True
     arp: bool | None = None
     qdisc: str = ""
     vni: int | None = None
@@ -140,9 +142,18 @@ class Neighbour(Part):
 
 @dataclass(frozen=True)
 class FdbEntry(Part):
+    """``port`` and ``vni`` are 0 where those of the device are meant."""
+
     mac: str = ""
     dev: str = ""
     dst: str = ""
+    port: int = 0
+    vni: int = 0
+
+    @property
+    def own(self) -> str:
+        """What it has itself, as `bridge fdb` shows it."""
+        return " ".join(f"{name} {value}" for name, value in (("port", self.port), ("vni", self.vni)) if value)
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,7 @@ def _link(kernel: Kernel, names: Mapping[int, str], each: link.Detail) -> dict[s
     if each.hairpin is not None:
         shown.update(hairpin=each.hairpin, isolated=bool(each.isolated), port_state=each.port_state)
         shown.update(broadcast_flood=each.broadcast_flood, multicast_flood=each.multicast_flood)
+        shown.update({"locked": True} if each.locked else {}, **({} if each.findable else {"findable": False}))
     found = kernel.vxlans.get(name)
     if found and found.device:
         device = found.device
@@ -343,13 +344,20 @@ def connections(root: str = "/") -> dict[str, int]:
 def forwarding_entries(channel: Channel, kernel: Kernel, notes: Notes) -> list[dict[str, Any]]:
     """The FDB of VXLAN devices."""
     shown = [
-        (name, mac, dst)
+        (name, each)
         for name, found in sorted(kernel.vxlans.items())
-        for mac, dst in sorted(fdb.remote(channel, found.number))
+        for each in sorted(fdb.remote(channel, found.number))
     ]
     return [
-        {"mac": mac.hex(":"), "dev": name, "dst": str(ipaddress.ip_address(dst))}
-        for name, mac, dst in notes.first("fdb", shown)
+        {
+            "mac": each.mac.hex(":"),
+            "dev": name,
+            "dst": str(ipaddress.ip_address(each.dst)),
+            # A node has many entries, and these are rare.
+            **({"port": each.port} if each.port else {}),
+            **({"vni": each.vni} if each.vni else {}),
+        }
+        for name, each in notes.first("fdb", shown)
     ]
 
 

@@ -21,6 +21,7 @@ ALWAYS = (
     "net.ipv6.conf.default.disable_ipv6",
     "net.bridge.bridge-nf-call-iptables",
     "net.bridge.bridge-nf-call-ip6tables",
+    "net.ipv4.conf.all.arp_ignore",
     "net.ipv4.conf.all.rp_filter",
     "net.ipv4.conf.default.rp_filter",
     "net.ipv4.neigh.default.gc_thresh3",
@@ -37,6 +38,8 @@ def names(underlays: Collection[str], vxlans: Collection[str], bridges: Collecti
     # What comes in by a device is only forwarded where its own setting is 1, too. IPv6 has one for all.
     for name in [*underlays, *vxlans, *bridges]:
         found += [f"net.ipv4.conf.{_written(name)}.forwarding", f"net.ipv6.conf.{_written(name)}.disable_ipv6"]
+    for name in [*underlays, *bridges]:
+        found.append(f"net.ipv4.conf.{_written(name)}.arp_ignore")
     for name in underlays:
         # A host that forwards follows router advertisements only with 2.
         found += [f"net.ipv4.conf.{_written(name)}.rp_filter", f"net.ipv6.conf.{_written(name)}.accept_ra"]

@@ -35,10 +35,22 @@ class Link:
     master: str
     hairpin: bool | None
     isolated: bool | None
+    locked: bool
+    findable: bool
     vni: int | None
     port: int | None
     local: Address | None
     underlay: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Of a VXLAN device's FDB: the VTEP that has a MAC. A port or a VNI in ``own`` counts instead of the device's."""
+
+    dev: str
+    mac: str
+    remote: Address
+    own: str
 
 
 @dataclass(frozen=True)
@@ -239,8 +251,8 @@ class Host:
         return self._section(_neighbour, "neighbours", "kernel")
 
     @cached_property
-    def fdb(self) -> list[tuple[str, str, Address]] | None:
-        """(device, MAC, remote VTEP)."""
+    def fdb(self) -> list[Entry] | None:
+        """Of all VXLAN devices."""
         return self._section(_fdb, "fdb", "kernel")
 
     @cached_property
@@ -453,6 +465,7 @@ def _link(row: Mapping[Any, Any]) -> Link:
         name=_text(row.get("name")), kind=_text(row.get("kind")), mac=_text(row.get("mac")).lower(),
         mtu=_number(row.get("mtu")) or 0, up=_flag(row.get("up")), running=_flag(row.get("running")),
         master=_text(row.get("master")), hairpin=_flag(row.get("hairpin")), isolated=_flag(row.get("isolated")),
+        locked=row.get("locked") is True, findable=row.get("findable") is not False,
         vni=_number(row.get("vni")), port=_number(row.get("port")), local=_address(row.get("local")),
         underlay=_text(row.get("underlay")),
     )  # fmt: skip
@@ -503,9 +516,10 @@ def _neighbour(row: Mapping[Any, Any]) -> Neighbour | None:
     return Neighbour(address, _text(row.get("dev")), _text(row.get("mac")).lower(), _text(row.get("state")).lower())
 
 
-def _fdb(row: Mapping[Any, Any]) -> tuple[str, str, Address] | None:
+def _fdb(row: Mapping[Any, Any]) -> Entry | None:
     address = _address(row.get("dst"))
-    return None if address is None else (_text(row.get("dev")), _text(row.get("mac")).lower(), address)
+    own = " ".join(f"{name} {value}" for name in ("port", "vni") if (value := _number(row.get(name))))
+    return None if address is None else Entry(_text(row.get("dev")), _text(row.get("mac")).lower(), address, own)
 
 
 def _pod(row: Mapping[Any, Any]) -> Pod | None:

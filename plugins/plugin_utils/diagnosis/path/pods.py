@@ -91,6 +91,17 @@ class Pods(Filters):
                 look=f"bridge -d link show dev {shlex.quote(dev)}",
             )
         )
+        if link.locked:
+            why = "the port is locked: it drops what comes from an unknown MAC"
+            fix = f"bridge link set dev {shlex.quote(dev)} locked off"
+            self._stop(
+                host,
+                "bridge",
+                f"{bridge} port {dev} locked on",
+                why,
+                f"bridge -d link show dev {shlex.quote(dev)}",
+                fix,
+            )
         above = host.link(bridge)
         if above is not None:
             self._up(host, "bridge", above)
@@ -247,6 +258,10 @@ class Pods(Filters):
                 look,
                 f"bridge link set dev {quoted} isolated off",
             )
+        if not link.findable:
+            why = "the port learns no MACs and gets nothing that is sent to an unknown one"
+            fix = f"bridge link set dev {quoted} learning on flood on"
+            self._stop(host, "bridge", f"{dev} port {name} learning off flood off", why, look, fix)
         hook = "forward" if port is not None else "output"
         self._framed(host, (hook, "postrouting"), port.name if port is not None else "", name)
         seen = self._fits(link.mtu)

@@ -46,7 +46,7 @@ class Tunnels(Trace):
             self._lost(
                 host, "neighbour", f"{hop} dev {link.name}", "the observation has only some of the neighbours", look
             )
-        if any(name == link.name and mac == NO_MAC for name, mac, _remote in host.fdb or []):
+        if any(each.dev == link.name and each.mac == NO_MAC for each in host.fdb or []):
             why = "no entry; the kernel asks all VTEPs of the entry for unknown MACs, and their answer is not observed"
             self._lost(host, "neighbour", f"{hop} dev {link.name}", why, look)
         return self._no_neighbour(link, entry, hop, host, look)
@@ -75,8 +75,8 @@ class Tunnels(Trace):
         what = f"{entry.mac} dev {link.name}"
         if host.fdb is None:
             self._lost(host, "fdb", what, "the host's forwarding database was not observed", look)
-        found = [remote for name, mac, remote in host.fdb if name == link.name and mac == entry.mac]
-        flood = [remote for name, mac, remote in host.fdb if name == link.name and mac == NO_MAC]
+        found = [each for each in host.fdb if each.dev == link.name and each.mac == entry.mac]
+        flood = [each for each in host.fdb if each.dev == link.name and each.mac == NO_MAC]
         if not found and "fdb" in host.cut:
             self._lost(host, "fdb", what, "the observation has only some of the entries", look)
         if not found and len(flood) > 1:
@@ -85,10 +85,16 @@ class Tunnels(Trace):
         if not found and not flood:
             why = "the device does not know where the VTEP with this MAC is, and drops the packet"
             self._stop(host, "fdb", f"{what}: no entry", why, look, self._fdb_fix(link, entry))
-        remote = (found or flood)[0]
-        what = f"{what if found else f'{NO_MAC} dev {link.name}'} dst {remote}"
+        its = (found or flood)[0]
+        remote = its.remote
+        what = f"{what if found else f'{NO_MAC} dev {link.name}'} dst {remote}{f' {its.own}' if its.own else ''}"
         if host.holds(remote):
             why = f"the entry leads back to {host.name} itself"
+            self._stop(host, "fdb", what, why, look, self._fdb_fix(link, entry))
+        if its.own:
+            why = (
+                f"the entry has {its.own} itself, which counts instead of the device's port {link.port} vni {link.vni}"
+            )
             self._stop(host, "fdb", what, why, look, self._fdb_fix(link, entry))
         self._ok(host, "fdb", what, look, "" if found else "the entry for unknown MACs")
         return remote

@@ -20,6 +20,8 @@ KERNEL = Concern(
 FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
 BRIDGE_FILTER = {4: "net.bridge.bridge-nf-call-iptables", 6: "net.bridge.bridge-nf-call-ip6tables"}
 # The kinds of links on which the kernel asks for hardware addresses; "" is hardware.
+# arp_ignore: answer no request, whatever it asks for.
+ARP_NEVER = "8"
 ETHERNET = ("", "bridge", "bond", "team", "vlan", "veth", "macvlan")
 # They load br_netfilter when they start.
 LOADERS = ("docker", "k3s", "rke2")
@@ -320,17 +322,25 @@ def connection_table_full(node: Node) -> Iterator[Found]:
 @KERNEL.rule(
     "arp-off",
     ERROR,
-    "A link of the pod network has ARP turned off",
+    "A link of the pod network answers no ARP request",
     effect="The node reaches no address there for which it has no entry, and answers no ARP request for its own.",
     see="ip link | grep NOARP",
     fix="ip link set {device} arp on",
     source="broken nodes",
 )
 def arp_off(node: Node) -> Iterator[Found]:
-    """The flag NOARP is set on the pods' bridge, or on the Ethernet link to the other nodes."""
-    for link in (node.bridge, node.underlay_link()):
-        if link is not None and link.arp is False and link.kind in ETHERNET:
+    """The flag NOARP is set on the pods' bridge, or on the Ethernet link to the other nodes, or arp_ignore is 8 there.
+    Of the values for all links and for one, the larger counts.
+    """
+    links = [link for link in (node.bridge, node.underlay_link()) if link is not None and link.kind in ETHERNET]
+    for link in links:
+        if link.arp is False:
             yield found(f"{link.name} has the flag NOARP", device=link.name)
+    for name in ["all", *(link.name for link in links)]:
+        key = of_device(4, name, "arp_ignore")
+        setting = node.host.sysctls.get(key)
+        if links and setting is not None and setting.now == ARP_NEVER:
+            yield found(f"{key} is {ARP_NEVER}", fix="sysctl -w {key}=0", key=key)
 
 
 @KERNEL.rule(
@@ -367,12 +377,12 @@ def link_is_port(node: Node) -> Iterator[Found]:
     source="broken nodes",
 )
 def link_shaped(node: Node) -> Iterator[Found]:
-    """netem, often left behind by a test of failures, or tbf, on the bridge, the VXLAN device or the link to the other
-    nodes.
+    """netem, often left behind by a test of failures, tbf, or blackhole, which drops everything, on the bridge, the
+    VXLAN device or the link to the other nodes.
     """
     links = {link.name: link for link in (node.bridge, node.underlay_link(), *node.vxlans) if link is not None}
     for name, link in links.items():
-        if link.qdisc in ("netem", "tbf"):
+        if link.qdisc in ("blackhole", "netem", "tbf"):
             yield found(f"{name} has the queueing discipline {link.qdisc}", device=name)
 
 

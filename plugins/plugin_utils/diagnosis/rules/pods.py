@@ -352,13 +352,22 @@ def bridge_ports_not_flooded(node: Node) -> Iterator[Found]:
     source="broken nodes",
 )
 def bridge_ports_blocked(node: Node) -> Iterator[Found]:
-    """A pod's port is down, or blocked by the spanning tree protocol. One without carrier belongs to a pod that is
-    being made.
+    """A pod's port is down, or blocked by the spanning tree protocol; it is locked, so it drops what comes from an
+    unknown MAC; or it neither learns MACs nor gets what is sent to an unknown one. A port without carrier belongs to a
+    pod that is being made.
     """
     ports = [link for link in node.host.links if link.master == node.bridge_name and link.peer_elsewhere]
     down = [link.name for link in ports if link.up is False]
     if down:
         yield found(f"{', '.join(down[:3])}: down", ports=down[:MOST])
+    locked = [link.name for link in ports if link.up and link.locked]
+    if locked:
+        fix = "for port in {ports}; do bridge link set dev $port locked off; done"
+        yield found(f"{', '.join(locked[:3])}: locked", fix=fix, ports=locked[:MOST])
+    lost = [link.name for link in ports if link.up and not link.findable]
+    if lost:
+        fix = "for port in {ports}; do bridge link set dev $port learning on flood on; done"
+        yield found(f"{', '.join(lost[:3])}: learning and flooding are off", fix=fix, ports=lost[:MOST])
     blocked = [link for link in ports if link.up and link.port_state in ("listening", "learning", "blocking")]
     if blocked:
         evidence = ", ".join(f"{link.name}: {link.port_state}" for link in blocked[:3])

@@ -152,6 +152,40 @@ def node_led_away(node: Node) -> Iterator[Found]:
 
 
 @ROUTES.rule(
+    "underlay-route-missing",
+    WARNING,
+    "The node sends packets for nodes on its own link to a router",
+    effect="They are lost unless that router sends them back, and with them what pods send to pods of these nodes.",
+    see="ip route get <address of the node>; ip address",
+    fix="ip route add {network} dev {device} proto kernel scope link src {address}",
+    source="broken nodes",
+    foreseen=True,
+)
+def underlay_route_missing(node: Node) -> Iterator[Found]:
+    """The route of the underlay's network is gone, so that the default route takes what is for other nodes."""
+    underlay = node.underlay_link()
+    for held in node.host.addresses if underlay is not None else ():
+        # A router may have advertised an IPv6 prefix that is not on the link.
+        its, whole = address(held.address), prefix(held.address)
+        if held.dev != getattr(underlay, "name", "") or held.dynamic or its is None or whole is None:
+            continue
+        lost = [
+            peer.name
+            for peer in node.peers
+            for end in peer.underlay
+            if covers(whole, ipaddress.ip_network(end))
+            and (way := node.host.ways.get(str(end))) is not None
+            and way.dst == "default"
+            and way.via
+            and address(way.via) != end
+        ]
+        if lost:
+            evidence = f"{held.dev} has {held.address} and no route to {whole}: {', '.join(lost[:3])} by default"
+            scope = "" if its.version == 4 else "ip -6 route add {network} dev {device} proto kernel"
+            yield found(evidence, fix=scope or None, network=whole, device=held.dev, address=its)
+
+
+@ROUTES.rule(
     "pods-taken-for-own",
     ERROR,
     "A route makes the node take pods' addresses for its own",

@@ -24,7 +24,7 @@ from ..cluster import (
     network,
     version_of,
 )
-from ..observation import Link
+from ..observation import FdbEntry, Link
 from ..repair import REPLAY
 from ..table import ERROR, NOTE, WARNING, Concern, Found, found
 
@@ -71,7 +71,7 @@ class Tunnel(NamedTuple):
     ends: tuple[str, ...]
     routed: bool
     neighbour: str
-    fdb: tuple[str, ...]
+    fdb: tuple[FdbEntry, ...]
 
     @property
     def missing(self) -> list[str]:
@@ -98,9 +98,9 @@ def _tunnels(node: Node) -> Iterator[Tunnel]:
     if not node.vxlans or not node.host.whole("neighbours", "fdb"):
         return
     neighbours = {(canonical(each.dst), each.dev): each.mac.lower() for each in node.host.neighbours}
-    forwarding: dict[tuple[str, str], list[str]] = {}
+    forwarding: dict[tuple[str, str], list[FdbEntry]] = {}
     for each in node.host.fdb:
-        forwarding.setdefault((each.mac.lower(), each.dev), []).append(canonical(each.dst))
+        forwarding.setdefault((each.mac.lower(), each.dev), []).append(each)
     for peer, subnet, way in node.ways:
         device = next((link for link in node.vxlans if family(link) == subnet.version), None)
         lost = node.table.leads_nowhere(subnet, way)
@@ -515,7 +515,7 @@ def fdb_missing(node: Node) -> Iterator[Found]:
 @VXLAN.rule(
     "fdb-wrong-node",
     ERROR,
-    "The mesh sends to an address that is not the node's",
+    "The mesh sends to an address, a port or a VNI that is not the node's",
     effect="Packets to that node's pods reach another machine, or none.",
     see="bridge fdb show dev flannel.1",
     fix="bridge fdb replace {mac} dev {device} dst {address} self permanent",
@@ -523,12 +523,19 @@ def fdb_missing(node: Node) -> Iterator[Found]:
     source="flannel pitfall 10; flannel#1052",
 )
 def fdb_wrong_node(node: Node) -> Iterator[Found]:
-    """The forwarding entry for that node's MAC leads elsewhere than to its underlay address."""
+    """The forwarding entry for that node's MAC leads elsewhere than to its underlay address, or has a port or a VNI
+    itself, which counts instead of the device's.
+    """
     for tunnel in tunnels(node):
         known = {*tunnel.ends, *map(str, tunnel.peer.addresses), *_internal(tunnel.peer)}
         known |= {tunnel.peer.annotations.get(key, "") for key in ("public-ip", "public-ipv6")}
-        wrong = [dst for dst in tunnel.fdb if dst not in known]
-        if wrong and tunnel.ends:
+        wrong = [canonical(each.dst) for each in tunnel.fdb if canonical(each.dst) not in known]
+        own = [each for each in tunnel.fdb if each.own and canonical(each.dst) in known]
+        if own:
+            device = f"{tunnel.device.name} has port {tunnel.device.port} vni {tunnel.device.vni}"
+            evidence = f"the entry for {tunnel.peer.name} has {own[0].own} itself, {device}"
+            yield found(evidence, tunnel.peer.name, **{**tunnel.values(), "address": own[0].dst})
+        elif wrong and tunnel.ends:
             evidence = f"{tunnel.peer.name}'s pods are sent to {wrong[0]}, the node is {tunnel.ends[0]}"
             yield found(evidence, tunnel.peer.name, **tunnel.values())
 

@@ -312,6 +312,19 @@ def gateway_of_another_host(seen: Seen) -> None:
         each["tentative"] = each["dev"] == "cni0"
 
 
+def port_locked(seen: Seen) -> None:
+    link(seen["worker-1"], "veth15")["locked"] = True
+
+
+def port_not_findable(seen: Seen) -> None:
+    link(seen["worker-2"], "veth25")["findable"] = False
+
+
+def entry_with_a_vni(seen: Seen) -> None:
+    for each in seen["worker-1"]["fdb"]:
+        each["vni"] = 77
+
+
 def bridge_with_another_address(seen: Seen) -> None:
     seen["worker-1"]["addresses"] = without(seen["worker-1"]["addresses"], dev="cni0")
     seen["worker-1"]["addresses"].append({"dev": "cni0", "address": "10.244.9.1/24", "scope": "global"})
@@ -528,6 +541,9 @@ BREAKS: list[tuple[tuple[str, ...], Callable[[Seen], None], str, str, str, str]]
     (EACH, bridge_down, "worker-1", "bridge", "the device is down", "ip link set cni0 up"),
     (EACH, pods_link_without_carrier, "worker-2", "veth", "no carrier", ""),
     (EACH, no_default_route, "worker-1", "pod", "no default route", "isDefaultGateway"),
+    (EACH, port_locked, "worker-1", "bridge", "the port is locked", "bridge link set dev veth15 locked off"),
+    (EACH, port_not_findable, "worker-2", "bridge", "learns no MACs", "learning on flood on"),
+    (MESH, entry_with_a_vni, "worker-1", "fdb", "vni 77 itself", "bridge fdb replace"),
     (EACH, link_down_inside, "worker-1", "pod", "down inside of the pod", "make the pod again"),
     (EACH, link_without_arp_inside, "worker-2", "pod", "NOARP", "ip link set eth0 arp on"),
     (EACH, gateway_of_another_host, "worker-1", "bridge", "another host answered", ""),

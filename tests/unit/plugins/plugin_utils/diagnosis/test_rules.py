@@ -1412,6 +1412,27 @@ def break_arp_off(world: World) -> None:
     entry(world[2]["links"], name="eth0").update(arp=False)
 
 
+@breaks("arp-off", fix="sysctl -w net.ipv4.conf.cni0.arp_ignore=0")
+def by_a_sysctl(world: World) -> None:
+    world[2]["sysctls"]["net.ipv4.conf.cni0.arp_ignore"] = {"now": "8", "boot": "", "file": ""}
+    world[1]["sysctls"]["net.ipv4.conf.cni0.arp_ignore"] = {"now": "1", "boot": "", "file": ""}
+
+
+@breaks("link-shaped", "vxlan", fix="tc qdisc del dev flannel.1 root")
+def dropping_everything(world: World) -> None:
+    entry(world[2]["links"], name="flannel.1").update(qdisc="blackhole")
+
+
+@breaks(
+    "underlay-route-missing",
+    fix=f"ip route add 172.16.0.0/24 dev eth0 proto kernel scope link src {underlay(1)}",
+)
+def break_underlay_route_missing(world: World) -> None:
+    without(world[2]["routes"], dst="172.16.0.0/24")
+    for peer in (0, 2):
+        world[2]["ways"][underlay(peer)].update(dst="default", via="172.16.0.1")
+
+
 @breaks("arp-off", "vxlan", fix="ip link set cni0 arp on")
 def of_the_bridge(world: World) -> None:
     entry(world[2]["links"], name="cni0").update(arp=False)
@@ -2415,6 +2436,25 @@ def break_ipv6_address_duplicate(world: World) -> None:
 @breaks("ipv6-address-duplicate", "vxlan", (4, 6))
 def of_the_node(world: World) -> None:
     entry(world[2]["addresses"], address=f"{underlay(1, 6)}/64").update(tentative=True, duplicate=True)
+
+
+@breaks("bridge-ports-blocked", fix="for port in veth0123abcd; do bridge link set dev $port locked off; done")
+def of_ports_that_are_locked(world: World) -> None:
+    entry(world[2]["links"], name="veth0123abcd")["locked"] = True
+
+
+@breaks("bridge-ports-blocked", fix="for port in veth0123abcd; do bridge link set dev $port learning on flood on; done")
+def of_ports_that_are_not_found(world: World) -> None:
+    entry(world[2]["links"], name="veth0123abcd")["findable"] = False
+
+
+@breaks(
+    "fdb-wrong-node",
+    "vxlan",
+    fix=f"bridge fdb replace {mac(0)} dev {device(4)} dst {underlay(0)} self permanent",
+)
+def of_an_entry_with_its_own_port(world: World) -> None:
+    entry(world[2]["fdb"], mac=mac(0))["port"] = 4789
 
 
 @breaks("pod-address-duplicate", "bridge")
