@@ -89,6 +89,7 @@ OF_PODS = "-s 10.244.0.0/16 -j DROP"
 ENTRY = "$(bridge fdb show dev flannel.1 | head -1 | cut -d' ' -f1)"
 STRANGER = "02:00:00:00:99:99"
 PORTS = "$(ls /sys/class/net/cni0/brif)"
+PORT = "$(ls /sys/class/net/cni0/brif | head -1)"
 NETD = "/etc/cni/net.d"
 CONTAINERD = "/etc/containerd/config.toml"
 LEASES = "/var/lib/cni/networks/bridge"
@@ -362,6 +363,12 @@ HOST = [
         "frames-dropped",
         "nft 'table bridge x { chain f { type filter hook input priority 0; drop; }; }'",
         after="nft delete table bridge x",
+    ),
+    Break(
+        "forward-drops-pods",
+        f"nft 'table netdev x {{ chain c {{ type filter hook ingress device \"'{PORT}'\" priority 0; "
+        'fwd to "lo"; }; }\'',
+        after="nft delete table netdev x",
     ),
     Break("host-drops-pods", f"iptables -A INPUT {OF_PODS}", after=f"iptables -D INPUT {OF_PODS}"),
     Break(

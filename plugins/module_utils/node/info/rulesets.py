@@ -266,8 +266,11 @@ _NFT_PARTS = (
     ("", re.compile(r"counter(?: packets \d+ bytes \d+)?\s*")),
     ("", re.compile(r"log(?: (?:prefix|level|group|flags) (?:\"[^\"]*\"|\S+))*\s*")),
 )
-# A queue is a verdict where no program listens; else it may accept.
-_NFT_VERDICT = re.compile(rf"(accept|drop|reject|return|masquerade|snat|jump|goto|queue(?=.*{UNHEARD}$))\b *(\S*)")
+# A queue is a verdict where no program listens; else it may accept. What goes to another link is lost here; only ifb,
+# which shapes, gives it back.
+_NFT_VERDICT = re.compile(
+    rf"(accept|drop|reject|return|masquerade|snat|jump|goto|fwd(?! to \"?ifb)|queue(?=.*{UNHEARD}$))\b *(\S*)"
+)
 _NFT_WORD = re.compile(r"^(?:\"[^\"]*\"|\{[^}]*\}|\S+)\s*")
 
 
@@ -283,7 +286,7 @@ def read_nft(line: str) -> Rule:
             asked[name] += [word.strip('"') for word in re.split(r"[\s,{}]+", value) if word]
         narrow = narrow or name == "narrow"
     verdict = _NFT_VERDICT.match(rest)
-    name = ("drop" if verdict[1] == "queue" else verdict[1]) if verdict else ""
+    name = ("drop" if verdict[1] in ("queue", "fwd") else verdict[1]) if verdict else ""
     return Rule(
         name,
         verdict[2] if verdict and name in ("jump", "goto") else "",

@@ -339,8 +339,8 @@ def _nft(words: list[str], packet: Packet) -> Parsed:
             if word == "snat":
                 to = next((each for each in map(_address, rest) if each), None)
             break
-        elif word in ("jump", "goto", "queue"):
-            # What follows is for the chain or the queue.
+        elif word in ("jump", "goto", "queue", "fwd"):
+            # What follows is for the chain, the queue or the link.
             verdict = word
             break
         elif word in ("ip", "ip6") and words[index : index + 1] in (["saddr"], ["daddr"]):

@@ -252,6 +252,9 @@ def _accepting(node: Node, place: str, evidence: str, flow: Flow | None = None, 
     words = _words(place)
     if removal := netfilter.removal(place):
         return found(evidence, fix=removal)
+    if flow and "table netdev " in place and not ASKS_IP.search(evidence):
+        # It drops ARP, too, which has no addresses to accept by.
+        return found(evidence, fix="nft insert rule {chain} accept", chain=words)
     if place.startswith("nftables"):
         family, short = "ip6" if version == 6 else "ip", {"--source": "saddr", "--destination": "daddr"}.get(side, "")
         fix = "nft insert rule {chain} {family} {side} {network} accept" if side else NFT
@@ -259,6 +262,10 @@ def _accepting(node: Node, place: str, evidence: str, flow: Flow | None = None, 
     tool = _tool(place, version)
     fix = "{tool} --insert {chain} {side} {network} --jump ACCEPT" if side else IPTABLES
     return found(evidence, fix=fix, network=whole, tool=tool, chain=words[-1], side=side)
+
+
+# What nft asks of IP packets alone.
+ASKS_IP = re.compile(r"\bip6? \w|\b(?:tcp|udp|th|sctp|icmp|icmpv6) \w|\b(?:l4proto|nfproto)\b|protocol ip6?\b")
 
 
 def _tool(place: str, version: int) -> list[str]:

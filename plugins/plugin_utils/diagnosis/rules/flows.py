@@ -22,6 +22,9 @@ from ..path import netfilter
 FEW = 16
 # The hooks after the route.
 LEAVING = ("postrouting", "egress")
+# Those of single links.
+LINKS = ("ingress", "egress")
+FOR_A_POD = re.compile(r"\b(?:program \S+|police), which may drop$")
 
 
 class Flow(NamedTuple):
@@ -186,7 +189,7 @@ def dropped(
     flows = [each for each in sent(node, place.hook) if netfilter.concerns(place.place, each.source.version)]
     meant = _representatives(tuple(drops), flows)
     for drop in drops:
-        rule = part.sub(" ", drop.rule) if part else drop.rule
+        rule = _at_ports(node, place, part.sub(" ", drop.rule) if part else drop.rule)
         for flow in meant:
             if flow.source.version in conditions(drop.rule).not_for:
                 continue
@@ -194,6 +197,18 @@ def dropped(
             if (meets if certain else meets is None) and not _spares(drop, flow):
                 return Dropped(drop, flow)
     return None
+
+
+def _at_ports(node: Node, place: Place, rule: str) -> str:
+    """A rule of a link's own filter, with the bridge in place of its ports: all packets of a pod pass its port, too.
+
+    Programs and limits for single pods are left out, as plugins and monitoring add them.
+    """
+    if place.hook not in LINKS or FOR_A_POD.search(rule):
+        return rule
+    ports = {link.name for link in node.host.links if link.master == node.bridge_name}
+    ports |= {pod.host_dev for pod in node.pods}
+    return QUOTED.sub(lambda name: f'"{node.bridge_name}"' if name[0].strip('"') in ports else name[0], rule)
 
 
 def _spares(drop: Drop, flow: Flow) -> bool:
@@ -289,6 +304,7 @@ PLAIN = re.compile(
     r"(meta protocol|ether type) (ip6?|arp)(?=\s)|-m (conntrack|state) --(ct)?state \S*\bNEW\b\S*|"
     r"ct state (\{[^}]*\bnew\b[^}]*\}|new(,\S+)?)|--to-source \S+|snat( ip6?)?( to \S+)?|"
     r"--(ttl|hl)-set \d+|ip6? (ttl|hoplimit) set \d+|--random-fully|--random|--reject-with \S+|-m comment|"
+    r'fwd to ("[^"]*"|[\w.-]+)(?=\s|$)|'
     r'--comment ("[^"]*"|\S+)|masquerade|return|accept|drop|reject( with \S+( \S+)?)?|random|fully-random|persistent|'
     r'counter( packets \d+ bytes \d+)?|comment "[^"]*"|,'
 )

@@ -1637,6 +1637,37 @@ def a_filter_of_the_device(world: World) -> None:
     world[2]["firewalls"].update(closed_udp=[{"port": 8472, "place": place, "out": False}])
 
 
+NETDEV = {"hook": "ingress", "policy": "accept", "accepts": ["0.0.0.0/0", "::/0"], "rejects_before": ""}
+
+
+@breaks("forward-drops-pods", fix="nft insert rule netdev x in accept")
+def a_port_of_the_bridge_gives_its_packets_away(world: World) -> None:
+    place = {**NETDEV, "place": "nftables: table netdev x, chain in"}
+    world[1]["forward"].append({**place, "drops": drops('iifname { "veth99999999" } fwd to "lo"')})
+    world[2]["forward"].append({**place, "drops": drops('iifname { "veth0123abcd" } fwd to "lo"')})
+
+
+@breaks(
+    "forward-drops-pods",
+    "vxlan",
+    fix="nft insert rule netdev x out ip saddr 10.244.0.0/16 accept && "
+    "nft insert rule netdev x out ip daddr 10.244.0.0/16 accept",
+)
+def a_port_of_the_bridge_drops_what_it_sends(world: World) -> None:
+    place = {**NETDEV, "place": "nftables: table netdev x, chain out", "hook": "egress"}
+    rules = drops('oifname { "veth0123abcd" } ip daddr 10.0.0.0/8 drop')
+    world[2]["forward"].append({**place, "drops": rules})
+
+
+def test_programs_and_limits_of_single_pods_are_no_finding() -> None:
+    world = World("vxlan")
+    for does in ("program watch", "police"):
+        place = {**NETDEV, "place": "tc filter, chain veth0123abcd ingress pref 1"}
+        rules = drops(f'iifname {{ "veth0123abcd" }} {does}, which may drop')
+        world[2]["forward"].append({**place, "drops": rules})
+    assert found(world) == []
+
+
 NAT = "iptables (nft): nat, chain PREROUTING"
 
 

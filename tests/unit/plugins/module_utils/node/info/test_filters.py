@@ -177,6 +177,10 @@ def test_nftables_text() -> None:
         ("ct state new,established accept", rulesets.Rule("accept", states=("new", "established"))),
         ("tcp dport 80 reject with tcp reset", rulesets.Rule("reject", narrow=True)),
         ("meta mark set 0x1", rulesets.Rule("", narrow=True)),
+        # To another link, which only ifb gives back, and a copy.
+        ('ip saddr 10.0.0.1 fwd to "lo"', rulesets.Rule("drop", sources=("10.0.0.1",))),
+        ('fwd to "ifb0"', rulesets.Rule("", narrow=True)),
+        ('dup to "lo"', rulesets.Rule("", narrow=True)),
         ("ip saddr 10.0.0.1 goto y", rulesets.Rule("goto", "y", sources=("10.0.0.1",))),
     ],
 )
