@@ -81,10 +81,14 @@ SET = "set bad { type ipv4_addr; flags interval; elements = { 10.244.1.0/24 }; }
 BY_CHANCE = "-m statistic --mode random --probability 0.5 -j DROP"
 OF_PEER = "-s 172.16.0.4 -p udp --dport 8472 -j DROP"
 IN_SET = "-m set --match-set {} src -j DROP"
+LISTED = "-m recent --name banned --rcheck -j DROP"
 LEARNED = "2001:db8::5/64"
 LARGE_UDP = "-p udp -m length --length 1000:65535 -j DROP"
 MANY = "-p tcp -m connlimit --connlimit-above 1 --connlimit-mask 16 -j REJECT"
 TO_STRANGER = "-s 10.244.0.0/16 -o eth0 -j SNAT --to-source 192.0.2.9"
+RECORDED = "-s 10.244.0.0/16 -m recent --name x --set -j DROP"
+COUNTED = "-s 10.244.0.0/16 -m recent --name x --update --seconds 60 --hitcount 3 -j DROP"
+ANSWERS = "-d 10.244.0.0/16 -m conntrack --ctstate ESTABLISHED -j DROP"
 OF_PODS = "-s 10.244.0.0/16 -j DROP"
 ENTRY = "$(bridge fdb show dev flannel.1 | head -1 | cut -d' ' -f1)"
 STRANGER = "02:00:00:00:99:99"
@@ -348,7 +352,7 @@ HOST = [
     # A list of networks that are private, and so hold the pods.
     Break(
         "forward-drops-pods",
-        f"ipset create bogons hash:net; ipset add bogons 10.0.0.0/8; iptables -A FORWARD {IN_SET.format('bogons')}",
+        f"ipset create bogons hash:net; ipset add bogons 10.0.0.0/8; iptables -I FORWARD {IN_SET.format('bogons')}",
         after=f"iptables -D FORWARD {IN_SET.format('bogons')}; ipset destroy bogons",
     ),
     Break("forward-drops-pods", "iptables -t raw -A PREROUTING -d 10.244.1.0/24 -j DROP", after="iptables -t raw -F"),
@@ -357,8 +361,8 @@ HOST = [
         f"nft 'table ip x {{ {SET}; chain f {{ type filter hook forward priority 0; ip saddr @bad drop; }}; }}'",
         after="nft delete table ip x",
     ),
-    Break("forward-drops-some", f"iptables -A FORWARD {BY_CHANCE}", after=f"iptables -D FORWARD {BY_CHANCE}"),
-    Break("forward-drops-some", "iptables -A FORWARD -p tcp -j DROP", after="iptables -D FORWARD -p tcp -j DROP"),
+    Break("forward-drops-some", f"iptables -I FORWARD {BY_CHANCE}", after=f"iptables -D FORWARD {BY_CHANCE}"),
+    Break("forward-drops-some", "iptables -I FORWARD -p tcp -j DROP", after="iptables -D FORWARD -p tcp -j DROP"),
     Break(
         "frames-dropped",
         "nft 'table bridge x { chain f { type filter hook input priority 0; drop; }; }'",
@@ -377,7 +381,15 @@ HOST = [
         'ip saddr 10.244.0.0/16 oifname "eth0" drop; }; }\'',
         after="nft delete table ip x",
     ),
-    Break("filter-may-drop-pods", f"iptables -A FORWARD {MANY}", by_hand=f"iptables -D FORWARD {MANY}"),
+    # It only records the packets.
+    Break("forward-drops-pods", f"iptables -I FORWARD {RECORDED}", after=f"iptables -D FORWARD {RECORDED}"),
+    Break("forward-drops-pods", f"iptables -I FORWARD {ANSWERS}", after=f"iptables -D FORWARD {ANSWERS}"),
+    Break(
+        "filter-may-drop-pods",
+        f"iptables -I FORWARD {COUNTED}",
+        by_hand=f"iptables -D FORWARD {COUNTED}",
+    ),
+    Break("filter-may-drop-pods", f"iptables -I FORWARD {MANY}", by_hand=f"iptables -D FORWARD {MANY}"),
     Break("pods-not-tracked", "iptables -t raw -A PREROUTING -j NOTRACK", after="iptables -t raw -F PREROUTING"),
     Break(
         "masquerade-address-foreign",
@@ -563,6 +575,11 @@ BREAKS = {
             "nft add table netdev wall; nft add chain netdev wall in "
             "'{ type filter hook ingress device eth0 priority 0; }'; nft add rule netdev wall in udp dport 8472 drop",
             after="nft delete table netdev wall",
+        ),
+        Break(
+            "overlay-port-closed",
+            f"iptables -A INPUT {LISTED}; echo +172.16.0.4 >/proc/net/xt_recent/banned",
+            after=f"iptables -D INPUT {LISTED}",
         ),
         Break("overlay-port-closed", f"iptables -A INPUT {OF_PEER}", after=f"iptables -D INPUT {OF_PEER}"),
         Break(

@@ -21,12 +21,19 @@ BESIDE = ("prerouting", "postrouting")
 LINKS = ("ingress", "egress")
 # Where a packet passes that this host sends or receives itself.
 HOST = ("input", "output")
-# What drops packets by their way back, as every firewall does: not by who sends them.
-REVERSE_PATH = re.compile(r"rpfilter|\bfib saddr\b")
+# What drops packets that have no way back, as every firewall does: not by who sends them.
+REVERSE_PATH = re.compile(
+    r"rpfilter(?: --[\w-]+)*? --invert\b|\bfib saddr [^\"]*\boif (?:missing|false|0)\b"
+    r"|\bfib saddr type (?:!= unicast|(?!unicast|!=))"
+)
 # What may accept some, a map whose verdicts are not seen among it.
 ACCEPTS = re.compile(r"\b(?:accept|queue)\b|\bvmap @")
 # A packet whose time to live is 1 is not forwarded.
-EXPIRES = re.compile(r"-j TTL --ttl-set [01]\b|-j HL --hl-set [01]\b|\bip ttl set [01]\b|\bip6 hoplimit set [01]\b")
+EXPIRES = re.compile(
+    r"-j TTL --ttl-set [01]\b|-j HL --hl-set [01]\b|\bip ttl set [01]\b|\bip6 hoplimit set [01]\b"
+    # Linux sends with 64.
+    r"|-j (?:TTL --ttl|HL --hl)-dec (?:6[3-9]|[7-9]\d|\d{3})\b"
+)
 # Targets of iptables that let a packet go on.
 LOGGING = ("LOG", "NFLOG", "MARK", "CONNMARK")
 
@@ -62,6 +69,8 @@ class _Walk:
         self.after: list[str] = []
         # Those that lead some packets to chains that may accept them.
         self.may_accept: list[str] = []
+        # Those that accept packets of connections that are known, of all or of some.
+        self.after_known: list[str] = []
         self._accepting: dict[str, bool] = {}
 
     def through(self, chain: Chain, depth: int = 0, certain: bool = True) -> bool:
@@ -79,8 +88,7 @@ class _Walk:
 
     def _step(self, rule: Rule, line: str, depth: int, certain: bool, returned: Sequence[str]) -> bool:
         if not rule.is_for_new:
-            # Neighbour discovery belongs to no connection.
-            self.after += [line] if rule.verdict == "accept" and "untracked" in rule.states else []
+            self._of_known(rule, line, certain, returned)
             return True
         if rule.verdict in ("drop", "reject") or EXPIRES.search(line):
             whole = not (rule.selects or rule.narrow or rule.states)
@@ -95,6 +103,18 @@ class _Walk:
         elif rule.verdict in ("jump", "goto") and depth < DEEPEST:
             return self._jump(rule, line, depth, certain and not returned)
         return True
+
+    def _of_known(self, rule: Rule, line: str, certain: bool, returned: Sequence[str]) -> None:
+        """A rule that new packets do not meet. Nothing works where those that follow are dropped."""
+        if rule.verdict == "accept" and "untracked" in rule.states:
+            # Neighbour discovery belongs to no connection.
+            self.after.append(line)
+        if "established" not in rule.states:
+            return
+        if rule.verdict in ("drop", "reject") and certain and _counts(rule, line):
+            self.drops.append(Drop(line, (*self.after, *self.after_known, *returned), rule.narrow))
+        elif rule.verdict != "":
+            self.after_known.append(line)
 
     def _jump(self, rule: Rule, line: str, depth: int, certain: bool) -> bool:
         chain = self.table.chains.get(rule.target)

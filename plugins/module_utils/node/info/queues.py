@@ -14,7 +14,7 @@ from .rulesets import UNHEARD, Chain, Table
 LISTENING = "proc/net/netfilter/nfnetlink_queue"
 # What iptables-save and nft print. Without a number it is the first queue; one that is computed stays as it is.
 HANDED = re.compile(
-    r"-j NFQUEUE --queue-(?:num|balance) (\d+)(?::(\d+))?(?!.*--queue-bypass)"
+    r"-j NFQUEUE --queue-(?:num|balance) (\d+)(?::(\d+))?(?!.*--queue-bypass)|-j QUEUE$"
     r"|(?<!\S)queue(?: flags (?!\S*bypass)\S+)?(?: (?:num|to) (\d+)(?:-(\d+))?)?(?: fanout)?(?=$| comment)"
 )
 

@@ -26,6 +26,9 @@ FAMILIES: dict[str, tuple[int, ...]] = {
 NEUTRAL = (("-m", "conntrack"), ("-m", "state"), ("-m", "comment"))
 # At the end of a rule that hands packets to a program which is not there: the kernel drops them then.
 UNHEARD = ", where no program listens"
+STATES = ("new", "established", "related", "invalid", "untracked")
+# Targets of xtables-addons that take packets away, to answer or to hold them.
+TAKING = ("tarpit", "steal", "delude", "chaos")
 VERDICTS = ("accept", "drop", "reject", "return", "jump", "goto", "masquerade", "snat")
 # Of a rule with a comment, the comment alone may look like anything.
 COMMENT = re.compile(r'(?:-m comment )?--comment (?:"(?:[^"\\]|\\.)*"|\S+)')
@@ -36,6 +39,13 @@ NFT_DEVICES = re.compile(r"devices? (?:= )?(\{[^}]*\}|\S+)")
 NFT_MAP = re.compile(r"(.*?\S) vmap \{ (.*) \}(.*)")
 # With it, each rule begins that arptables makes.
 ARP_OF_ETHERNET = "arp htype 1 arp hlen 6 arp plen 4 "
+# Matches of iptables that every packet meets: one that only records it, and ones that ask for anything.
+ALWAYS = re.compile(
+    r"-m recent --set(?: --rttl)? --name \S+(?: --mask \S+)?(?: --r(?:source|dest))?(?=\s) "
+    r"|-m statistic --mode random --probability 1(?:\.0+)? |-m icmp --icmp-type any "
+)
+# One that no packet meets: it records each, and then negates that.
+NEVER = re.compile(r"-m recent ! --set ")
 # A network with a longer prefix holds no node's pods.
 BROAD = {4: 28, 6: 124}
 
@@ -135,9 +145,9 @@ def from_save(variant: iptables.Variant, table: str, lines: Iterable[str]) -> Ta
         if line.startswith(":"):
             name, policy = line[1:].split()[:2]
             chains[name] = (policy.lower() if policy != "-" else "", [])
-        elif line.startswith("-A "):
+        elif line.startswith("-A ") and not NEVER.search(line):
             name, _space, rule = line[3:].strip().partition(" ")
-            chains.setdefault(name, ("", []))[1].append(rule)
+            chains.setdefault(name, ("", []))[1].append(ALWAYS.sub("", rule))
     kind = {"nat": "nat"}.get(table, "filter")
     made = {
         name: Chain(name, kind if policy else "", name.lower() if policy else "", policy, tuple(rules))
@@ -226,16 +236,23 @@ def read_iptables(line: str) -> Rule:
         word, following = words[at], words[at + 1] if at + 1 < len(words) else ""
         at += 2
         if word in ("-j", "-g"):
-            verdict = "drop" if line.endswith(UNHEARD) else following.lower()
+            verdict = following.lower()
+            # It answers for the server, as far as it sees packets that belong to no connection.
+            narrow = narrow or verdict == "synproxy"
+            if line.endswith(UNHEARD) or verdict in (*TAKING, "synproxy"):
+                verdict = "drop"
             if verdict not in VERDICTS:
                 verdict, target = "goto" if word == "-g" else "jump", following
             break
         if word in ("--ctstate", "--state"):
             asked["states"] += following.lower().split(",")
+        elif word == "!" and following in ("--ctstate", "--state"):
+            asked["states"] += _other_states("".join(words[at : at + 1]))
+            at += 1
         elif word in asked:
             asked[word].append(following)
-        # Of a set whose members are known.
-        elif word != "--match-set" and (word, following) not in NEUTRAL:
+        # Of a set or a list whose members are known.
+        elif word not in ("--match-set", "--name") and (word, following) not in NEUTRAL:
             # Also an exclamation mark: all but one network is not one network.
             narrow = True
             at -= 1
@@ -251,6 +268,12 @@ def read_iptables(line: str) -> Rule:
     )
 
 
+def _other_states(text: str) -> list[str]:
+    """The states that are not among those that a rule denies."""
+    denied = re.findall(r"\w+", text.lower())
+    return [state for state in STATES if state not in denied]
+
+
 _NFT_VALUE = r"(\{[^}]*\}|\S+)"
 _NFT_PARTS = (
     # Several fields together, the way of the first packet, and routes: not these fields of this packet.
@@ -262,14 +285,21 @@ _NFT_PARTS = (
     ("-d", re.compile(rf"ip6? daddr {_NFT_VALUE}\s*")),
     ("-i", re.compile(rf"iif(?:name)? {_NFT_VALUE}\s*")),
     ("-o", re.compile(rf"oif(?:name)? {_NFT_VALUE}\s*")),
+    ("other states", re.compile(r"ct state != (\{[^}]*\}|\w+(?:(?:,| \| )\w+)*)\s*")),
     ("states", re.compile(rf"ct state {_NFT_VALUE}\s*")),
     ("", re.compile(r"counter(?: packets \d+ bytes \d+)?\s*")),
+    # What changes or records a packet, and goes on with it.
+    ("", re.compile(r"(?:meta|ct) \w+ set (?:(?:meta|ct) mark(?: (?:[|&^]|or|and|xor) \S+)?|\S+)\s*")),
+    ("", re.compile(r"ip6? (?:dscp|ecn) set \S+\s*")),
+    ("", re.compile(r"notrack\s*")),
+    ("", re.compile(r"(?:add|update|delete) @\S+ \{(?![^}]*\b(?:limit|quota|count)\b)[^}]*\}\s*")),
     ("", re.compile(r"log(?: (?:prefix|level|group|flags) (?:\"[^\"]*\"|\S+))*\s*")),
 )
 # A queue is a verdict where no program listens; else it may accept. What goes to another link is lost here; only ifb,
 # which shapes, gives it back.
 _NFT_VERDICT = re.compile(
-    rf"(accept|drop|reject|return|masquerade|snat|jump|goto|fwd(?! to \"?ifb)|queue(?=.*{UNHEARD}$))\b *(\S*)"
+    rf"(accept|drop|reject|return|masquerade|snat|jump|goto|synproxy"
+    rf"|fwd(?! to \"?ifb)|queue(?=.*{UNHEARD}$))\b *(\S*)"
 )
 _NFT_WORD = re.compile(r"^(?:\"[^\"]*\"|\{[^}]*\}|\S+)\s*")
 
@@ -284,9 +314,12 @@ def read_nft(line: str) -> Rule:
         name, value, rest = _nft_part(rest)
         if name in asked:
             asked[name] += [word.strip('"') for word in re.split(r"[\s,{}]+", value) if word]
+        elif name == "other states":
+            asked["states"] += _other_states(value)
         narrow = narrow or name == "narrow"
     verdict = _NFT_VERDICT.match(rest)
-    name = ("drop" if verdict[1] in ("queue", "fwd") else verdict[1]) if verdict else ""
+    name = ("drop" if verdict[1] in ("queue", "fwd", "synproxy") else verdict[1]) if verdict else ""
+    narrow = narrow or not verdict or verdict[1] == "synproxy"
     return Rule(
         name,
         verdict[2] if verdict and name in ("jump", "goto") else "",
@@ -295,7 +328,7 @@ def read_nft(line: str) -> Rule:
         tuple(asked["-i"]),
         tuple(asked["-o"]),
         tuple(asked["states"]),
-        narrow or not verdict,
+        narrow,
     )
 
 

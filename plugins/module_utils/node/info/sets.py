@@ -1,7 +1,8 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sets of addresses that rules name, of ipset and of nftables: such rules are replaced by rules with the members.
+"""Sets of addresses that rules name, of ipset, nftables and the match "recent": such rules are replaced by rules with
+the members.
 
 Sets of intruders have tens of thousands of members. Only those matter that may hold a node's pods, or that are hosts of
 the cluster.
@@ -12,9 +13,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-from ...core import tools
+from ...core import files, tools
 from ...core.networks import Address
 from .rulesets import BROAD, Chain, Table
 
@@ -27,6 +29,11 @@ MOST_SETS = 20
 MATCH_SET = re.compile(
     r"-m set (! )?--match-set (\S+) (src|dst)(?! (?:! )?--(?:return-nomatch|update|packets|bytes))(?=\s|$)"
 )
+# The match "recent" with nothing but its list: others count packets, or look at their time.
+RECENT = re.compile(
+    r"-m recent --(?:rcheck|update|remove) --name (\S+)(?: --mask (\S+))?(?: --r(source|dest))?(?=\s|$)"
+)
+LISTS = "/proc/net/xt_recent"
 # Of one field: several together have members of several fields.
 NAMED_SET = re.compile(r"(?<!\. )\b(ip6? [sd]addr) (!= )?@([\w./-]+)")
 NFT_ELEMENTS = re.compile(r"elements = \{([^}]*)\}")
@@ -63,6 +70,9 @@ class Sets:
         if name.startswith(OF_CLUSTERS):
             return None
         return self._once(f"ipset {name}", lambda: _of_save(name, self._shown))
+
+    def of_recent(self, name: str, mask: str) -> Members | None:
+        return self._once(f"recent {name}", lambda: _of_list_of_recent(name, mask))
 
     def of_nftables(self, table: str, name: str) -> Members | None:
         words = ["nft", "--stateless", "list", "set", *table.split(" ", 1), name]
@@ -136,6 +146,21 @@ def _of_save(name: str, shown: Callable[[list[str]], str]) -> list[str] | None:
     return [row[2] for row in rows] if kind in KINDS and not odd else None
 
 
+def _of_list_of_recent(name: str, mask: str) -> list[str] | None:
+    """The addresses that a list of the match "recent" has, as the networks that its mask makes of them."""
+    text = files.read_text(Path(LISTS, name))
+    if text is None:
+        return None
+    given = _address(mask)
+    found = []
+    for line in text.splitlines():
+        address = _address(line.split()[0].removeprefix("src=")) if line.startswith("src=") else None
+        if address is not None:
+            length = bin(int(given)).count("1") if given else address.max_prefixlen
+            found.append(_printed(ipaddress.ip_network((address, length), strict=False)))
+    return found
+
+
 def _of_list(text: str) -> list[str] | None:
     """The members in what ``nft list set`` prints: each with a timeout, a counter or a comment, if it has one."""
     found = NFT_ELEMENTS.search(QUOTED.sub("", text))
@@ -158,7 +183,7 @@ def expanded(table: Table, sets: Sets) -> Table:
 
 
 def _with(chain: Chain, rules: Callable[[str], Iterable[str]]) -> Chain:
-    marks = ("--match-set", "addr @", "addr != @")
+    marks = ("--match-set", "-m recent", "addr @", "addr != @")
     if chain.kind == "nat" or not any(mark in line for line in chain.lines for mark in marks):
         return chain
     return chain._replace(lines=tuple(each for line in chain.lines for each in rules(line)))
@@ -169,6 +194,15 @@ def _iptables(line: str, sets: Sets, most: int = MOST_MEMBERS) -> Iterator[str]:
 
     Two sets multiply, so a rule becomes no more than ``most``.
     """
+    recent = RECENT.search(line)
+    if recent:
+        option = "-d" if recent[3] == "dest" else "-s"
+        members = sets.of_recent(recent[1], recent[2] or "") if f"{option} " not in line else None
+        for each in members.networks[:most] if members else ():
+            rule = f"{line[: recent.start()]}{option} {each} --name {recent[1]}{line[recent.end() :]}"
+            yield from _iptables(rule, sets, most)
+        yield line
+        return
     for found in MATCH_SET.finditer(line):
         option = "-s" if found[3] == "src" else "-d"
         members = sets.of_ipset(found[2]) if f"{option} " not in line else None

@@ -30,6 +30,8 @@ OTHER_ADDRESS = re.compile(
 )
 # What nft's rules ask of one IP version.
 OF_VERSION = re.compile(r"(?:meta nfproto ipv|(?:meta protocol|ether type) ip)(4|6|)(?=\s)")
+# What rules ask of a connection's state. Those that leave out new ones are never met.
+OF_STATES = re.compile(r"-m (?:conntrack|state) (?:! )?--(?:ct)?state \S+|\bct state (?:!= )?(?:\{[^}]*\}|\S+)")
 # The hooks that a packet to this host passes, and one from it.
 IN, OUT = ("ingress", "prerouting", "input"), ("output", "postrouting", "egress")
 NAMED = re.compile(r"(?:-[sd]|[sd]addr) (\{[^}]*\}|\S+)")
@@ -168,18 +170,18 @@ class _Walk:
         far, own = (rule.targets, rule.sources) if self.out else (rule.sources, rule.targets)
         if own or (far and not (self.peer and all(map(_network, far)))):
             return False
-        if "!" in line or not known or (rule.inputs if self.out else rule.outputs):
+        if "!" in OF_STATES.sub("", line) or not known or (rule.inputs if self.out else rule.outputs):
             return False
         if not rule.narrow:
             return True
-        rest = OF_VERSION.sub("", PORTS.sub("", line))
+        rest = OF_STATES.sub("", OF_VERSION.sub("", PORTS.sub("", line)))
         rest = re.sub(r"-p udp|-m (?:udp|multiport|comment|addrtype)\b|--dst-type LOCAL|meta l4proto udp", "", rest)
         rest = re.sub(
             r'(?:--comment|comment) (?:"[^"]*"|\S+)|(?:-[io]|[io]if(?:name)?) \S+|counter(?: packets \d+ bytes \d+)?',
             "",
             rest,
         )
-        rest = re.sub(r"(?<!set )--match-set \S+", "", rest)
+        rest = re.sub(r"(?<!set )--match-set \S+|--name \S+", "", rest)
         rest = NAMED.sub("", re.sub(r"\bip6? (?=[sd]addr)", "", rest))
         rest = re.sub(r"(?:-j|-g) .*|(?:accept|drop|reject|return|jump|goto|queue)\b.*", "", rest)
         return not rest.strip()

@@ -29,6 +29,12 @@ PART = re.compile(
     r"(?:meta|ip|ip6) length (?:[<>!=]+ )?\S+|numgen (?:random|inc) mod \d+ (?:[<>!=]+ )?\S+|"
     r"limit rate over \S+(?: burst \d+ \S+)?"
 )
+# What nft's rules do before they go on: change, record or log a packet.
+GOES_ON = re.compile(
+    r"\b(?:meta|ct) (?!zone )\w+ set (?:(?:meta|ct) mark(?: (?:[|&^]|or|and|xor) \S+)?|\S+)|"
+    r"\bip6? (?:dscp|ecn) set \S+|"
+    r"\b(?:add|update|delete) @\S+ \{(?![^}]*\b(?:limit|quota|count)\b)[^}]*\}"
+)
 # What a rule does besides ending a packet's way; the next one follows.
 PASSING = ("", "log", "nflog", "mark", "connmark", "ct", "notrack")
 # Those whose chains every packet passes, as far as it leaves by the hook; other chains may be jumped to for some only.
@@ -48,6 +54,8 @@ _OPTIONS = {
     "-A": 1,
     # What follows, the direction, is only there where the members of the set are not known.
     "--match-set": 1,
+    # Of a list whose members are known.
+    "--name": 1,
 }
 
 
@@ -278,12 +286,16 @@ class Parsed(NamedTuple):
 
 def parse(text: str, packet: Packet) -> Parsed:
     """One rule, as iptables-save (``-A CHAIN ...``) or nft prints it."""
-    try:
-        words = shlex.split(text)
-    except ValueError:
-        words = text.split()
+    words = _words(text)
     options = words[:1] == ["!"] or any(word.startswith("-") for word in words[:1]) or "-j" in words
-    return _iptables(words, packet) if options else _nft(words, packet)
+    return _iptables(words, packet) if options else _nft(_words(GOES_ON.sub(" ", text)), packet)
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return text.split()
 
 
 def _iptables(words: list[str], packet: Packet) -> Parsed:

@@ -13,7 +13,7 @@ from ..cluster import Address, Network, Node, address, family
 from ..observation import Closed, Drop, Forward, HostFilter
 from ..path import netfilter
 from ..table import ERROR, NOTE, WARNING, Concern, Found, found
-from . import flows
+from . import flows, usual
 from .flows import Flow, Place, applies, conditions, pairs
 
 FILTERS = Concern(
@@ -185,8 +185,9 @@ def forward_drops_egress(node: Node) -> Iterator[Found]:
 )
 def filter_may_drop_pods(node: Node) -> Iterator[Found]:
     """A rule drops packets between pods, to nodes, of a tunnel or between pods and this node, and asks for more than
-    addresses, links, protocols, sizes or chance, such as a time of day. Rules for single ports, named sets and what
-    firewalls usually refuse, such as invalid combinations of TCP flags, are left alone.
+    addresses, links, protocols, sizes or chance, such as a time of day, or drops what is above a limit. Rules for some
+    ports, for the members of named sets and for what firewalls usually refuse, such as invalid combinations of TCP
+    flags, are left alone.
     """
     for place in node.host.forward:
         if place.owner != "firewalld" and not flows.dropped(node, place, flows.forwarded, netfilter.PART):
@@ -206,16 +207,7 @@ def filter_may_drop_pods(node: Node) -> Iterator[Found]:
 
 
 def _unusual(drops: Iterable[Drop]) -> list[Drop]:
-    return [each for each in drops if not USUAL.search(each.rule)]
-
-
-# What is for single ports or sets of addresses, such as those of intruders, or against packets that no pod sends.
-USUAL = re.compile(
-    r"\b(?:[sd]ports?|ports|ctorig\w+|proto-dst)\b|(?<!with )\bicmp|@|--match-set|--rt-type|\brt type\b|"
-    r"--pkt-type|\bpkttype\b|(?:--dst-type|\bfib daddr type) \{? ?(?i:broadcast|multicast|anycast)|\btcpmss\b|"
-    r"-m recent\b|"
-    r"! --tcp-flags|--tcp-flags \S+ (?!SYN )|\btcp flags (?!syn / )|(?:^| )-f\b|\bfrag-off\b"
-)
+    return [each for each in drops if not usual.is_usual(each.rule)]
 
 
 @FILTERS.rule(

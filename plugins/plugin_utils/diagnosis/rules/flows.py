@@ -181,7 +181,8 @@ def dropped(
     """The first rule of a place that surely drops one of the flows, and no rule before it accepts. ``sent`` gives the
     flows that a hook sees, ``part`` is what a rule may ask for besides, ``drops`` are rules in place of the place's.
 
-    Without ``certain``: the first one whose other conditions are not evaluated.
+    Without ``certain``: the first one that has other conditions, which are not evaluated, or that drops what is above
+    a rate.
     """
     drops = place.drops if drops is None else drops
     if not drops or not place.place:
@@ -189,12 +190,14 @@ def dropped(
     flows = [each for each in sent(node, place.hook) if netfilter.concerns(place.place, each.source.version)]
     meant = _representatives(tuple(drops), flows)
     for drop in drops:
-        rule = _at_ports(node, place, part.sub(" ", drop.rule) if part else drop.rule)
+        rule = _at_ports(node, place, KNOWN.sub(" ", part.sub(" ", drop.rule) if part else drop.rule))
         for flow in meant:
             if flow.source.version in conditions(drop.rule).not_for:
                 continue
             meets = applies(rule, flow.source, flow.target, flow.oif, flow.iif)
-            if (meets if certain else meets is None) and not _spares(drop, flow):
+            spared = meets is False or _spares(drop, flow)
+            surely = bool(meets) and spared is False
+            if surely if certain else not (surely or spared):
                 return Dropped(drop, flow)
     return None
 
@@ -211,18 +214,21 @@ def _at_ports(node: Node, place: Place, rule: str) -> str:
     return QUOTED.sub(lambda name: f'"{node.bridge_name}"' if name[0].strip('"') in ports else name[0], rule)
 
 
-def _spares(drop: Drop, flow: Flow) -> bool:
+def _spares(drop: Drop, flow: Flow) -> bool | None:
     """May a rule before this one accept all packets of the flow that it drops? One for a port does not, nor one for
-    another protocol.
+    another protocol. None where some are accepted up to a rate, or by chance.
     """
     wanted = protocols(drop.rule)
+    spared: bool | None = False
     for rule in drop.after:
         meets = None if conditions(rule).marked else applies(rule, flow.source, flow.target, flow.oif, flow.iif)
         its = protocols(rule)
         alike = not its or bool(wanted and wanted <= its)
         if meets or (meets is None and alike and not OF_A_PORT.search(rule)):
-            return True
-    return False
+            if meets or not LIMITED.search(rule):
+                return True
+            spared = None
+    return spared
 
 
 def may_accept(rules: Iterable[str], flow: Flow) -> bool:
@@ -271,6 +277,13 @@ PROTOCOL = re.compile(
     r"\b(tcp|udp|sctp|icmp|icmpv6) (?:[sd]port|type|flags|option)"
 )
 OF_A_PORT = re.compile(r"\b(?:[sd]ports?|ports)\b|(?i:dnat)")
+LIMITED = re.compile(r"-m (?:limit|hashlimit|statistic|quota|connlimit)\b|\b(?:limit rate|numgen|quota|ct count)\b")
+# The state that most packets of a connection have. A rule that drops them is there only where none accepts them before.
+KNOWN = re.compile(
+    r"-m (?:conntrack|state) --(?:ct)?state (?!\S*NEW)\S*\bESTABLISHED\b\S*|"
+    r"-m (?:conntrack|state) ! --(?:ct)?state (?=\S*NEW)(?!\S*ESTABLISHED)\S+|\bct state != new(?=\s)|"
+    r"\bct state (?:\{(?![^}]*\bnew\b)[^}]*\bestablished\b[^}]*\}|(?![^\s]*\bnew\b)[a-z,]*\bestablished\b\S*)"
+)
 # What nft's rules ask of one IP version.
 ONLY_OF = {
     4: re.compile(
@@ -282,8 +295,9 @@ _RANGE = r"(?:-m iprange )?(! )?--{}-range"
 SOURCE = re.compile(rf"(?:(! )?(?:-s|--source)|{_RANGE.format('src')}|ip6? saddr)( !=)? {_ENDS}")
 DESTINATION = re.compile(rf"(?:(! )?(?:-d|--destination)|{_RANGE.format('dst')}|ip6? daddr)( !=)? {_ENDS}")
 _LINKS = r'(\{[^}]*\}|"[^"]*"|[^\s"]+)'
-IN = re.compile(rf"(?:(! )?(?:-i|--in-interface) |iif(?:name)? (!= )?){_LINKS}")
-OUT = re.compile(rf"(?:(! )?(?:-o|--out-interface) |oif(?:name)? (!= )?){_LINKS}")
+# Of one field, and not for a route.
+IN = re.compile(rf"(?:(! )?(?:-i|--in-interface) |(?<!\. )iif(?:name)? (?!\. |oif )(!= )?){_LINKS}")
+OUT = re.compile(rf"(?:(! )?(?:-o|--out-interface) |(?<!\. )oif(?:name)? (?!\. |(?:exists|missing)\b)(!= )?){_LINKS}")
 # A mark that packets must have: of iptables, of nft.
 MARK = re.compile(
     r"-m mark --mark 0x0*[1-9a-f]|-m mark --mark [1-9]|"
@@ -292,18 +306,25 @@ MARK = re.compile(
 QUOTED = re.compile(r'"[^"]*"')
 # States of a connection that a new one does not have.
 NOT_NEW = re.compile(
-    r"(?<!! )--(?:ct)?state (?!\S*NEW)[A-Z,]+|\bct state (?!new)(?:[a-z,]+(?<!new)|\{(?![^}]*\bnew\b)[^}]*\})(?=\s|$)"
+    r"(?<!! )--(?:ct)?state (?!\S*NEW)[A-Z,]+|! --(?:ct)?state \S*\bNEW\b|"
+    r"\bct state != (?:(?:\w+(?:,| \| ))*new\b|\{[^}]*\bnew\b)|"
+    r"\bct state (?!new|!=)(?:[a-z,]+(?<!new)|\{(?![^}]*\bnew\b)[^}]*\})(?=\s|$)"
 )
 # Everything else that a plain rule has; one with any other condition is not judged.
 PLAIN = re.compile(
+    rf"{netfilter.GOES_ON.pattern}|\bnotrack\b|"
+    r'\blog( (prefix|level|group|flags|snaplen|queue-threshold) ("[^"]*"|\S+))*|'
     # To a program that does not listen.
     r"--queue-(num|balance) [\d:]+|--queue-cpu-fanout|"
     r"queue( flags \S+)?( (num|to) \d[\d-]*)?( fanout)?(?=,)|, where no program listens|"
     # Of a set, only where its members are not known.
-    r"-A \S+|-[jg] \S+|(?<!set )--match-set \S+|(jump|goto) \S+|meta nfproto ipv[46]|"
+    r"-A \S+|-[jg] \S+|(?<!set )--match-set \S+|(?<!-)--name \S+|(jump|goto) \S+|meta nfproto ipv[46]|"
     r"(meta protocol|ether type) (ip6?|arp)(?=\s)|-m (conntrack|state) --(ct)?state \S*\bNEW\b\S*|"
-    r"ct state (\{[^}]*\bnew\b[^}]*\}|new(,\S+)?)|--to-source \S+|snat( ip6?)?( to \S+)?|"
-    r"--(ttl|hl)-set \d+|ip6? (ttl|hoplimit) set \d+|--random-fully|--random|--reject-with \S+|-m comment|"
+    r"ct state (\{[^}]*\bnew\b[^}]*\}|new(,\S+)?)|-m (conntrack|state) ! --(ct)?state (?!\S*\bNEW\b)\S+|"
+    r"ct state != (\{(?![^}]*\bnew\b)[^}]*\}|(?!new\b)\w+((,| \| )(?!new\b)\w+)*(?!,| \|))|"
+    r"--(tarpit|honeypot|reset|delude)(?=\s|$)|"
+    r"--to-source \S+|snat( ip6?)?( to \S+)?|"
+    r"--(ttl|hl)-(set|dec) \d+|ip6? (ttl|hoplimit) set \d+|--random-fully|--random|--reject-with \S+|-m comment|"
     r'fwd to ("[^"]*"|[\w.-]+)(?=\s|$)|'
     r'--comment ("[^"]*"|\S+)|masquerade|return|accept|drop|reject( with \S+( \S+)?)?|random|fully-random|persistent|'
     r'counter( packets \d+ bytes \d+)?|comment "[^"]*"|,'

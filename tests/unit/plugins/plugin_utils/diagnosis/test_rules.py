@@ -1773,6 +1773,68 @@ def what_a_user_sends(world: World) -> None:
     world[2]["host_filters"] = [{**place, "drops": drops("-d 10.244.0.0/16 -m owner --uid-owner 0 -j DROP")}]
 
 
+@breaks("forward-drops-pods")
+def packets_of_connections_that_are_known(world: World) -> None:
+    known = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+    world[1]["forward"][0]["drops"] = drops("-m conntrack ! --ctstate NEW -j DROP", after=(known,))
+    world[2]["forward"][0]["drops"] = drops("-d 10.244.0.0/16 -m conntrack --ctstate ESTABLISHED -j DROP")
+
+
+@breaks("forward-drops-pods")
+def after_it_is_recorded(world: World) -> None:
+    place = {"place": "nftables: table inet guard, chain c", "hook": "forward", "policy": "accept", "accepts": []}
+    rule = 'add @seen { ip saddr } meta mark set 0x1 log prefix "gone: " ct state != established | related drop'
+    world[2]["forward"].append({**place, "drops": drops(rule)})
+
+
+@breaks("filter-may-drop-pods")
+def above_a_rate(world: World) -> None:
+    world[2]["forward"][0]["drops"] = drops("-s 10.244.0.0/16 -j DROP", after=("-m limit --limit 5/sec -j ACCEPT",))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        # Of most ports, protocols, packets or connections, and all but those of a set.
+        "-p tcp -m tcp ! --dport 22 -j DROP",
+        "-p tcp -m tcp --dport 1:65535 -j DROP",
+        "-p tcp -m tcp --sport 1024: -j DROP",
+        "tcp sport > 1023 drop",
+        "tcp dport != 22 drop",
+        "! -p icmp -j DROP",
+        "meta l4proto != icmp drop",
+        "meta l4proto != { icmp, tcp } drop",
+        "-s 10.244.0.0/16 -p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j DROP",
+        "-p tcp -m tcp --tcp-flags ACK ACK -j DROP",
+        "tcp flags syn drop",
+        "tcp flags & (fin | syn | rst | ack) != syn drop",
+        "tcp flags ! ack drop",
+        "tcp flags == { 0x2, 0x12 } drop",
+        "-p tcp -m tcp --tcp-flags SYN SYN -m tcpmss --mss 500:1460 -j DROP",
+        "-m pkttype --pkt-type unicast -j DROP",
+        "-m pkttype ! --pkt-type broadcast -j DROP",
+        "meta pkttype host drop",
+        "! -f -j DROP",
+        "ip frag-off & 8191 == 0 drop",
+        "-m set ! --match-set allowed src -j DROP",
+        "ip saddr != @allowed drop",
+        "-m recent ! --rcheck --name allowed --mask 255.255.255.255 --rsource -j DROP",
+        "-m recent --update --seconds 60 --hitcount 5 --name x --mask 255.255.255.255 --rsource -j DROP",
+        "-m conntrack --ctorigsrc 10.244.0.0/16 -j DROP",
+        "-m rpfilter -j DROP",
+        "fib saddr . iif oif exists drop",
+        'iifname . ip saddr { "cni0" . 10.244.0.0/16 } drop',
+        "-p tcp -j SYNPROXY --sack-perm --timestamp --wscale 7 --mss 1460",
+    ],
+)
+def test_what_pods_packets_may_meet_is_a_note(rule: str) -> None:
+    world = World("vxlan")
+    place = "iptables (nft): filter, chain FORWARD" if "-j" in rule else "nftables: table inet wall, chain c"
+    row = {"place": place, "hook": "forward", "policy": "accept", "accepts": [], "drops": drops(rule)}
+    world[2]["forward"].append(row)
+    assert {(each["severity"], each["rule"]) for each in found(world)} == {("note", "filter-may-drop-pods")}
+
+
 def test_rules_for_ports_other_networks_or_behind_one_that_accepts_may_not_drop_pods() -> None:
     world = World("routes")
     place = {"place": "iptables (nft): filter, chain FORWARD", "hook": "forward", "policy": "accept", "accepts": []}
@@ -1963,6 +2025,22 @@ def test_a_port_that_is_open_for_the_nodes_alone_is_healthy() -> None:
         "fib daddr type broadcast drop",
         "-p tcp -m conntrack --ctstate NEW -m tcpmss ! --mss 536:65535 -j DROP",
         "-m recent --rcheck --seconds 60 --name portscan --mask 255.255.255.255 --rsource -j DROP",
+        "-m recent --update --seconds 86400 --name portscan --mask 255.255.255.255 --rsource -j DROP",
+        "-m set ! --match-set cali40all-vxlan-net src -j DROP",
+        "ip daddr . meta l4proto . th dport @nodeports drop",
+        "tcp flags fin,syn / fin,syn drop",
+        "tcp flags & (fin | psh | urg) == fin | psh | urg drop",
+        "tcp flags == 0x0 drop",
+        "tcp flags { 0x0, 0x29 } drop",
+        "-p tcp -m tcp --tcp-flags FIN,SYN,RST,PSH,ACK,URG NONE -j DROP",
+        "-p tcp -m tcp --tcp-flags FIN,SYN,RST,PSH,ACK,URG FIN,SYN,RST,PSH,ACK,URG -j DROP",
+        "-p tcp -m multiport --dports 135:139,445 -j DROP",
+        "tcp dport < 1024 drop",
+        "tcp dport ssh drop",
+        "-p tcp -m tcp --tcp-flags SYN SYN -m tcpmss --mss 1:500 -j DROP",
+        "-m pkttype ! --pkt-type unicast -j DROP",
+        "-m conntrack --ctorigdst 192.0.2.1 --ctorigdstport 80 -j DROP",
+        "-m conntrack ! --ctstate NEW,ESTABLISHED,RELATED -m mark --mark 0x1 -j DROP",
     ],
 )
 @pytest.mark.parametrize("families", [(4,), (4, 6)], ids=str)

@@ -372,8 +372,26 @@ def test_what_drops_frames(rules: list[str], policy: str, everything: str | None
         # In a chain that only some packets reach.
         (["FORWARD -j USER", "USER -s 10.9.0.0/16 -j RETURN", "USER -j wl", "wl -s 10.0.0.0/8 -j DROP"], []),
         (["FORWARD ! -s 10.244.0.1/32 -j DROP"], ["! -s 10.244.0.1/32 -j DROP"]),
-        # New connections of all, not what belongs to one that is known.
+        # New connections of all, or those that are known where nothing accepts them before.
         (["FORWARD -m conntrack --ctstate NEW -j DROP"], ["-m conntrack --ctstate NEW -j DROP"]),
+        (["FORWARD -m conntrack ! --ctstate INVALID -j DROP"], ["-m conntrack ! --ctstate INVALID -j DROP"]),
+        (["FORWARD -m conntrack --ctstate ESTABLISHED -j DROP"], ["-m conntrack --ctstate ESTABLISHED -j DROP"]),
+        (["FORWARD -m conntrack --ctstate INVALID -j DROP"], []),
+        # What every packet meets, and what none does.
+        (
+            ["FORWARD -s 10.0.0.0/8 -m recent --set --name x --mask 255.0.0.0 --rsource -j DROP"],
+            ["-s 10.0.0.0/8 -j DROP"],
+        ),
+        (["FORWARD -p icmp -m icmp --icmp-type any -j DROP"], ["-p icmp -j DROP"]),
+        (["FORWARD -o eth0 -m statistic --mode random --probability 1.00000000000 -j DROP"], ["-o eth0 -j DROP"]),
+        (["FORWARD -s 10.0.0.0/8 -m recent ! --set --name x --rsource -j DROP"], []),
+        # A way back that is there, and one that is missing.
+        (["FORWARD -m rpfilter --loose --invert -j DROP"], []),
+        (["FORWARD -m rpfilter --loose -j DROP"], ["-m rpfilter --loose -j DROP"]),
+        # Targets that keep packets.
+        (["FORWARD -p tcp -j TARPIT --tarpit"], ["-p tcp -j TARPIT --tarpit"]),
+        (["FORWARD -s 10.0.0.0/8 -p tcp -j SYNPROXY --mss 1460"], ["-s 10.0.0.0/8 -p tcp -j SYNPROXY --mss 1460"]),
+        (["FORWARD -s 10.0.0.0/8 -j TTL --ttl-dec 64"], ["-s 10.0.0.0/8 -j TTL --ttl-dec 64"]),
     ],
 )
 def test_what_pods_packets_surely_meet(rules: list[str], dropping: list[str]) -> None:
@@ -399,6 +417,11 @@ def test_what_a_chain_returns_its_later_rules_do_not_drop() -> None:
         *drops("-j DROP", after=("-s 10.9.0.0/16 -j RETURN",)),
         *drops("-i eth0 -j DROP"),
     ]
+
+
+def test_what_accepts_known_connections_comes_before_what_drops_them() -> None:
+    known, dropped = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", "-m conntrack ! --ctstate NEW -j DROP"
+    assert forward([f"FORWARD {known}", f"FORWARD {dropped}"], "ACCEPT")["drops"] == drops(dropped, after=(known,))
 
 
 def test_a_chain_that_accepts_everything_is_a_rule_that_accepts() -> None:
@@ -428,6 +451,11 @@ ONE = rulesets.Rule("drop", sources=("192.0.2.1",), narrow=True)
         ("ct status snat,dnat accept", rulesets.Rule("accept", narrow=True)),
         ("update @seen { ip saddr limit rate over 5/second } drop", rulesets.Rule("drop", narrow=True)),
         ("meta mark set 0x1", rulesets.Rule("", narrow=True)),
+        # What goes on, and what a packet must not be.
+        ("meta mark set 0x1 add @seen { ip saddr } notrack drop", rulesets.Rule("drop")),
+        ("meta mark set meta mark | 0x00004000 accept", rulesets.Rule("accept")),
+        ("ct state != established | related accept", rulesets.Rule("accept", states=("new", "invalid", "untracked"))),
+        ("meta l4proto tcp synproxy mss 1460 wscale 7", rulesets.Rule("drop", narrow=True)),
     ],
 )
 def test_the_conditions_of_nftables_come_in_any_order(line: str, rule: rulesets.Rule) -> None:
@@ -438,6 +466,8 @@ def test_the_conditions_of_nftables_come_in_any_order(line: str, rule: rulesets.
     ("line", "heard", "drops"),
     [
         ("-j NFQUEUE --queue-num 0", set(), True),
+        ("-j QUEUE", {1}, True),
+        ("-j QUEUE", {0}, False),
         ("-s 10.244.0.0/16 -j NFQUEUE --queue-num 3", {0}, True),
         ("-j NFQUEUE --queue-num 3", {3}, False),
         ("-j NFQUEUE --queue-num 3 --queue-bypass", set(), False),

@@ -1,11 +1,12 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rules that name sets of addresses, of ipset and of nftables, and what is put in place of the set."""
+"""Rules that name sets of addresses, of ipset, nftables and the match "recent", and what is put in place of the set."""
 
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -122,6 +123,31 @@ def match(name: str, end: str = "src", no: str = "") -> str:
 def test_a_rule_with_a_set_is_one_for_each_member(rule: str, expected: list[str]) -> None:
     assert of_iptables("-i lo -j ACCEPT", rule) == ["-i lo -j ACCEPT", *expected]
     assert of_iptables(rule, table="nat") == [rule]
+
+
+SEEN = "src={} ttl: 64 last_seen: 4295108513 oldest_pkt: 1 4295108513\n"
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("--rcheck --name x --mask 255.255.255.255 --rsource", ["-s 172.16.0.4 --name x"]),
+        ("--update --name x --mask 255.255.0.0 --rdest", ["-d 203.0.0.0/16 --name x", "-d 172.16.0.0/16 --name x"]),
+        ("--remove --name six --mask ffff:ffff:ffff:ffff:: --rsource", ["-s fd00:172:16::/64 --name six"]),
+        ("--rcheck --name other --mask 255.255.255.255 --rsource", []),
+        # Conditions that depend on the time and on how many packets came.
+        ("--update --seconds 60 --hitcount 3 --name x --mask 255.255.255.255 --rsource", []),
+        ("! --rcheck --name x --mask 255.255.255.255 --rsource", []),
+    ],
+)
+def test_a_list_of_addresses_that_were_seen(
+    rule: str, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sets, "LISTS", str(tmp_path))
+    (tmp_path / "x").write_text("".join(map(SEEN.format, ("203.0.113.9", "172.16.0.4"))))
+    (tmp_path / "six").write_text(SEEN.format("fd00:0172:0016:0000:0000:0000:0000:0003"))
+    rules = [f"-i eth0 {each} -j DROP" for each in (*expected, f"-m recent {rule}")]
+    assert of_iptables(f"-i eth0 -m recent {rule} -j DROP") == rules
 
 
 @pytest.mark.parametrize(

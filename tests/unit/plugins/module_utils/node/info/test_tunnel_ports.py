@@ -85,6 +85,12 @@ def is_closed(tables: list[rulesets.Table], device: str = "eth0", version: int =
         ([*UFW, "ufw-user-input -s 172.16.0.4/32 -p udp -m udp --dport 8472 -j ACCEPT"], "DROP", False),
         ([*UFW, "ufw-user-input -i eth1 -j ACCEPT"], "DROP", True),
         ([*UFW, "ufw-user-input ! -i eth1 -j ACCEPT"], "DROP", False),
+        # By the state of the connection: each of the tunnel's flows is new at first.
+        (["INPUT -m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP"], "ACCEPT", True),
+        (["INPUT -p udp -m state --state NEW -j DROP"], "ACCEPT", True),
+        (["INPUT -p udp -m state ! --state NEW -j DROP"], "ACCEPT", False),
+        (["INPUT -m conntrack ! --ctstate INVALID -j ACCEPT"], "DROP", False),
+        (["INPUT -m conntrack --ctstate INVALID -j DROP"], "ACCEPT", False),
         ([*UFW, "ufw-user-input -i eth+ -j ACCEPT"], "DROP", False),
         (["INPUT -p udp -m udp --dport 8472 -j DROP"], "ACCEPT", True),
         (["INPUT -s 10.9.9.9/32 -p udp -m udp --dport 8472 -j DROP"], "ACCEPT", False),
