@@ -395,7 +395,8 @@ host:
       description: 'The switches that pods need, by name. As in C(sysctl), a dot in a link''s name is
         a slash: V(net.ipv4.conf.flannel/1.rp_filter). Each is a dictionary: V(now), the value; V(boot),
         what the next boot sets it to, and V(file), the file whose line wins, both empty where no file
-        sets it.'
+        sets it. That may be a file of C(sysctl.d), or one of systemd-networkd, which sets forwarding and
+        V(rp_filter) later.'
       type: dict
     kernel_modules:
       description: V(br_netfilter) and V(vxlan), each with V(loaded) (or built in), and V(boot), the file

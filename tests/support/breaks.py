@@ -477,6 +477,19 @@ HOST = [
 ]
 BREAKS = {
     "bridge": [Break("cni-only-loopback", f"rm {NETD}/10-bridge.conf*")],
+    # Debian 13: since version 256, systemd-networkd turns forwarding off.
+    "bridge-trixie": [
+        Break(
+            "forwarding-off-at-boot",
+            "mkdir -p /etc/systemd/networkd.conf.d; "
+            "printf '[Network]\\nIPv4Forwarding=no\\n' >/etc/systemd/networkd.conf.d/hardening.conf",
+        ),
+        Break(
+            "forwarding-off",
+            "printf '[Network]\\nIPv4Forwarding=no\\n' >>/etc/systemd/network/10-eth0.network; "
+            "systemctl restart systemd-networkd; sleep 1",
+        ),
+    ],
     "routes": [
         Break("no-route-back", "ip route del $(ip route show proto 87 | head -1)", "worker-2"),
         Break("route-via-stranger", "ip route replace 10.244.1.0/24 via 172.16.0.77 proto 87"),

@@ -1,15 +1,19 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""systemd-networkd's files: which of them it uses for which link. See systemd.network(5) and networkd.conf(5)."""
+"""systemd-networkd's files: which of them it uses for which link, and which sysctls they set.
+
+See systemd.network(5) and networkd.conf(5).
+"""
 
 from __future__ import annotations
 
 import fnmatch
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ..core import files
@@ -18,6 +22,14 @@ from ..core import files
 FOLDERS = ("/etc/systemd/network", "/run/systemd/network", "/usr/local/lib/systemd/network", "/usr/lib/systemd/network")
 CONF = tuple(f"{folder}/systemd/networkd.conf" for folder in ("/etc", "/run", "/usr/local/lib", "/usr/lib"))
 YES = ("1", "yes", "y", "true", "t", "on")
+SWITCH = {**dict.fromkeys(YES, "1"), **dict.fromkeys(("0", "no", "n", "false", "f", "off"), "0")}
+# Where systemd's library is, by distribution; its name has the version.
+LIBRARIES = ("usr/lib*/systemd/libsystemd-shared-*.so", "usr/lib/*/systemd/libsystemd-shared-*.so")
+# The versions in which networkd began to set rp_filter of links, and to turn forwarding off as well as on.
+SETS_FILTER, SETS_FORWARDING = 255, 256
+FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
+FILTER = {"no": "0", "strict": "1", "loose": "2"}
+SETTERS = {"IPv4Forwarding", "IPv6Forwarding", "IPForward", "IPMasquerade", "IPv6SendRA", "IPv4ReversePathFilter"}
 # What udev calls the type of a device: DEVTYPE, which the kernel sets for these kinds, else its hardware's.
 TYPED = ("bridge", "bond", "vlan", "vxlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "wireguard", "geneve", "ppp")
 TUNNELS = {"ipip": "tunnel", "sit": "sit", "gre": "ipgre", "ip6tnl": "tunnel6", "vti": "tunnel", "tun": "none"}
@@ -45,13 +57,27 @@ class Link(NamedTuple):
         return self.kind if self.kind in TYPED else TUNNELS.get(self.kind, "ether")
 
 
+class Setting(NamedTuple):
+    """A value, and the file that gives it."""
+
+    value: str
+    path: str
+
+
+# By key, in the order in which networkd reads them.
+Settings = Mapping[str, Sequence[Setting]]
+
+
 class File(NamedTuple):
-    """``match`` holds the keys of its [Match] section, ``unmanaged`` whether it keeps networkd off the link."""
+    """``match`` holds the keys of its [Match] section, ``unmanaged`` whether it keeps networkd off the link, and
+    ``network`` its [Network] section, with that of its drop-ins.
+    """
 
     path: str
     match: Mapping[str, list[str]]
     unmanaged: bool
     text: str
+    network: Settings = MappingProxyType({})
 
 
 def parse(text: str, into: Sections | None = None) -> Sections:
@@ -86,16 +112,25 @@ def network_files(root: str = "/", unreadable: list[str] | None = None) -> list[
     found = []
     for path in by_name(FOLDERS, ".network", root):
         sections: Sections = {}
+        network: dict[str, list[Setting]] = {}
         texts = []
         for each in [path, *by_name([f"{folder}/{path.name}.d" for folder in FOLDERS], ".conf", root)]:
             text = _text(each, unreadable)
             texts.append(text)
             parse(text, sections)
+            _add(network, each, text)
         match = {key: values for key, values in sections.get("Match", {}).items() if values}
         if match:
             unmanaged = _flag(sections.get("Link", {}).get("Unmanaged", []), False)
-            found.append(File(str(path), match, unmanaged, texts[0]))
+            found.append(File(str(path), match, unmanaged, texts[0], network))
     return found
+
+
+def _add(into: dict[str, list[Setting]], path: Path, text: str) -> None:
+    """The [Network] section of one more file, as parse() does it."""
+    for key, values in parse(text).get("Network", {}).items():
+        settings = into.setdefault(key, [])
+        settings.extend(Setting(value, str(path)) for value in values) if values else settings.clear()
 
 
 def _text(path: Path, unreadable: list[str] | None) -> str:
@@ -172,8 +207,86 @@ def used(found: Iterable[File], links: Iterable[Link]) -> dict[str, list[str]]:
 
 def manages_foreign_routes(root: str = "/") -> bool:
     """Would a start of networkd remove routes that other programs made? It does unless told otherwise."""
-    sections: Sections = {}
+    return _flag([each.value for each in _conf(root).get("ManageForeignRoutes", [])], True)
+
+
+def _conf(root: str) -> Settings:
+    """The [Network] section of networkd.conf and its drop-ins."""
+    settings: dict[str, list[Setting]] = {}
     main = [Path(root, path[1:]) for path in CONF if Path(root, path[1:]).exists()][:1]
     for path in [*main, *by_name([f"{path}.d" for path in CONF], ".conf", root)]:
-        parse(_text(path, None), sections)
-    return _flag(sections.get("Network", {}).get("ManageForeignRoutes", []), True)
+        _add(settings, path, _text(path, None))
+    return settings
+
+
+def version(root: str = "/") -> int:
+    """systemd's version; 0 where it is not known."""
+    names = [path.name for pattern in LIBRARIES for path in Path(root).glob(pattern)]
+    found = [re.match(r"libsystemd-shared-(\d+)", name) for name in names]
+    return max((int(match[1]) for match in found if match), default=0)
+
+
+def sysctls(links: Iterable[Link], root: str = "/") -> dict[str, Setting]:
+    """What networkd sets when it starts, which is after sysctl.d(5), by path under /proc/sys.
+
+    Before version 256, ``IPForward=`` of a link turns forwarding on for all links, and nothing turns it off; from then
+    on, it is ignored. What no setting concerns stays as it is.
+    """
+    general, every = _conf(root), network_files(root)
+    set_nothing = SETTERS.isdisjoint({*general, *(key for file in every for key in file.network)})
+    release = 0 if set_nothing else version(root)
+    if not release:
+        return {}
+    uses = [(link, file) for link in links if (file := _of_link(every, link)) and not file.unmanaged]
+    found: dict[str, Setting] = {}
+    for family, key in FORWARDING.items():
+        given = _last(general, f"IPv{family}Forwarding", SWITCH) if release >= SETS_FORWARDING else None
+        implied = (_implied(file.network, family, release) for _link, file in uses)
+        whole = given or next(filter(None, implied), None)
+        if whole:
+            found[key] = whole
+    for link, file in uses:
+        # IPv6 forwards by the host's setting alone.
+        own = _last(file.network, "IPv4Forwarding", SWITCH) or _implied(file.network, 4, release)
+        forwards = own or found.get(FORWARDING[4])
+        if forwards and release >= SETS_FORWARDING:
+            found[f"net/ipv4/conf/{link.name}/forwarding"] = forwards
+        filtered = _last(file.network, "IPv4ReversePathFilter", FILTER)
+        if filtered and release >= SETS_FILTER:
+            found[f"net/ipv4/conf/{link.name}/rp_filter"] = filtered
+    return found
+
+
+def _of_link(every: Iterable[File], link: Link) -> File | None:
+    """The file that networkd uses for a link; None also where that can't be judged."""
+    for each in every if link.name != "lo" else ():
+        # There are many links, and this decides for nearly all files.
+        if "Name" in each.match and not any(_fits(each.match["Name"], name) for name in (link.name, *link.others)):
+            continue
+        unknown = undecided(each.match, link)
+        rest = {key: values for key, values in each.match.items() if key not in unknown}
+        if not rest or matches(rest, link):
+            return None if unknown else each
+    return None
+
+
+def _last(settings: Settings, key: str, meanings: Mapping[str, str]) -> Setting | None:
+    """The last setting that is valid, by its meaning."""
+    for each in reversed(settings.get(key, ())):
+        if each.value.lower() in meanings:
+            return Setting(meanings[each.value.lower()], each.path)
+    return None
+
+
+def _implied(network: Settings, family: int, release: int) -> Setting | None:
+    """What turns forwarding on for the whole host, where networkd.conf does not say."""
+    keys = ["IPMasquerade"] if release >= SETS_FORWARDING else ["IPForward", "IPMasquerade"]
+    keys += ["IPv6SendRA"] if release < SETS_FORWARDING and family == 6 else []
+    for key in keys:
+        # IPMasquerade=yes is from before it knew IPv6.
+        yes = "0" if key == "IPMasquerade" and family == 6 else "1"
+        words = {**SWITCH, **dict.fromkeys(YES, yes), "ipv4": "0", "ipv6": "0", "both": "1", f"ipv{family}": "1"}
+        said = _last(network, key, words)
+        if said and said.value == "1":
+            return said
+    return None

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from podlab import rootfs
 
 from support import flannel, node_pods
 from support.breaks import ADMIN, BREAKS, Break, Command
@@ -25,8 +26,8 @@ WORKERS = ("worker-1", "worker-2")
 class Cluster:
     """Two workers of a backend, healthy at first, with pods that run."""
 
-    def __init__(self, lab: Lab, backend: str) -> None:
-        self.lab, self.backend = lab, backend
+    def __init__(self, lab: Lab, backend: str, release: str = "") -> None:
+        self.lab, self.backend, self.release = lab, backend, release
         self.flannel, self.dual_stack = "flannel" in backend, "dual" in backend
         lab.variables["podnet_backend"] = "flannel" if self.flannel else "vxlan" if self.dual_stack else backend
         self.spoiled = False
@@ -36,7 +37,7 @@ class Cluster:
         """Fresh nodes, if a test has left them broken."""
         if self.spoiled:
             self.lab.down()
-            self.lab.up()
+            self.lab.up(release=self.release)
         self.spoiled = False
         cidrs = ["10.244.0.0/16", *(["fd00:10:244::/48"] if self.dual_stack else [])]
         if self.dual_stack:
@@ -86,8 +87,12 @@ def named(look: Play, rule: str) -> set[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    with fresh(f"rules-{request.param}") as lab:
-        yield Cluster(lab, request.param)
+    backend = request.param.removesuffix("-trixie")
+    release = "trixie" if backend != request.param else ""
+    if release and rootfs.release()[0] != "debian":
+        pytest.skip("the nodes' packages come from this machine's own apt sources, and these have no Debian 13")
+    with fresh(f"rules-{request.param}", release=release) as lab:
+        yield Cluster(lab, backend, release)
 
 
 @pytest.mark.parametrize("cluster", BREAKS, indirect=True)

@@ -94,10 +94,12 @@ def observe(options: Mapping[str, Any]) -> dict[str, Any]:
             _others(of_kernel, options["ways"]),
         ),
     }
-    found["managers"] = _managers(of_kernel, shown, notes)
+    links = notes.read("managers.networkd", _links, [], of_kernel)
+    found["managers"] = _managers(links, of_kernel, shown, notes)
     bridges = of_cni["bridges"]
     found["connections"] = notes.read("sysctls", kernel.connections, {})
-    found["sysctls"] = notes.read("sysctls", _sysctls, {}, of_kernel, bridges, notes)
+    later = notes.read("sysctls", _set_by_networkd, {}, links, shown)
+    found["sysctls"] = notes.read("sysctls", _sysctls, {}, of_kernel, bridges, later, notes)
     found["kernel_modules"] = notes.read("kernel_modules", sysctls.modules, {})
     # k3s has a flanneld in its own process.
     flanneld = bool(pids) or unit.active in persist.RUNNING or services.is_running(shown, "k3s")
@@ -194,8 +196,9 @@ def _driver(each: link.Detail) -> str:
         return ""
 
 
-def _managers(of_kernel: kernel.Kernel, shown: Sequence[Mapping[str, Any]], notes: Notes) -> dict[str, Any]:
-    links = [
+def _links(of_kernel: kernel.Kernel) -> list[networkd.Link]:
+    """As networkd's files match them."""
+    return [
         networkd.Link(
             each.link.name,
             each.link.kind,
@@ -206,6 +209,11 @@ def _managers(of_kernel: kernel.Kernel, shown: Sequence[Mapping[str, Any]], note
         )
         for each in of_kernel.links
     ]
+
+
+def _managers(
+    links: Sequence[networkd.Link], of_kernel: kernel.Kernel, shown: Sequence[Mapping[str, Any]], notes: Notes
+) -> dict[str, Any]:
     runs = {name: services.is_running(shown, name) for name in ("systemd-networkd", "NetworkManager")}
     parts: dict[str, tuple[Any, ...]] = {
         "networkd": (managers.of_networkd, {"files": []}, links, runs["systemd-networkd"], notes),
@@ -217,10 +225,18 @@ def _managers(of_kernel: kernel.Kernel, shown: Sequence[Mapping[str, Any]], note
     }
 
 
-def _sysctls(of_kernel: kernel.Kernel, bridges: Sequence[str], notes: Notes) -> dict[str, dict[str, str]]:
+def _set_by_networkd(links: Sequence[networkd.Link], shown: Sequence[Mapping[str, Any]]) -> dict[str, networkd.Setting]:
+    """The sysctls that it sets at boot, where it runs or is to run."""
+    starts = any(each["name"] == "systemd-networkd" and (each["running"] or each["enabled"]) for each in shown)
+    return networkd.sysctls(links) if starts else {}
+
+
+def _sysctls(
+    of_kernel: kernel.Kernel, bridges: Sequence[str], later: Mapping[str, networkd.Setting], notes: Notes
+) -> dict[str, dict[str, str]]:
     there = set(of_kernel.of_kind("bridge"))
     wanted = sysctls.names(kernel.underlays(of_kernel), of_kernel.vxlans, [name for name in bridges if name in there])
-    return sysctls.sysctls(wanted, notes)
+    return sysctls.sysctls(wanted, later, notes)
 
 
 def _leftovers(

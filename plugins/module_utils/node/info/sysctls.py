@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ...core import files
-from .. import settings, sysctl_files
+from .. import networkd, settings, sysctl_files
 from .section import Notes
 
 ALWAYS = (
@@ -55,14 +55,16 @@ def _written(name: str) -> str:
     return name.replace(".", "/")
 
 
-def sysctls(wanted: Iterable[str], notes: Notes, root: str = "/") -> dict[str, dict[str, str]]:
-    """Those of them that the kernel has, or that a file sets at boot."""
+def sysctls(
+    wanted: Iterable[str], later: Mapping[str, networkd.Setting], notes: Notes, root: str = "/"
+) -> dict[str, dict[str, str]]:
+    """Those of them that the kernel has, or that a file sets at boot. ``later`` is set after sysctl.d."""
     keys = {name: sysctl_files.key(name) for name in wanted}
     boot = sysctl_files.winners(keys.values(), root)
     found = {}
     for name, key in keys.items():
         now = notes.read("sysctls", _now, None, key, root)
-        winner = boot.get(key)
+        winner = later.get(key) or boot.get(key)
         if now is not None or winner:
             found[name] = {
                 "now": now or "",

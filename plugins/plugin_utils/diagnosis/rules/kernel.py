@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator
 
 from ..cluster import Node, address, family
 from ..observation import Sysctl, of_device
-from ..table import ERROR, WARNING, Concern, Found, found
+from ..table import ERROR, WARNING, Concern, Found, found, literal
 
 KERNEL = Concern(
     "Kernel settings",
@@ -25,6 +27,8 @@ ARP_NEVER = "8"
 ETHERNET = ("", "bridge", "bond", "team", "vlan", "veth", "macvlan")
 # They load br_netfilter when they start.
 LOADERS = ("docker", "k3s", "rke2")
+# systemd-networkd's files, which it reads after sysctl.d: of a link, with its drop-ins, or its own.
+OF_NETWORKD = re.compile(r"/systemd/(?:network/([^/]+\.network)|networkd\.conf)(?:\.d/[^/]+)?$")
 
 
 def families(node: Node) -> list[int]:
@@ -39,7 +43,7 @@ def families(node: Node) -> list[int]:
     effect="Its pods reach neither other nodes nor anything outside of the cluster, and nothing reaches them.",
     see="sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding",
     fix="echo {key}=1 >> /etc/sysctl.d/zzz-pod-network.conf && sysctl -w {key}=1",
-    site="site.yml keeps it on",
+    site="site.yml turns it on, for good where no later file turns it off",
     source="flannel pitfall 11; F11; openshift/origin#9931",
     explains=("forwarding-off-at-boot",),
 )
@@ -55,19 +59,37 @@ def forwarding_off(node: Node) -> Iterator[Found]:
         key = FORWARDING[version]
         setting = node.host.sysctls.get(key)
         if setting is not None and setting.now == "0":
-            yield found(f"{key} is 0{_set_by(setting)}", key=key)
+            yield found(f"{key} is 0{_set_by(setting)}", fix=_forwards(key, version, setting, now=True))
         elif version == 4:
-            yield from _deaf_devices(node)
+            for name, key, setting in _of_devices(node):
+                if setting.now == "0":
+                    yield found(
+                        f"{key} is 0{_set_by(setting)}: what comes in by {name} is not forwarded",
+                        fix=_forwards(key, version, setting, now=True),
+                    )
 
 
-def _deaf_devices(node: Node) -> Iterator[Found]:
-    """The devices by which pods' packets come in, and from which the kernel forwards nothing."""
+def _of_devices(node: Node) -> Iterator[tuple[str, str, Sysctl]]:
+    """The devices by which pods' packets come in, with the setting of each that lets IPv4 packets be forwarded."""
     underlay = node.underlay_link()
     for name in [node.bridge_name, *(link.name for link in node.vxlans), *([underlay.name] if underlay else [])]:
         key = of_device(4, name, "forwarding")
-        setting = node.host.sysctls.get(key)
-        if setting is not None and setting.now == "0":
-            yield found(f"{key} is 0{_set_by(setting)}: what comes in by {name} is not forwarded", key=key)
+        if key in node.host.sysctls:
+            yield name, key, node.host.sysctls[key]
+
+
+def _forwards(key: str, version: int, setting: Sysctl, *, now: bool) -> str:
+    """What turns forwarding on at boot, and ``now``: a file that is read after the one that turns it off."""
+    of_networkd = OF_NETWORKD.search(setting.file) if setting.boot == "0" else None
+    word = shlex.quote(key)
+    if of_networkd is None:
+        keep = f"echo {word}=1 >> /etc/sysctl.d/zzz-pod-network.conf"
+    else:
+        place = f"network/{of_networkd[1]}.d" if of_networkd[1] else "networkd.conf.d"
+        folder = shlex.quote(f"/etc/systemd/{place}")
+        line = f"printf '[Network]\\nIPv{version}Forwarding=yes\\n'"
+        keep = f"mkdir -p {folder} && {line} >> {folder}/zzz-pod-network.conf"
+    return literal(f"{keep} && sysctl -w {word}=1" if now else keep)
 
 
 @KERNEL.rule(
@@ -75,17 +97,30 @@ def _deaf_devices(node: Node) -> Iterator[Found]:
     WARNING,
     "The node will not forward packets after its next boot",
     effect="Pods work now. After a reboot they are cut off until something turns forwarding on again.",
-    see="systemd-analyze cat-config sysctl.d | grep -n forward",
+    see="systemd-analyze cat-config sysctl.d | grep -n forward; grep -rs Forwarding= /etc/systemd /run/systemd/network",
     fix="echo {key}=1 >> /etc/sysctl.d/zzz-pod-network.conf",
-    source="F11; openshift/origin#9931",
+    source="F11; openshift/origin#9931; systemd.network(5), IPv4Forwarding",
 )
 def forwarding_off_at_boot(node: Node) -> Iterator[Found]:
-    """A file that sorts after all others with this setting turns forwarding off at boot."""
+    """A file that sorts after all others with this setting turns forwarding off at boot, for the host or for a device
+    by which pods' packets come in. So does systemd-networkd since version 256, which sets it later, and each time that
+    it starts, by IPv4Forwarding and IPv6Forwarding.
+    """
     for version in families(node):
         key = FORWARDING[version]
         setting = node.host.sysctls.get(key)
-        if setting is not None and setting.boot == "0" and setting.now != "0":
-            yield found(f"{key} is {setting.now} now and 0 at boot{_set_by(setting)}", key=key)
+        if setting is not None and setting.boot == "0":
+            if setting.now != "0":
+                yield _off_at_boot(key, version, setting)
+        elif version == 4:
+            for _name, key, setting in _of_devices(node):
+                if setting.boot == "0" and setting.now != "0":
+                    yield _off_at_boot(key, version, setting)
+
+
+def _off_at_boot(key: str, version: int, setting: Sysctl) -> Found:
+    evidence = f"{key} is {setting.now} now and 0 at boot{_set_by(setting)}"
+    return found(evidence, fix=_forwards(key, version, setting, now=False))
 
 
 @KERNEL.rule(

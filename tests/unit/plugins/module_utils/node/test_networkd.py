@@ -1,7 +1,9 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which of systemd-networkd's files it uses for which link: order, precedence, drop-ins, and every kind of match."""
+"""Which of systemd-networkd's files it uses for which link: order, precedence, drop-ins, and every kind of match; and
+which sysctls they set.
+"""
 
 from __future__ import annotations
 
@@ -122,3 +124,109 @@ def test_foreign_routes(tmp_path: Path, files: dict[str, str], wanted: bool) -> 
     for path, text in files.items():
         put(tmp_path, path, text)
     assert networkd.manages_foreign_routes(str(tmp_path)) is wanted
+
+
+LINK, CONF = "etc/systemd/network/10-a.network", "etc/systemd/networkd.conf"
+DEVICE = "net/ipv4/conf/eth0/forwarding"
+ALL_4, ALL_6 = "net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"
+
+
+def of_eth0(*lines: str) -> str:
+    return "\n".join(["[Match]", "Name=eth0", "[Network]", *lines, ""])
+
+
+@pytest.mark.parametrize(
+    ("release", "files", "wanted"),
+    [
+        (257, {}, {}),
+        (257, {LINK: of_eth0("DHCP=yes"), CONF: "[Network]\n#IPv4Forwarding=no\n"}, {}),
+        # Links that no file concerns keep the host's value; those of a file get it again.
+        (257, {CONF: "[Network]\nIPv4Forwarding=off\n"}, {ALL_4: ("0", CONF)}),
+        (
+            257,
+            {LINK: of_eth0(), CONF: "[Network]\nIPv4Forwarding=no\nIPv6Forwarding=no\n"},
+            {ALL_4: ("0", CONF), ALL_6: ("0", CONF), DEVICE: ("0", CONF)},
+        ),
+        (
+            257,
+            {LINK: of_eth0("IPv4Forwarding=yes"), CONF: "[Network]\nIPv4Forwarding=no\n"},
+            {ALL_4: ("0", CONF), DEVICE: ("1", LINK)},
+        ),
+        # Whatever is later counts, but for an odd value; an empty one takes the setting back.
+        (
+            256,
+            {
+                LINK: of_eth0("IPv4Forwarding=yes", "IPv4ReversePathFilter=strict"),
+                f"run/{LINK[4:]}.d/50.conf": "[Network]\nIPv4Forwarding=No\nIPv4ReversePathFilter=often\n",
+                f"{LINK}.d/60.conf": "[Network]\nIPv4Forwarding=maybe\n",
+            },
+            {DEVICE: ("0", f"run/{LINK[4:]}.d/50.conf"), "net/ipv4/conf/eth0/rp_filter": ("1", LINK)},
+        ),
+        (
+            257,
+            {CONF: "[Network]\nIPv4Forwarding=no\n", f"{CONF}.d/a.conf": "[Network]\nIPv4Forwarding=\n"},
+            {},
+        ),
+        # Masquerading turns forwarding on for the host, and does not where networkd.conf turns it off.
+        (
+            257,
+            {LINK: of_eth0("IPMasquerade=both")},
+            {ALL_4: ("1", LINK), ALL_6: ("1", LINK), DEVICE: ("1", LINK)},
+        ),
+        (
+            257,
+            {LINK: of_eth0("IPMasquerade=yes"), CONF: "[Network]\nIPv4Forwarding=no\n"},
+            {ALL_4: ("0", CONF), DEVICE: ("1", LINK)},
+        ),
+        (257, {LINK: of_eth0("IPForward=no", "IPv6SendRA=yes", "IPv6Forwarding=no")}, {}),
+        (257, {LINK: "[Match]\nName=eth0\n[Link]\nUnmanaged=yes\n[Network]\nIPv4Forwarding=no\n"}, {}),
+        (257, {LINK: "[Match]\nName=lo\n[Network]\nIPv4Forwarding=no\n"}, {}),
+        # An earlier file may be the one that networkd uses, and another can't be.
+        (
+            257,
+            {"etc/systemd/network/05.network": "[Match]\nHost=node-*\n", LINK: of_eth0("IPv4Forwarding=no")},
+            {},
+        ),
+        (
+            257,
+            {
+                "usr/lib/systemd/network/05.network": "[Match]\nName=host0\nVirtualization=container\n",
+                LINK: of_eth0("IPv4Forwarding=no"),
+            },
+            {DEVICE: ("0", LINK)},
+        ),
+        # Earlier versions do not know these, and turn forwarding on only.
+        (255, {LINK: of_eth0("IPv4Forwarding=no"), CONF: "[Network]\nIPv4Forwarding=no\n"}, {}),
+        (254, {LINK: of_eth0("IPForward=no", "IPv4ReversePathFilter=strict")}, {}),
+        (255, {LINK: of_eth0("IPv4ReversePathFilter=loose")}, {"net/ipv4/conf/eth0/rp_filter": ("2", LINK)}),
+        (252, {LINK: of_eth0("IPForward=yes")}, {ALL_4: ("1", LINK), ALL_6: ("1", LINK)}),
+        (252, {LINK: of_eth0("IPForward=ipv6")}, {ALL_6: ("1", LINK)}),
+        (252, {LINK: of_eth0("IPMasquerade=yes", "IPv6SendRA=yes")}, {ALL_4: ("1", LINK), ALL_6: ("1", LINK)}),
+        (0, {LINK: of_eth0("IPForward=yes", "IPv4Forwarding=no")}, {}),
+    ],
+)
+def test_sysctls(tmp_path: Path, release: int, files: dict[str, str], wanted: dict[str, tuple[str, str]]) -> None:
+    for path, text in files.items():
+        put(tmp_path, path, text)
+    if release:
+        put(tmp_path, f"usr/lib/systemd/libsystemd-shared-{release}.so", "")
+    expected = {key: (value, f"{tmp_path}/{path}") for key, (value, path) in wanted.items()}
+    assert networkd.sysctls(EVERY, str(tmp_path)) == expected
+
+
+@pytest.mark.parametrize(
+    ("paths", "version"),
+    [
+        ([], 0),
+        (["usr/lib/x86_64-linux-gnu/systemd/libsystemd-shared-257.so"], 257),
+        (["usr/lib/systemd/libsystemd-shared-252.so", "usr/lib/systemd/libsystemd-shared-252-46.el9.so"], 252),
+        (["usr/lib64/systemd/libsystemd-shared-257.7-1.fc42.so"], 257),
+        (["usr/lib/systemd/libsystemd-shared-next.so"], 0),
+        # Left from before an upgrade.
+        (["usr/lib/systemd/libsystemd-shared-255.so", "usr/lib/systemd/libsystemd-shared-257.so"], 257),
+    ],
+)
+def test_version(tmp_path: Path, paths: list[str], version: int) -> None:
+    for path in paths:
+        put(tmp_path, path, "")
+    assert networkd.version(str(tmp_path)) == version

@@ -578,6 +578,37 @@ def break_forwarding_off_at_boot(world: World) -> None:
     world[2]["sysctls"]["net.ipv4.ip_forward"] = hardening
 
 
+@breaks(
+    "forwarding-off-at-boot",
+    families=(6,),
+    fix="mkdir -p /etc/systemd/networkd.conf.d && printf '[Network]\\nIPv6Forwarding=yes\\n' >> "
+    "/etc/systemd/networkd.conf.d/zzz-pod-network.conf",
+)
+def by_networkd(world: World) -> None:
+    of_networkd = {"now": "1", "boot": "0", "file": "/usr/lib/systemd/networkd.conf.d/10-host.conf"}
+    world[2]["sysctls"]["net.ipv6.conf.all.forwarding"] = of_networkd
+
+
+@breaks(
+    "forwarding-off-at-boot",
+    fix="mkdir -p '/etc/systemd/network/10-my eth0.network.d' && printf '[Network]\\nIPv4Forwarding=yes\\n' >> "
+    "'/etc/systemd/network/10-my eth0.network.d'/zzz-pod-network.conf",
+)
+def by_networkd_on_a_device(world: World) -> None:
+    of_networkd = {"now": "1", "boot": "0", "file": "/run/systemd/network/10-my eth0.network"}
+    world[2]["sysctls"]["net.ipv4.conf.eth0.forwarding"] = of_networkd
+
+
+@breaks(
+    "forwarding-off",
+    fix="mkdir -p /etc/systemd/network/10-eth0.network.d && printf '[Network]\\nIPv4Forwarding=yes\\n' >> "
+    "/etc/systemd/network/10-eth0.network.d/zzz-pod-network.conf && sysctl -w net.ipv4.conf.eth0.forwarding=1",
+)
+def networkd_has_restarted(world: World) -> None:
+    of_networkd = {"now": "0", "boot": "0", "file": "/etc/systemd/network/10-eth0.network.d/hardening.conf"}
+    world[2]["sysctls"]["net.ipv4.conf.eth0.forwarding"] = of_networkd
+
+
 @breaks("forwarding-off", "vxlan")
 def break_forwarding_off_on_a_device(world: World) -> None:
     world[2]["sysctls"]["net.ipv4.conf.flannel/1.forwarding"] = {"now": "0", "boot": "", "file": ""}

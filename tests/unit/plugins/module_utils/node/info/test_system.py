@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.weft.podnet.plugins.module_utils.core import processes
-from ansible_collections.weft.podnet.plugins.module_utils.node import sysctl_files
+from ansible_collections.weft.podnet.plugins.module_utils.node import networkd, sysctl_files
 from ansible_collections.weft.podnet.plugins.module_utils.node.info import host, managers, services, sysctls
 from ansible_collections.weft.podnet.plugins.module_utils.node.info.section import MOST, Notes
 
@@ -114,7 +114,7 @@ def test_sysctls_by_their_names(tmp_path: Path) -> None:
     put(tmp_path, "etc/sysctl.d/99.conf", "net.ipv4.conf.all.forwarding=0\nnet.bridge.bridge-nf-call-iptables=1\n")
     names = sysctls.names(["eth0.5"], ["flannel.1"], ["cni0"])
     assert "net.ipv6.conf.eth0/5.accept_ra" in names
-    found = sysctls.sysctls(names, Notes(), str(tmp_path))
+    found = sysctls.sysctls(names, {}, Notes(), str(tmp_path))
     path = str(tmp_path / "etc/sysctl.d/99.conf")
     assert found == {
         # Two names of one switch.
@@ -122,6 +122,9 @@ def test_sysctls_by_their_names(tmp_path: Path) -> None:
         "net.ipv4.conf.flannel/1.rp_filter": {"now": "0", "boot": "", "file": ""},
         "net.bridge.bridge-nf-call-iptables": {"now": "", "boot": "1", "file": path},
     }
+    later = {"net/ipv4/ip_forward": networkd.Setting("1", "/etc/systemd/networkd.conf")}
+    found = sysctls.sysctls(names, later, Notes(), str(tmp_path))
+    assert found["net.ipv4.ip_forward"] == {"now": "1", "boot": "1", "file": "/etc/systemd/networkd.conf"}
 
 
 def test_modules(tmp_path: Path) -> None:
