@@ -399,8 +399,9 @@ host:
         V(rp_filter) later.'
       type: dict
     kernel_modules:
-      description: V(br_netfilter) and V(vxlan), each with V(loaded) (or built in), and V(boot), the file
-        of C(modules-load.d) that names it.
+      description: V(br_netfilter) and V(vxlan), each with V(loaded) (or built in), V(boot), the file
+        of C(modules-load.d) that names it, and V(refused), the file of C(modprobe.d) that keeps the kernel
+        from loading it at boot; both empty where there is none.
       type: dict
     programs:
       description: Paths of programs that daemons of the pod network call, with links followed; empty

@@ -145,8 +145,8 @@ def host(backend: str, number: int, families: tuple[int, ...]) -> Json:
             "net.ipv4.conf.eth0.rp_filter": {"now": "0", "boot": "", "file": ""},
         },
         "kernel_modules": {
-            "br_netfilter": {"loaded": True, "boot": "/etc/modules-load.d/weft-podnet.conf"},
-            "vxlan": {"loaded": mesh, "boot": ""},
+            "br_netfilter": {"loaded": True, "boot": "/etc/modules-load.d/weft-podnet.conf", "refused": ""},
+            "vxlan": {"loaded": mesh, "boot": "", "refused": ""},
         },
         "cni": _cni(backend, number, families, pod_mtu),
         "runtime": {

@@ -172,8 +172,11 @@ def of_device(version: int, device: str, name: str) -> str:
 
 @dataclass(frozen=True)
 class KernelModule(Part):
+    """``boot`` and ``refused`` are files: of modules-load.d, which names it, and of modprobe.d, which prevents that."""
+
     loaded: bool | None = None
     boot: str = ""
+    refused: str = ""
 
 
 @dataclass(frozen=True)

@@ -506,7 +506,8 @@ def test_switches_and_managers(node: Host) -> None:
     pattern = {"now": reverse, "boot": "2", "file": "/etc/sysctl.d/zz-hardening.conf"}
     assert sysctls["net.ipv4.conf.flannel/7.rp_filter"] == pattern
     assert {"net.ipv4.conf.cni0.proxy_arp", "net.ipv6.conf.eth0.accept_ra"} <= set(sysctls)
-    assert found["kernel_modules"]["br_netfilter"]["boot"] == "/etc/modules-load.d/weft-podnet.conf"
+    module = found["kernel_modules"]["br_netfilter"]
+    assert module["boot"] == "/etc/modules-load.d/weft-podnet.conf" and module["refused"] == ""
     files = {Path(each["path"]).name: each for each in found["managers"]["networkd"]["files"]}
     assert files["05-cni.network"].items() >= {"matches": ["cni0"], "unmanaged": True, "ours": False}.items()
     assert files["06-alt.network"]["matches"] == ["flannel.7"]

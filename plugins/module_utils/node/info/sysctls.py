@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path, PurePath
 from typing import Any
 
 from ...core import files
@@ -30,6 +31,10 @@ ALWAYS = (
 MODULES = ("br_netfilter", "vxlan")
 # Of two files with one name, the one in the first folder counts (modules-load.d(5)).
 MODULE_FOLDERS = ("etc/modules-load.d", "run/modules-load.d", "usr/local/lib/modules-load.d", "usr/lib/modules-load.d")
+# As above (modprobe.d(5)).
+REFUSAL_FOLDERS = (
+    "etc/modprobe.d", "run/modprobe.d", "usr/local/lib/modprobe.d", "usr/lib/modprobe.d", "lib/modprobe.d"
+)  # fmt: skip
 
 
 def names(underlays: Collection[str], vxlans: Collection[str], bridges: Collection[str]) -> list[str]:
@@ -89,8 +94,24 @@ def _readable(path: Path) -> None:
 
 def modules(root: str = "/") -> dict[str, dict[str, Any]]:
     listed: dict[str, str] = {}
+    for path, line in _lines(MODULE_FOLDERS, root):
+        # modules-load.d(5): one name a line; a dash and an underscore are the same.
+        listed.setdefault(line.replace("-", "_"), path)
+    refused = _refused(root)
+    return {
+        name: {
+            "loaded": settings.is_loaded(name, root),
+            "boot": listed.get(name, ""),
+            "refused": refused.get(name, ""),
+        }
+        for name in MODULES
+    }
+
+
+def _lines(folders: Iterable[str], root: str) -> Iterator[tuple[str, str]]:
+    """The lines of configuration files, each with its file's path, in the order in which the files are read."""
     seen: dict[str, Path] = {}
-    for folder in MODULE_FOLDERS:
+    for folder in folders:
         for path in sorted(Path(root, folder).glob("*.conf")):
             seen.setdefault(path.name, path)
     for name in sorted(seen):
@@ -99,6 +120,29 @@ def modules(root: str = "/") -> dict[str, dict[str, Any]]:
         except OSError:
             continue
         for line in text.splitlines():
-            # modules-load.d(5): one name a line; a dash and an underscore are the same.
-            listed.setdefault(line.strip().replace("-", "_"), str(seen[name]))
-    return {name: {"loaded": settings.is_loaded(name, root), "boot": listed.get(name, "")} for name in MODULES}
+            yield str(seen[name]), line.strip()
+
+
+def _refused(root: str) -> dict[str, str]:
+    """The modules that a file of modprobe.d keeps the kernel from loading at boot, with that file."""
+    found: dict[str, str] = {}
+    for path, line in _lines(REFUSAL_FOLDERS, root):
+        words = line.split()
+        # What replaces the loading by nothing; any other command may load the module after all.
+        instead = len(words) > 2 and words[0] == "install" and PurePath(words[2]).name in ("true", "false", ":")
+        if instead or (len(words) > 1 and words[0] == "blacklist"):
+            name = words[1].replace("-", "_")
+            found.update({name: path} if name in MODULES and not _is_built_in(name, root) else {})
+    return found
+
+
+def _is_built_in(name: str, root: str) -> bool:
+    """Is it a part of the kernel, which no file keeps away?"""
+    texts = []
+    for path in ("proc/modules", f"lib/modules/{os.uname().release}/modules.builtin"):
+        try:
+            texts.append(files.read_text(Path(root, path)) or "")
+        except OSError:
+            texts.append("")
+    loadable = any(line.startswith(f"{name} ") for line in texts[0].splitlines())
+    return not loadable and (settings.is_loaded(name, root) or f"/{name}.ko" in texts[1])

@@ -251,6 +251,29 @@ def bridge_filter_off_at_boot(node: Node) -> Iterator[Found]:
 
 
 @KERNEL.rule(
+    "module-refused",
+    WARNING,
+    "A file keeps the kernel from loading a module that the pod network needs",
+    effect="After a reboot, services leave some packets of pods out (br_netfilter), or the VXLAN device can't be made "
+    "(vxlan).",
+    see="grep -rsE '(blacklist|install) +(br.netfilter|vxlan)' /etc/modprobe.d /run/modprobe.d /usr/lib/modprobe.d",
+    fix="sed -i -E '/^[[:space:]]*(blacklist|install)[[:space:]]+'{pattern}'([[:space:]]|$)/d' {file}",
+    source="modprobe.d(5), systemd-modules-load.service(8)",
+)
+def module_refused(node: Node) -> Iterator[Found]:
+    """A line "blacklist" of modprobe.d, or "install" with true or false, names br_netfilter, or vxlan on a node with a
+    VXLAN mesh. systemd-modules-load and the kernel obey it. Not where the module is built in.
+    """
+    needed = [] if node.runs(*LOADERS) else ["br_netfilter"]
+    needed += ["vxlan"] if (node.transport or node.cluster.transport) == "vxlan" else []
+    for name in needed:
+        module = node.host.kernel_modules.get(name)
+        if module is not None and module.refused:
+            pattern = name.replace("_", "[_-]")
+            yield found(f"{module.refused} refuses {name}", pattern=pattern, file=module.refused)
+
+
+@KERNEL.rule(
     "reverse-path-filter",
     ERROR,
     "The reverse path filter drops packets of other nodes' pods",

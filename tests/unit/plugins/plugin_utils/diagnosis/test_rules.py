@@ -688,6 +688,21 @@ def a_later_file(world: World) -> None:
     world[2]["sysctls"]["net.bridge.bridge-nf-call-iptables"]["boot"] = "0"
 
 
+@breaks(
+    "module-refused",
+    fix="sed -i -E '/^[[:space:]]*(blacklist|install)[[:space:]]+''br[_-]netfilter''([[:space:]]|$)/d' "
+    "/etc/modprobe.d/hardening.conf",
+)
+def break_module_refused(world: World) -> None:
+    world[2]["kernel_modules"]["br_netfilter"]["refused"] = "/etc/modprobe.d/hardening.conf"
+    world[2]["kernel_modules"]["vxlan"] = {"loaded": False, "boot": "", "refused": "/etc/modprobe.d/hardening.conf"}
+
+
+@breaks("module-refused", "vxlan")
+def vxlan_refused(world: World) -> None:
+    world[2]["kernel_modules"]["vxlan"] = {"loaded": True, "boot": "", "refused": "/etc/modprobe.d/hardening.conf"}
+
+
 @breaks("reverse-path-filter", "vxlan", fix="sysctl -w net.ipv4.conf.eth0.rp_filter=2")
 def break_reverse_path_filter(world: World) -> None:
     """Worker 1 sends by a plain route, worker 2 answers through the tunnel."""

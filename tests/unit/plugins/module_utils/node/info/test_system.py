@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -131,10 +132,48 @@ def test_modules(tmp_path: Path) -> None:
     put(tmp_path, "usr/lib/modules-load.d/a.conf", "br-netfilter\n")
     put(tmp_path, "etc/modules-load.d/b.conf", "# vxlan\n")
     put(tmp_path, "sys/module/vxlan/refcnt", "0")
+    path = f"{tmp_path}/usr/lib/modules-load.d/a.conf"
     assert sysctls.modules(str(tmp_path)) == {
-        "br_netfilter": {"loaded": False, "boot": f"{tmp_path}/usr/lib/modules-load.d/a.conf"},
-        "vxlan": {"loaded": True, "boot": ""},
+        "br_netfilter": {"loaded": False, "boot": path, "refused": ""},
+        "vxlan": {"loaded": True, "boot": "", "refused": ""},
     }
+
+
+@pytest.mark.parametrize(
+    ("files", "refusing"),
+    [
+        ({"etc/modprobe.d/a.conf": "  blacklist   br-netfilter"}, "etc/modprobe.d/a.conf"),
+        ({"lib/modprobe.d/a.conf": "install br_netfilter /bin/false # no"}, "lib/modprobe.d/a.conf"),
+        ({"run/modprobe.d/a.conf": "install br_netfilter /usr/bin/true"}, "run/modprobe.d/a.conf"),
+        ({"etc/modprobe.d/a.conf": "#blacklist br_netfilter\noptions br_netfilter x=1\nblacklist\n"}, ""),
+        ({"etc/modprobe.d/a.conf": "install br_netfilter modprobe --ignore-install br_netfilter"}, ""),
+        # A file in /etc replaces one of its name.
+        ({"etc/modprobe.d/a.conf": "", "usr/lib/modprobe.d/a.conf": "blacklist br_netfilter"}, ""),
+        ({"etc/modprobe.d/a.txt": "blacklist br_netfilter"}, ""),
+        # What is built in can't be refused; what is loaded as a module can, at the next boot.
+        ({"etc/modprobe.d/a.conf": "blacklist br_netfilter", "proc/sys/net/bridge/x": "1"}, ""),
+        (
+            {
+                "etc/modprobe.d/a.conf": "blacklist br_netfilter",
+                f"lib/modules/{os.uname().release}/modules.builtin": "kernel/net/bridge/br_netfilter.ko\n",
+            },
+            "",
+        ),
+        (
+            {
+                "etc/modprobe.d/a.conf": "blacklist br_netfilter",
+                "proc/sys/net/bridge/x": "1",
+                "proc/modules": "bridge 4096 1 br_netfilter, Live 0x0\nbr_netfilter 32768 0 - Live 0x0\n",
+            },
+            "etc/modprobe.d/a.conf",
+        ),
+    ],
+)
+def test_modules_that_are_refused(tmp_path: Path, files: dict[str, str], refusing: str) -> None:
+    for path, text in files.items():
+        put(tmp_path, path, text)
+    refused = sysctls.modules(str(tmp_path))["br_netfilter"]["refused"]
+    assert refused == (f"{tmp_path}/{refusing}" if refusing else "")
 
 
 def test_os_release() -> None:
