@@ -290,13 +290,6 @@ HOST = [
     Break("forwarding-off-at-boot", "echo net.ipv4.ip_forward=0 >/etc/sysctl.d/zz-hardening.conf", "worker-2"),
     Break("bridge-filter-off", "sysctl -q -w net.bridge.bridge-nf-call-iptables=0"),
     Break("bridge-filter-off-at-boot", "echo net.bridge.bridge-nf-call-iptables=0 >/etc/sysctl.d/zz-hardening.conf"),
-    # It is built into this kernel: it is made to look like a module.
-    Break(
-        "module-refused",
-        "{ cat /proc/modules; echo 'br_netfilter 32768 0 - Live 0x0'; } >/run/modules; "
-        "mount --bind /run/modules /proc/modules; echo 'blacklist br-netfilter' >/etc/modprobe.d/hardening.conf",
-        after="umount /proc/modules",
-    ),
     Break("runtime-down", "systemctl stop containerd"),
     Break(
         "runtime-without-cri",
@@ -565,6 +558,11 @@ BREAKS = {
     ],
     "vxlan": [
         *HOST,
+        # It is built into this kernel: that is hidden.
+        Break(
+            "module-refused",
+            "sed -i /vxlan/d /lib/modules/*/modules.builtin; echo 'blacklist vxlan' >/etc/modprobe.d/hardening.conf",
+        ),
         Break("mesh-device-down", "ip link set flannel.1 down"),
         Break("mesh-address-missing", f"ip address del {VTEP} dev flannel.1"),
         Break("vtep-mac-changed", f"ip link set flannel.1 address {STRANGER}", "worker-2"),
