@@ -131,7 +131,7 @@ def pod_address_duplicate(node: Node) -> Iterator[Found]:
     if twice:
         yield found(f"two pods here have {', '.join(sorted(twice)[:3])}", addresses=sorted(twice)[:MOST])
     for taken in (str(each) for each in node.gateways.values() if str(each) in own):
-        holder = next(pod for pod in node.pods if pod.address == taken)
+        (holder, *_others) = [pod for pod in node.pods if pod.address == taken]
         # With another address it is a pod that was given this one by hand, and its API does not know it.
         more = holder.netns and any(pod.netns == holder.netns and pod is not holder for pod in node.pods)
         yield found(
