@@ -287,8 +287,19 @@ class Node:
 
     @functools.cached_property
     def gateways(self) -> dict[int, Address]:
-        """The bridge's address for pods, by IP version: the first of their subnet."""
-        return {subnet.version: subnet.network_address + 1 for subnet in self.own_subnets}
+        """The bridge's address for pods, by IP version: the first of their subnet, unless it has another one of it."""
+        held = self.bridge_addresses
+        found: dict[int, Address] = {}
+        for subnet in self.own_subnets:
+            usual = subnet.network_address + 1
+            its = [each for each in held if each in subnet]
+            found.setdefault(subnet.version, usual if usual in its or not its else its[0])
+        return found
+
+    @property
+    def bridge_addresses(self) -> list[Address]:
+        held = (address(each.address) for each in self.host.addresses if each.dev == self.bridge_name)
+        return [each for each in held if each is not None]
 
     @functools.cached_property
     def pod_subnets(self) -> tuple[Network, ...]:

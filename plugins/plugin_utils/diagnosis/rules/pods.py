@@ -130,7 +130,9 @@ def pod_address_duplicate(node: Node) -> Iterator[Found]:
     twice |= {each for network in node.host.cni.networks for each in network.duplicates}
     if twice:
         yield found(f"two pods here have {', '.join(sorted(twice)[:3])}", addresses=sorted(twice)[:MOST])
-    for taken in (str(each) for each in node.gateways.values() if str(each) in own):
+    # The bridge may have another address from the subnet instead, and then the first one is a pod's like any other.
+    gateways = {str(each.network_address + 1) for each in node.own_subnets} & set(map(str, node.bridge_addresses))
+    for taken in sorted(gateways & set(own)):
         (holder, *_others) = [pod for pod in node.pods if pod.address == taken]
         # With another address it is a pod that was given this one by hand, and its API does not know it.
         more = holder.netns and any(pod.netns == holder.netns and pod is not holder for pod in node.pods)

@@ -2563,6 +2563,13 @@ def of_the_gateway_besides_its_own(world: World) -> None:
     world[2]["cni"]["pods"].append({**pod, "address": "10.244.1.1"})
 
 
+def test_a_pod_may_have_the_first_address_where_the_gateway_is_another_one() -> None:
+    world = World("routes")
+    entry(world[2]["addresses"], dev="cni0")["address"] = "10.244.1.254/24"
+    world[2]["cni"]["pods"][0]["address"] = "10.244.1.1"
+    assert found(world) == []
+
+
 @breaks(
     "pod-link-unusable",
     fix="nsenter --net=/run/netns/cni-10.244.1.5 ip link set eth0 up && "
