@@ -247,6 +247,10 @@ host:
           description: V(true) where the kernel does not use it, as another host has it. For IPv6 only.
           type: bool
           returned: where it is a duplicate
+        prefix_route:
+          description: V(false) where the kernel was asked to add no route to the address's network.
+          type: bool
+          returned: where it added none
     routes:
       description: The routes of all tables, the main table first, without those to IPv6 link-local addresses. Of the
         table local, only what makes this host take more than its own addresses for its own.
@@ -384,11 +388,11 @@ host:
           description: The address on the underlay.
           type: str
         port:
-          description: The UDP port that the entry has itself.
+          description: The entry's own UDP port.
           type: int
           returned: where it has one that is not the device's
         vni:
-          description: The VNI that the entry has itself.
+          description: The entry's own VNI.
           type: int
           returned: where it has one that is not the device's
     sysctls:
@@ -558,7 +562,7 @@ host:
               type: bool
               returned: where it is down
             arp:
-              description: V(false) where the pod's link has the flag NOARP.
+              description: V(false) where the pod's link, a veth or a macvlan, has the flag NOARP.
               type: bool
               returned: where ARP is off
         detached:

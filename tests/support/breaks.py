@@ -487,7 +487,7 @@ BREAKS = {
         Break(
             "forwarding-off",
             "printf '[Network]\\nIPv4Forwarding=no\\n' >>/etc/systemd/network/10-eth0.network; "
-            "systemctl restart systemd-networkd; sleep 1",
+            "systemctl restart systemd-networkd",
         ),
     ],
     "routes": [

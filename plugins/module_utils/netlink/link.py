@@ -39,8 +39,7 @@ def links(channel: Channel) -> list[Link]:
 
 # linux/if_bridge.h: what the spanning tree protocol makes of a port, "disabled" where it has no carrier.
 PORT_STATES = {0: "disabled", 1: "listening", 2: "learning", 3: "forwarding", 4: "blocking"}
-
-
+# By either of them, a port gets what is sent to its MAC.
 FINDING = (wire.IFLA_BRPORT_LEARNING, wire.IFLA_BRPORT_UNICAST_FLOOD)
 
 
@@ -167,7 +166,8 @@ class Assigned(NamedTuple):
     """An address of a link. ``scope`` is a number, ``protocol`` says who added it (0: not kept, or unknown).
 
     ``dynamic``: its lifetime ends, as DHCP and router advertisements give it. ``tentative``: still examined.
-    ``duplicate``: not used, since another host answered for it (IPv6).
+    ``duplicate``: not used, since another host answered for it (IPv6). ``prefix_route``: did the kernel add a route to
+    its network?
     """
 
     number: int
@@ -177,6 +177,7 @@ class Assigned(NamedTuple):
     tentative: bool
     protocol: int
     duplicate: bool = False
+    prefix_route: bool = True
 
 
 def assigned(channel: Channel) -> list[Assigned]:
@@ -197,6 +198,7 @@ def assigned(channel: Channel) -> list[Assigned]:
                     bool(flags & wire.IFA_F_TENTATIVE),
                     (attributes.get(wire.IFA_PROTO) or b"\0")[0],
                     bool(flags & wire.IFA_F_DADFAILED),
+                    not flags & wire.IFA_F_NOPREFIXROUTE,
                 )
             )
     return found

@@ -78,6 +78,7 @@ class Address(Part):
     scope: str = ""
     dynamic: bool = False
     duplicate: bool = False
+    prefix_route: bool = True
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class FdbEntry(Part):
 
     @property
     def own(self) -> str:
-        """What it has itself, as `bridge fdb` shows it."""
+        """The port and the VNI of its own, as `bridge fdb` shows them."""
         return " ".join(f"{name} {value}" for name, value in (("port", self.port), ("vni", self.vni)) if value)
 
 

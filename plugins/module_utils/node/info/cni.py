@@ -29,6 +29,9 @@ NETNS = "cni-*"
 # The reference plugins that run after another one. None has a secret in its configuration.
 CHAINABLE = ("bandwidth", "firewall", "portmap", "sbr", "tuning", "vrf")
 
+# The kinds of pods' links on which ARP is to work. Others, such as dummy, tun and ipvlan in its mode L3, do without.
+ASKING = ("veth", "macvlan")
+
 
 class Pods(NamedTuple):
     """``interfaces``: of all other network namespaces, None where they can't be looked at."""
@@ -359,7 +362,8 @@ def live_pods(pods: Pods, found: Iterable[Network], kernel: Kernel, bridges: Col
         ):
             continue
         # As it is on all but a few, and a node has many pods.
-        unusual = {**({} if each.up else {"up": False}), **({} if each.arp else {"arp": False})}
+        deaf = each.kind in ASKING and not each.arp
+        unusual = {**({} if each.up else {"up": False}), **({"arp": False} if deaf else {})}
         for address in each.addresses:
             leads = each.default_route[ipaddress.ip_address(address).version]
             shown.append(

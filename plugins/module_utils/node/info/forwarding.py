@@ -23,7 +23,8 @@ LINKS = ("ingress", "egress")
 HOST = ("input", "output")
 # What drops packets that have no way back, as every firewall does: not by who sends them.
 REVERSE_PATH = re.compile(
-    r"rpfilter(?: --[\w-]+)*? --invert\b|\bfib saddr [^\"]*\boif (?:missing|false|0)\b"
+    # nft 1.1.4 and newer print "check".
+    r"rpfilter(?: --[\w-]+)*? --invert\b|\bfib saddr [^\"]*\b(?:oif|check) (?:missing|false|0)\b"
     r"|\bfib saddr type (?:!= unicast|(?!unicast|!=))"
 )
 # What may accept some, a map whose verdicts are not seen among it.
@@ -71,25 +72,26 @@ class _Walk:
         self.may_accept: list[str] = []
         # Those that accept packets of connections that are known, of all or of some.
         self.after_known: list[str] = []
-        self._accepting: dict[str, bool] = {}
+        self._accepting: dict[tuple[str, bool], bool] = {}
 
     def through(self, chain: Chain, depth: int = 0, certain: bool = True) -> bool:
         """False where nothing follows any more. ``certain``: does every new packet come here?"""
+        # What the chain returns of new packets, and of those of known connections.
         returned: list[str] = []
+        known: list[str] = []
         for line in chain.lines:
             rule = self.table.read(line)
             if rule.verdict == "return" and certain:
                 if not (rule.selects or rule.narrow or rule.states):
                     return True
-                returned += [line] if rule.is_for_new else []
+                (returned if rule.is_for_new else known).append(line)
+            elif not rule.is_for_new:
+                self._of_known(rule, line, certain, (*returned, *known))
             elif not self._step(rule, line, depth, certain, returned):
                 return False
         return True
 
     def _step(self, rule: Rule, line: str, depth: int, certain: bool, returned: Sequence[str]) -> bool:
-        if not rule.is_for_new:
-            self._of_known(rule, line, certain, returned)
-            return True
         if rule.verdict in ("drop", "reject") or EXPIRES.search(line):
             whole = not (rule.selects or rule.narrow or rule.states)
             if certain and whole and not returned:
@@ -113,8 +115,9 @@ class _Walk:
             return
         if rule.verdict in ("drop", "reject") and certain and _counts(rule, line):
             self.drops.append(Drop(line, (*self.after, *self.after_known, *returned), rule.narrow))
-        elif rule.verdict != "":
-            self.after_known.append(line)
+        elif rule.verdict and rule.target not in LOGGING:
+            chain = self.table.chains.get(rule.target)
+            self.after_known += [line] if chain is None or self._accepts(chain, known=True) else []
 
     def _jump(self, rule: Rule, line: str, depth: int, certain: bool) -> bool:
         chain = self.table.chains.get(rule.target)
@@ -127,23 +130,27 @@ class _Walk:
             elif does == "accept" or self._accepts(chain):
                 self.after.append(line)
                 self.may_accept.append(line)
+            elif self._accepts(chain, known=True):
+                self.after_known.append(line)
             return True
         certain = certain and not rule.states
         if not self.through(chain, depth + 1, certain):
             return False
         return not (rule.verdict == "goto" and certain)
 
-    def _accepts(self, chain: Chain) -> bool:
-        """May a chain, or one that it leads to, accept a packet?"""
-        if chain.name not in self._accepting:
+    def _accepts(self, chain: Chain, known: bool = False) -> bool:
+        """May a chain, or one that it leads to, accept a new packet, or one of a ``known`` connection?"""
+        key = (chain.name, known)
+        if key not in self._accepting:
             # A chain that leads to itself ends.
-            self._accepting[chain.name] = False
-            rules = [each for each in map(self.table.read, chain.lines) if each.is_for_new]
+            self._accepting[key] = False
+            every = map(self.table.read, chain.lines)
+            rules = [each for each in every if each.is_for_new or (known and "established" in each.states)]
             below = (self.table.chains[each.target] for each in rules if each.target in self.table.chains)
-            self._accepting[chain.name] = any(each.verdict == "accept" for each in rules) or any(
-                self._accepts(each) for each in below
+            self._accepting[key] = any(each.verdict == "accept" for each in rules) or any(
+                self._accepts(each, known) for each in below
             )
-        return self._accepting[chain.name]
+        return self._accepting[key]
 
     def _accept(self, rule: Rule, line: str, certain: bool) -> bool:
         if rule.narrow:

@@ -174,6 +174,7 @@ def addresses(kernel: Kernel) -> list[dict[str, Any]]:
             "dynamic": each.dynamic,
             "tentative": each.tentative,
             **({"duplicate": True} if each.duplicate else {}),
+            **({} if each.prefix_route else {"prefix_route": False}),
         }
         for each in kernel.addresses
     ]

@@ -56,10 +56,10 @@ class Pods(Filters):
         what = f"{pod.address} dev {pod.dev}"
         if not pod.up:
             why = "the link is down inside of the pod, which has no route by it"
-            self._stop(host, "pod", what, why, look, "make the pod again")
+            self._stop(host, "pod", what, why, look, "delete the pod; its controller makes a new one")
         if not pod.arp:
             fix = pod.inside(f"ip link set {shlex.quote(pod.dev)} arp on")
-            why = "the link has ARP turned off inside of the pod (NOARP): it finds nobody, and nobody finds it"
+            why = "the link has ARP turned off inside of the pod (NOARP): it resolves no address and answers no request"
             self._stop(host, "pod", what, why, look, fix)
 
     def _port(self, host: Host, pod: Pod) -> Link | None:
@@ -131,7 +131,7 @@ class Pods(Filters):
         if host.addresses is None or any(not held.tentative for held in its):
             return
         if its:
-            why = "the kernel does not use the pod's gateway: another host answered for it, or may still"
+            why = "the kernel does not use the pod's gateway: duplicate address detection failed, or is not done yet"
             look = f"ip address show dev {shlex.quote(bridge)} tentative"
             self._stop(host, "bridge", f"{bridge} {its[0].address}", why, look)
         own = ", ".join(f"{held.address}/{held.network.prefixlen}" for held in host.on(bridge, pod.address.version))

@@ -93,7 +93,7 @@ class Tunnels(Trace):
             self._stop(host, "fdb", what, why, look, self._fdb_fix(link, entry))
         if its.own:
             why = (
-                f"the entry has {its.own} itself, which counts instead of the device's port {link.port} vni {link.vni}"
+                f"the entry has its own {its.own}, which counts instead of the device's port {link.port} vni {link.vni}"
             )
             self._stop(host, "fdb", what, why, look, self._fdb_fix(link, entry))
         self._ok(host, "fdb", what, look, "" if found else "the entry for unknown MACs")

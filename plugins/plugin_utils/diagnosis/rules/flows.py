@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What pods and nodes send each other, and which rules of packet filters drop it. Pure.
 
-Rules are read as iptables and nft print them. A packet here has no mark, and belongs to a new connection.
+Rules are read as iptables and nft print them. A packet here has no mark, and belongs to a new connection, or to one
+that was accepted before.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ FEW = 16
 LEAVING = ("postrouting", "egress")
 # Those of single links.
 LINKS = ("ingress", "egress")
-FOR_A_POD = re.compile(r"\b(?:program \S+|police), which may drop$")
+FOR_A_POD = re.compile(r"\b(?:program(?: \S+)?|police), which may drop$")
 
 
 class Flow(NamedTuple):
@@ -205,9 +206,15 @@ def dropped(
 def _at_ports(node: Node, place: Place, rule: str) -> str:
     """A rule of a link's own filter, with the bridge in place of its ports: all packets of a pod pass its port, too.
 
-    Programs and limits for single pods are left out, as plugins and monitoring add them.
+    Programs and limits for single pods are left out, as plugins and monitoring add them, and what drops all but the
+    addresses of the port's own pod, against forged ones.
     """
-    if place.hook not in LINKS or FOR_A_POD.search(rule):
+    asked = conditions(rule)
+    own_alone = any(
+        negated and given and all(each is not None and each.prefixlen == each.max_prefixlen for each in given)
+        for negated, given in (*asked.sources, *asked.targets)
+    )
+    if place.hook not in LINKS or own_alone or FOR_A_POD.search(rule):
         return rule
     ports = {link.name for link in node.host.links if link.master == node.bridge_name}
     ports |= {pod.host_dev for pod in node.pods}

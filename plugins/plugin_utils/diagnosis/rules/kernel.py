@@ -21,9 +21,9 @@ KERNEL = Concern(
 
 FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
 BRIDGE_FILTER = {4: "net.bridge.bridge-nf-call-iptables", 6: "net.bridge.bridge-nf-call-ip6tables"}
-# The kinds of links on which the kernel asks for hardware addresses; "" is hardware.
 # arp_ignore: answer no request, whatever it asks for.
 ARP_NEVER = "8"
+# The kinds of links on which the kernel asks for hardware addresses; "" is hardware.
 ETHERNET = ("", "bridge", "bond", "team", "vlan", "veth", "macvlan")
 # They load br_netfilter when they start.
 LOADERS = ("docker", "k3s", "rke2")
@@ -43,7 +43,7 @@ def families(node: Node) -> list[int]:
     effect="Its pods reach neither other nodes nor anything outside of the cluster, and nothing reaches them.",
     see="sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding",
     fix="echo {key}=1 >> /etc/sysctl.d/zzz-pod-network.conf && sysctl -w {key}=1",
-    site="site.yml turns it on, for good where no later file turns it off",
+    site="site.yml turns it on, also at boot unless a later file turns it off",
     source="flannel pitfall 11; F11; openshift/origin#9931",
     explains=("forwarding-off-at-boot",),
 )
@@ -256,7 +256,8 @@ def bridge_filter_off_at_boot(node: Node) -> Iterator[Found]:
     "A file keeps the kernel from loading a module that the pod network needs",
     effect="After a reboot, services leave some packets of pods out (br_netfilter), or the VXLAN device can't be made "
     "(vxlan).",
-    see="grep -rsE '(blacklist|install) +(br.netfilter|vxlan)' /etc/modprobe.d /run/modprobe.d /usr/lib/modprobe.d",
+    see="grep -rsE '(blacklist|install)[[:space:]]+(br.netfilter|vxlan)' /etc/modprobe.d /run/modprobe.d "
+    "/usr/local/lib/modprobe.d /usr/lib/modprobe.d /lib/modprobe.d",
     fix="sed -i -E '/^[[:space:]]*(blacklist|install)[[:space:]]+'{pattern}'([[:space:]]|$)/d' {file}",
     source="modprobe.d(5), systemd-modules-load.service(8)",
 )
@@ -381,8 +382,9 @@ def connection_table_full(node: Node) -> Iterator[Found]:
     "arp-off",
     ERROR,
     "A link of the pod network answers no ARP request",
-    effect="The node reaches no address there for which it has no entry, and answers no ARP request for its own.",
-    see="ip link | grep NOARP",
+    effect="No host on that link finds the node's address, so nothing reaches the node by it. With NOARP, the node "
+    "finds no other host there either.",
+    see="ip link | grep NOARP; sysctl --all --pattern arp_ignore",
     fix="ip link set {device} arp on",
     source="broken nodes",
 )
@@ -398,7 +400,8 @@ def arp_off(node: Node) -> Iterator[Found]:
         key = of_device(4, name, "arp_ignore")
         setting = node.host.sysctls.get(key)
         if links and setting is not None and setting.now == ARP_NEVER:
-            yield found(f"{key} is {ARP_NEVER}", fix="sysctl -w {key}=0", key=key)
+            fix = "echo {key}=0 >> /etc/sysctl.d/zzz-pod-network.conf && sysctl -w {key}=0"
+            yield found(f"{key} is {ARP_NEVER}", fix=fix, key=key)
 
 
 @KERNEL.rule(

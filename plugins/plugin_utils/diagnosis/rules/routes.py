@@ -162,27 +162,34 @@ def node_led_away(node: Node) -> Iterator[Found]:
     foreseen=True,
 )
 def underlay_route_missing(node: Node) -> Iterator[Found]:
-    """The route of the underlay's network is gone, so that the default route takes what is for other nodes."""
+    """The route to the underlay's IPv4 network, which the kernel added with the node's address, is gone, so that the
+    default route takes what is for other nodes. Not where the address was added without that route: a provider that
+    isolates nodes from each other wants it so. An IPv6 network need not be on the link.
+    """
     underlay = node.underlay_link()
-    for held in node.host.addresses if underlay is not None else ():
-        # A router may have advertised an IPv6 prefix that is not on the link.
+    if underlay is None:
+        return
+    seen = set()
+    # Of several addresses of one network, the node's own: another one may be a virtual address that moves.
+    for held in sorted(node.host.addresses, key=lambda each: address(each.address) not in node.underlay):
         its, whole = address(held.address), prefix(held.address)
-        if held.dev != getattr(underlay, "name", "") or held.dynamic or its is None or whole is None:
+        if its is None or whole is None or whole in seen or its.version == 6:
             continue
+        if held.dev != underlay.name or held.dynamic or not held.prefix_route:
+            continue
+        seen.add(whole)
         lost = [
-            peer.name
-            for peer in node.peers
-            for end in peer.underlay
-            if covers(whole, ipaddress.ip_network(end))
-            and (way := node.host.ways.get(str(end))) is not None
-            and way.dst == "default"
-            and way.via
-            and address(way.via) != end
+            peer.name for peer in node.peers if any(end in whole and _by_router(node, end) for end in peer.underlay)
         ]
         if lost:
             evidence = f"{held.dev} has {held.address} and no route to {whole}: {', '.join(lost[:3])} by default"
-            scope = "" if its.version == 4 else "ip -6 route add {network} dev {device} proto kernel"
-            yield found(evidence, fix=scope or None, network=whole, device=held.dev, address=its)
+            yield found(evidence, network=whole, device=held.dev, address=its)
+
+
+def _by_router(node: Node, end: Address) -> bool:
+    """Does the default route take packets to an address, which is not the router's own?"""
+    way = node.host.ways.get(str(end))
+    return way is not None and way.dst == "default" and way.via != "" and address(way.via) != end
 
 
 @ROUTES.rule(

@@ -523,8 +523,8 @@ def fdb_missing(node: Node) -> Iterator[Found]:
     source="flannel pitfall 10; flannel#1052",
 )
 def fdb_wrong_node(node: Node) -> Iterator[Found]:
-    """The forwarding entry for that node's MAC leads elsewhere than to its underlay address, or has a port or a VNI
-    itself, which counts instead of the device's.
+    """The forwarding entry for that node's MAC leads elsewhere than to its underlay address, or has its own port or
+    VNI, which counts instead of the device's.
     """
     for tunnel in tunnels(node):
         known = {*tunnel.ends, *map(str, tunnel.peer.addresses), *_internal(tunnel.peer)}
@@ -533,7 +533,7 @@ def fdb_wrong_node(node: Node) -> Iterator[Found]:
         own = [each for each in tunnel.fdb if each.own and canonical(each.dst) in known]
         if own:
             device = f"{tunnel.device.name} has port {tunnel.device.port} vni {tunnel.device.vni}"
-            evidence = f"the entry for {tunnel.peer.name} has {own[0].own} itself, {device}"
+            evidence = f"the entry for {tunnel.peer.name} has its own {own[0].own}, {device}"
             yield found(evidence, tunnel.peer.name, **{**tunnel.values(), "address": own[0].dst})
         elif wrong and tunnel.ends:
             evidence = f"{tunnel.peer.name}'s pods are sent to {wrong[0]}, the node is {tunnel.ends[0]}"

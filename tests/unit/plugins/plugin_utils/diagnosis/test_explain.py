@@ -543,10 +543,10 @@ BREAKS: list[tuple[tuple[str, ...], Callable[[Seen], None], str, str, str, str]]
     (EACH, no_default_route, "worker-1", "pod", "no default route", "isDefaultGateway"),
     (EACH, port_locked, "worker-1", "bridge", "the port is locked", "bridge link set dev veth15 locked off"),
     (EACH, port_not_findable, "worker-2", "bridge", "learns no MACs", "learning on flood on"),
-    (MESH, entry_with_a_vni, "worker-1", "fdb", "vni 77 itself", "bridge fdb replace"),
-    (EACH, link_down_inside, "worker-1", "pod", "down inside of the pod", "make the pod again"),
+    (MESH, entry_with_a_vni, "worker-1", "fdb", "its own vni 77", "bridge fdb replace"),
+    (EACH, link_down_inside, "worker-1", "pod", "down inside of the pod", "delete the pod"),
     (EACH, link_without_arp_inside, "worker-2", "pod", "NOARP", "ip link set eth0 arp on"),
-    (EACH, gateway_of_another_host, "worker-1", "bridge", "another host answered", ""),
+    (EACH, gateway_of_another_host, "worker-1", "bridge", "duplicate address detection failed", ""),
     (
         EACH,
         bridge_with_another_address,

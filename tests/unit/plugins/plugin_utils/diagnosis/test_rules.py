@@ -1458,7 +1458,11 @@ def break_arp_off(world: World) -> None:
     entry(world[2]["links"], name="eth0").update(arp=False)
 
 
-@breaks("arp-off", fix="sysctl -w net.ipv4.conf.cni0.arp_ignore=0")
+@breaks(
+    "arp-off",
+    fix="echo net.ipv4.conf.cni0.arp_ignore=0 >> /etc/sysctl.d/zzz-pod-network.conf && "
+    "sysctl -w net.ipv4.conf.cni0.arp_ignore=0",
+)
 def by_a_sysctl(world: World) -> None:
     world[2]["sysctls"]["net.ipv4.conf.cni0.arp_ignore"] = {"now": "8", "boot": "", "file": ""}
     world[1]["sysctls"]["net.ipv4.conf.cni0.arp_ignore"] = {"now": "1", "boot": "", "file": ""}
@@ -1477,6 +1481,22 @@ def break_underlay_route_missing(world: World) -> None:
     without(world[2]["routes"], dst="172.16.0.0/24")
     for peer in (0, 2):
         world[2]["ways"][underlay(peer)].update(dst="default", via="172.16.0.1")
+
+
+@breaks(
+    "underlay-route-missing",
+    fix=f"ip route add 172.16.0.0/24 dev eth0 proto kernel scope link src {underlay(1)}",
+)
+def with_a_virtual_address_besides(world: World) -> None:
+    break_underlay_route_missing(world)
+    world[2]["addresses"].insert(0, {"dev": "eth0", "address": "172.16.0.250/24", "scope": "global"})
+
+
+def test_nodes_that_are_isolated_on_purpose_are_no_finding() -> None:
+    world = World("routes")
+    break_underlay_route_missing(world)
+    entry(world[2]["addresses"], dev="eth0")["prefix_route"] = False
+    assert found(world) == []
 
 
 @breaks("arp-off", "vxlan", fix="ip link set cni0 arp on")
@@ -1707,10 +1727,26 @@ def a_port_of_the_bridge_drops_what_it_sends(world: World) -> None:
 
 def test_programs_and_limits_of_single_pods_are_no_finding() -> None:
     world = World("vxlan")
-    for does in ("program watch", "police"):
+    for does in ("program watch", "program", "police"):
         place = {**NETDEV, "place": "tc filter, chain veth0123abcd ingress pref 1"}
         rules = drops(f'iifname {{ "veth0123abcd" }} {does}, which may drop')
         world[2]["forward"].append({**place, "drops": rules})
+    assert found(world) == []
+
+
+@pytest.mark.parametrize(
+    ("hook", "rule"),
+    [
+        ("ingress", 'iifname {{ "veth0123abcd" }} ip saddr != {pod} drop'),
+        ("ingress", 'iifname {{ "veth0123abcd" }} ip saddr != {{ {pod}, 0.0.0.0 }} drop'),
+        ("egress", 'oifname {{ "veth0123abcd" }} ip daddr != {pod} drop'),
+    ],
+)
+def test_what_keeps_a_pod_from_forging_addresses_is_no_finding(hook: str, rule: str) -> None:
+    world = World("vxlan")
+    pod = world[2]["cni"]["pods"][0]["address"]
+    place = {**NETDEV, "place": "nftables: table netdev x, chain c", "hook": hook}
+    world[2]["forward"].append({**place, "drops": drops(rule.format(pod=pod))})
     assert found(world) == []
 
 

@@ -137,7 +137,12 @@ def test_which_interfaces_are_pods() -> None:
 def test_what_is_unusual_about_a_pod() -> None:
     usual = interface("/run/netns/cni-1", "10.244.0.5", 0)
     odd = usual._replace(addresses=("10.244.0.5", "fd00::5"), default_route={4: None, 6: False}, up=False, arp=False)
+    # As KubeVirt makes it: links of this kind never have ARP.
+    dummy = usual._replace(kind="dummy", arp=False)
     network = cni.Network({"name": "n"}, frozenset(), frozenset(), ("10.244.0.0/24",))
+    assert cni.live_pods(cni.Pods([dummy]), [network], kernel.NOTHING, []) == cni.live_pods(
+        cni.Pods([usual]), [network], kernel.NOTHING, []
+    )
     plain, *rest = cni.live_pods(cni.Pods([usual, odd]), [network], kernel.NOTHING, [])
     shared = {"netns": "/run/netns/cni-1", "dev": "eth0", "host_dev": "", "mtu": 1450}
     assert plain == {**shared, "address": "10.244.0.5", "default_route": True}

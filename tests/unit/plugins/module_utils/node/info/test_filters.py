@@ -424,6 +424,40 @@ def test_what_accepts_known_connections_comes_before_what_drops_them() -> None:
     assert forward([f"FORWARD {known}", f"FORWARD {dropped}"], "ACCEPT")["drops"] == drops(dropped, after=(known,))
 
 
+DROPPED = "-m conntrack ! --ctstate NEW -j DROP"
+KNOWN = "-m conntrack --ctstate RELATED,ESTABLISHED"
+
+
+@pytest.mark.parametrize(
+    ("rules", "after"),
+    [
+        # As in DOCKER-USER: the rest of the chain is not for them.
+        (["FORWARD -j USER", f"USER {KNOWN} -j RETURN", f"USER {DROPPED}"], [f"{KNOWN} -j RETURN"]),
+        # The chain returns them, and what comes after it drops them.
+        (["FORWARD -j USER", f"USER {KNOWN} -j RETURN", f"FORWARD {DROPPED}"], []),
+        # By a chain for some packets, and by one below that.
+        (["FORWARD -i cni0 -j USER", f"USER {KNOWN} -j ACCEPT", f"FORWARD {DROPPED}"], ["-i cni0 -j USER"]),
+        (
+            ["FORWARD -i cni0 -j USER", "USER -j wl", f"wl {KNOWN} -j ACCEPT", f"FORWARD {DROPPED}"],
+            ["-i cni0 -j USER"],
+        ),
+        # These go on: with a mark, a line in the log, or out of a chain that accepts nothing.
+        ([f"FORWARD {KNOWN} -j CONNMARK --restore-mark", f"FORWARD {DROPPED}"], []),
+        ([f"FORWARD {KNOWN} -j LOG", f"FORWARD {DROPPED}"], []),
+        ([f"FORWARD {KNOWN} -j USER", "USER -p tcp -j LOG", f"FORWARD {DROPPED}"], []),
+        ([f"FORWARD {KNOWN} -j USER", f"USER {KNOWN} -j ACCEPT", f"FORWARD {DROPPED}"], [f"{KNOWN} -j USER"]),
+    ],
+)
+def test_what_spares_known_connections(rules: list[str], after: list[str]) -> None:
+    assert forward(rules, "ACCEPT", ("USER", "wl"))["drops"] == drops(DROPPED, after=tuple(after))
+
+
+@pytest.mark.parametrize("word", ["oif missing", "check missing", "oif 0", "check false"])
+def test_what_has_no_way_back_is_dropped_by_every_firewall(word: str) -> None:
+    assert forwarding.REVERSE_PATH.search(f"meta nfproto ipv6 fib saddr . mark . iif {word} drop")
+    assert not forwarding.REVERSE_PATH.search(f"fib saddr . iif {word.split()[0]} exists drop")
+
+
 def test_a_chain_that_accepts_everything_is_a_rule_that_accepts() -> None:
     rules = ["FORWARD -s 10.244.0.0/16 -g USER", "USER -j ACCEPT", "FORWARD -i eth0 -j DROP"]
     assert forward(rules, "ACCEPT", ("USER",))["drops"] == drops("-i eth0 -j DROP", after=("-s 10.244.0.0/16 -g USER",))
