@@ -3,31 +3,30 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The process inside a probe pod: an HTTP server that reports its client's address, and a client that tries targets.
 
-The file, datagrams.py and throughput.py are copied into the pod and run there by the host's Python, so they use the
-standard library only and import nothing else from the collection. ``ask`` is the host's side of the unix socket. The
+The file and those it imports are copied into the pod and run there by the host's Python, so they use the standard
+library only and import nothing else from the collection. ``ask`` is the host's side of the unix socket. The
 process on the node itself (on_node.py) serves in the same way.
 """
 
 from __future__ import annotations
 
 import contextlib
-import http.client
-import http.server
+import errno
 import json
 import os
 import socket
-import statistics
 import threading
 import time
+import traceback
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from . import datagrams, throughput
+from . import datagrams, exchange, loop, throughput
 
 CONTROL = "control.sock"
-WORKERS = 128
+# So many targets are tried at the same time.
+AT_ONCE = 128
 # What a probe pod answers. Another pod's host may be compromised, so nothing else of an answer is passed on.
 ANSWER = ("identity", "client", "reached")
 LONGEST = 4096
@@ -43,6 +42,8 @@ PATIENCE = 5
 FORGOTTEN = 900
 # Seconds for the host's side of the unix socket to send or take all of a message, and for a client of the HTTP server.
 PROMPT = 30
+# Connections that wait to be accepted: all pods of a cluster request this one at the same time.
+BACKLOG = 1024
 POD = "pod"
 # What answers the calls of a module.
 Called = Callable[[dict[str, Any]], dict[str, Any]]
@@ -58,66 +59,95 @@ def plain(address: str) -> str:
     return address[7:] if address.startswith("::ffff:") else address
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Listens on every address of the pod, IPv4 and IPv6."""
+class Server:
+    """An HTTP server that listens on every address, IPv4 and IPv6. Raises OSError where the port is taken.
 
-    daemon_threads = True
-    request_queue_size = 1024
+    It answers every GET with who this pod is, who asks, and by which address the pod was reached; a POST with as much
+    as it takes; a PUT with how much it took, and how long that was.
+    """
 
     def __init__(self, port: int, identity: str) -> None:
         self.identity = identity
         self.port = port
-        self.address_family = socket.AF_INET6
-        try:
-            super().__init__(("", port), Handler)
-        except OSError:
-            # The kernel has no IPv6.
-            self.address_family = socket.AF_INET
-            super().__init__(("", port), Handler)
+        self.loop = loop.Loop()
+        self._handle = self._listen()
+        self.loop.add(self._accept())
 
-    def server_bind(self) -> None:
-        if self.address_family == socket.AF_INET6:
-            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        # HTTPServer's own server_bind asks the resolver for the host's name, which a pod without DNS waits for.
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(("::" if self.address_family == socket.AF_INET6 else "0.0.0.0", self.port))
+    def _listen(self) -> socket.socket:
+        for family, anywhere in ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")):
+            try:
+                handle = socket.socket(family, socket.SOCK_STREAM)
+            except OSError:
+                # The kernel has no IPv6.
+                continue
+            try:
+                if family == socket.AF_INET6:
+                    handle.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+                handle.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                handle.bind((anywhere, self.port))
+                handle.listen(BACKLOG)
+                handle.setblocking(False)
+            except OSError:
+                handle.close()
+                if family == socket.AF_INET:
+                    raise
+                # IPv6 is switched off.
+                continue
+            return handle
+        raise OSError("there is neither IPv6 nor IPv4")
 
+    def start(self) -> None:
+        """Serve in a thread, until ``stop``."""
+        threading.Thread(target=self.loop.run, daemon=True).start()
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers every GET with who this pod is, who asks, and by which address the pod was reached; a POST with as much
-    as it takes; a PUT with how much it took, and how long that was."""
+    def stop(self) -> None:
+        """Free the port, at once."""
+        with contextlib.suppress(OSError):
+            self._handle.shutdown(socket.SHUT_RDWR)
 
-    server: Server
-    timeout = PROMPT
+    def _accept(self) -> loop.Work[None]:
+        while True:
+            try:
+                handle, client = self._handle.accept()
+            except BlockingIOError:
+                yield loop.Wait(self._handle, loop.READ, loop.FOREVER)
+            except OSError as problem:
+                if problem.errno == errno.EINVAL:
+                    # Nobody listens any more.
+                    self._handle.close()
+                    return
+                # The connection is gone again, or there are too many.
+                yield loop.Wait(self._handle, 0, time.monotonic() + 0.1)
+            else:
+                self.loop.add(self._served(handle, plain(client[0])))
 
-    def do_POST(self) -> None:
-        length = self.headers.get("Content-Length", "")
-        left = min(int(length) if length.isdecimal() and len(length) < 9 else 0, len(BULK))
-        while left > 0 and (read := self.rfile.read(min(left, 65536))):
-            left -= len(read)
-        self._answer(BULK)
+    def _served(self, handle: socket.socket, client: str) -> loop.Work[None]:
+        with handle:
+            try:
+                handle.setblocking(False)
+                yield from self.answer(handle, client)
+            except (OSError, ValueError):
+                # Nothing is owed to a client that goes, or that speaks no HTTP.
+                pass
+            except Exception:
+                traceback.print_exc()
 
-    def do_PUT(self) -> None:
-        self.connection.settimeout(throughput.LONGEST)
-        self.close_connection = True
-        self._answer(throughput.receive(self.rfile.read1))
-
-    def do_GET(self) -> None:
-        answer = {
-            "identity": self.server.identity,
-            "client": plain(self.client_address[0]),
-            "reached": plain(self.connection.getsockname()[0]),
-        }
-        self._answer(json.dumps(answer).encode())
-
-    def _answer(self, body: bytes) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nobody reads the log of a healthy probe pod."""
+    def answer(self, handle: socket.socket, client: str) -> loop.Work[None]:
+        """Answer one request. Raises OSError and ValueError."""
+        asked = yield from exchange.message(handle, PROMPT)
+        method = asked.first.partition(b" ")[0]
+        if method == b"GET":
+            reached = plain(handle.getsockname()[0])
+            content = json.dumps({"identity": self.identity, "client": client, "reached": reached}).encode()
+        elif method == b"POST":
+            yield from exchange.body(handle, asked, len(BULK), PROMPT)
+            content = BULK
+        elif method == b"PUT":
+            content = yield from throughput.receive(handle, len(asked.begun))
+        else:
+            yield from loop.sent(handle, exchange.answer(b"", "405 Method Not Allowed"), PROMPT)
+            return
+        yield from loop.sent(handle, exchange.answer(content), PROMPT)
 
 
 def heard(body: bytes) -> dict[str, str]:
@@ -126,23 +156,21 @@ def heard(body: bytes) -> dict[str, str]:
         found = json.loads(body)
         return {name: str(found[name])[:LONGEST] for name in ANSWER}
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise ValueError("the answer is not a probe pod's") from None
+        raise ValueError(exchange.NOT_A_PODS) from None
 
 
-def request(target: dict[str, Any], timeout: float) -> dict[str, Any]:
+def request(target: dict[str, Any], timeout: float) -> loop.Work[dict[str, Any]]:
     """Request one target. {ms, source, identity, client, reached} when it answers, {error} when it does not."""
     began = time.monotonic()
-    connection = http.client.HTTPConnection(target["address"], target["port"], timeout=timeout)
     try:
-        connection.connect()
-        source = plain(connection.sock.getsockname()[0])
-        connection.request("GET", "/")
-        answer = heard(connection.getresponse().read(LONGEST))
+        handle = yield from exchange.connected(target["address"], target["port"], timeout)
+        with handle:
+            source = plain(handle.getsockname()[0])
+            yield from loop.sent(handle, exchange.request("GET", 0), timeout)
+            answer = heard((yield from exchange.answered(handle, LONGEST, timeout)))
         return {"ms": round((time.monotonic() - began) * 1000, 2), "source": source, **answer}
-    except (OSError, http.client.HTTPException, ValueError) as problem:
+    except (OSError, ValueError) as problem:
         return {"error": _told(problem, timeout)}
-    finally:
-        connection.close()
 
 
 def unexpected(target: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
@@ -154,24 +182,23 @@ def unexpected(target: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any
     return {name: value for name, value in outcome.items() if name not in usual or usual[name] != value}
 
 
-def bulk(target: dict[str, Any], timeout: float) -> str:
+def bulk(target: dict[str, Any], timeout: float) -> loop.Work[str]:
     """Move more than a packet in both directions; what went wrong, or ""."""
-    connection = http.client.HTTPConnection(target["address"], target["port"], timeout=timeout)
     try:
-        connection.request("POST", "/", BULK)
-        came = len(connection.getresponse().read(2 * len(BULK)))
+        handle = yield from exchange.connected(target["address"], target["port"], timeout)
+        with handle:
+            yield from loop.sent(handle, exchange.request("POST", len(BULK)) + BULK, timeout)
+            came = len((yield from exchange.answered(handle, 2 * len(BULK), timeout)))
         return "" if came == len(BULK) else f"{came} of {len(BULK)} bytes came back"
-    except (OSError, http.client.HTTPException, ValueError) as problem:
+    except (OSError, ValueError) as problem:
         return _told(problem, timeout)
-    finally:
-        connection.close()
 
 
 def stream(target: dict[str, Any], seconds: float, timeout: float) -> dict[str, Any]:
     """How fast a target takes what this pod sends: {mbit_s}, megabits that arrive per second, or {error}."""
     try:
-        return {"mbit_s": throughput.send(target, seconds, timeout)}
-    except (OSError, http.client.HTTPException, ValueError, TypeError, LookupError, ArithmeticError) as problem:
+        return {"mbit_s": loop.run([throughput.send(target, seconds, timeout)])[0]}
+    except (OSError, ValueError, TypeError, LookupError, ArithmeticError) as problem:
         return {"error": _told(problem, timeout)}
 
 
@@ -181,7 +208,7 @@ def _told(problem: Exception, timeout: float) -> str:
     return getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
 
 
-def attempt(target: dict[str, Any], identity: str, timeout: float, tries: int) -> dict[str, Any]:
+def attempt(target: dict[str, Any], identity: str, timeout: float, tries: int) -> loop.Work[dict[str, Any]]:
     """Try one target: {to, address} and what ``request`` says, less what goes without saying (``unexpected``).
 
     A pod is also sent datagrams: ``udp_ms``, or ``udp_error``. One that is marked ``thorough`` gets large ones as well:
@@ -198,28 +225,28 @@ def attempt(target: dict[str, Any], identity: str, timeout: float, tries: int) -
     except OSError as problem:
         return {**found, "error": _told(problem, timeout), "udp_error": _told(problem, timeout)}
     try:
-        outcome = request(target, timeout)
+        outcome = yield from request(target, timeout)
         for _again in range(1, tries):
             if "error" not in outcome:
                 break
             if peer:
                 # The target remembers whose datagrams arrive: so it shows in which direction nothing passes.
                 peer.ping()
-            outcome = request(target, timeout)
+            outcome = yield from request(target, timeout)
         found.update(unexpected(target, outcome))
         if peer is None:
             return found
         # Where HTTP works, a machine that is merely busy gets as long as HTTP does.
         longest = timeout if "error" in outcome else 2 * timeout * tries
-        if not peer.reached(LAST_WORD if "error" in outcome else longest):
+        if not (yield from peer.reached(LAST_WORD if "error" in outcome else longest)):
             found["udp_error"] = f"no answer within {longest:g} s"
             return found
         found["udp_ms"] = peer.milliseconds
         if target.get("thorough") and "error" not in outcome:
-            if peer.measure(timeout):
+            if (yield from peer.measure(timeout)):
                 found.update(mtu=peer.mtu, peer_mtu=peer.peer_mtu, there=peer.there, back=peer.back)
             for _try in range(tries):
-                found["bulk_error"] = bulk(target, timeout)
+                found["bulk_error"] = yield from bulk(target, timeout)
                 if not found["bulk_error"]:
                     break
         return found
@@ -243,14 +270,13 @@ def probe(targets: list[dict[str, Any]], timeout: float, tries: int, identity: s
 
 
 def _at_once(targets: list[dict[str, Any]], timeout: float, tries: int, identity: str) -> list[dict[str, Any]]:
-    with ThreadPoolExecutor(max_workers=max(1, min(WORKERS, len(targets)))) as pool:
-        return list(pool.map(lambda target: attempt(target, identity, timeout, tries), targets))
+    return loop.run((attempt(target, identity, timeout, tries) for target in targets), AT_ONCE)
 
 
 def busy(results: list[dict[str, Any]], timeout: float) -> bool:
     """Do answers take so long that a time-out of ``timeout`` seconds may pass before one that is on its way?"""
-    took = [result["ms"] for result in results if "ms" in result]
-    return bool(took) and statistics.median(took) > BUSY * timeout * 1000
+    took = sorted(result["ms"] for result in results if "ms" in result)
+    return bool(took) and took[len(took) // 2] > BUSY * timeout * 1000
 
 
 def _unanswered(result: dict[str, Any]) -> bool:
@@ -319,7 +345,7 @@ class Agent:
                     answer = {} if self.ends else self.answer(asked)
                     if self.ends or not _is(path, own):
                         # The port is free when the other side hears of it.
-                        self._server.socket.shutdown(socket.SHUT_RDWR)
+                        self._server.stop()
                     heard_of = time.monotonic()
                     connection.sendall(json.dumps(answer).encode())
 
@@ -350,14 +376,16 @@ def _read(connection: socket.socket) -> bytes:
 def serving(port: int, identity: str, called: Called | None = None) -> Agent:
     """An agent whose HTTP server is at work. Raises OSError where the port is taken."""
     server = Server(port, identity)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server.start()
     return Agent(server, called)
 
 
 def main(folder: str, port: str, identity: str) -> None:
-    agent = serving(int(port), identity)
+    server = Server(int(port), identity)
+    agent = Agent(server)
     for opened in agent.echo.open(int(port)):
-        threading.Thread(target=agent.echo.serve, args=opened, daemon=True).start()
+        server.loop.add(agent.echo.serve(*opened))
+    server.start()
     agent.control(f"{folder}/{CONTROL}")
     # Threads that are at work must not keep the process.
     os._exit(0)

@@ -4,22 +4,22 @@
 """UDP between probe pods: does a datagram arrive, and how large a packet does, in each direction by itself.
 
 Every datagram has the flag "don't fragment". The file is copied into the pod beside the agent, so it uses the standard
-library only and imports nothing from the collection. Sizes are those of IP packets, in bytes, headers included.
+library only. Sizes are those of IP packets, in bytes, headers included.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import ipaddress
 import itertools
-import select
 import socket
 import struct
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from . import loop
 
 LOOPBACK = "lo"
 SIOCGIFADDR = 0x8915
@@ -96,6 +96,7 @@ def read(data: bytes) -> Request | None:
 
 def _socket(version: int) -> socket.socket:
     handle = socket.socket(socket.AF_INET6 if version == 6 else socket.AF_INET, socket.SOCK_DGRAM)
+    handle.setblocking(False)
     for level, option, value in DONT_FRAGMENT[version]:
         with contextlib.suppress(OSError):
             handle.setsockopt(level, option, value)
@@ -130,18 +131,25 @@ class Echo:
             found.append((version, handle))
         return found
 
-    def serve(self, version: int, handle: socket.socket) -> None:
+    def serve(self, version: int, handle: socket.socket) -> loop.Work[None]:
         """Answer for ever."""
         while True:
-            with contextlib.suppress(OSError):
+            try:
                 data, client = handle.recvfrom(LARGEST)
-                request = read(data)
-                if request is None or request.to != self.identity:
-                    continue
-                if len(self.heard) < MOST_HEARD:
-                    self.heard[request.sender] = None
-                self._mtu = self._mtu or interface_mtu()
-                answer = f"{request.nonce} {self._mtu}\n".encode()
+            except BlockingIOError:
+                yield loop.Wait(handle, loop.READ, loop.FOREVER)
+                continue
+            except OSError:
+                # What became of an earlier answer.
+                continue
+            request = read(data)
+            if request is None or request.to != self.identity:
+                continue
+            if len(self.heard) < MOST_HEARD:
+                self.heard[request.sender] = None
+            self._mtu = self._mtu or interface_mtu()
+            answer = f"{request.nonce} {self._mtu}\n".encode()
+            with contextlib.suppress(OSError):
                 handle.sendto(answer.ljust(max(request.size - HEADERS[version], 0), b"."), client)
 
 
@@ -159,7 +167,7 @@ class Peer:
     """
 
     def __init__(self, address: str, port: int, identity: str, sender: str) -> None:
-        self.version = ipaddress.ip_address(address).version
+        self.version = 6 if ":" in address else 4
         self.identity = identity
         self.sender = sender
         self.milliseconds: float | None = None
@@ -181,35 +189,35 @@ class Peer:
         """Send one small datagram and wait for nothing."""
         self._send(0, 0)
 
-    def reached(self, timeout: float) -> bool:
+    def reached(self, timeout: float) -> loop.Work[bool]:
         """Is a ping answered? They are repeated until then."""
         deadline = time.monotonic() + timeout
         if not self._sent:
             self.ping()
         for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):
             left = deadline - time.monotonic()
-            self._take(self._receive(max(min(pause, left), 0)))
+            self._take((yield from self._receive(max(min(pause, left), 0))))
             if self.milliseconds is not None or left <= 0:
                 break
             self.ping()
         return self.milliseconds is not None
 
-    def measure(self, timeout: float) -> bool:
+    def measure(self, timeout: float) -> loop.Work[bool]:
         """Find out how large a packet may be in each direction. The target answers pings already.
 
         False where that can't be told, because small packets get lost meanwhile as well.
         """
         self.mtu = interface_mtu(self._handle.getsockname()[0])
         try:
-            self.there = self._largest(self.mtu, answers=False, timeout=timeout)
-            self.back = self._largest(self.peer_mtu, answers=True, timeout=timeout)
+            self.there = yield from self._largest(self.mtu, answers=False, timeout=timeout)
+            self.back = yield from self._largest(self.peer_mtu, answers=True, timeout=timeout)
         except TimeoutError:
             return False
         return True
 
-    def _largest(self, high: int, answers: bool, timeout: float) -> int:
+    def _largest(self, high: int, answers: bool, timeout: float) -> loop.Work[int]:
         """The largest request, or answer, that passes; 0 where not even small ones do. Raises TimeoutError."""
-        if high in self._round({high}, answers, timeout):
+        if high in (yield from self._round({high}, answers, timeout)):
             return high
         low = 0
         high -= 1
@@ -218,14 +226,14 @@ class Peer:
             step = max(1, -(-(high - floor) // SIZES_A_ROUND))
             # The smallest is always among the first, as nothing is known to pass yet.
             sizes = {*range(high, floor, -step), floor + 1}
-            passed = self._round(sizes, answers, timeout)
+            passed = yield from self._round(sizes, answers, timeout)
             if not passed and not low:
                 return 0
             low = max(passed, default=low)
             high = min((size for size in sizes if size > low), default=low + 1) - 1
         return low
 
-    def _round(self, wanted: set[int], answers: bool, timeout: float) -> set[int]:
+    def _round(self, wanted: set[int], answers: bool, timeout: float) -> loop.Work[set[int]]:
         """Those of the sizes that pass. Raises TimeoutError.
 
         How long an answer takes says nothing on a busy machine. So a small datagram follows the others, and what is not
@@ -243,7 +251,7 @@ class Peer:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise TimeoutError
-                for answer in self._receive(left):
+                for answer in (yield from self._receive(left)):
                     size = waiting.get(answer.nonce, 0)
                     if size and (not answers or answer.size == size):
                         passed.add(size)
@@ -268,17 +276,23 @@ class Peer:
                 continue
         return nonce
 
-    def _receive(self, wait: float) -> list[Answer]:
+    def _receive(self, wait: float) -> loop.Work[list[Answer]]:
         """What arrived within ``wait`` seconds: as soon as anything does, all that is there."""
         found: list[Answer] = []
-        deadline = time.monotonic() + wait
-        # A report that an earlier packet was refused is no answer: what is sent next would be refused as well.
-        while select.select([self._handle], [], [], 0 if found else max(deadline - time.monotonic(), 0))[0]:
-            with contextlib.suppress(OSError, ValueError):
+        until = time.monotonic() + wait
+        while True:
+            try:
                 data = self._handle.recv(LARGEST)
+            except BlockingIOError:
+                if found or not (yield loop.Wait(self._handle, loop.READ, until)):
+                    return found
+                continue
+            except OSError:
+                # A report that an earlier packet was refused is no answer: what is sent next would be refused as well.
+                continue
+            with contextlib.suppress(ValueError):
                 nonce, mtu = data.partition(b"\n")[0].decode("ascii").split(" ")
                 found.append(Answer(nonce, len(data) + HEADERS[self.version], min(int(mtu), LARGEST)))
-        return found
 
     def _take(self, answers: Iterable[Answer]) -> None:
         for answer in answers:

@@ -29,6 +29,8 @@ from ..core.problems import PodnetError
 from . import agent as probe_agent
 from . import cni as probe_cni
 from . import datagrams as probe_datagrams
+from . import exchange as probe_exchange
+from . import loop as probe_loop
 from . import throughput as probe_throughput
 
 NAMESPACE = "weft-podnet-verify"
@@ -159,7 +161,7 @@ def build_rootfs() -> list[str]:
     package = ROOTFS / AGENT / "probe"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
-    for module in (probe_agent, probe_datagrams, probe_throughput):
+    for module in (probe_agent, probe_datagrams, probe_exchange, probe_loop, probe_throughput):
         (package / f"{module.__name__.rpartition('.')[2]}.py").write_text(_source(module.__name__), encoding="utf-8")
     return [f"type=bind,src={path},dst={path},options=rbind:ro" for path in binds]
 
@@ -294,7 +296,7 @@ def probe(
 
     Raises ProbeError.
     """
-    rounds = -(-len(targets) // probe_agent.WORKERS)
+    rounds = -(-len(targets) // probe_agent.AT_ONCE)
     # Connecting and reading each have the time-out to themselves, and so have datagrams and large packets. Busy
     # machines get another, patient round.
     longest = rounds * 6 * timeout * (tries + probe_agent.PATIENCE) + 60

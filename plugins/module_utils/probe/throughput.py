@@ -9,12 +9,12 @@ The file is copied into the pod beside the agent, so it uses the standard librar
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import socket
 import time
-from collections.abc import Callable
 from typing import Any
+
+from . import exchange, loop
 
 # What is sent at once, and the seconds after which the receiver ends such a connection itself.
 CHUNK = b"." * 262144
@@ -22,31 +22,27 @@ LONGEST = 15.0
 ANSWER = 4096
 
 
-def send(target: dict[str, Any], seconds: float, timeout: float) -> float:
+def send(target: dict[str, Any], seconds: float, timeout: float) -> loop.Work[float]:
     """Send for so many seconds over one connection; the megabits per second that arrived.
 
-    Raises OSError and HTTPException where the connection fails, and ValueError, TypeError, LookupError or
-    ArithmeticError where the answer is not a probe pod's.
+    Raises OSError where the connection fails, and ValueError, TypeError, LookupError or ArithmeticError where the
+    answer is not a probe pod's.
     """
-    connection = http.client.HTTPConnection(target["address"], target["port"], timeout=timeout)
-    try:
-        connection.putrequest("PUT", "/")
-        connection.putheader("Content-Length", str(1 << 50))
-        connection.endheaders()
+    handle = yield from exchange.connected(target["address"], target["port"], timeout)
+    with handle:
+        yield from loop.sent(handle, exchange.request("PUT", 1 << 50), timeout)
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            connection.send(CHUNK)
-        connection.sock.shutdown(socket.SHUT_WR)
-        answer = json.loads(connection.getresponse().read(ANSWER))
+            yield from loop.sent(handle, CHUNK, timeout)
+        handle.shutdown(socket.SHUT_WR)
+        answer = json.loads((yield from exchange.answered(handle, ANSWER, timeout)))
         return round(float(answer["bytes"]) * 8e-6 / float(answer["seconds"]), 1)
-    finally:
-        connection.close()
 
 
-def receive(read: Callable[[int], bytes]) -> bytes:
+def receive(handle: socket.socket, begun: int) -> loop.Work[bytes]:
     """Take what a sender sends until it ends; the answer to it: how many bytes arrived, in how many seconds."""
-    began, count = time.monotonic(), 0
+    began, count = time.monotonic(), begun
     with contextlib.suppress(OSError):
-        while time.monotonic() - began < LONGEST and (part := read(len(CHUNK))):
+        while time.monotonic() - began < LONGEST and (part := (yield from loop.received(handle, LONGEST, len(CHUNK)))):
             count += len(part)
     return json.dumps({"bytes": count, "seconds": time.monotonic() - began}).encode()

@@ -109,7 +109,7 @@ def test_the_process_does_not_wait_for_another_verification(tmp_path: Path, monk
     monkeypatch.setattr(lock, "RUN_DIR", str(tmp_path / "run"))
     monkeypatch.setattr(pods, "RUN_FILE", tmp_path / "none")
     server = agent.Server(free_port(), "me")
-    server.server_close()
+    server.stop()
     monkeypatch.setattr(on_node, "_agent", agent.Agent(server))
     params = {"run": "a", "targets": [], "timeout": 1, "tries": 1, "socket": "none", "node": "", "seconds": 1}
     with lock.hold("verify"):

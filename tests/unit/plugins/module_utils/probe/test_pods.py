@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from ansible_collections.weft.podnet.plugins.module_utils.probe import agent as probe_agent
 from ansible_collections.weft.podnet.plugins.module_utils.probe import cni as probe_cni
 from ansible_collections.weft.podnet.plugins.module_utils.probe import host as probe_host
+from ansible_collections.weft.podnet.plugins.module_utils.probe import loop
 from ansible_collections.weft.podnet.plugins.module_utils.probe import pods as probe_pods
 from support import probe
 from support.modules import run_module
@@ -97,32 +97,26 @@ def test_a_silent_target_costs_its_time_out_and_no_more(agent: tuple[str, int]) 
 
 
 def test_a_target_gets_more_time_where_answers_take_long() -> None:
-    class Busy(probe_agent.Handler):
+    class Busy(probe_agent.Server):
         """Takes its time for every answer, and gives the first request at ``silent`` none."""
 
         asked: list[int] = []
 
-        def do_GET(self) -> None:
-            self.asked.append(self.server.port)
-            if self.server.port == silent and self.asked.count(silent) == 1:
-                released.wait()
-                return
-            time.sleep(0.3)
-            super().do_GET()
+        def answer(self, handle: socket.socket, client: str) -> loop.Work[None]:
+            self.asked.append(self.port)
+            first = self.port == silent and self.asked.count(silent) == 1
+            yield loop.Wait(handle, 0, loop.FOREVER if first else time.monotonic() + 0.3)
+            yield from super().answer(handle, client)
 
-    released = threading.Event()
-    servers = [probe_agent.Server(free_port(), "me") for _number in range(3)]
+    servers = [Busy(free_port(), "me") for _number in range(3)]
     silent = servers[0].port
     for server in servers:
-        server.RequestHandlerClass = Busy
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        server.start()
     try:
         found = probe_agent.probe([{**target(server.port), "kind": "node"} for server in servers], 2, 1)
     finally:
-        released.set()
         for server in servers:
-            server.shutdown()
-            server.server_close()
+            server.stop()
     assert [result.get("error") for result in found] == [None, None, None]
     assert Busy.asked.count(silent) == 2
 
@@ -233,8 +227,8 @@ def test_the_agent_ends_when_it_is_asked_to(tmp_path: Path) -> None:
 
 def test_more_than_a_packet_passes_both_ways(agent: tuple[str, int]) -> None:
     _control, port = agent
-    assert probe_agent.bulk(target(port), 5) == ""
-    assert probe_agent.bulk(target(free_port()), 5) == "Connection refused"
+    met = loop.run([probe_agent.bulk(target(to), 5) for to in (port, free_port())], 2)
+    assert met == ["", "Connection refused"]
 
 
 def test_the_throughput_of_a_connection(agent: tuple[str, int]) -> None:
