@@ -1,11 +1,11 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Byte code of the collection on hosts that it manages, as Python keeps it beside any other program.
+"""Byte code of modules on hosts that the collection manages, as Python keeps it beside any other program.
 
 Ansible sends a module as an archive of source files, and Python caches nothing that it imports from an archive:
-compiling takes longer than a look at the node. So the byte code is kept beside the host's checkpoints, by runs that
-may change the host, and goes with them. A file is used for exactly the source it was compiled from, and only from a
+compiling takes longer than a look at the node, more than half of it Ansible's own files. So the byte code of both is
+kept beside the host's checkpoints, by runs that may change the host, and goes with them. A file is used for exactly the source it was compiled from, and only from a
 folder that nobody but root can write to; whatever is wrong with it, Python compiles the source.
 """
 
@@ -26,8 +26,9 @@ from zipimport import ZipImportError, zipimporter
 
 HOME = "/var/lib/weft-podnet"
 FOLDER = f"{HOME}/bytecode"
-_PACKAGES = "ansible_collections.weft.podnet.plugins.module_utils."
-# One file for each of the collection's, and for each version of Python.
+_COLLECTION = "ansible_collections.weft.podnet.plugins."
+_PACKAGES = (_COLLECTION, "ansible.module_utils.")
+# One file for each source file, and for each version of Python.
 _SUFFIX = f".{sys.implementation.cache_tag}.pyc"
 # What this process compiled: file name -> content.
 _compiled: dict[str, bytes] = {}
@@ -70,7 +71,7 @@ def _private(folder: str) -> bool:
 
 
 class _Finder:
-    """Finds the collection's code in the archive, and loads it with its byte code.
+    """Finds what is in the archive, and loads it with its byte code.
 
     Python's own importer compiles a file twice, since it also does to tell the file's name.
     """
@@ -116,7 +117,7 @@ class _Loader:
         exec(self.get_code(module.__name__), module.__dict__)
 
     def get_code(self, name: str) -> CodeType:
-        kept = name[len(_PACKAGES) :] + _SUFFIX
+        kept = name.replace(f"{_COLLECTION}module_utils.", "") + _SUFFIX
         start = importlib.util.MAGIC_NUMBER + importlib.util.source_hash(self._source)
         if self._trusted:
             with contextlib.suppress(OSError, ValueError, EOFError, TypeError):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,10 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
 
 from . import host_facts
+
+# Where a module's archive can be imported from, before the first import of it.
+_FIRST_IMPORT = b"\n        from ansible.module_utils._internal._ansiballz import _loader\n"
+_BYTE_CODE = b"\n        import ansible_collections.weft.podnet.plugins.module_utils.core"
 
 
 class HostAction(ActionBase):
@@ -36,6 +41,19 @@ class HostAction(ActionBase):
     def arguments(args: dict[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments for the module, from the task's. Raises Refused with everything that is wrong."""
         return args
+
+    def _configure_module(self, *args: Any, **kwargs: Any) -> Any:
+        """The module as Ansible sends it, with Ansible's own part run from byte code as well; see `core.bytecode`.
+
+        Ansible has no other place for it. Where another version writes the module differently, it is sent as it is: it
+        starts later, and nothing else changes.
+        """
+        built, *others = super()._configure_module(*args, **kwargs)
+        sent = getattr(built, "b_module_data", None)
+        if isinstance(sent, bytes) and sent.count(_FIRST_IMPORT) == 1 and dataclasses.is_dataclass(built):
+            sent = sent.replace(_FIRST_IMPORT, _BYTE_CODE + _FIRST_IMPORT)
+            built = dataclasses.replace(built, b_module_data=sent)  # type: ignore[type-var]
+        return (built, *others)
 
     def _ask(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         """The module's result, without facts.

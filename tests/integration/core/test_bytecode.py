@@ -137,3 +137,16 @@ def test_a_full_disk_and_what_a_killed_run_left(host: Host) -> None:
     host.sh("rm /var/lib/filler")
     host.run()
     assert host.run()["compiled"] == [] and all(line.endswith(".pyc") for line in host.files())
+
+
+def test_ansibles_own_part_of_a_module_is_compiled_once_as_well(host: Host) -> None:
+    managed(host)
+    kept = "/var/lib/weft-podnet/bytecode/ansible.module_utils.basic.*"
+    sizes = []
+    for damage in ("true", f"truncate -s 100 {kept}"):
+        host.sh(damage)
+        host.sh("ansible localhost --connection local -m weft.podnet.pod_probe -a state=absent")
+        sizes.append(int(host.sh(f"stat --format %s {kept}")))
+    assert sizes[0] == sizes[1] > 1000
+    names = {Path(line).name.partition(".cpython")[0] for line in host.files()}
+    assert {"core.resource", "ansible.module_utils.common.arg_spec", "probe.run"} <= names

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.playbook.play_context import PlayContext
 from ansible.playbook.task import Task
+from ansible.plugins.action import ActionBase
 from ansible.plugins.connection.local import Connection
 from ansible.template import Templar
 
@@ -71,3 +73,28 @@ def test_a_host_whose_facts_replace_the_inventory_is_refused(monkeypatch: pytest
         result = action.run(task_vars={"ansible_facts": {"inventory_hostname": "worker-2"}})
         told = " ".join(map(str, (result.get("msg"), result.get("problems"), result.get("warnings"))))
         assert "its facts hold inventory_hostname" in told, name
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A module as Ansible sends it."""
+
+    b_module_data: bytes
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_module_begins_with_byte_code_where_ansible_sends_it_as_expected(
+    monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    loader = DataLoader()
+    action = HostAction(Task(), Connection(PlayContext()), PlayContext(), loader, Templar(loader), None)
+    first = f"        from ansible.module_utils._internal._ansiballz import {'_loader' if known else '_runner'}\n"
+    sent = Built(f"def main():\n    def run():\n{first}        _loader.run()\n".encode())
+    monkeypatch.setattr(ActionBase, "_configure_module", lambda *_args, **_words: (sent, "path"))
+    built, path = action._configure_module(module_name="weft.podnet.pod_probe")
+    assert path == "path" and (built == sent) is not known
+    if known:
+        own, after = built.b_module_data.decode().splitlines()[2:4]
+        assert own == "        import ansible_collections.weft.podnet.plugins.module_utils.core"
+        assert f"{after}\n" == first
+        compile(built.b_module_data, "module", "exec")
