@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
+from ansible_collections.weft.podnet.plugins.module_utils.probe import compact
 from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis import findings as _findings
 from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis import observation
 from ansible_collections.weft.podnet.plugins.plugin_utils.plan import inventory, plan_file
@@ -39,6 +40,7 @@ def arguments(
         raise AnsibleFilterError(
             f"findings: {len(hosts)} hosts and {len(observed)} observations; expected one for each"
         )
+    observed = [compact.read(each) for each in observed]
     seen = {name: each["host"] for name, each in zip(hosts, observed, strict=True) if each.get("host")}
     silent = {
         name: observation.reason(each) for name, each in zip(hosts, observed, strict=True) if not each.get("host")

@@ -186,6 +186,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
+from ansible_collections.weft.podnet.plugins.module_utils.probe import compact
 from ansible_collections.weft.podnet.plugins.plugin_utils.probe import matrix
 
 
@@ -202,6 +203,7 @@ def podnet_matrix(
     measured: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """See plugin_utils/probe/matrix.py. Raises AnsibleFilterError."""
+    started, probed = ([compact.read(each) for each in results] for results in (started, probed))
     try:
         return matrix.matrix(hosts, started, probed, nodes, scope, removed, findings, targets, clients, measured)
     except (ValueError, LookupError, TypeError, AttributeError) as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.weft.podnet.plugins.module_utils.probe import compact
 from ansible_collections.weft.podnet.plugins.plugin_utils.probe import targets as _probe_targets
 
 
@@ -19,7 +20,7 @@ def probe_targets(
     addresses: Sequence[Any] = (),
 ) -> list[dict[str, Any]]:
     """See plugin_utils/probe/targets.py."""
-    return _probe_targets.targets(hosts, started, port, nodes, addresses)
+    return _probe_targets.targets(hosts, [compact.read(each) for each in started], port, nodes, addresses)
 
 
 class FilterModule:

@@ -125,6 +125,14 @@ options:
     description: The number of seconds for which V(measured) sends to a pod, at most 10.
     type: float
     default: 2
+  compact:
+    description:
+      - Returns all but RV(run) as one text, RV(compact). Ansible goes through every value of a result several times,
+        which takes seconds of the controller where there are many hosts. It has no effect in check mode.
+      - The filters P(weft.podnet.probe_targets#filter), P(weft.podnet.podnet_matrix#filter) and
+        P(weft.podnet.findings#filter) take either form.
+    type: bool
+    default: false
   socket:
     description: The socket that containerd listens on.
     type: path
@@ -150,6 +158,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+compact:
+  description: The other return values, as JSON.
+  type: str
+  returned: O(compact=true), except in check mode or on failure
 heard:
   description:
     - For each pod of this host that did not reach all of its targets, by its identity, the identities of those pods

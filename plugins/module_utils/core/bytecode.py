@@ -4,9 +4,10 @@
 """Byte code of modules on hosts that the collection manages, as Python keeps it beside any other program.
 
 Ansible sends a module as an archive of source files, and Python caches nothing that it imports from an archive:
-compiling takes longer than a look at the node, more than half of it Ansible's own files. So the byte code of both is
-kept beside the host's checkpoints, by runs that may change the host, and goes with them. A file is used for exactly the source it was compiled from, and only from a
-folder that nobody but root can write to; whatever is wrong with it, Python compiles the source.
+compiling takes longer than a look at the node, more than half of it for Ansible's own files. So the byte code of both
+is kept beside the host's checkpoints, by runs that may change the host, and goes with them. A file is used for exactly
+the source it was compiled from, and only from a folder that nobody but root can write to; whatever is wrong with it,
+Python compiles the source.
 """
 
 from __future__ import annotations

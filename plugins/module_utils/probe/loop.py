@@ -14,7 +14,7 @@ import heapq
 import select
 import socket
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 READ = select.EPOLLIN
@@ -91,7 +91,7 @@ def run(works: Iterable[Work[T]], at_once: int = 1) -> list[T]:
     found: dict[int, T] = {}
     left = enumerate(works)
 
-    def one_after_the_other() -> Iterator[Wait]:
+    def one_after_the_other() -> Work[None]:
         for number, work in left:
             found[number] = yield from work
 

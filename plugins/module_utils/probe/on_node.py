@@ -34,15 +34,16 @@ STATES = ("probed", "measured", "absent")
 # What `sh` runs in that folder to call this process: the module's options in, its result out, both as JSON.
 CALL = "call"
 # Without the socket, or a whole answer from it, it fails, and Ansible starts the module. It connects when it has all
-# that it sends, so that a controller that is cut off keeps nobody waiting.
+# that it sends, so that a controller that is cut off keeps nobody waiting. What `socket` adds to `_socket` takes as
+# long to import as Python takes to start.
 _CLIENT = """
-import socket, sys
+import _socket, sys
 asked = sys.stdin.buffer.read()
-with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-    connection.connect(sys.argv[1])
-    connection.sendall(b'{"call": ' + asked + b'}')
-    connection.shutdown(socket.SHUT_WR)
-    sys.stdout.buffer.write(b"".join(iter(lambda: connection.recv(65536), b"")))
+connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+connection.connect(sys.argv[1])
+connection.sendall(b'{"call": ' + asked + b'}')
+connection.shutdown(_socket.SHUT_WR)
+sys.stdout.buffer.write(b"".join(iter(lambda: connection.recv(65536), b"")))
 """
 # In that process itself, what serves the socket.
 _agent: probe_agent.Agent | None = None

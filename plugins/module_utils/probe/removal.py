@@ -115,15 +115,36 @@ def _remove_tasks(socket: str, containers: list[str]) -> None:
 
 def _remove_containers(socket: str) -> None:
     # Each call of ctr takes 50 ms and more of a processor.
-    if not ours() and not _has_namespace(socket):
+    pods = [pod.container for pod in ours()]
+    if not pods and not _has_namespace(socket):
+        return
+    try:
+        # The usual case: these are all, and they run. Only an empty namespace can be removed.
+        _remove_namespace(socket, pods)
+    except ProbeError:
+        _remove_whatever_is_there(socket)
+    _remove_folders()
+
+
+def _remove_namespace(socket: str, containers: list[str]) -> None:
+    """The namespace with these containers. Raises ProbeError where there are others, or one of them is gone."""
+    if containers:
+        ctr(socket, "task", "delete", "--force", *containers)
+        ctr(socket, "container", "delete", *containers)
+    ctr(socket, "namespaces", "remove", NAMESPACE)
+
+
+def _remove_whatever_is_there(socket: str) -> None:
+    if not _has_namespace(socket):
         return
     containers = ctr(socket, "container", "list", "--quiet").split()
     if containers:
         _remove_tasks(socket, containers)
         ctr(socket, "container", "delete", *containers)
-    elif not _has_namespace(socket):
-        return
     ctr(socket, "namespaces", "remove", NAMESPACE)
+
+
+def _remove_folders() -> None:
     for folder in map(Path, RUNTIME_FOLDERS):
         # Only empty folders are removed; the parent is runc's, which creates it again when needed.
         with contextlib.suppress(OSError):

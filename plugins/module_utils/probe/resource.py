@@ -10,7 +10,7 @@ from typing import Any
 from ..core.output import failure, printable
 from ..core.problems import Refused
 from ..core.resource import Call, Resource, Step, options
-from . import agent, host_port, on_node
+from . import agent, compact, host_port, on_node
 from . import pods as probe_pods
 from . import run as probe_run
 
@@ -54,7 +54,8 @@ def converge(call: Call) -> dict[str, Any]:
     else:
         result = STATES[call.params["state"]](call.params, call.check_mode)
     left = [f"left by an earlier verification: {problem}" for problem in result.pop("problems", [])]
-    return {"changed": False, **result, "warnings": left}
+    found = {"changed": False, **result, "warnings": left}
+    return compact.packed(found) if call.params["compact"] and not call.check_mode else found
 
 
 RESOURCE = Resource(
@@ -70,6 +71,7 @@ RESOURCE = Resource(
         "tries": {"type": "int", "default": 2},
         "patience": {"type": "int", "default": 15},
         "seconds": {"type": "float", "default": 2},
+        "compact": {"type": "bool", "default": False},
         "socket": {"type": "path", "default": probe_pods.SOCKET},
     },
     converge,
