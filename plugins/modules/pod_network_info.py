@@ -342,6 +342,18 @@ host:
         inverted:
           description: Does it concern all other packets?
           type: bool
+        goto:
+          description: The priority of the rule at which the lookup goes on.
+          type: int
+          returned: rules with the action V(goto)
+        suppress_prefixlength:
+          description: Routes of the table with a prefix of this length or a shorter one do not count.
+          type: int
+          returned: rules that pass over some routes
+        other:
+          description: Always true. The rule also asks for something that is not shown, such as a port, a user or a VRF.
+          type: bool
+          returned: rules that ask for such a thing
     ways:
       description: 'How the host gets to each address of O(ways): a dictionary with V(dst) (the route''s
         own destination), V(via), V(dev), V(local), V(src) and V(mtu) (of the route, of the path as far

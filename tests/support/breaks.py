@@ -457,6 +457,7 @@ HOST = [
     ),
     Break("policy-rule-refuses-pods", "ip rule add to 10.244.1.0/24 prohibit priority 100"),
     Break("policy-rule-refuses-pods", "ip rule add iif flannel.1 blackhole priority 100"),
+    Break("policy-rule-refuses-pods", "ip rule add to 10.244.1.0/24 goto 32767 priority 100"),
     Break("pods-taken-for-own", "ip route add local 10.244.1.0/24 dev lo"),
     Break("bridge-ports-blocked", f"for port in {PORTS}; do bridge link set dev $port locked on; done"),
     Break("bridge-ports-blocked", f"for port in {PORTS}; do bridge link set dev $port learning off flood off; done"),

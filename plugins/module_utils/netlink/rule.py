@@ -15,10 +15,20 @@ from .channel import Channel, NetlinkError
 ACTIONS = {1: "lookup", 2: "goto", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 # What each network namespace starts with: priority -> table.
 STANDARD = {0: wire.TABLE_LOCAL, 32766: wire.TABLE_MAIN, 32767: wire.TABLE_DEFAULT}
+# What a rule may ask for beside the fields of Rule; FRA_L3MDEV also stands for the table of a VRF.
+OTHERS = (
+    wire.FRA_TUN_ID, wire.FRA_L3MDEV, wire.FRA_UID_RANGE, wire.FRA_IP_PROTO, wire.FRA_SPORT_RANGE, wire.FRA_DPORT_RANGE,
+    wire.FRA_DSCP, wire.FRA_FLOWLABEL,
+)  # fmt: skip
 
 
 class Rule(NamedTuple):
-    """``src`` and ``dst`` are networks as text, empty for all; ``table`` is 0 unless ``action`` is "lookup"."""
+    """``src`` and ``dst`` are networks as text, empty for all; ``table`` is 0 unless ``action`` is "lookup".
+
+    ``goto`` is the priority at which the lookup goes on, 0 unless ``action`` is "goto". ``suppress``: routes with a
+    prefix of this length or a shorter one do not count; -1 for none. ``other``: it also asks for something else, or
+    passes over routes of some links.
+    """
 
     version: int
     priority: int
@@ -30,12 +40,16 @@ class Rule(NamedTuple):
     oif: str
     action: str
     inverted: bool
+    goto: int = 0
+    suppress: int = -1
+    other: bool = False
 
     @property
     def standard(self) -> bool:
         """Is it one of those that are always there, and take every packet?"""
-        every = not (self.src or self.dst or self.mark or self.iif or self.oif or self.inverted)
-        return every and self.action == "lookup" and STANDARD.get(self.priority) == self.table
+        every = not (self.src or self.dst or self.mark or self.iif or self.oif or self.inverted or self.other)
+        plain = self.action == "lookup" and self.suppress < 0
+        return every and plain and STANDARD.get(self.priority) == self.table
 
 
 def dump(channel: Channel, family: int) -> list[Rule]:
@@ -50,7 +64,7 @@ def dump(channel: Channel, family: int) -> list[Rule]:
     rules = []
     for answer in answers:
         # struct fib_rule_hdr has the layout of rtmsg; the action is where a route's type is.
-        family_, to, origin, _tos, low, _res1, _res2, action, flags = wire.RTMSG.unpack_from(answer)
+        family_, to, origin, tos, low, _res1, _res2, action, flags = wire.RTMSG.unpack_from(answer)
         found = wire.attributes(answer, wire.RTMSG.size)
         if family_ != family:
             continue
@@ -66,9 +80,16 @@ def dump(channel: Channel, family: int) -> list[Rule]:
                 wire.text(found.get(wire.FRA_OIFNAME)),
                 ACTIONS.get(action, str(action)),
                 bool(flags & wire.FIB_RULE_INVERT),
+                wire.u32(found.get(wire.FRA_GOTO)),
+                _limit(found.get(wire.FRA_SUPPRESS_PREFIXLEN)),
+                bool(tos or found.keys() & OTHERS or _limit(found.get(wire.FRA_SUPPRESS_IFGROUP)) >= 0),
             )
         )
     return rules
+
+
+def _limit(value: bytes | None) -> int:
+    return int(wire.I32.unpack(value)[0]) if value else -1
 
 
 def _network(value: bytes | None, length: int) -> str:

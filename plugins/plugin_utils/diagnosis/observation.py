@@ -106,7 +106,11 @@ class Route(Part):
 
 @dataclass(frozen=True)
 class PolicyRule(Part):
-    """``from_`` is ``from`` in the observation, which Python has taken."""
+    """``from_`` is ``from`` in the observation, which Python has taken.
+
+    ``goto``: the priority at which the lookup goes on. ``suppress_prefixlength``: the longest prefix of routes that do
+    not count, -1 for none. ``other``: it asks for something that was not observed.
+    """
 
     version: int = 4
     priority: int = 0
@@ -118,6 +122,9 @@ class PolicyRule(Part):
     oif: str = ""
     action: str = "lookup"
     inverted: bool = False
+    goto: int = 0
+    suppress_prefixlength: int = -1
+    other: bool = False
 
 
 @dataclass(frozen=True)

@@ -254,8 +254,12 @@ def rules(channel: Channel) -> list[dict[str, Any]]:
             "oif": each.oif,
             "action": each.action,
             "inverted": each.inverted,
+            **({"goto": each.goto} if each.goto else {}),
+            **({"suppress_prefixlength": each.suppress} if each.suppress >= 0 else {}),
+            **({"other": True} if each.other else {}),
         }
-        for each in sorted(found)
+        # Of rules with the same priority, the kernel keeps the order.
+        for each in sorted(found, key=lambda each: (each.version, each.priority))
     ]
 
 

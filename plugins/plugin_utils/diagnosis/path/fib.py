@@ -57,11 +57,21 @@ def way(host: Host, target: Address, source: Address | None = None, iif: str = "
     ]
     rules = [rule for rule in host.rules if rule.version == target.version]
     doubts: list[str] = []
-    found = Way(None)
-    for rule in sorted([*rules, *standard], key=lambda rule: rule.priority):
-        if not _matches(rule, target, source, iif, oif):
+    found, start, passed = Way(None), 0, ""
+    ordered = sorted([*standard, *rules], key=lambda rule: rule.priority)
+    priorities = {rule.priority for rule in ordered}
+    for rule in ordered:
+        if rule.priority < start or not _matches(rule, target, source, iif, oif):
             continue
-        if rule.action == "nop":
+        if rule.action == "nop" or (rule.goto and rule.goto not in priorities):
+            # A goto to a rule that does not exist has no effect.
+            continue
+        if rule.other and not rule.table and not _in_vrf(host, iif or oif):
+            continue
+        if rule.goto > rule.priority and not rule.other:
+            start = rule.goto
+            if start > STANDARD[0][0]:
+                passed = f"ip rule {rule.priority}: goto {start}, past the rule for the table main"
             continue
         if rule.other or rule.action not in ("", "lookup", "to_table", *REFUSING):
             what = rule.action or "selectors not observed"
@@ -74,7 +84,7 @@ def way(host: Host, target: Address, source: Address | None = None, iif: str = "
         if (
             route is None
             or route.kind == "throw"
-            or (rule.suppress is not None and route.dst.prefixlen <= rule.suppress)
+            or (rule.suppress is not None and route.dst.prefixlen <= rule.suppress and route.kind not in REFUSING)
         ):
             continue
         found = Way(route)
@@ -83,7 +93,15 @@ def way(host: Host, target: Address, source: Address | None = None, iif: str = "
         found = _checked(host, target, found)
     if found.route is None and not found.refused and "routes" in host.cut:
         return Way(None, known=False, note="the observation has only some of the host's routes")
+    if passed and found == Way(None):
+        found = Way(None, refused=f"{passed}; no later rule finds a route")
     return found._replace(note="; ".join([*([found.note] if found.note else []), *doubts]))
+
+
+def _in_vrf(host: Host, device: str) -> bool:
+    link = host.link(device)
+    master = host.link(link.master) if link is not None else None
+    return master is not None and master.kind == "vrf"
 
 
 def _matches(rule: Rule, target: Address, source: Address | None, iif: str, oif: str) -> bool:

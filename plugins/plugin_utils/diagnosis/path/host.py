@@ -93,7 +93,9 @@ class Route:
 
 @dataclass(frozen=True)
 class Rule:
-    """An ip rule besides the standard ones. ``other`` has selectors that were not observed."""
+    """An ip rule besides the standard ones. ``other`` has selectors that were not observed; one of these without a
+    table looks in that of a VRF.
+    """
 
     priority: int
     source: Network | None
@@ -107,6 +109,7 @@ class Rule:
     suppress: int | None
     other: bool
     version: int
+    goto: int = 0
 
 
 @dataclass(frozen=True)
@@ -502,10 +505,12 @@ def _rule(row: Mapping[Any, Any]) -> Rule | None:
     source, target = _network(row.get("from")), _network(row.get("to"))
     version = next((each.version for each in (source, target) if each is not None), 6 if row.get("version") == 6 else 4)
     return Rule(
-        priority=priority, source=source, target=target, table=str(row.get("table") or "main"),
+        priority=priority, source=source, target=target,
+        table=str(row.get("table") or ("" if row.get("other") is True else "main")),
         fwmark=row.get("fwmark") not in (None, 0, "", "0"), iif=_text(row.get("iif")), oif=_text(row.get("oif")),
         action=_text(row.get("action")), invert=True in (row.get("invert"), row.get("inverted")),
         suppress=_number(row.get("suppress_prefixlength")), other=row.get("other") is True, version=version,
+        goto=_number(row.get("goto")) or 0,
     )  # fmt: skip
 
 

@@ -23,6 +23,8 @@ BY_MAIN = {
     4: "ip rule add to {network} table main priority {priority}",
     6: "ip -6 rule add to {network} table main priority {priority}",
 }
+# The rules for the tables main and default, which always exist.
+STANDARD = ((32766, "main"), (32767, "default"))
 # What a rule does: its action as the kernel or ip(8) has it.
 LOOKUP = ("lookup", "to_table")
 REFUSING = ("blackhole", "unreachable", "prohibit")
@@ -470,7 +472,7 @@ def policy_rule_diverts_pods(node: Node) -> Iterator[Found]:
             other = _found_in(node, rule.table, subnet) if rule.action in LOOKUP else None
             if other is not None and (other.via, other.dev) != (way.via, way.dev):
                 evidence = f"rule {rule.priority} looks in table {rule.table}: {other.dst} dev {other.dev}"
-                yield found(evidence, name, fix=_by_main(subnet, rule), network=subnet, priority=rule.priority - 1)
+                yield _before(evidence, name, subnet, rules, rule)
                 break
 
 
@@ -478,7 +480,7 @@ def policy_rule_diverts_pods(node: Node) -> Iterator[Found]:
     "policy-rule-refuses-pods",
     ERROR,
     "A policy rule refuses packets to pods",
-    effect="Packets to or from other nodes' pods are discarded before any route is looked up.",
+    effect="Packets to or from other nodes' pods are discarded before the main table's routes are looked up.",
     see="ip rule",
     fix=BY_MAIN[4],
     source="comparison of the node's tables",
@@ -487,14 +489,15 @@ def policy_rule_diverts_pods(node: Node) -> Iterator[Found]:
 )
 def policy_rule_refuses_pods(node: Node) -> Iterator[Found]:
     """A rule before the main table's, for packets without a mark, is a blackhole, or answers that these pods are
-    unreachable or prohibited.
+    unreachable or prohibited; or a goto passes over the main table's rule, and no later rule finds a route.
     """
     for name, subnet, _way, rules in _ruled(node):
-        rule = next((each for each in rules if each.action in REFUSING), None)
+        rule = _refusing(node, subnet, rules)
         if rule is not None:
             iif = f" from {rule.iif}" if rule.iif else ""
-            evidence = f"rule {rule.priority}{iif} to {rule.to or 'all'} is of type {rule.action}"
-            yield found(evidence, name, fix=_by_main(subnet, rule), network=subnet, priority=rule.priority - 1)
+            what = f"passes over the main table (goto {rule.goto})" if rule.goto else f"is of type {rule.action}"
+            evidence = f"rule {rule.priority}{iif} to {rule.to or 'all'} {what}"
+            yield _before(evidence, name, subnet, rules, rule)
 
 
 @ROUTES.rule(
@@ -578,14 +581,19 @@ def _ruled(node: Node) -> Iterator[tuple[str, Network, Route | None, list[Policy
 
 
 def _before_main(node: Node, subnet: Network, iif: str, sources: Sequence[Network]) -> Iterator[PolicyRule]:
-    """The rules that all packets to a subnet that come in by a link meet before the main table's."""
+    """The rules that all packets to a subnet that come in by a link meet before the main table's: those that look up
+    a table or refuse, and every goto.
+    """
     if not node.host.whole("rules", "routes"):
         return
     if "rules" not in node.memo:
-        node.memo["rules"] = sorted(node.host.rules, key=lambda rule: rule.priority)
-    for rule in node.memo["rules"]:
+        standard = (PolicyRule(version, priority, table=name) for version in (4, 6) for priority, name in STANDARD)
+        node.memo["rules"] = sorted([*standard, *node.host.rules], key=lambda rule: rule.priority)
+    rules = [each for each in node.memo["rules"] if each.version == subnet.version]
+    start = 0
+    for rule in rules:
         source, to = network(rule.from_), network(rule.to)
-        if rule.version != subnet.version or rule.action not in (*LOOKUP, *REFUSING):
+        if rule.priority < start or rule.other or rule.action not in ("goto", *LOOKUP, *REFUSING):
             continue
         # All but packets with a mark, as a VPN takes them. Without a mark, such a rule leaves out some packets.
         unmarked = bool(rule.inverted and rule.fwmark)
@@ -593,15 +601,46 @@ def _before_main(node: Node, subnet: Network, iif: str, sources: Sequence[Networ
         special = rule.fwmark or rule.oif or rule.inverted or elsewhere
         if special and not unmarked:
             continue
-        if rule.priority >= 32766 or rule.table == "main":
-            return
-        if unmarked or source is None or any(covers(source, each) for each in sources):
+        if rule.table == "main":
+            if _main_decides(node, subnet, rule):
+                return
+            continue
+        if not (unmarked or source is None or any(covers(source, each) for each in sources)):
+            continue
+        if rule.action != "goto":
+            yield rule
+        # One to a rule that does not exist has no effect.
+        elif any(each.priority == rule.goto for each in rules):
+            start = rule.goto
             yield rule
 
 
-def _by_main(subnet: Network, rule: PolicyRule) -> str:
-    """The fix, with a rule before that one; "" where there is no place before it."""
-    return BY_MAIN[subnet.version] if rule.priority > 1 else ""
+def _main_decides(node: Node, subnet: Network, rule: PolicyRule) -> bool:
+    """Does a lookup in the main table end with its route? wg-quick has one which ignores the default route."""
+    way = node.table.way(subnet)
+    if rule.suppress_prefixlength < 0:
+        return True
+    return way is not None and (_length(way, subnet) > rule.suppress_prefixlength or way.type in REFUSING)
+
+
+def _refusing(node: Node, subnet: Network, rules: Sequence[PolicyRule]) -> PolicyRule | None:
+    """The first of these rules that ends the lookup without a route, if no earlier one finds a route."""
+    passed = None
+    for rule in rules:
+        if rule.action in REFUSING:
+            return rule
+        if rule.action == "goto":
+            passed = passed or (rule if rule.goto > STANDARD[0][0] else None)
+        elif not rule.from_ and _found_in(node, rule.table, subnet) is not None:
+            return None
+    return passed
+
+
+def _before(evidence: str, name: str, subnet: Network, rules: Sequence[PolicyRule], rule: PolicyRule) -> Found:
+    """A finding about a rule. The fix is a rule before it, and before a goto that leads to it, if there is a place."""
+    least = next((each for each in rules if each.action == "goto" and each.priority <= rule.priority), rule).priority
+    fix = BY_MAIN[subnet.version] if least > 1 else ""
+    return found(evidence, name, fix=fix, network=subnet, priority=least - 1)
 
 
 def _found_in(node: Node, name: str, subnet: Network) -> Route | None:

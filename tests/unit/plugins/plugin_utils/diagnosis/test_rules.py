@@ -1340,6 +1340,69 @@ def test_rules_for_what_comes_from_elsewhere_and_tables_that_throw_are_no_findin
     assert found(world) == []
 
 
+@breaks("policy-rule-refuses-pods", fix=f"ip rule add to {subnet(0)} table main priority 99")
+def by_passing_over_the_main_table(world: World) -> None:
+    world[2]["rules"] = [{"priority": 100, "from": "", "to": subnet(0), "action": "goto", "goto": 32767}]
+
+
+@breaks("policy-rule-diverts-pods", fix=f"ip rule add to {subnet(0)} table main priority 99")
+def by_a_goto_to_another_table(world: World) -> None:
+    world[2]["rules"] = [
+        {"priority": 100, "from": "", "to": subnet(0), "action": "goto", "goto": 200},
+        {"priority": 150, "from": "", "to": "", "table": "main"},
+        {"priority": 200, "from": "", "to": "", "table": "vpn"},
+    ]
+    world[2]["routes"].append({"dst": "default", "via": "", "dev": "tun0", "table": "vpn", "owner": "static"})
+
+
+@breaks("policy-rule-diverts-pods", fix=f"ip rule add to {subnet(0)} table main priority 32764")
+def by_a_vpn_that_ignores_all_wider_routes_of_the_main_table(world: World) -> None:
+    world[2]["rules"] = [
+        {"priority": 32764, "from": "", "to": "", "table": "main", "suppress_prefixlength": 24},
+        {"priority": 32765, "from": "", "to": "", "table": "51820", "fwmark": 51820, "inverted": True},
+    ]
+    world[2]["routes"].append({"dst": "default", "via": "", "dev": "wg0", "table": "51820", "owner": "boot"})
+
+
+@breaks("policy-rule-refuses-pods", fix=f"ip rule add to {subnet(0)} table main priority 104")
+def after_the_main_tables_longer_routes(world: World) -> None:
+    world[2]["rules"] = [
+        {"priority": 100, "from": "", "to": "", "table": "main", "suppress_prefixlength": 24},
+        {"priority": 105, "from": "", "to": subnet(0), "action": "unreachable"},
+    ]
+
+
+REFUSES = {"priority": 200, "from": "", "to": "", "action": "unreachable"}
+PASSES = {"priority": 100, "from": "", "to": "10.0.0.0/8", "action": "goto"}
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        # To the rule for the main table, to rules that are not there, and for packets of another kind.
+        [{**PASSES, "goto": 32766}, REFUSES],
+        [{**PASSES, "goto": 500}],
+        [{**PASSES, "goto": 32767, "fwmark": 1}],
+        [{**PASSES, "goto": 32767, "other": True}],
+        [{**PASSES, "goto": 32767, "from": "192.0.2.0/24"}],
+        [{**PASSES, "action": "nop"}],
+        # Of an older release, which did not observe the priority.
+        [PASSES],
+        [{**REFUSES, "other": True}],
+        # wg-quick's first rule, and a table that answers before, a copy of the main table.
+        [{"priority": 150, "from": "", "to": "", "table": "main", "suppress_prefixlength": 0}, REFUSES],
+        [{"priority": 150, "from": "", "to": "", "table": "copy"}, REFUSES],
+    ],
+    ids=str,
+)
+def test_rules_that_do_not_keep_pods_from_the_main_tables_routes_are_no_finding(rules: list[dict[str, Any]]) -> None:
+    world = World("routes")
+    copied = [{**each, "table": "copy"} for each in world[2]["routes"] if each.get("table", "main") == "main"]
+    world[2]["routes"] += copied
+    world[2]["rules"] = rules
+    assert found(world) == []
+
+
 def test_a_rule_of_ipv6_is_added_for_ipv6() -> None:
     world = World("routes", (4, 6))
     world[2]["rules"] = [{"priority": 100, "version": 6, "from": "", "to": subnet(0, 6), "action": "prohibit"}]

@@ -106,9 +106,42 @@ def test_rules_that_refuse_and_rules_that_are_not_understood() -> None:
     refusing = fib.way(host(row("10.244.0.0/16"), rules=[{**RULE, "action": "blackhole"}]), TARGET)
     assert refusing.route is None and refusing.refused == "ip rule 100: blackhole"
     odd: dict[str, Any]
-    for odd in ({"other": True}, {"action": "goto"}):
+    for odd in ({"other": True}, {"action": "goto"}, {"action": "goto", "goto": 32767, "other": True}):
         found = fib.way(host(row("10.244.0.0/16"), rules=[{**RULE, **odd}]), TARGET)
         assert found.route is not None and "not followed" in found.note
+
+
+@pytest.mark.parametrize(
+    ("goto", "dev"),
+    [(200, "tun0"), (150, "eth0"), (32766, "eth0"), (32767, ""), (160, "eth0"), (40000, "eth0")],
+)
+def test_a_goto_goes_on_at_its_target(goto: int, dev: str) -> None:
+    """To a rule that is not there it does nothing."""
+    rules = [
+        {**RULE, "table": "", "action": "goto", "goto": goto},
+        {**RULE, "priority": 150, "table": "main"},
+        {**RULE, "priority": 200},
+    ]
+    here = host(row("10.244.0.0/16"), row("default", "tun0", table="vpn", via="10.9.0.1"), rules=rules)
+    found = fib.way(here, TARGET, SOURCE, "cni0")
+    assert (found.route.dev if found.route else "") == dev
+    passed = "ip rule 100: goto 32767, past the rule for the table main; no later rule finds a route"
+    assert found.refused == ("" if dev else passed)
+
+
+def test_the_rule_for_vrfs_concerns_only_their_links() -> None:
+    links = [{"name": "cni0"}, {"name": "eth1", "master": "red"}, {"name": "red", "kind": "vrf"}]
+    rule = {**RULE, "table": "", "action": "lookup", "other": True}
+    here = host(row("10.244.0.0/16"), rules=[rule], links=links)
+    assert not fib.way(here, TARGET, SOURCE, "cni0").note and not fib.way(here, TARGET).note
+    assert "not followed" in fib.way(here, TARGET, SOURCE, "eth1").note
+
+
+def test_a_route_that_refuses_is_not_suppressed() -> None:
+    rule = {**RULE, "table": "main", "suppress_prefixlength": 16}
+    here = host(row("10.244.0.0/16", "", type="blackhole"), row("default", table="vpn"), rules=[rule, RULE])
+    found = fib.way(here, TARGET).route
+    assert found is not None and found.kind == "blackhole"
 
 
 def test_a_throw_route_goes_on_with_the_next_table() -> None:
