@@ -301,6 +301,10 @@ host:
           description: The type of service of the packets that it is for.
           type: int
           returned: routes for one type of service
+        mtu:
+          description: The largest packet that the route takes.
+          type: int
+          returned: routes with an MTU of their own
         hops:
           description: Each next hop's C(via) and C(dev); RV(host.routes[].via) and RV(host.routes[].dev) are the
             first one's.

@@ -457,7 +457,7 @@ HOST = [
     ),
     Break("policy-rule-refuses-pods", "ip rule add to 10.244.1.0/24 prohibit priority 100"),
     Break("policy-rule-refuses-pods", "ip rule add iif flannel.1 blackhole priority 100"),
-    Break("policy-rule-refuses-pods", "ip rule add to 10.244.1.0/24 goto 32767 priority 100"),
+    Break("policy-rule-refuses-pods", "ip rule add to 10.244.1.0/24 goto 32767 priority 50"),
     Break("pods-taken-for-own", "ip route add local 10.244.1.0/24 dev lo"),
     Break("bridge-ports-blocked", f"for port in {PORTS}; do bridge link set dev $port locked on; done"),
     Break("bridge-ports-blocked", f"for port in {PORTS}; do bridge link set dev $port learning off flood off; done"),
@@ -625,7 +625,7 @@ BREAKS = {
         Break(
             "path-mtu-too-small",
             "ip route add 172.16.0.4 dev eth0 mtu 1300",
-            by_hand="ip route del 172.16.0.4 dev eth0",
+            after="ip route del 172.16.0.4 dev eth0",
         ),
     ],
     # A mesh of both address families.

@@ -140,7 +140,9 @@ _NEXTHOP = struct.Struct("=HBBi")  # struct rtnexthop: length, flags, hops, inte
 
 class Shown(NamedTuple):
     """A route as an observation shows it: ``kind`` is one of TYPES, ``src`` the packed source or empty. Of several
-    next hops, ``hops`` has each one's packed gateway and interface index, and ``value`` the first one's."""
+    next hops, ``hops`` has each one's packed gateway and interface index, and ``value`` the first one's. ``mtu`` is 0
+    where only the interface's counts.
+    """
 
     key: Key
     value: Value
@@ -148,6 +150,7 @@ class Shown(NamedTuple):
     src: bytes
     hops: tuple[tuple[bytes, int], ...] = ()
     tos: int = 0
+    mtu: int = 0
 
 
 def everything(channel: Channel, family: int) -> list[Shown]:
@@ -159,8 +162,8 @@ def everything(channel: Channel, family: int) -> list[Shown]:
     shown = []
     number, any_address = wire.U32.unpack, b"\0" * (4 if family == FAMILIES[4] else 16)
     answers = channel.dump(wire.GETROUTE, wire.RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
-    for answer, (dst, gateway, oif, metric, own_table, several, nhid, via, src) in wire.columns(
-        answers, wire.RTMSG.size, (*_KINDS, wire.RTA_VIA, wire.RTA_PREFSRC)
+    for answer, (dst, gateway, oif, metric, own_table, several, nhid, via, src, metrics) in wire.columns(
+        answers, wire.RTMSG.size, (*_KINDS, wire.RTA_VIA, wire.RTA_PREFSRC, wire.RTA_METRICS)
     ):
         family_, length, _src, tos, low, protocol, scope, kind, flags = wire.RTMSG.unpack_from(answer)
         table = number(own_table)[0] if own_table else low
@@ -179,7 +182,8 @@ def everything(channel: Channel, family: int) -> list[Shown]:
             number(nhid)[0] if nhid else 0,
         )
         key_ = Key(family, table, dst or any_address, length, number(metric)[0] if metric else 0)
-        shown.append(Shown(key_, value, TYPES[kind], src or b"", hops, tos))
+        mtu = wire.u32(wire.attributes(metrics, 0).get(wire.RTAX_MTU)) if metrics else 0
+        shown.append(Shown(key_, value, TYPES[kind], src or b"", hops, tos, mtu))
     return shown
 
 

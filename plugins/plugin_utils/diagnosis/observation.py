@@ -89,7 +89,7 @@ class Hop(Part):
 
 @dataclass(frozen=True)
 class Route(Part):
-    """``hops`` where there are several; ``via`` and ``dev`` are the first one's."""
+    """``hops`` where there are several; ``via`` and ``dev`` are the first one's. ``mtu`` is its own, 0 for none."""
 
     dst: str = ""
     version: int = 0
@@ -101,6 +101,7 @@ class Route(Part):
     src: str = ""
     hops: tuple[Hop, ...] = ()
     tos: int = 0
+    mtu: int = 0
     owner: str = ""
 
 

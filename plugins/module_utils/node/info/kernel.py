@@ -228,6 +228,8 @@ def _route(kernel: Kernel, names: Mapping[int, str], known: Mapping[int, str], e
     }
     if each.tos:
         shown["tos"] = each.tos
+    if each.mtu:
+        shown["mtu"] = each.mtu
     if len(each.hops) > 1:
         shown["hops"] = [
             {"via": str(ipaddress.ip_address(via)) if via else "", "dev": names.get(dev, "")} for via, dev in each.hops

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from ..cluster import VXLAN_OVERHEAD, Node, family, most_common
-from ..observation import Link
+from ..cluster import VXLAN_OVERHEAD, Node, family, most_common, prefix
+from ..observation import Link, Route, Way
 from ..table import ERROR, WARNING, Concern, Found, found
 
 MTU = Concern(
@@ -19,6 +19,11 @@ MTU = Concern(
     "requests work and downloads stall.",
 )
 ETHERNET = 1500
+# Takes the MTU out of a route, and leaves its other attributes.
+WITHOUT_MTU = (
+    "ip -{version} route show exact {dst} table {table} | sed -nE 's/ mtu (lock )?[0-9]+//p' | "
+    "while read -r route; do ip -{version} route change $route table {table}; done"
+)
 
 
 def overhead(link: Link) -> int:
@@ -175,20 +180,35 @@ def _too_large_by_flannel(node: Node, evidence: str, most: int) -> Found:
     foreseen=True,
 )
 def path_mtu_too_small(node: Node) -> Iterator[Found]:
-    """The kernel knows a smaller MTU for the way to the other node than the tunnel's or the pods' packets need."""
+    """The kernel knows a smaller MTU for the way to the other node than the tunnel's or the pods' packets need: that of
+    the link, one that the path was found to have, or that of a route. A route on the link itself needs no MTU; beyond a
+    gateway, a route may have one on purpose.
+    """
     for peer in node.peers:
         for its in peer.underlay:
             way = node.host.ways.get(str(its))
             if way is None or not way.mtu or way.local:
                 continue
+            route = _limiting(node, way)
+            limit = f"{way.mtu} (the MTU of the route {route.dst} dev {route.dev})" if route else f"{way.mtu}"
+            on_link = route is not None and not (route.via or route.hops or node.is_tunnel(route.dev))
+            without = WITHOUT_MTU if on_link else None
+            of_route = {"version": its.version, "dst": route.dst, "table": route.table} if route else {}
             link = next((each for each in node.vxlans if family(each) == its.version), None)
             pods = max((pod.mtu for pod in node.pods), default=0)
             if link is not None and link.mtu + overhead(link) > way.mtu:
-                evidence = f"the way to {peer.name} takes {way.mtu}, {link.name} needs {link.mtu + overhead(link)}"
-                yield found(evidence, peer.name, device=link.name, mtu=way.mtu - overhead(link))
+                evidence = f"the way to {peer.name} takes {limit}, {link.name} needs {link.mtu + overhead(link)}"
+                most = way.mtu - overhead(link)
+                yield found(evidence, peer.name, fix=without, device=link.name, mtu=most, **of_route)
             elif link is None and pods > way.mtu and node.table.plain_peers():
-                evidence = f"the way to {peer.name} takes {way.mtu}, pods have {pods}"
-                yield found(evidence, peer.name, device=node.bridge_name, mtu=way.mtu)
+                evidence = f"the way to {peer.name} takes {limit}, pods have {pods}"
+                yield found(evidence, peer.name, fix=without, device=node.bridge_name, mtu=way.mtu, **of_route)
+
+
+def _limiting(node: Node, way: Way) -> Route | None:
+    """The route by which packets take a way, if its own MTU is the way's."""
+    taken = [each for each in node.host.routes if each.mtu == way.mtu and (each.via, each.dev) == (way.via, way.dev)]
+    return next((each for each in taken if each.dst == way.dst or prefix(each.dst) == prefix(way.dst)), None)
 
 
 @MTU.rule(

@@ -2595,6 +2595,32 @@ def break_path_mtu_too_small(world: World) -> None:
     world[2]["ways"][underlay(0)]["mtu"] = 1400
 
 
+OF_ROUTE = (
+    "ip -4 route show exact {0} table main | sed -nE 's/ mtu (lock )?[0-9]+//p' | "
+    "while read -r route; do ip -4 route change $route table main; done"
+)
+
+
+@breaks("path-mtu-too-small", "vxlan", fix=OF_ROUTE.format("172.16.0.3/32"))
+def by_a_route_on_the_link(world: World) -> None:
+    world[2]["ways"][underlay(0)].update(mtu=1400, dst="172.16.0.3/32")
+    world[2]["routes"].append({"dst": "172.16.0.3/32", "dev": "eth0", "via": "", "owner": "boot", "mtu": 1400})
+
+
+@breaks("path-mtu-too-small", fix=OF_ROUTE.format("172.16.0.3/32"))
+def by_a_route_without_a_tunnel(world: World) -> None:
+    by_a_route_on_the_link(world)
+
+
+@breaks("path-mtu-too-small", "vxlan", fix="ip link set flannel.1 mtu 1350")
+def by_a_route_to_a_gateway(world: World) -> None:
+    """What is behind it may need that."""
+    world[2]["ways"][underlay(0)].update(mtu=1400, dst="172.16.0.3/32", via="172.16.0.1")
+    world[2]["routes"].append(
+        {"dst": "172.16.0.3/32", "dev": "eth0", "via": "172.16.0.1", "owner": "boot", "mtu": 1400}
+    )
+
+
 @breaks("path-mtu-too-small")
 def without_a_tunnel(world: World) -> None:
     world[2]["ways"][underlay(0)]["mtu"] = 1400
