@@ -416,7 +416,8 @@ host:
         a slash: V(net.ipv4.conf.flannel/1.rp_filter). Each is a dictionary: V(now), the value; V(boot),
         what the next boot sets it to, and V(file), the file whose line wins, both empty where no file
         sets it. That may be a file of C(sysctl.d), or one of systemd-networkd, which sets forwarding and
-        V(rp_filter) later.'
+        V(rp_filter) later. V(mcast_solicit) and V(app_solicit) of neighbours are returned only where they are
+        unusual.'
       type: dict
     kernel_modules:
       description: V(br_netfilter) and V(vxlan), each with V(loaded) (or built in), V(boot), the file

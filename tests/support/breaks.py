@@ -406,6 +406,8 @@ HOST = [
     Break("pod-neighbour-static", f"ip neighbour replace 10.244.0.77 lladdr {STRANGER} dev cni0 nud permanent"),
     Break("arp-off", "ip link set cni0 arp off"),
     Break("arp-off", "sysctl -w net.ipv4.conf.cni0.arp_ignore=8"),
+    Break("neighbours-not-asked", "sysctl -q -w net.ipv4.neigh.cni0.mcast_solicit=0"),
+    Break("neighbours-not-asked", "echo net.ipv4.neigh.eth0.mcast_solicit=0 >/etc/sysctl.d/zz-hardening.conf"),
     Break("underlay-route-missing", "ip route del 172.16.0.0/24"),
     Break("link-shaped", "tc qdisc add dev cni0 root tbf rate 1mbit burst 16kb latency 50ms"),
     Break("rule-redirects-pods", "iptables -t nat -I PREROUTING -d 10.244.1.0/24 -j DNAT --to 198.51.100.1"),

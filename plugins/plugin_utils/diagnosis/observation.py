@@ -179,6 +179,11 @@ def of_device(version: int, device: str, name: str) -> str:
     return f"net.ipv{version}.conf.{device.replace('.', '/')}.{name}"
 
 
+def of_neighbours(version: int, device: str, name: str) -> str:
+    """The sysctl of a device that is about its neighbours."""
+    return of_device(version, device, name).replace(".conf.", ".neigh.", 1)
+
+
 @dataclass(frozen=True)
 class KernelModule(Part):
     """``boot`` and ``refused`` are files: of modules-load.d, which names it, and of modprobe.d, which prevents that."""

@@ -28,6 +28,8 @@ ALWAYS = (
     "net.ipv4.neigh.default.gc_thresh3",
     "net.ipv6.neigh.default.gc_thresh3",
 )
+# How often the kernel asks for a hardware address, itself and by a program: what every link has.
+REQUESTS = {"mcast_solicit": True, "app_solicit": False}
 MODULES = ("br_netfilter", "vxlan")
 # Of two files with one name, the one in the first folder counts (modules-load.d(5)).
 MODULE_FOLDERS = ("etc/modules-load.d", "run/modules-load.d", "usr/local/lib/modules-load.d", "usr/lib/modules-load.d")
@@ -45,6 +47,8 @@ def names(underlays: Collection[str], vxlans: Collection[str], bridges: Collecti
         found += [f"net.ipv4.conf.{_written(name)}.forwarding", f"net.ipv6.conf.{_written(name)}.disable_ipv6"]
     for name in [*underlays, *bridges]:
         found.append(f"net.ipv4.conf.{_written(name)}.arp_ignore")
+    for name in ["default", *underlays, *bridges]:
+        found += [f"net.ipv{version}.neigh.{_written(name)}.{each}" for version in (4, 6) for each in REQUESTS]
     for name in underlays:
         # A host that forwards follows router advertisements only with 2.
         found += [f"net.ipv4.conf.{_written(name)}.rp_filter", f"net.ipv6.conf.{_written(name)}.accept_ra"]
@@ -63,14 +67,18 @@ def _written(name: str) -> str:
 def sysctls(
     wanted: Iterable[str], later: Mapping[str, networkd.Setting], notes: Notes, root: str = "/"
 ) -> dict[str, dict[str, str]]:
-    """Those of them that the kernel has, or that a file sets at boot. ``later`` is set after sysctl.d."""
+    """Those of them that the kernel has, or that a file sets at boot; of REQUESTS, the unusual ones. ``later`` is set
+    after sysctl.d.
+    """
     keys = {name: sysctl_files.key(name) for name in wanted}
     boot = sysctl_files.winners(keys.values(), root)
     found = {}
     for name, key in keys.items():
         now = notes.read("sysctls", _now, None, key, root)
         winner = later.get(key) or boot.get(key)
-        if now is not None or winner:
+        values = {value for value in (now, winner.value if winner else None) if value is not None}
+        usual = REQUESTS.get(name.rpartition(".")[2])
+        if values and (usual is None or any((value != "0") is not usual for value in values)):
             found[name] = {
                 "now": now or "",
                 "boot": winner.value if winner else "",

@@ -188,6 +188,8 @@ class Pods(Filters):
             self._without_pod(host, dev)
         pod = next((each for each in pods if self._behind(host, each, dev)), pods[0])
         entry = host.neighbour(self.target, dev)
+        if port is None:
+            self._found(host, dev, self.target, entry)
         if entry is not None and entry.state in USELESS:
             # An entry of an address that was free before stays until the next packet.
             self._doubt(host, "neighbour", str(entry), "the pod did not answer when it was last asked for", look)

@@ -11,8 +11,9 @@ from typing import NamedTuple, NoReturn
 
 from ....module_utils.core.files import printable
 from ....module_utils.core.networks import Address
+from ..observation import of_neighbours
 from .ends import Cluster
-from .host import Host, Link, Neighbour
+from .host import USELESS, Host, Link, Neighbour
 
 OK, BROKEN, UNKNOWN = "ok", "broken", "unknown"
 ARRIVES, STOPS = "arrives", "stops"
@@ -126,6 +127,20 @@ class Trace:
             why = f"a static entry, and no link of {other.name}, which has the address, is {entry.mac}"
             fix = f"ip neigh del {entry.address} dev {shlex.quote(entry.dev)}"
             self._stop(host, "next hop", str(entry), why, look, fix)
+
+    def _found(self, host: Host, dev: str, address: Address, entry: Neighbour | None) -> None:
+        """Does the host ask for the hardware address of a neighbour that it has no usable entry for?"""
+        names = [of_neighbours(address.version, dev, f"{who}_solicit") for who in ("mcast", "app")]
+        never, program = (host.sysctl(name) or "" for name in names)
+        if never != "0" or program not in ("", "0") or (entry is not None and entry.state not in USELESS):
+            return
+        what, look = f"{names[0]} = 0", f"sysctl {names[0]}"
+        if entry is None and (address not in host.ways or host.neighbours is None or "neighbours" in host.cut):
+            why = f"the host asks for no hardware address there; whether it knows that of {address} was not observed"
+            self._doubt(host, "neighbour", what, why, look)
+            return
+        why = f"the host does not know the hardware address of {address}, and asks for none there"
+        self._stop(host, "neighbour", what, why, look, f"sysctl -w {names[0]}=3")
 
     def _up(self, host: Host, kind: str, link: Link) -> None:
         dev = shlex.quote(link.name)

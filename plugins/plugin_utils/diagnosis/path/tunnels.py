@@ -128,6 +128,7 @@ class Tunnels(Trace):
             self._up(host, "underlay", under)
         hop = route.via or remote
         entry = host.neighbour(hop, route.dev)
+        self._found(host, route.dev, hop, entry)
         if entry is not None and entry.state == "failed":
             why = f"{hop} does not answer on {route.dev}"
             self._stop(

@@ -322,6 +322,7 @@ class Walk(Pods, Tunnels):
             self._stop(
                 host, "next hop", f"{hop} dev {route.dev}", f"the next hop is an address of {host.name} itself", look
             )
+        self._found(host, route.dev, hop, entry)
         if entry is not None and entry.state == "failed":
             what = (
                 "no host of the inventory has this address"

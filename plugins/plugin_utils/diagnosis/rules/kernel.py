@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterator
 
 from ..cluster import Node, address, family
-from ..observation import Sysctl, of_device
+from ..observation import Sysctl, of_device, of_neighbours
 from ..table import ERROR, WARNING, Concern, Found, found, literal
 
 KERNEL = Concern(
@@ -402,6 +402,37 @@ def arp_off(node: Node) -> Iterator[Found]:
         if links and setting is not None and setting.now == ARP_NEVER:
             fix = "echo {key}=0 >> /etc/sysctl.d/zzz-pod-network.conf && sysctl -w {key}=0"
             yield found(f"{key} is {ARP_NEVER}", fix=fix, key=key)
+
+
+@KERNEL.rule(
+    "neighbours-not-asked",
+    WARNING,
+    "The kernel does not ask for the hardware addresses of neighbours",
+    effect="Packets to a pod, node or gateway without a neighbour entry are lost until it sends something itself.",
+    see="sysctl --all --pattern 'neigh.*(mcast|app)_solicit'",
+    fix="echo {key}=3 >> /etc/sysctl.d/zzz-pod-network.conf && sysctl -w {key}=3",
+    source="broken nodes",
+    explains=("peer-unreachable",),
+)
+def neighbours_not_asked(node: Node) -> Iterator[Found]:
+    """mcast_solicit, how often the kernel asks by ARP or neighbour solicitations, is 0, or a file sets it to 0 at boot:
+    for the pods' bridge, for the Ethernet link to the other nodes, or by default for links that are made later, such as
+    pods'. Not where app_solicit makes the kernel ask a program.
+    """
+    links = [link for link in (node.bridge, node.underlay_link()) if link is not None and link.kind in ETHERNET]
+    versions = {*families(node), *(each.version for each in node.underlay)}
+    for name in ["default", *dict.fromkeys(link.name for link in links)]:
+        for version in sorted(versions):
+            key = of_neighbours(version, name, "mcast_solicit")
+            setting = node.host.sysctls.get(key, Sysctl())
+            program = node.host.sysctls.get(of_neighbours(version, name, "app_solicit"), Sysctl())
+            if program.now not in ("", "0") or program.boot not in ("", "0"):
+                continue
+            if setting.now == "0":
+                yield found(f"{key} is 0{_set_by(setting)}", key=key)
+            elif setting.boot == "0":
+                fix = "echo {key}=3 >> /etc/sysctl.d/zzz-pod-network.conf"
+                yield found(f"{key} is {setting.now} now and 0 at boot{_set_by(setting)}", fix=fix, key=key)
 
 
 @KERNEL.rule(

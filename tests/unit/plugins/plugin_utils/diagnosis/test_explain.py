@@ -320,6 +320,21 @@ def port_not_findable(seen: Seen) -> None:
     link(seen["worker-2"], "veth25")["findable"] = False
 
 
+def next_hop_is_not_asked_for(seen: Seen) -> None:
+    seen["worker-1"]["neighbours"].append({"dst": node(2), "dev": "eth0", "mac": "", "state": "failed"})
+    seen["worker-1"]["sysctls"]["net.ipv4.neigh.eth0.mcast_solicit"] = {"now": "0"}
+
+
+def pod_is_not_asked_for(seen: Seen) -> None:
+    seen["worker-2"]["neighbours"].append({"dst": pod(2), "dev": "cni0", "mac": "", "state": "failed"})
+    seen["worker-2"]["sysctls"]["net.ipv4.neigh.cni0.mcast_solicit"] = {"now": "0"}
+
+
+def goto_past_the_main_table(seen: Seen) -> None:
+    rule = {"priority": 100, "from": "", "to": subnet(2), "table": "", "action": "goto", "goto": 32767}
+    seen["worker-1"]["rules"].append(rule)
+
+
 def entry_with_a_vni(seen: Seen) -> None:
     for each in seen["worker-1"]["fdb"]:
         each["vni"] = 77
@@ -543,6 +558,9 @@ BREAKS: list[tuple[tuple[str, ...], Callable[[Seen], None], str, str, str, str]]
     (EACH, no_default_route, "worker-1", "pod", "no default route", "isDefaultGateway"),
     (EACH, port_locked, "worker-1", "bridge", "the port is locked", "bridge link set dev veth15 locked off"),
     (EACH, port_not_findable, "worker-2", "bridge", "learns no MACs", "learning on flood on"),
+    (EACH, next_hop_is_not_asked_for, "worker-1", "neighbour", "asks for none", "neigh.eth0.mcast_solicit=3"),
+    (EACH, pod_is_not_asked_for, "worker-2", "neighbour", "asks for none", "neigh.cni0.mcast_solicit=3"),
+    (EACH, goto_past_the_main_table, "worker-1", "route", "past the rule for the table main", ""),
     (MESH, entry_with_a_vni, "worker-1", "fdb", "its own vni 77", "bridge fdb replace"),
     (EACH, link_down_inside, "worker-1", "pod", "down inside of the pod", "delete the pod"),
     (EACH, link_without_arp_inside, "worker-2", "pod", "NOARP", "ip link set eth0 arp on"),

@@ -617,6 +617,45 @@ def break_forwarding_off_on_a_device(world: World) -> None:
 ASKED = "for port in veth0123abcd; do bridge link set dev $port bcast_flood on mcast_flood on; done"
 
 
+ASKS = "echo {0}=3 >> /etc/sysctl.d/zzz-pod-network.conf"
+NEVER = {"now": "0", "boot": "", "file": ""}
+
+
+@breaks("neighbours-not-asked", fix=f"{ASKS} && sysctl -w {{0}}=3".format("net.ipv4.neigh.cni0.mcast_solicit"))
+def break_neighbours_not_asked(world: World) -> None:
+    world[2]["sysctls"]["net.ipv4.neigh.cni0.mcast_solicit"] = NEVER
+
+
+@breaks("neighbours-not-asked")
+def on_the_underlay(world: World) -> None:
+    world[2]["sysctls"]["net.ipv4.neigh.eth0.mcast_solicit"] = NEVER
+    entry(world[2]["neighbours"], dst=underlay(0)).update(state="failed", mac="")
+
+
+@breaks("neighbours-not-asked", families=(6,))
+def on_new_links(world: World) -> None:
+    world[2]["sysctls"]["net.ipv6.neigh.default.mcast_solicit"] = NEVER
+
+
+@breaks("neighbours-not-asked", fix=ASKS.format("net.ipv4.neigh.eth0.mcast_solicit"))
+def after_the_next_boot(world: World) -> None:
+    world[2]["sysctls"]["net.ipv4.neigh.eth0.mcast_solicit"] = {"now": "3", "boot": "0", "file": "/etc/sysctl.d/z.conf"}
+
+
+def test_a_program_that_resolves_neighbours_is_no_finding() -> None:
+    world = World("routes", (4, 6))
+    for name in ("cni0", "eth0"):
+        for version in (4, 6):
+            world[2]["sysctls"][f"net.ipv{version}.neigh.{name}.mcast_solicit"] = NEVER
+            world[2]["sysctls"][f"net.ipv{version}.neigh.{name}.app_solicit"] = {"now": "1", "boot": "", "file": ""}
+    # Of a family that the cluster does not have, and of other links.
+    world[1]["sysctls"]["net.ipv4.neigh.eth7.mcast_solicit"] = NEVER
+    assert found(world) == []
+    world = World("routes")
+    world[2]["sysctls"]["net.ipv6.neigh.cni0.mcast_solicit"] = NEVER
+    assert found(world) == []
+
+
 @breaks("bridge-ports-not-flooded", fix=ASKED)
 def break_bridge_ports_not_flooded(world: World) -> None:
     entry(world[2]["links"], name="veth0123abcd")["broadcast_flood"] = False

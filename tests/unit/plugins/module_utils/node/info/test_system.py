@@ -128,6 +128,20 @@ def test_sysctls_by_their_names(tmp_path: Path) -> None:
     assert found["net.ipv4.ip_forward"] == {"now": "1", "boot": "1", "file": "/etc/systemd/networkd.conf"}
 
 
+def test_requests_for_neighbours_are_returned_where_they_are_unusual(tmp_path: Path) -> None:
+    put(tmp_path, "proc/sys/net/ipv4/neigh/eth0/mcast_solicit", "3\n")
+    put(tmp_path, "proc/sys/net/ipv4/neigh/eth0/app_solicit", "0\n")
+    put(tmp_path, "proc/sys/net/ipv4/neigh/cni0/mcast_solicit", "0\n")
+    put(tmp_path, "proc/sys/net/ipv4/neigh/cni0/app_solicit", "1\n")
+    put(tmp_path, "etc/sysctl.d/99.conf", "net.ipv6.neigh.eth0.mcast_solicit=0\n")
+    found = sysctls.sysctls(sysctls.names(["eth0"], [], ["cni0"]), {}, Notes(), str(tmp_path))
+    assert found == {
+        "net.ipv4.neigh.cni0.app_solicit": {"now": "1", "boot": "", "file": ""},
+        "net.ipv4.neigh.cni0.mcast_solicit": {"now": "0", "boot": "", "file": ""},
+        "net.ipv6.neigh.eth0.mcast_solicit": {"now": "", "boot": "0", "file": str(tmp_path / "etc/sysctl.d/99.conf")},
+    }
+
+
 def test_modules(tmp_path: Path) -> None:
     put(tmp_path, "usr/lib/modules-load.d/a.conf", "br-netfilter\n")
     put(tmp_path, "etc/modules-load.d/b.conf", "# vxlan\n")
