@@ -582,6 +582,10 @@ host:
               description: V(false) where the pod's link, a veth or a macvlan, has the flag NOARP.
               type: bool
               returned: where ARP is off
+            mac:
+              description: The hardware address of the pod's link.
+              type: str
+              returned: where another pod on the bridge, or the bridge itself, has the same one
         detached:
           description: Links of living pods that belong to no bridge, and that no route leads to.
           type: list

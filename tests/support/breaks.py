@@ -468,6 +468,8 @@ HOST = [
     Break("pod-address-on-bridge", "ip address add 10.244.0.99/24 dev cni0"),
     Break("pod-address-duplicate", "ip -n one address add 10.244.0.1/24 dev eth0"),
     Break("cni-no-default-route", "ip -n one route del default"),
+    Break("pod-mac-duplicate", "ip -n two link set eth0 address $(ip netns exec one cat /sys/class/net/eth0/address)"),
+    Break("pod-mac-duplicate", "ip -n one link set eth0 address $(cat /sys/class/net/cni0/address)"),
     Break("pod-link-unusable", "ip -n one link set eth0 down"),
     Break("pod-link-unusable", "ip -n one link set eth0 arp off"),
     Break("link-shaped", "tc qdisc replace dev flannel.1 root blackhole"),

@@ -238,6 +238,8 @@ class Leases(Part):
 
 @dataclass(frozen=True)
 class Pod(Part):
+    """``mac`` only where another pod on the bridge, or the bridge itself, has the same one."""
+
     address: str = ""
     netns: str = ""
     dev: str = ""
@@ -246,6 +248,7 @@ class Pod(Part):
     default_route: bool | None = None
     up: bool = True
     arp: bool = True
+    mac: str = ""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class Interface(NamedTuple):
 
     ``peer`` is the index of a veth's other end, or of what another link is on top of, 0 for none, and ``at_home``
     whether that is in the host's own namespace. ``default_route``, by IP version: has the namespace one by this link?
-    None where it has one by another link. ``arp`` is False with the flag NOARP.
+    None where it has one by another link. ``arp`` is False with the flag NOARP. ``mac`` is empty where it has none.
     """
 
     netns: str
@@ -46,6 +46,7 @@ class Interface(NamedTuple):
     default_route: Mapping[int, bool | None]
     up: bool
     arp: bool
+    mac: str = ""
 
 
 def addresses() -> set[str] | None:
@@ -90,6 +91,7 @@ def _interfaces(path: str, channel: Channel, home: int) -> list[Interface]:
             {version: True if number in links else None if links else False for version, links in defaults.items()},
             up,
             each.arp,
+            each.mac.hex(":"),
         )
         for each in details
         for number, name, up, mtu, kind in [each.link]

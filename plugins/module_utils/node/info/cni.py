@@ -8,6 +8,7 @@ from __future__ import annotations
 import fnmatch
 import ipaddress
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from ...cni.pods import leases as pod_leases
 from ...cni.pods import namespaces
 from ...cni.pods import rules as pod_rules
 from ...core import files
+from ...netlink.link import Detail
 from .. import settings, unmanaged
 from .kernel import Kernel
 from .section import Notes
@@ -351,6 +353,7 @@ def live_pods(pods: Pods, found: Iterable[Network], kernel: Kernel, bridges: Col
     leased = {address for network in known for address in network.leased}
     ranges = [subnet for network in known for subnet in network.subnets]
     here = {each.link.number: each for each in kernel.links}
+    macs = _macs(pods, here)
     shown = []
     for each in pods.here:
         end = here.get(each.peer) if each.kind == "veth" else None
@@ -363,7 +366,9 @@ def live_pods(pods: Pods, found: Iterable[Network], kernel: Kernel, bridges: Col
             continue
         # As it is on all but a few, and a node has many pods.
         deaf = each.kind in ASKING and not each.arp
-        unusual = {**({} if each.up else {"up": False}), **({"arp": False} if deaf else {})}
+        unusual: dict[str, Any] = {**({} if each.up else {"up": False}), **({"arp": False} if deaf else {})}
+        if end and macs[end.master, each.mac] > 1:
+            unusual["mac"] = each.mac
         for address in each.addresses:
             leads = each.default_route[ipaddress.ip_address(address).version]
             shown.append(
@@ -378,6 +383,14 @@ def live_pods(pods: Pods, found: Iterable[Network], kernel: Kernel, bridges: Col
                 }
             )
     return sorted(shown, key=lambda each: (str(each["netns"]), str(each["address"])))
+
+
+def _macs(pods: Pods, here: Mapping[int, Detail]) -> Counter[tuple[int, str]]:
+    """How many have each MAC on each bridge: pods, and the bridge itself."""
+    bridges = {number: each for number, each in here.items() if each.link.kind == "bridge"}
+    ends = ((here[each.peer].master, each.mac) for each in pods.here if each.kind == "veth" and each.peer in here)
+    own = ((number, each.mac.hex(":")) for number, each in bridges.items())
+    return Counter((bridge, mac) for bridge, mac in (*ends, *own) if bridge in bridges and mac)
 
 
 def rules(saved: Iterable[tuple[Any, str, list[str]]], found: Iterable[Network]) -> list[dict[str, Any]]:

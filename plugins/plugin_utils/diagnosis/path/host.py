@@ -127,7 +127,9 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Pod:
-    """``host_dev`` is the host's end of the pod's interface, "" where it has none; ``netns`` tells pods apart."""
+    """``host_dev`` is the host's end of the pod's interface, "" where it has none; ``netns`` tells pods apart. ``mac``
+    only where another pod on its bridge, or the bridge itself, has the same one.
+    """
 
     address: Address
     netns: str
@@ -137,6 +139,7 @@ class Pod:
     default_route: bool | None
     up: bool
     arp: bool
+    mac: str
 
     def inside(self, command: str) -> str:
         """The command that is run in the pod's network namespace, from the host; "" where that is not known."""
@@ -534,7 +537,7 @@ def _pod(row: Mapping[Any, Any]) -> Pod | None:
     return Pod(
         address, _text(row.get("netns")), _text(row.get("dev")) or "eth0", _text(row.get("host_dev")),
         _number(row.get("mtu")) or 0, _flag(row.get("default_route")),
-        row.get("up") is not False, row.get("arp") is not False,
+        row.get("up") is not False, row.get("arp") is not False, _text(row.get("mac")),
     )  # fmt: skip
 
 

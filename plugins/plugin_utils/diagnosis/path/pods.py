@@ -27,6 +27,7 @@ class Pods(Filters):
             why = f"a pod on {others[0]} has the same address, so answers go to one of the two"
             self._flaw(host, "pod", str(pod.address), why, "ls /var/lib/cni/networks/*", "delete one of the two pods")
         self._usable(host, pod)
+        self._alone(host, pod)
         port = self._port(host, pod)
         bridge = port.master if port is not None else ""
         if port is not None and bridge:
@@ -61,6 +62,13 @@ class Pods(Filters):
             fix = pod.inside(f"ip link set {shlex.quote(pod.dev)} arp on")
             why = "the link has ARP turned off inside of the pod (NOARP): it resolves no address and answers no request"
             self._stop(host, "pod", what, why, look, fix)
+
+    def _alone(self, host: Host, pod: Pod) -> None:
+        """Has the pod a hardware address of its own?"""
+        if pod.mac:
+            why = "another pod on the bridge, or the bridge itself, has the same MAC, and gets some of the pod's frames"
+            look = pod.inside(f"ip link show dev {shlex.quote(pod.dev)}")
+            self._flaw(host, "pod", f"{pod.dev} {pod.mac}", why, look, "give each pod a MAC of its own")
 
     def _port(self, host: Host, pod: Pod) -> Link | None:
         """The host's end of the pod's interface, and the bridge that it is a port of."""
@@ -211,6 +219,7 @@ class Pods(Filters):
         what = f"{pod.address} dev {pod.dev}" + (f" mtu {pod.mtu}" if pod.mtu else "")
         look = pod.inside("ip -d address")
         self._usable(host, pod)
+        self._alone(host, pod)
         if twins:
             why = (
                 f"a pod on {twins[0]} has the same address: which one is reached depends on where the packet comes from"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..cluster import Node, address
-from ..observation import Leases
+from ..observation import Leases, Pod
 from ..table import ERROR, WARNING, Concern, Found, found
 
 PODS = Concern(
@@ -148,6 +148,44 @@ def pod_address_duplicate(node: Node) -> Iterator[Found]:
         shared = sorted({pod.address for pod in peer.pods} & set(own) - {""})
         if shared:
             yield found(f"{', '.join(shared[:3])} are also pods on {peer.name}", peer.name, addresses=shared[:MOST])
+
+
+@PODS.rule(
+    "pod-mac-duplicate",
+    ERROR,
+    "Two pods on the bridge have one hardware address, or a pod has the bridge's",
+    effect="The bridge sends what is for either of them to the one that sent last, and they do not reach each other.",
+    see="for ns in /run/netns/*; do nsenter --net=$ns ip -brief link show eth0; done; ip link show cni0",
+    fix=DELETE,
+    source="broken nodes",
+)
+def pod_mac_duplicate(node: Node) -> Iterator[Found]:
+    """The MAC of a pod's link is also that of another pod's on the same bridge, or of the bridge. The fix gives the pod
+    one that is made of its IP address.
+    """
+    # By bridge and MAC, with one row for each link.
+    holders: dict[tuple[str, str], dict[tuple[str, str], Pod]] = {}
+    for pod in node.pods:
+        link = node.links.get(pod.host_dev)
+        if pod.mac and link is not None and address(pod.address) is not None:
+            holders.setdefault((link.master, pod.mac), {}).setdefault((pod.netns, pod.dev), pod)
+    fix = "nsenter --net={netns} ip link set {dev} address {mac} && ip neighbour flush dev {bridge}"
+    for (bridge, mac), pods in holders.items():
+        above = node.links.get(bridge)
+        first, *others = pods.values()
+        # The bridge keeps its own, and otherwise the first pod.
+        whose = bridge if above is not None and above.mac == mac else f"the pod {first.address}"
+        for pod in [first, *others] if whose == bridge else others:
+            yield found(
+                f"the pod {pod.address} has {mac}, the MAC of {whose}", fix=fix if pod.netns else None,
+                netns=pod.netns, dev=pod.dev, mac=_mac_of(pod.address), bridge=bridge, addresses=[pod.address],
+            )  # fmt: skip
+
+
+def _mac_of(text: str) -> str:
+    """A MAC that no other pod has whose MAC is made of its IP address."""
+    its = address(text)
+    return (b"\x0a\x58" + its.packed[-4:]).hex(":") if its is not None else ""
 
 
 @PODS.rule(

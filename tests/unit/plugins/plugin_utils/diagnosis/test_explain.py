@@ -99,6 +99,17 @@ def test_the_way_by_a_mesh_is_shown_with_the_kernels_objects() -> None:
     assert there["conclusion"] == ["=> reaches it with up to 1450 bytes"]
 
 
+def test_a_pod_without_a_mac_of_its_own_is_reached_by_chance() -> None:
+    seen = cluster("vxlan")
+    macs_of_both_ends(seen)
+    found = explained(seen)
+    assert not found["ok"]
+    assert [(hop["host"], hop["object"]) for hop in broken(found["there"])] == [
+        ("worker-1", "eth0 02:00:00:00:00:0a"),
+        ("worker-2", "eth0 02:00:00:00:00:0a"),
+    ]
+
+
 def test_a_pod_reaches_its_neighbour_without_a_route() -> None:
     seen = cluster("vxlan")
     seen["worker-1"]["routes"] = []
@@ -328,6 +339,11 @@ def next_hop_is_not_asked_for(seen: Seen) -> None:
 def pod_is_not_asked_for(seen: Seen) -> None:
     seen["worker-2"]["neighbours"].append({"dst": pod(2), "dev": "cni0", "mac": "", "state": "failed"})
     seen["worker-2"]["sysctls"]["net.ipv4.neigh.cni0.mcast_solicit"] = {"now": "0"}
+
+
+def macs_of_both_ends(seen: Seen) -> None:
+    for name_ in ("worker-1", "worker-2"):
+        seen[name_]["cni"]["pods"][0]["mac"] = "02:00:00:00:00:0a"
 
 
 def goto_past_the_main_table(seen: Seen) -> None:

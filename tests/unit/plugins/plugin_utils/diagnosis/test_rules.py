@@ -656,6 +656,34 @@ def test_a_program_that_resolves_neighbours_is_no_finding() -> None:
     assert found(world) == []
 
 
+def with_mac(world: World, mac: str, *numbers: int) -> None:
+    for number in numbers:
+        world[2]["cni"]["pods"][number]["mac"] = mac
+
+
+NEW_MAC = (
+    "nsenter --net=/run/netns/cni-{0} ip link set eth0 address 0a:58:0a:f4:01:{1:02x} && ip neighbour flush dev cni0"
+)
+
+
+@breaks("pod-mac-duplicate", fix=NEW_MAC.format(first(1, 4, 6), 6))
+def break_pod_mac_duplicate(world: World) -> None:
+    with_mac(world, "02:00:00:00:00:0a", 0, 1)
+
+
+@breaks("pod-mac-duplicate", fix=NEW_MAC.format(first(1, 4, 5), 5))
+def with_the_bridge(world: World) -> None:
+    with_mac(world, "02:00:00:00:01:01", 0)
+
+
+def test_a_mac_on_another_bridge_or_of_one_pod_with_two_addresses_is_no_finding() -> None:
+    world = World("routes")
+    with_mac(world, "02:00:00:00:00:0a", 0)
+    pods = world[2]["cni"]["pods"]
+    pods.append({**pods[0], "address": first(1, 4, 9)})
+    assert found(world) == []
+
+
 @breaks("bridge-ports-not-flooded", fix=ASKED)
 def break_bridge_ports_not_flooded(world: World) -> None:
     entry(world[2]["links"], name="veth0123abcd")["broadcast_flood"] = False

@@ -152,6 +152,25 @@ def test_what_is_unusual_about_a_pod() -> None:
     ]
 
 
+def test_macs_that_are_not_a_pods_alone() -> None:
+    def detail(number: int, kind: str, master: int = 0, mac: bytes = b"") -> link.Detail:
+        return link.Detail(link.Link(number, f"l{number}", True, 1500, kind), mac, True, master, 0, None)
+
+    same, other, bridges = "02:00:00:00:00:0a", "02:00:00:00:00:0b", b"\2\0\0\0\0\1"
+    here = [detail(1, "bridge", mac=bridges), detail(2, "bridge"), *(detail(n, "veth", 1) for n in (5, 6, 7, 8))]
+    here += [detail(9, "veth", 2)]
+    # The last one is on another bridge.
+    macs = [same, same, other, bridges.hex(":"), same]
+    pods = [interface(f"/run/netns/cni-{n}", f"10.244.0.{n}", n)._replace(mac=mac) for n, mac in enumerate(macs, 5)]
+    # As keepalived makes it.
+    pods.append(interface("/run/netns/cni-9", "10.244.0.9", 7, kind="macvlan")._replace(mac=same))
+    network = cni.Network({"name": "n"}, frozenset(), frozenset(), ("10.244.0.0/24",))
+    found = cni.live_pods(cni.Pods(pods), [network], kernel.NOTHING._replace(links=here), ["l1"])
+    assert {(each["address"], each["mac"]) for each in found if "mac" in each} == {
+        ("10.244.0.5", same), ("10.244.0.6", same), ("10.244.0.8", bridges.hex(":"))
+    }  # fmt: skip
+
+
 def test_leases_are_not_stale_where_nothing_is_known(tmp_path: Path) -> None:
     folder = tmp_path / "b"
     folder.mkdir()
