@@ -421,8 +421,8 @@ host:
       type: dict
     kernel_modules:
       description: V(br_netfilter) and V(vxlan), each with V(loaded) (or built in), V(boot), the file
-        of C(modules-load.d) that names it, and V(refused), the file of C(modprobe.d) that keeps the kernel
-        from loading it at boot; both empty where there is none.
+        of C(modules-load.d) that names it, and V(refused), the file of C(modprobe.d), or the parameter of the
+        kernel's command line, that keeps the kernel from loading it at boot; both empty where there is none.
       type: dict
     programs:
       description: Paths of programs that daemons of the pod network call, with links followed; empty

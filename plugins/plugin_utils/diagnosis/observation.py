@@ -186,7 +186,9 @@ def of_neighbours(version: int, device: str, name: str) -> str:
 
 @dataclass(frozen=True)
 class KernelModule(Part):
-    """``boot`` and ``refused`` are files: of modules-load.d, which names it, and of modprobe.d, which prevents that."""
+    """``boot`` is the file of modules-load.d that names it, ``refused`` what prevents that: a file of modprobe.d, or
+    "/proc/cmdline: " and a parameter.
+    """
 
     loaded: bool | None = None
     boot: str = ""

@@ -39,6 +39,9 @@ REFUSAL_FOLDERS = (
 )  # fmt: skip
 
 
+COMMAND_LINE = "proc/cmdline"
+
+
 def names(underlays: Collection[str], vxlans: Collection[str], bridges: Collection[str]) -> list[str]:
     """The sysctls to look at. As in sysctl(8), a dot in a link's name is written as a slash: ``conf.flannel/1``."""
     found = list(ALWAYS)
@@ -132,16 +135,37 @@ def _lines(folders: Iterable[str], root: str) -> Iterator[tuple[str, str]]:
 
 
 def _refused(root: str) -> dict[str, str]:
-    """The modules that a file of modprobe.d keeps the kernel from loading at boot, with that file."""
-    found: dict[str, str] = {}
+    """The modules that the kernel can't load at boot, with what prevents it: a file of modprobe.d, or a parameter on
+    the kernel's command line.
+    """
+    found = _refused_by_kernel(root)
     for path, line in _lines(REFUSAL_FOLDERS, root):
         words = line.split()
         # What replaces the loading by nothing; any other command may load the module after all.
         instead = len(words) > 2 and words[0] == "install" and PurePath(words[2]).name in ("true", "false", ":")
         if instead or (len(words) > 1 and words[0] == "blacklist"):
             name = words[1].replace("-", "_")
-            found.update({name: path} if name in MODULES and not _is_built_in(name, root) else {})
+            found.update({name: found.get(name) or path} if name in MODULES and not _is_built_in(name, root) else {})
     return found
+
+
+def _refused_by_kernel(root: str) -> dict[str, str]:
+    """modprobe obeys one parameter as it does "blacklist" in a file; the other the kernel itself, whoever asks."""
+    try:
+        text = files.read_text(Path(root, COMMAND_LINE)) or ""
+    except OSError:
+        return {}
+    found: dict[str, str] = {}
+    last = ""
+    for word in text.split():
+        key, _equals, value = word.replace('"', "").partition("=")
+        if key == "modprobe.blacklist":
+            found.update({name.replace("-", "_"): f"/{COMMAND_LINE}: {key}" for name in value.split(",")})
+        elif key.replace("-", "_") == "module_blacklist":
+            last = value
+    # Of several, the last one counts.
+    found.update(dict.fromkeys(last.split(","), f"/{COMMAND_LINE}: module_blacklist"))
+    return {name: where for name, where in found.items() if name in MODULES and not _is_built_in(name, root)}
 
 
 def _is_built_in(name: str, root: str) -> bool:

@@ -25,6 +25,8 @@ BRIDGE_FILTER = {4: "net.bridge.bridge-nf-call-iptables", 6: "net.bridge.bridge-
 ARP_NEVER = "8"
 # The kinds of links on which the kernel asks for hardware addresses; "" is hardware.
 ETHERNET = ("", "bridge", "bond", "team", "vlan", "veth", "macvlan")
+# What refuses a module: a parameter of the kernel, of which one does so whoever asks for the module.
+COMMAND_LINE, BY_ANYONE = "/proc/cmdline: ", "module_blacklist"
 # They load br_netfilter when they start.
 LOADERS = ("docker", "k3s", "rke2")
 # systemd-networkd's files, which it reads after sysctl.d: of a link, with its drop-ins, or its own.
@@ -218,7 +220,10 @@ def bridge_filter_off(node: Node) -> Iterator[Found]:
     """The module br_netfilter is not loaded, or its settings are 0."""
     module = node.host.kernel_modules.get("br_netfilter")
     if module is not None and module.loaded is False:
-        yield found("the kernel module br_netfilter is not loaded", key=BRIDGE_FILTER[4])
+        _file, _by, parameter = module.refused.partition(COMMAND_LINE)
+        why = f", and the kernel refuses to load it ({parameter} on its command line)" if parameter == BY_ANYONE else ""
+        fix = "" if why else None
+        yield found(f"the kernel module br_netfilter is not loaded{why}", fix=fix, key=BRIDGE_FILTER[4])
         return
     for version in families(node):
         setting = node.host.sysctls.get(BRIDGE_FILTER[version])
@@ -253,23 +258,29 @@ def bridge_filter_off_at_boot(node: Node) -> Iterator[Found]:
 @KERNEL.rule(
     "module-refused",
     WARNING,
-    "A file keeps the kernel from loading a module that the pod network needs",
+    "Configuration keeps the kernel from loading a module that the pod network needs",
     effect="After a reboot, services leave some packets of pods out (br_netfilter), or the VXLAN device can't be made "
     "(vxlan).",
     see="grep -rsE '(blacklist|install)[[:space:]]+(br.netfilter|vxlan)' /etc/modprobe.d /run/modprobe.d "
-    "/usr/local/lib/modprobe.d /usr/lib/modprobe.d /lib/modprobe.d",
+    "/usr/local/lib/modprobe.d /usr/lib/modprobe.d /lib/modprobe.d; grep -o '[^ ]*blacklist=[^ ]*' /proc/cmdline",
     fix="sed -i -E '/^[[:space:]]*(blacklist|install)[[:space:]]+'{pattern}'([[:space:]]|$)/d' {file}",
-    source="modprobe.d(5), systemd-modules-load.service(8)",
+    source="modprobe.d(5), systemd-modules-load.service(8); kernel: admin-guide/kernel-parameters, module_blacklist",
 )
 def module_refused(node: Node) -> Iterator[Found]:
     """A line "blacklist" of modprobe.d, or "install" with true or false, names br_netfilter, or vxlan on a node with a
-    VXLAN mesh. systemd-modules-load and the kernel obey it. Not where the module is built in.
+    VXLAN mesh; or modprobe.blacklist or module_blacklist does on the kernel's command line, for which no command is
+    printed, since each boot loader has its own. systemd-modules-load and the kernel obey it. Not where the module is
+    built in.
     """
     needed = [] if node.runs(*LOADERS) else ["br_netfilter"]
     needed += ["vxlan"] if (node.transport or node.cluster.transport) == "vxlan" else []
     for name in needed:
         module = node.host.kernel_modules.get(name)
         if module is not None and module.refused:
+            _file, by_kernel, parameter = module.refused.partition(COMMAND_LINE)
+            if by_kernel:
+                yield found(f"{parameter} on the kernel's command line refuses {name}", fix="")
+                continue
             pattern = name.replace("_", "[_-]")
             yield found(f"{module.refused} refuses {name}", pattern=pattern, file=module.refused)
 

@@ -765,6 +765,22 @@ def break_module_refused(world: World) -> None:
     world[2]["kernel_modules"]["vxlan"] = {"loaded": False, "boot": "", "refused": "/etc/modprobe.d/hardening.conf"}
 
 
+@breaks("module-refused", "vxlan", fix="")
+def refused_on_the_command_line(world: World) -> None:
+    refused = "/proc/cmdline: modprobe.blacklist"
+    world[2]["kernel_modules"]["vxlan"] = {"loaded": True, "boot": "", "refused": refused}
+
+
+def test_no_command_loads_what_the_kernel_refuses() -> None:
+    world = World("routes")
+    module = world[2]["kernel_modules"]["br_netfilter"]
+    for parameter, fix in (("module_blacklist", False), ("modprobe.blacklist", True)):
+        module.update(loaded=False, refused=f"/proc/cmdline: {parameter}")
+        by_rule = {each["rule"]: each["fix"] for each in found(world)}
+        assert by_rule.keys() == {"bridge-filter-off", "module-refused"}
+        assert bool(by_rule["bridge-filter-off"]) is fix and not by_rule["module-refused"]
+
+
 @breaks("module-refused", "vxlan")
 def vxlan_refused(world: World) -> None:
     world[2]["kernel_modules"]["vxlan"] = {"loaded": True, "boot": "", "refused": "/etc/modprobe.d/hardening.conf"}

@@ -183,11 +183,33 @@ def test_modules(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_modules_that_are_refused(tmp_path: Path, files: dict[str, str], refusing: str) -> None:
+def test_modules_that_are_refused_by_a_file(tmp_path: Path, files: dict[str, str], refusing: str) -> None:
     for path, text in files.items():
         put(tmp_path, path, text)
     refused = sysctls.modules(str(tmp_path))["br_netfilter"]["refused"]
     assert refused == (f"{tmp_path}/{refusing}" if refusing else "")
+
+
+@pytest.mark.parametrize(
+    ("line", "refusing"),
+    [
+        ("quiet module_blacklist=x,br_netfilter", "module_blacklist"),
+        ('module_blacklist="br_netfilter"', "module_blacklist"),
+        ("modprobe.blacklist=x,br-netfilter modprobe.blacklist=y", "modprobe.blacklist"),
+        # The kernel compares whole names as they are, and the last parameter replaces the others.
+        ("module_blacklist=br-netfilter", ""),
+        ("module_blacklist=br_netfilter module_blacklist=x", ""),
+        ("modprobe.blacklist=br_netfilter_x blacklist=br_netfilter", ""),
+        ("nomodule", ""),
+    ],
+)
+def test_modules_that_the_command_line_refuses(tmp_path: Path, line: str, refusing: str) -> None:
+    put(tmp_path, "proc/cmdline", f"BOOT_IMAGE=/vmlinuz {line}\n")
+    refused = sysctls.modules(str(tmp_path))["br_netfilter"]["refused"]
+    assert refused == (f"/proc/cmdline: {refusing}" if refusing else "")
+    # A part of the kernel.
+    put(tmp_path, "proc/sys/net/bridge/x", "1")
+    assert sysctls.modules(str(tmp_path))["br_netfilter"]["refused"] == ""
 
 
 def test_os_release() -> None:
