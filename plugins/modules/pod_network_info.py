@@ -159,6 +159,10 @@ host:
           description: The queueing discipline of what it sends.
           type: str
           sample: fq_codel
+        qdisc_limit:
+          description: How much that holds, in bytes (V(bfifo)) or packets.
+          type: int
+          returned: links with a plain queue (V(bfifo), V(pfifo) or V(pfifo_head_drop))
         master:
           description: The bridge, bond or VRF that it belongs to.
           type: str

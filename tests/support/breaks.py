@@ -473,6 +473,7 @@ HOST = [
     Break("pod-link-unusable", "ip -n one link set eth0 down"),
     Break("pod-link-unusable", "ip -n one link set eth0 arp off"),
     Break("link-shaped", "tc qdisc replace dev flannel.1 root blackhole"),
+    Break("link-shaped", "tc qdisc replace dev cni0 root bfifo limit 1000"),
     Break("node-led-away", "ip route add 172.16.0.4/32 via 172.16.0.99"),
     Break("overlay-drops-some", f"iptables -A INPUT {LARGE_UDP}", after=f"iptables -D INPUT {LARGE_UDP}"),
     Break(

@@ -123,20 +123,30 @@ def details(channel: Channel) -> list[Detail]:
     return found
 
 
+# Plain queues: of bytes, and of packets.
+FIFOS = ("bfifo", "pfifo", "pfifo_head_drop")
+
+
 class Discipline(NamedTuple):
-    """A queueing discipline of a link, by its index. ``kind`` as in ``tc qdisc add dev LINK ... KIND``."""
+    """A queueing discipline of a link, by its index. ``kind`` as in ``tc qdisc add dev LINK ... KIND``.
+
+    ``limit``: what the link's own queue holds, if its kind is one of FIFOS; None for any other.
+    """
 
     number: int
     kind: str
+    limit: int | None = None
 
 
 def disciplines(channel: Channel) -> list[Discipline]:
     """Those of all links. Equivalent to: tc qdisc show. Raises NetlinkError."""
     found = []
     for body in channel.dump(wire.GETQDISC, wire.TCMSG.pack(0, 0, 0, 0, 0)):
-        _family, number, _handle, _parent, _info = wire.TCMSG.unpack_from(body)
-        kind = wire.attributes(body, wire.TCMSG.size).get(wire.TCA_KIND, b"")
-        found.append(Discipline(number, wire.text(kind)))
+        _family, number, _handle, parent, _info = wire.TCMSG.unpack_from(body)
+        its = wire.attributes(body, wire.TCMSG.size)
+        kind, options = wire.text(its.get(wire.TCA_KIND)), its.get(wire.TCA_OPTIONS, b"")
+        counts = kind in FIFOS and parent == wire.TC_H_ROOT and len(options) >= wire.U32.size
+        found.append(Discipline(number, kind, wire.U32.unpack_from(options)[0] if counts else None))
     return found
 
 

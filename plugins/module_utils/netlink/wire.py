@@ -51,7 +51,8 @@ IFLA_XDP, IFLA_XDP_PROG_ID = 43, 4
 
 # queueing disciplines (linux/rtnetlink.h, linux/pkt_sched.h)
 TCMSG = struct.Struct("=BxxxiIII")  # family, interface index, handle, parent, info
-TCA_KIND = 1
+TCA_KIND, TCA_OPTIONS = 1, 2
+TC_H_ROOT = 0xFFFFFFFF
 IFF_UP, IFF_RUNNING, IFF_NOARP = 0x1, 0x40, 0x80
 
 # numbers of network namespaces (linux/net_namespace.h)

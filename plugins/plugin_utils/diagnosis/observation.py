@@ -62,6 +62,7 @@ class Link(Part):
     findable: bool = True
     arp: bool | None = None
     qdisc: str = ""
+    qdisc_limit: int | None = None
     vni: int | None = None
     port: int | None = None
     local: str = ""

@@ -112,10 +112,11 @@ def read(channel: Channel, notes: Notes) -> Kernel:
 
 def links(kernel: Kernel) -> list[dict[str, Any]]:
     names = kernel.names
-    return sorted((_link(kernel, names, each) for each in kernel.links), key=lambda each: int(each["index"]))
+    limits = {each.number: each.limit for each in kernel.disciplines if each.limit is not None}
+    return sorted((_link(kernel, names, limits, each) for each in kernel.links), key=lambda each: int(each["index"]))
 
 
-def _link(kernel: Kernel, names: Mapping[int, str], each: link.Detail) -> dict[str, Any]:
+def _link(kernel: Kernel, names: Mapping[int, str], limits: Mapping[int, int], each: link.Detail) -> dict[str, Any]:
     number, name, up, mtu, kind = each.link
     shown: dict[str, Any] = {
         "name": name,
@@ -127,6 +128,7 @@ def _link(kernel: Kernel, names: Mapping[int, str], each: link.Detail) -> dict[s
         "running": each.running,
         "arp": each.arp,
         "qdisc": each.qdisc,
+        **({"qdisc_limit": limits[number]} if number in limits else {}),
         "master": names.get(each.master, "") if each.master else "",
         "peer_elsewhere": each.elsewhere,
     }

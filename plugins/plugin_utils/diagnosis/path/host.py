@@ -24,7 +24,10 @@ USELESS = ("failed", "incomplete", "none")
 
 @dataclass(frozen=True)
 class Link:
-    """``up``, ``running``, ``hairpin`` and ``isolated`` are None where they were not observed; ``mtu`` is 0 then."""
+    """``up``, ``running``, ``hairpin`` and ``isolated`` are None where they were not observed; ``mtu`` is 0 then.
+
+    ``limit`` is that of a plain queue: ``qdisc`` is bfifo (bytes), pfifo or pfifo_head_drop (packets).
+    """
 
     name: str
     kind: str
@@ -41,6 +44,8 @@ class Link:
     port: int | None
     local: Address | None
     underlay: str
+    qdisc: str = ""
+    limit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -473,7 +478,7 @@ def _link(row: Mapping[Any, Any]) -> Link:
         master=_text(row.get("master")), hairpin=_flag(row.get("hairpin")), isolated=_flag(row.get("isolated")),
         locked=row.get("locked") is True, findable=row.get("findable") is not False,
         vni=_number(row.get("vni")), port=_number(row.get("port")), local=_address(row.get("local")),
-        underlay=_text(row.get("underlay")),
+        underlay=_text(row.get("underlay")), qdisc=_text(row.get("qdisc")), limit=_number(row.get("qdisc_limit")),
     )  # fmt: skip
 
 

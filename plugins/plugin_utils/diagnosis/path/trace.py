@@ -158,6 +158,23 @@ class Trace:
             why = "the device is up but has no carrier: its other end is down or gone"
             self._stop(host, kind, f"{link.name} NO-CARRIER", why, f"ip -d link show dev {dev}")
 
+    def _queued(self, host: Host, kind: str, link: Link) -> None:
+        """The queue of a device by which the packet leaves."""
+        dev = shlex.quote(link.name)
+        what, look, fix = (
+            f"{link.name} qdisc {link.qdisc}",
+            f"tc -s qdisc show dev {dev}",
+            f"tc qdisc del dev {dev} root",
+        )
+        if link.qdisc == "blackhole":
+            self._stop(host, kind, what, "this queueing discipline drops everything", look, fix)
+        if link.limit is None or (link.limit >= link.mtu if link.qdisc == "bfifo" else link.limit):
+            return
+        what = f"{what} limit {link.limit}"
+        if not link.limit:
+            self._stop(host, kind, what, "the queue holds no packet", look, fix)
+        self._flaw(host, kind, what, "the queue drops packets that are larger than its limit", look, fix)
+
     def _arrive(self, host: Host, dev: str) -> NoReturn:
         """A packet that a device of the host has received; see Walk."""
         raise NotImplementedError

@@ -126,6 +126,7 @@ class Tunnels(Trace):
         under = host.link(route.dev)
         if under is not None:
             self._up(host, "underlay", under)
+            self._queued(host, "underlay", under)
         hop = route.via or remote
         entry = host.neighbour(hop, route.dev)
         self._found(host, route.dev, hop, entry)

@@ -190,6 +190,7 @@ class Walk(Pods, Tunnels):
             )
         else:
             self._up(host, "link", link)
+            self._queued(host, "link", link)
         self._masqueraded(host, iif, route.dev)
         self._send(host, route, link)
 

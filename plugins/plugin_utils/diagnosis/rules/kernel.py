@@ -481,12 +481,15 @@ def link_is_port(node: Node) -> Iterator[Found]:
 )
 def link_shaped(node: Node) -> Iterator[Found]:
     """netem, often left behind by a test of failures, tbf, or blackhole, which drops everything, on the bridge, the
-    VXLAN device or the link to the other nodes.
+    VXLAN device or the link to the other nodes; or a queue that holds no packet, or not one of the link's MTU.
     """
     links = {link.name: link for link in (node.bridge, node.underlay_link(), *node.vxlans) if link is not None}
     for name, link in links.items():
         if link.qdisc in ("blackhole", "netem", "tbf"):
             yield found(f"{name} has the queueing discipline {link.qdisc}", device=name)
+        elif link.qdisc_limit is not None and link.qdisc_limit < (link.mtu if link.qdisc == "bfifo" else 1):
+            unit = "bytes" if link.qdisc == "bfifo" else "packets"
+            yield found(f"the queue of {name} ({link.qdisc}) holds {link.qdisc_limit} {unit}", device=name)
 
 
 def _set_by(setting: Sysctl) -> str:

@@ -346,6 +346,14 @@ def macs_of_both_ends(seen: Seen) -> None:
         seen[name_]["cni"]["pods"][0]["mac"] = "02:00:00:00:00:0a"
 
 
+def blackhole_of_the_tunnel(seen: Seen) -> None:
+    link(seen["worker-1"], "flannel.1")["qdisc"] = "blackhole"
+
+
+def queue_for_nothing(seen: Seen) -> None:
+    link(seen["worker-1"], "eth0").update(qdisc="pfifo", qdisc_limit=0)
+
+
 def goto_past_the_main_table(seen: Seen) -> None:
     rule = {"priority": 100, "from": "", "to": subnet(2), "table": "", "action": "goto", "goto": 32767}
     seen["worker-1"]["rules"].append(rule)
@@ -576,6 +584,9 @@ BREAKS: list[tuple[tuple[str, ...], Callable[[Seen], None], str, str, str, str]]
     (EACH, port_not_findable, "worker-2", "bridge", "learns no MACs", "learning on flood on"),
     (EACH, next_hop_is_not_asked_for, "worker-1", "neighbour", "asks for none", "neigh.eth0.mcast_solicit=3"),
     (EACH, pod_is_not_asked_for, "worker-2", "neighbour", "asks for none", "neigh.cni0.mcast_solicit=3"),
+    (MESH, blackhole_of_the_tunnel, "worker-1", "link", "drops everything", "tc qdisc del dev flannel.1 root"),
+    (("routes",), queue_for_nothing, "worker-1", "link", "holds no packet", "tc qdisc del dev eth0 root"),
+    (MESH, queue_for_nothing, "worker-1", "underlay", "holds no packet", "tc qdisc del dev eth0 root"),
     (EACH, goto_past_the_main_table, "worker-1", "route", "past the rule for the table main", ""),
     (MESH, entry_with_a_vni, "worker-1", "fdb", "its own vni 77", "bridge fdb replace"),
     (EACH, link_down_inside, "worker-1", "pod", "down inside of the pod", "delete the pod"),

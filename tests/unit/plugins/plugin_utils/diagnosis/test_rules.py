@@ -1614,6 +1614,18 @@ def by_a_sysctl(world: World) -> None:
     world[1]["sysctls"]["net.ipv4.conf.cni0.arp_ignore"] = {"now": "1", "boot": "", "file": ""}
 
 
+@breaks("link-shaped", fix="tc qdisc del dev cni0 root")
+def in_a_queue_for_nothing(world: World) -> None:
+    entry(world[2]["links"], name="cni0").update(qdisc="pfifo", qdisc_limit=0)
+
+
+@breaks("link-shaped", fix="tc qdisc del dev eth0 root")
+def in_a_queue_for_small_packets(world: World) -> None:
+    entry(world[2]["links"], name="eth0").update(qdisc="bfifo", qdisc_limit=1000)
+    entry(world[1]["links"], name="eth0").update(qdisc="bfifo", qdisc_limit=1514000)
+    entry(world[1]["links"], name="cni0").update(qdisc="pfifo", qdisc_limit=1)
+
+
 @breaks("link-shaped", "vxlan", fix="tc qdisc del dev flannel.1 root")
 def dropping_everything(world: World) -> None:
     entry(world[2]["links"], name="flannel.1").update(qdisc="blackhole")
