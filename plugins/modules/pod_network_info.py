@@ -735,6 +735,12 @@ host:
               description: Rules before it that accept some packets.
               type: list
               elements: str
+    saved_forward:
+      description: 'What of RV(host.forward) services load at boot that are enabled, where it drops something, each with
+        V(file): the file that nftables.service loads, without tables of iptables, and the files that
+        netfilter-persistent, iptables.service and ip6tables.service restore.'
+      type: list
+      elements: dict
     host_filters:
       description: The chains that drop some of what the host itself receives or sends.
       type: list

@@ -349,6 +349,13 @@ HOST = [
     Break("networkd-removes-routes", "rm $(grep -rl ManageForeignRoutes /etc/systemd/networkd.conf.d)"),
     Break("masquerade-missing", "nft delete table ip weft-podnet"),
     Break("forward-drops-pods", "iptables -P FORWARD DROP"),
+    Break(
+        "forward-drops-pods-at-boot",
+        "cp -n /etc/nftables.conf /root; printf '#!/usr/sbin/nft -f\nflush ruleset\ntable inet wall { chain f { type "
+        "filter hook forward priority 0; policy drop; ct state established accept\n }\n}' >/etc/nftables.conf; "
+        "systemctl enable --quiet nftables",
+        after="cp /root/nftables.conf /etc; systemctl disable --quiet nftables",
+    ),
     # A list of networks that are private, and so hold the pods.
     Break(
         "forward-drops-pods",

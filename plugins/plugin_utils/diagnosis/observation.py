@@ -23,7 +23,9 @@ Reader = Callable[[Any], Any]
 _UNFIT = object()
 # What a line of ``problems`` begins with where parts of several names could not be read; for all others "kernel".
 SOURCES = {
-    **dict.fromkeys(("masquerade", "forward", "host_filters", "frame_filters", "redirects"), "packet filters"),
+    **dict.fromkeys(
+        ("masquerade", "forward", "saved_forward", "host_filters", "frame_filters", "redirects"), "packet filters"
+    ),
     "ipsec": "ipsec",
     "flannel": "services",
     "cni": "runtime",
@@ -341,6 +343,13 @@ class Forward(Part):
 
 
 @dataclass(frozen=True)
+class SavedForward(Forward):
+    """One that the next boot loads from a file."""
+
+    file: str = ""
+
+
+@dataclass(frozen=True)
 class HostFilter(Part):
     """What drops some of what a host itself receives (``hook``: "input") or sends ("output"): rules, and ``ends``, the
     rule or policy that drops whatever no rule of ``accepts`` lets through.
@@ -531,6 +540,7 @@ class Host(Part):
     kube_proxy: KubeProxy = KubeProxy()
     masquerade: tuple[Masquerade, ...] = ()
     forward: tuple[Forward, ...] = ()
+    saved_forward: tuple[SavedForward, ...] = ()
     host_filters: tuple[HostFilter, ...] = ()
     frame_filters: tuple[FrameFilter, ...] = ()
     redirects: tuple[Redirect, ...] = ()

@@ -29,6 +29,7 @@ from . import (
     queues,
     rulesets,
     runtime,
+    saved_filters,
     services,
     sets,
     sysctls,
@@ -77,6 +78,7 @@ def observe(options: Mapping[str, Any]) -> dict[str, Any]:
     found["cni"] = of_cni["shown"]
     found["masquerade"] = notes.read("masquerade", translation.places, [], filters.tables)
     found["forward"] = notes.read("forward", forwarding.places, [], filters.tables, of_kernel.networks)
+    found["saved_forward"] = notes.read("packet filters", saved_filters.places, [], units, of_kernel.networks, notes)
     found["host_filters"] = notes.read("packet filters", forwarding.of_host, [], filters.tables)
     found["frame_filters"] = notes.read("packet filters", forwarding.of_frames, [], filters.frames)
     found["redirects"] = notes.read("packet filters", translation.redirects, [], filters.tables)

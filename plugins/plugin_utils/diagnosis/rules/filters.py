@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 
 from .. import table
-from ..cluster import Address, Network, Node, address, family
-from ..observation import Closed, Drop, Forward, HostFilter
+from ..cluster import Address, Network, Node, address, covers, family, networks
+from ..observation import Closed, Drop, Forward, HostFilter, SavedForward
 from ..path import netfilter
 from ..table import ERROR, NOTE, WARNING, Concern, Found, found
 from . import flows, usual
@@ -22,6 +23,8 @@ FILTERS = Concern(
     "its own "
     "address, but never those to other pods.",
 )
+# iptables' variants have tables of one name.
+VARIANT = re.compile(r" \((?:nft|legacy)\)")
 # What only masquerades for networks of its own, or what it has marked.
 OTHERS = ("kube-proxy", "docker", "libvirt", "cni", "")
 
@@ -37,23 +40,32 @@ OTHERS = ("kube-proxy", "docker", "libvirt", "cni", "")
     "--jump ACCEPT",
     site="site.yml keeps such rules over reboots where forwarded packets are dropped",
     source="flannel pitfall 13; F9; plugins#430",
+    explains=("forward-drops-pods-at-boot",),
 )
 def forward_drops_pods(node: Node) -> Iterator[Found]:
     """The policy is drop, as Docker sets it, or a rule drops pods' packets, or all that none accepted before it. Also
     before and after the route, where hardly any table filters.
     """
     for place in node.host.forward:
-        # firewalld accepts by zones, whose sources are not among what a place is seen to accept.
-        if not place.knows("policy") or not place.place or place.owner == "firewalld":
-            continue
-        if not node.pod_subnets_of(place):
-            continue
-        drop = flows.dropped(node, place, flows.between_pods)
-        if drop is None and (node.accepts_pods(place) or _may_accept(node, place)):
-            continue
-        first = drop.rule if drop else place.rejects_before or f"policy {place.policy}"
-        accepts = f"; before it only {', '.join(place.accepts)} passes" if place.accepts else "; no rule accepts pods"
-        yield _accepting(node, place.place, f"{place.place}: {first}{'' if drop else accepts}", drop and drop.flow)
+        dropping = _dropping(node, place)
+        if dropping is not None:
+            yield _accepting(node, place.place, f"{place.place}: {dropping[0]}", dropping[1])
+
+
+def _dropping(node: Node, place: Forward) -> tuple[str, Flow | None] | None:
+    """What in a place drops the pods' packets, in words, and which ones; None where it lets them pass."""
+    # firewalld accepts by zones, whose sources are not among what a place is seen to accept.
+    if not place.knows("policy") or not place.place or place.owner == "firewalld":
+        return None
+    if not node.pod_subnets_of(place):
+        return None
+    drop = flows.dropped(node, place, flows.between_pods)
+    if drop is not None:
+        return drop.rule, drop.flow
+    if node.accepts_pods(place) or _may_accept(node, place):
+        return None
+    accepts = f"before it only {', '.join(place.accepts)} passes" if place.accepts else "no rule accepts pods"
+    return f"{place.rejects_before or f'policy {place.policy}'}; {accepts}", None
 
 
 def _may_accept(node: Node, place: Forward) -> bool:
@@ -62,6 +74,61 @@ def _may_accept(node: Node, place: Forward) -> bool:
         each for each in flows.between_pods(node, place.hook) if netfilter.concerns(place.place, each.source.version)
     ]
     return bool(sent and place.may_accept) and all(flows.may_accept(place.may_accept, each) for each in sent)
+
+
+@FILTERS.rule(
+    "forward-drops-pods-at-boot",
+    WARNING,
+    "A packet filter that the next boot loads drops what the node forwards for its pods",
+    effect="Pods work now. After a reboot they reach no other node and nothing outside, and are not reached.",
+    see="systemctl is-enabled nftables netfilter-persistent iptables; cat /etc/nftables.conf /etc/iptables/rules.v4",
+    fix="printf '%s\\n' '' 'insert rule {chain} ip saddr {network} accept' 'insert rule {chain} ip daddr {network} "
+    "accept' >> {file}",
+    source="nftables.service; netfilter-persistent(8)",
+)
+def forward_drops_pods_at_boot(node: Node) -> Iterator[Found]:
+    """A file that an enabled service loads at boot has rules for forwarded packets that drop pods' packets, and the
+    running ones do not: a table of nftables' own, or iptables' FORWARD on a node whose running FORWARD accepts
+    everything. Not where flanneld, ufw or firewalld adds rules to iptables at boot, or where a rule that runs, and may
+    be added at boot, accepts pods.
+    """
+    managed = node.uses_flannel or node.host.firewalls.ufw or node.host.firewalls.firewalld
+    plain = node.loaded is not None and "bridge" in node.loaded.types and not managed
+    running = {VARIANT.sub("", each.place): each for each in node.host.forward}
+    if not node.host.whole("forward", "saved_forward"):
+        return
+    for place in node.host.saved_forward:
+        now = running.get(VARIANT.sub("", place.place))
+        if place.hook != "forward" or (now is not None and (_dropping(node, now) or _accepts_by_rule(node, now))):
+            continue
+        by_nft = place.place.startswith("nftables")
+        dropping = _dropping(node, place) if by_nft or (plain and (now is None or now.policy == "accept")) else None
+        if dropping is not None:
+            pods = dict.fromkeys(map(node.cluster.network_of, node.pod_subnets_of(place)))
+            evidence = f"{place.file}: {place.place.partition(': ')[2]}: {dropping[0]}"
+            yield found(evidence, fix=_saved(place, pods, by_nft))
+
+
+def _accepts_by_rule(node: Node, place: Forward) -> bool:
+    """Does a rule of a place name networks that hold the node's pods?"""
+    named = [each for each in networks(place.accepts) if each.prefixlen]
+    return any(covers(each, own) for each in named for own in node.pod_subnets)
+
+
+def _saved(place: SavedForward, pods: Iterable[Network], by_nft: bool) -> str:
+    """The fix that accepts pods in a file: for nft at its end, for iptables-restore at the end of its table."""
+    words, file = _words(place.place), shlex.quote(place.file)
+    if by_nft:
+        start = f"insert rule {' '.join(words)}"
+        rules = [
+            f"{start} {'ip6' if each.version == 6 else 'ip'} {side} {each} accept"
+            for each in pods
+            for side in ("saddr", "daddr")
+        ]
+        return table.literal(f"printf '%s\\n' '' {shlex.join(rules)} >> {file}")
+    lines = "".join(f"-I {words[-1]} {side} {each} -j ACCEPT\\n" for each in pods for side in ("-s", "-d"))
+    program = f"/^\\*filter/,/^COMMIT/s#^COMMIT#{lines}&#"
+    return table.literal(f"sed -i {shlex.quote(program)} {file}")
 
 
 @FILTERS.rule(

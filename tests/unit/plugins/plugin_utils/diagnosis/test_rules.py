@@ -2690,6 +2690,71 @@ def break_path_mtu_too_small(world: World) -> None:
     world[2]["ways"][underlay(0)]["mtu"] = 1400
 
 
+NFT_FORWARD = {
+    "file": "/etc/nftables.conf", "place": "nftables: table inet filter, chain forward", "hook": "forward",
+    "policy": "drop", "accepts": [], "owner": "", "rejects_before": "", "drops": [], "may_accept": [],
+}  # fmt: skip
+V4_FORWARD = {
+    **NFT_FORWARD, "file": "/etc/iptables/rules.v4", "place": "iptables (nft): filter, chain FORWARD"
+}  # fmt: skip
+CHAIN = "insert rule inet filter forward ip"
+
+
+@breaks(
+    "forward-drops-pods-at-boot", "flannel",
+    fix=f"printf '%s\\n' '' '{CHAIN} saddr 10.244.0.0/16 accept' '{CHAIN} daddr 10.244.0.0/16 accept' "
+    ">> /etc/nftables.conf",
+)  # fmt: skip
+def break_forward_drops_pods_at_boot(world: World) -> None:
+    world[2]["saved_forward"] = [NFT_FORWARD]
+
+
+@breaks(
+    "forward-drops-pods-at-boot",
+    fix="sed -i '/^\\*filter/,/^COMMIT/s#^COMMIT#-I FORWARD -s 10.244.0.0/16 -j ACCEPT\\n"
+    "-I FORWARD -d 10.244.0.0/16 -j ACCEPT\\n&#' /etc/iptables/rules.v4",
+)
+def by_the_rules_of_iptables(world: World) -> None:
+    world[2]["forward"][0]["accepts"] = ["0.0.0.0/0"]
+    world[2]["saved_forward"] = [V4_FORWARD]
+
+
+@pytest.mark.parametrize(
+    ("backend", "saved", "running"),
+    [
+        # Pods pass, or are accepted by what may be added at boot.
+        ("routes", {**NFT_FORWARD, "accepts": ["10.244.0.0/16"]}, None),
+        ("routes", NFT_FORWARD, {**NFT_FORWARD, "accepts": ["10.0.0.0/8"]}),
+        ("routes", V4_FORWARD, None),
+        # flanneld adds its rules.
+        ("flannel", V4_FORWARD, {**V4_FORWARD, "policy": "accept", "accepts": ["0.0.0.0/0"]}),
+        ("routes", {**NFT_FORWARD, "policy": "accept"}, None),
+        ("routes", {**NFT_FORWARD, "hook": "postrouting", "policy": "accept"}, None),
+    ],
+)  # fmt: skip
+def test_saved_filters_that_let_pods_pass_are_no_finding(backend: str, saved: Any, running: Any) -> None:
+    world = World(backend)
+    world[2]["saved_forward"] = [saved]
+    if running:
+        kept = [each for each in world[2]["forward"] if each["place"] != running["place"]]
+        world[2]["forward"] = [*kept, running]
+    assert found(world) == []
+
+
+def test_the_fix_of_a_saved_filter_accepts_pods_of_both_families() -> None:
+    world = World("vxlan", (4, 6))
+    world[2]["saved_forward"] = [NFT_FORWARD]
+    (only,) = found(world)
+    assert [word in only["fix"] for word in ("ip saddr 10.244.0.0/16", "ip6 daddr fd00:10:244::/48")] == [True, True]
+
+
+def test_a_filter_that_drops_already_is_one_finding() -> None:
+    world = World("routes")
+    world[2]["forward"].append(NFT_FORWARD)
+    world[2]["saved_forward"] = [NFT_FORWARD]
+    assert [each["rule"] for each in found(world)] == ["forward-drops-pods"]
+
+
 OF_ROUTE = (
     "ip -4 route show exact {0} table main | sed -nE 's/ mtu (lock )?[0-9]+//p' | "
     "while read -r route; do ip -4 route change $route table main; done"
