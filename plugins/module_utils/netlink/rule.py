@@ -15,7 +15,7 @@ from .channel import Channel, NetlinkError
 ACTIONS = {1: "lookup", 2: "goto", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 # What each network namespace starts with: priority -> table.
 STANDARD = {0: wire.TABLE_LOCAL, 32766: wire.TABLE_MAIN, 32767: wire.TABLE_DEFAULT}
-# What a rule may ask for beside the fields of Rule; FRA_L3MDEV also stands for the table of a VRF.
+# What a rule may ask for beside the fields of Rule; FRA_L3MDEV also means the table of a VRF.
 OTHERS = (
     wire.FRA_TUN_ID, wire.FRA_L3MDEV, wire.FRA_UID_RANGE, wire.FRA_IP_PROTO, wire.FRA_SPORT_RANGE, wire.FRA_DPORT_RANGE,
     wire.FRA_DSCP, wire.FRA_FLOWLABEL,

@@ -98,7 +98,16 @@ class Server:
 
     def start(self) -> None:
         """Serve in a thread, until ``stop``."""
-        threading.Thread(target=self.loop.run, daemon=True).start()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.loop.run()
+                return
+            except Exception:
+                # One connection must not end the others.
+                traceback.print_exc()
 
     def stop(self) -> None:
         """Free the port, at once."""
@@ -198,7 +207,7 @@ def stream(target: dict[str, Any], seconds: float, timeout: float) -> dict[str, 
     """How fast a target takes what this pod sends: {mbit_s}, megabits that arrive per second, or {error}."""
     try:
         return {"mbit_s": loop.run([throughput.send(target, seconds, timeout)])[0]}
-    except (OSError, ValueError, TypeError, LookupError, ArithmeticError) as problem:
+    except (OSError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as problem:
         return {"error": _told(problem, timeout)}
 
 

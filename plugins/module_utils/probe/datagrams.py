@@ -147,9 +147,10 @@ class Echo:
                 continue
             if len(self.heard) < MOST_HEARD:
                 self.heard[request.sender] = None
-            self._mtu = self._mtu or interface_mtu()
-            answer = f"{request.nonce} {self._mtu}\n".encode()
             with contextlib.suppress(OSError):
+                # Without a free file descriptor, this fails as well.
+                self._mtu = self._mtu or interface_mtu()
+                answer = f"{request.nonce} {self._mtu}\n".encode()
                 handle.sendto(answer.ljust(max(request.size - HEADERS[version], 0), b"."), client)
 
 

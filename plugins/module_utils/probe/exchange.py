@@ -18,6 +18,7 @@ from . import loop
 
 # A pod's headers have about a hundred bytes.
 LONGEST_HEAD = 8192
+LONGEST_NUMBER = 16
 NOT_A_PODS = "the answer is not a probe pod's"
 _END = b"\r\n\r\n"
 
@@ -52,8 +53,10 @@ def message(handle: socket.socket, timeout: float) -> loop.Work[Message]:
     data = b""
     while _END not in data:
         part = yield from loop.received(handle, timeout)
-        if not part or len(data) > LONGEST_HEAD:
-            raise ValueError("no HTTP")
+        if not part:
+            raise ValueError("the connection was closed without an answer")
+        if len(data) > LONGEST_HEAD:
+            raise ValueError(NOT_A_PODS)
         data += part
     head, _end, begun = data.partition(_END)
     first, *lines = head.split(b"\r\n")
@@ -61,9 +64,10 @@ def message(handle: socket.socket, timeout: float) -> loop.Work[Message]:
     for line in lines:
         name, _colon, value = line.partition(b":")
         if name.lower() == b"content-length":
-            length = int(value)
-    if length < 0:
-        raise ValueError("no HTTP")
+            digits = value.strip()
+            if not digits.isdigit() or len(digits) > LONGEST_NUMBER:
+                raise ValueError(NOT_A_PODS)
+            length = int(digits)
     return Message(first, length, begun)
 
 

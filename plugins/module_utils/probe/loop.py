@@ -52,19 +52,20 @@ class Loop:
 
     def run(self) -> None:
         while self._waiting:
-            now = time.monotonic()
-            while self._ends and self._ends[0][0] <= now:
-                until, number = heapq.heappop(self._ends)
-                if number in self._waiting and self._waiting[number][1].until == until:
-                    self._go_on(self._waiting.pop(number)[0], False)
-            if not self._waiting:
-                break
             left = max(self._ends[0][0] - time.monotonic(), 0) if self._ends else None
-            for number, _events in self._poll.poll(left):
+            ready_now = self._poll.poll(left)
+            # What was there in time counts, even if this process got no processor until the time was over. So the
+            # sockets come first, and nothing ends for the time that they take.
+            now = time.monotonic()
+            for number, _events in ready_now:
                 # Its wait may have ended in this turn, and the number may be another socket's by now. That one finds
                 # nothing to read, and waits again.
                 if number in self._waiting:
                     self._go_on(self._waiting.pop(number)[0], True)
+            while self._ends and self._ends[0][0] <= now:
+                until, number = heapq.heappop(self._ends)
+                if number in self._waiting and self._waiting[number][1].until == until:
+                    self._go_on(self._waiting.pop(number)[0], False)
 
     def close(self) -> None:
         self._poll.close()

@@ -17,7 +17,8 @@ from . import host_facts
 
 # Where a module's archive can be imported from, before the first import of it.
 _FIRST_IMPORT = b"\n        from ansible.module_utils._internal._ansiballz import _loader\n"
-_BYTE_CODE = b"\n        import ansible_collections.weft.podnet.plugins.module_utils.core"
+_OWN = "ansible_collections.weft.podnet.plugins.module_utils.core"
+_BYTE_CODE = f"\n        import {_OWN}".encode()
 
 
 class HostAction(ActionBase):
@@ -50,7 +51,9 @@ class HostAction(ActionBase):
         """
         built, *others = super()._configure_module(*args, **kwargs)
         sent = getattr(built, "b_module_data", None)
-        if isinstance(sent, bytes) and sent.count(_FIRST_IMPORT) == 1 and dataclasses.is_dataclass(built):
+        # An asynchronous task sends Ansible's async_wrapper as well, whose archive has nothing of the collection.
+        own = str(kwargs.get("module_name") or (args or [""])[0]).startswith("weft.podnet.")
+        if own and isinstance(sent, bytes) and sent.count(_FIRST_IMPORT) == 1 and dataclasses.is_dataclass(built):
             sent = sent.replace(_FIRST_IMPORT, _BYTE_CODE + _FIRST_IMPORT)
             built = dataclasses.replace(built, b_module_data=sent)  # type: ignore[type-var]
         return (built, *others)

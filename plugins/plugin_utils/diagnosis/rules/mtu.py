@@ -19,9 +19,10 @@ MTU = Concern(
     "requests work and downloads stall.",
 )
 ETHERNET = 1500
-# Takes the MTU out of a route, and leaves its other attributes.
+# Takes the MTU out of a route on the link, and leaves its other attributes but what is the kernel's own.
 WITHOUT_MTU = (
-    "ip -{version} route show exact {dst} table {table} | sed -nE 's/ mtu (lock )?[0-9]+//p' | "
+    "ip -{version} route show exact {dst} dev {link} table {table} | sed -nE '/ via |nexthop/d; "
+    "s/ (dead|linkdown|expires [0-9]+sec)//g; s/^(.*) mtu (lock )?[0-9]+/\\1 dev {link}/p' | "
     "while read -r route; do ip -{version} route change $route table {table}; done"
 )
 
@@ -193,7 +194,9 @@ def path_mtu_too_small(node: Node) -> Iterator[Found]:
             limit = f"{way.mtu} (the MTU of the route {route.dst} dev {route.dev})" if route else f"{way.mtu}"
             on_link = route is not None and not (route.via or route.hops or node.is_tunnel(route.dev))
             without = WITHOUT_MTU if on_link else None
-            of_route = {"version": its.version, "dst": route.dst, "table": route.table} if route else {}
+            of_route = (
+                {"version": its.version, "dst": route.dst, "table": route.table, "link": route.dev} if route else {}
+            )
             link = next((each for each in node.vxlans if family(each) == its.version), None)
             pods = max((pod.mtu for pod in node.pods), default=0)
             if link is not None and link.mtu + overhead(link) > way.mtu:

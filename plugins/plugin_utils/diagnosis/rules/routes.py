@@ -469,7 +469,8 @@ def policy_rule_diverts_pods(node: Node) -> Iterator[Found]:
         if way is None or way.dst == "default":
             continue
         for rule in rules:
-            other = _found_in(node, rule.table, subnet) if rule.action in LOOKUP else None
+            looks = rule.action in LOOKUP and rule.table != "main"
+            other = _found_in(node, rule.table, subnet) if looks else None
             if other is not None and (other.via, other.dev) != (way.via, way.dev):
                 evidence = f"rule {rule.priority} looks in table {rule.table}: {other.dst} dev {other.dev}"
                 yield _before(evidence, name, subnet, rules, rule)
@@ -582,7 +583,8 @@ def _ruled(node: Node) -> Iterator[tuple[str, Network, Route | None, list[Policy
 
 def _before_main(node: Node, subnet: Network, iif: str, sources: Sequence[Network]) -> Iterator[PolicyRule]:
     """The rules that all packets to a subnet that come in by a link meet before the main table's: those that look up
-    a table or refuse, and every goto.
+    a table or refuse, and every goto. After a goto past the standard rule for the main table, one for it that follows
+    is the last.
     """
     if not node.host.whole("rules", "routes"):
         return
@@ -603,6 +605,8 @@ def _before_main(node: Node, subnet: Network, iif: str, sources: Sequence[Networ
             continue
         if rule.table == "main":
             if _main_decides(node, subnet, rule):
+                if rule.priority > STANDARD[0][0]:
+                    yield rule
                 return
             continue
         if not (unmarked or source is None or any(covers(source, each) for each in sources)):
@@ -629,6 +633,8 @@ def _refusing(node: Node, subnet: Network, rules: Sequence[PolicyRule]) -> Polic
     for rule in rules:
         if rule.action in REFUSING:
             return rule
+        if rule.table == "main":
+            return None
         if rule.action == "goto":
             passed = passed or (rule if rule.goto > STANDARD[0][0] else None)
         elif not rule.from_ and _found_in(node, rule.table, subnet) is not None:

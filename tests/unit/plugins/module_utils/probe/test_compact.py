@@ -45,9 +45,9 @@ def test_the_filters_take_either_form() -> None:
     started = [{"targets": [{"pod": "p1", "id": "x", "address": "10.244.0.5", "port": 9898}], "node": {"id": "n"}}]
     pod = {"name": "p1", "id": "x", "network": "n", "given": ["10.244.0.5/24"], "seen": ["10.244.0.5"], "results": []}
     probed = [{"pods": [pod], "from_node": [], "routing": {}}]
-    packed = [[compact.packed(each) for each in results] for results in (started, probed)]
-    assert probe_targets(["w1"], packed[0], 9898) == probe_targets(["w1"], started, 9898) != []
-    assert podnet_matrix(["w1"], *packed) == podnet_matrix(["w1"], started, probed)
+    made, met = ([compact.packed(each) for each in results] for results in (started, probed))
+    assert probe_targets(["w1"], made, 9898) == probe_targets(["w1"], started, 9898) != []
+    assert podnet_matrix(["w1"], made, met) == podnet_matrix(["w1"], started, probed)
     world = World("routes", (4,))
     observed = [{"host": world.hosts[name]} for name in NAMES]
     given = json.loads(json.dumps(observed))

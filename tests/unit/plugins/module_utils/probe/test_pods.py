@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +18,11 @@ import pytest
 
 from ansible_collections.weft.podnet.plugins.module_utils.probe import agent as probe_agent
 from ansible_collections.weft.podnet.plugins.module_utils.probe import cni as probe_cni
+from ansible_collections.weft.podnet.plugins.module_utils.probe import exchange, loop
 from ansible_collections.weft.podnet.plugins.module_utils.probe import host as probe_host
-from ansible_collections.weft.podnet.plugins.module_utils.probe import loop
 from ansible_collections.weft.podnet.plugins.module_utils.probe import pods as probe_pods
 from support import probe
+from support.lab import until
 from support.modules import run_module
 from support.probe import free_port
 
@@ -262,3 +264,68 @@ def test_large_packets_and_nodes_are_tried_once_for_each_node() -> None:
     assert thorough == [(pod, ip) for pod in ("w1-p2", "w2-p1") for ip in ("10.244.0.5", "fd00::5")]
     second = probe_pods.asked("w1-p2", [*everyone, outside], first=False)
     assert len(second) == 6 and not any(each["thorough"] for each in second)
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        (b"", "the connection was closed without an answer"),
+        (b"SSH-2.0-OpenSSH\r\n", "the connection was closed without an answer"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", exchange.NOT_A_PODS),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", exchange.NOT_A_PODS),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", exchange.NOT_A_PODS),
+        (b"x" * 70000, exchange.NOT_A_PODS),
+    ],
+    ids=str,
+)
+def test_what_answers_and_is_no_probe_pod(said: bytes, error: str) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+
+        def answer() -> None:
+            handle, _client = other.accept()
+            with handle:
+                handle.recv(65536)
+                handle.sendall(said)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        (met,) = probe_agent.probe([{**target(other.getsockname()[1]), "kind": "node"}], 5, 1)
+        thread.join()
+    assert met["error"] == error
+
+
+def test_what_was_there_in_time_counts_although_another_took_all_of_it() -> None:
+    one, two = socket.socketpair()
+    with one, two:
+
+        def waiting() -> loop.Work[bool]:
+            return (yield loop.Wait(one, loop.READ, time.monotonic() + 0.2))
+
+        def busy() -> loop.Work[bool]:
+            yield loop.Wait(two, loop.WRITE, loop.FOREVER)
+            two.sendall(b"x")
+            time.sleep(0.3)
+            return False
+
+        assert loop.run([waiting(), busy()], 2) == [True, False]
+
+
+def test_a_server_outlives_a_fault_of_one_of_its_tasks(capsys: pytest.CaptureFixture[str]) -> None:
+    def faulty() -> loop.Work[None]:
+        yield loop.Wait(one, loop.WRITE, loop.FOREVER)
+        raise OSError("no descriptor is free")
+
+    one, two = socket.socketpair()
+    server = probe_agent.Server(free_port(), "me")
+    server.loop.add(faulty())
+    server.start()
+    try:
+        (met,) = probe_agent.probe([{**target(server.port), "kind": "node"}], 5, 1)
+    finally:
+        server.stop()
+    assert "error" not in met
+    one.close()
+    two.close()
+    assert until(lambda: "no descriptor is free" in capsys.readouterr().err, 30)

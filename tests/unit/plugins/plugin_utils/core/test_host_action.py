@@ -91,6 +91,7 @@ def test_a_module_begins_with_byte_code_where_ansible_sends_it_as_expected(
     first = f"        from ansible.module_utils._internal._ansiballz import {'_loader' if known else '_runner'}\n"
     sent = Built(f"def main():\n    def run():\n{first}        _loader.run()\n".encode())
     monkeypatch.setattr(ActionBase, "_configure_module", lambda *_args, **_words: (sent, "path"))
+    assert action._configure_module(module_name="ansible.legacy.async_wrapper") == (sent, "path")
     built, path = action._configure_module(module_name="weft.podnet.pod_probe")
     assert path == "path" and (built == sent) is not known
     if known:

@@ -1465,6 +1465,8 @@ PASSES = {"priority": 100, "from": "", "to": "10.0.0.0/8", "action": "goto"}
         # To the rule for the main table, to rules that are not there, and for packets of another kind.
         [{**PASSES, "goto": 32766}, REFUSES],
         [{**PASSES, "goto": 500}],
+        # To another rule for the main table.
+        [{**PASSES, "goto": 40000}, {"priority": 40000, "from": "", "to": "", "table": "main"}],
         [{**PASSES, "goto": 32767, "fwmark": 1}],
         [{**PASSES, "goto": 32767, "other": True}],
         [{**PASSES, "goto": 32767, "from": "192.0.2.0/24"}],
@@ -2756,7 +2758,8 @@ def test_a_filter_that_drops_already_is_one_finding() -> None:
 
 
 OF_ROUTE = (
-    "ip -4 route show exact {0} table main | sed -nE 's/ mtu (lock )?[0-9]+//p' | "
+    "ip -4 route show exact {0} dev eth0 table main | sed -nE '/ via |nexthop/d; "
+    "s/ (dead|linkdown|expires [0-9]+sec)//g; s/^(.*) mtu (lock )?[0-9]+/\\1 dev eth0/p' | "
     "while read -r route; do ip -4 route change $route table main; done"
 )
 

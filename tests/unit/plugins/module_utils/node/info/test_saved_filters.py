@@ -90,6 +90,7 @@ def test_rules_of_nftables(
         return subprocess.CompletedProcess(argv, code, LISTED, "")
 
     monkeypatch.setattr(tools, "call", call)
+    monkeypatch.setattr(saved_filters.settings, "is_unloaded", lambda _name: False)
     put(tmp_path, "etc/nftables.conf")
     wanted = [("/etc/nftables.conf", "nftables: table inet wall, chain f", "drop")]
     assert places(tmp_path, nftables=service) == (wanted if found else [])
