@@ -738,7 +738,8 @@ host:
     saved_forward:
       description: 'What of RV(host.forward) services load at boot that are enabled, where it drops something, each with
         V(file): the file that nftables.service loads, without tables of iptables, and the files that
-        netfilter-persistent, iptables.service and ip6tables.service restore.'
+        netfilter-persistent, iptables.service and ip6tables.service restore. To read the first, C(nft) loads it in a
+        network namespace of its own. Files of more than 64 KiB for C(nft), and with named sets, are left out.'
       type: list
       elements: dict
     host_filters:

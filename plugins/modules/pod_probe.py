@@ -127,8 +127,8 @@ options:
     default: 2
   compact:
     description:
-      - Returns all but RV(run) as one text, RV(compact). Ansible goes through every value of a result several times,
-        which takes seconds of the controller where there are many hosts. It has no effect in check mode.
+      - Returns everything as one text, RV(compact), and RV(run) beside it. Ansible goes through every value of a result
+        several times, which takes seconds of the controller where there are many hosts. It has no effect in check mode.
       - The filters P(weft.podnet.probe_targets#filter), P(weft.podnet.podnet_matrix#filter) and
         P(weft.podnet.findings#filter) take either form.
     type: bool

@@ -69,7 +69,8 @@ class Server:
     def __init__(self, port: int, identity: str) -> None:
         self.identity = identity
         self.port = port
-        self.loop = loop.Loop()
+        # One connection must not end the others.
+        self.loop = loop.Loop(traceback.print_exc)
         self._handle = self._listen()
         self.loop.add(self._accept())
 
@@ -98,16 +99,7 @@ class Server:
 
     def start(self) -> None:
         """Serve in a thread, until ``stop``."""
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def _run(self) -> None:
-        while True:
-            try:
-                self.loop.run()
-                return
-            except Exception:
-                # One connection must not end the others.
-                traceback.print_exc()
+        threading.Thread(target=self.loop.run, daemon=True).start()
 
     def stop(self) -> None:
         """Free the port, at once."""
@@ -138,8 +130,6 @@ class Server:
             except (OSError, ValueError):
                 # Nothing is owed to a client that goes, or that speaks no HTTP.
                 pass
-            except Exception:
-                traceback.print_exc()
 
     def answer(self, handle: socket.socket, client: str) -> loop.Work[None]:
         """Answer one request. Raises OSError and ValueError."""

@@ -14,7 +14,7 @@ import heapq
 import select
 import socket
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 READ = select.EPOLLIN
@@ -37,9 +37,13 @@ Work = Generator[Wait, bool, T]
 
 
 class Loop:
-    """Runs generators until the last one ends. What one of them raises ends ``run``."""
+    """Runs generators until the last one ends. At most one of them waits for a socket at a time.
 
-    def __init__(self) -> None:
+    ``failed`` is called where one of them raises something, which ends that one alone; without it, that ends ``run``.
+    """
+
+    def __init__(self, failed: Callable[[], None] | None = None) -> None:
+        self._failed = failed
         self._poll = select.epoll()
         # By file descriptor.
         self._waiting: dict[int, tuple[Work[Any], Wait]] = {}
@@ -72,11 +76,16 @@ class Loop:
 
     def _go_on(self, work: Work[Any], ready: bool | None) -> None:
         try:
-            wait = next(work, None) if ready is None else work.send(ready)
+            self._wait(work, next(work) if ready is None else work.send(ready))
         except StopIteration:
-            return
-        if wait is None:
-            return
+            pass
+        except Exception:
+            if self._failed is None:
+                raise
+            self._failed()
+            work.close()
+
+    def _wait(self, work: Work[Any], wait: Wait) -> None:
         number = wait.handle.fileno()
         try:
             self._poll.modify(number, wait.events | select.EPOLLONESHOT)

@@ -17,8 +17,7 @@ from . import host_facts
 
 # Where a module's archive can be imported from, before the first import of it.
 _FIRST_IMPORT = b"\n        from ansible.module_utils._internal._ansiballz import _loader\n"
-_OWN = "ansible_collections.weft.podnet.plugins.module_utils.core"
-_BYTE_CODE = f"\n        import {_OWN}".encode()
+_BYTE_CODE = b"\n        import ansible_collections.weft.podnet.plugins.module_utils.core"
 
 
 class HostAction(ActionBase):

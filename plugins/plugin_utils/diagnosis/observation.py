@@ -21,6 +21,9 @@ from typing import Any, TypeVar
 Kind = TypeVar("Kind", bound="Part")
 Reader = Callable[[Any], Any]
 _UNFIT = object()
+ETHERNET_HEADER = 14
+# The rules of a network namespace that follow the one for the table local: priority and table.
+STANDARD_RULES = ((32766, "main"), (32767, "default"))
 # What a line of ``problems`` begins with where parts of several names could not be read; for all others "kernel".
 SOURCES = {
     **dict.fromkeys(
@@ -180,6 +183,11 @@ class Sysctl(Part):
 def of_device(version: int, device: str, name: str) -> str:
     """The sysctl of a device, where a dot in its name is written as a slash, as in sysctl(8)."""
     return f"net.ipv{version}.conf.{device.replace('.', '/')}.{name}"
+
+
+def holds_too_little(qdisc: str, limit: int, mtu: int) -> bool:
+    """Does a plain queue hold no packet, or not one of the link's MTU? bfifo counts bytes, with the Ethernet header."""
+    return limit < (mtu + ETHERNET_HEADER if qdisc == "bfifo" else 1)
 
 
 def of_neighbours(version: int, device: str, name: str) -> str:

@@ -15,11 +15,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ....module_utils.core.networks import Address, Network
+from ..observation import STANDARD_RULES
 from .host import Host, Route, Rule
 
 REFUSING = ("blackhole", "unreachable", "prohibit")
-# The standard rules that follow the table local.
-STANDARD = ((32766, "main"), (32767, "default"))
 
 
 class Way(NamedTuple):
@@ -53,7 +52,7 @@ def way(host: Host, target: Address, source: Address | None = None, iif: str = "
         return _asked(host, target) or Way(None, known=False, note="the host's routes were not observed")
     standard = [
         Rule(priority, None, None, table, False, "", "", "", False, None, False, target.version)
-        for priority, table in STANDARD
+        for priority, table in STANDARD_RULES
     ]
     rules = [rule for rule in host.rules if rule.version == target.version]
     doubts: list[str] = []
@@ -70,7 +69,7 @@ def way(host: Host, target: Address, source: Address | None = None, iif: str = "
             continue
         if rule.goto > rule.priority and not rule.other:
             start = rule.goto
-            if start > STANDARD[0][0]:
+            if start > STANDARD_RULES[0][0]:
                 passed = f"ip rule {rule.priority}: goto {start}, past the rule for the table main"
             continue
         if rule.other or rule.action not in ("", "lookup", "to_table", *REFUSING):

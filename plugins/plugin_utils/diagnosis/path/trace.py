@@ -11,7 +11,7 @@ from typing import NamedTuple, NoReturn
 
 from ....module_utils.core.files import printable
 from ....module_utils.core.networks import Address
-from ..observation import of_neighbours
+from ..observation import holds_too_little, of_neighbours
 from .ends import Cluster
 from .host import USELESS, Host, Link, Neighbour
 
@@ -168,7 +168,7 @@ class Trace:
         )
         if link.qdisc == "blackhole":
             self._stop(host, kind, what, "this queueing discipline drops everything", look, fix)
-        if link.limit is None or (link.limit >= link.mtu if link.qdisc == "bfifo" else link.limit):
+        if link.limit is None or not holds_too_little(link.qdisc, link.limit, link.mtu):
             return
         what = f"{what} limit {link.limit}"
         if not link.limit:

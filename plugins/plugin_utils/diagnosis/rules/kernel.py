@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterator
 
 from ..cluster import Node, address, family
-from ..observation import Sysctl, of_device, of_neighbours
+from ..observation import Sysctl, holds_too_little, of_device, of_neighbours
 from ..table import ERROR, WARNING, Concern, Found, found, literal
 
 KERNEL = Concern(
@@ -487,7 +487,7 @@ def link_shaped(node: Node) -> Iterator[Found]:
     for name, link in links.items():
         if link.qdisc in ("blackhole", "netem", "tbf"):
             yield found(f"{name} has the queueing discipline {link.qdisc}", device=name)
-        elif link.qdisc_limit is not None and link.qdisc_limit < (link.mtu if link.qdisc == "bfifo" else 1):
+        elif link.qdisc_limit is not None and holds_too_little(link.qdisc, link.qdisc_limit, link.mtu):
             unit = "bytes" if link.qdisc == "bfifo" else "packets"
             yield found(f"the queue of {name} ({link.qdisc}) holds {link.qdisc_limit} {unit}", device=name)
 

@@ -160,8 +160,8 @@ def pod_address_duplicate(node: Node) -> Iterator[Found]:
     source="broken nodes",
 )
 def pod_mac_duplicate(node: Node) -> Iterator[Found]:
-    """The MAC of a pod's link is also that of another pod's on the same bridge, or of the bridge. The fix gives the pod
-    one that is made of its IP address.
+    """The MAC of a pod's link is also that of another pod's on the same bridge, or of the bridge. The
+    command that diagnose prints gives the pod one that is made of its IP address.
     """
     # By bridge and MAC, with one row for each link.
     holders: dict[tuple[str, str], dict[tuple[str, str], Pod]] = {}
@@ -178,14 +178,15 @@ def pod_mac_duplicate(node: Node) -> Iterator[Found]:
         for pod in [first, *others] if whose == bridge else others:
             yield found(
                 f"the pod {pod.address} has {mac}, the MAC of {whose}", fix=fix if pod.netns else None,
-                netns=pod.netns, dev=pod.dev, mac=_mac_of(pod.address), bridge=bridge, addresses=[pod.address],
+                netns=pod.netns, dev=pod.dev, mac=_mac_of(pod.address, mac), bridge=bridge, addresses=[pod.address],
             )  # fmt: skip
 
 
-def _mac_of(text: str) -> str:
-    """A MAC that no other pod has whose MAC is made of its IP address."""
+def _mac_of(text: str, used: str) -> str:
+    """A MAC made of a pod's IP address, as some plugins make it; in another way where that is the one in use."""
     its = address(text)
-    return (b"\x0a\x58" + its.packed[-4:]).hex(":") if its is not None else ""
+    made = [(start + its.packed[-4:]).hex(":") for start in (b"\x0a\x58", b"\x0e\x58")] if its is not None else []
+    return next((each for each in made if each != used), "")
 
 
 @PODS.rule(

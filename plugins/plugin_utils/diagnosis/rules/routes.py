@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from .. import repair, table
 from ..cluster import Address, Network, Node, address, covers, family, network, networks, prefix, singles
-from ..observation import IpsecPolicy, Neighbour, PolicyRule, Route
+from ..observation import STANDARD_RULES, IpsecPolicy, Neighbour, PolicyRule, Route
 from ..table import ERROR, NOTE, OBSERVED, WARNING, Concern, Found, found
 
 ROUTES = Concern(
@@ -23,8 +23,6 @@ BY_MAIN = {
     4: "ip rule add to {network} table main priority {priority}",
     6: "ip -6 rule add to {network} table main priority {priority}",
 }
-# The rules for the tables main and default, which always exist.
-STANDARD = ((32766, "main"), (32767, "default"))
 # What a rule does: its action as the kernel or ip(8) has it.
 LOOKUP = ("lookup", "to_table")
 REFUSING = ("blackhole", "unreachable", "prohibit")
@@ -589,7 +587,9 @@ def _before_main(node: Node, subnet: Network, iif: str, sources: Sequence[Networ
     if not node.host.whole("rules", "routes"):
         return
     if "rules" not in node.memo:
-        standard = (PolicyRule(version, priority, table=name) for version in (4, 6) for priority, name in STANDARD)
+        standard = (
+            PolicyRule(version, priority, table=name) for version in (4, 6) for priority, name in STANDARD_RULES
+        )
         node.memo["rules"] = sorted([*standard, *node.host.rules], key=lambda rule: rule.priority)
     rules = [each for each in node.memo["rules"] if each.version == subnet.version]
     start = 0
@@ -605,7 +605,7 @@ def _before_main(node: Node, subnet: Network, iif: str, sources: Sequence[Networ
             continue
         if rule.table == "main":
             if _main_decides(node, subnet, rule):
-                if rule.priority > STANDARD[0][0]:
+                if rule.priority > STANDARD_RULES[0][0]:
                     yield rule
                 return
             continue
@@ -636,7 +636,7 @@ def _refusing(node: Node, subnet: Network, rules: Sequence[PolicyRule]) -> Polic
         if rule.table == "main":
             return None
         if rule.action == "goto":
-            passed = passed or (rule if rule.goto > STANDARD[0][0] else None)
+            passed = passed or (rule if rule.goto > STANDARD_RULES[0][0] else None)
         elif not rule.from_ and _found_in(node, rule.table, subnet) is not None:
             return None
     return passed

@@ -676,6 +676,11 @@ def with_the_bridge(world: World) -> None:
     with_mac(world, "02:00:00:00:01:01", 0)
 
 
+@breaks("pod-mac-duplicate", fix=NEW_MAC.format(first(1, 4, 6), 6).replace("0a:58:", "0e:58:"))
+def with_the_mac_that_is_made_of_its_address(world: World) -> None:
+    with_mac(world, "0a:58:0a:f4:01:06", 0, 1)
+
+
 def test_a_mac_on_another_bridge_or_of_one_pod_with_two_addresses_is_no_finding() -> None:
     world = World("routes")
     with_mac(world, "02:00:00:00:00:0a", 0)
@@ -1623,8 +1628,8 @@ def in_a_queue_for_nothing(world: World) -> None:
 
 @breaks("link-shaped", fix="tc qdisc del dev eth0 root")
 def in_a_queue_for_small_packets(world: World) -> None:
-    entry(world[2]["links"], name="eth0").update(qdisc="bfifo", qdisc_limit=1000)
-    entry(world[1]["links"], name="eth0").update(qdisc="bfifo", qdisc_limit=1514000)
+    entry(world[2]["links"], name="eth0").update(qdisc="bfifo", qdisc_limit=1513)
+    entry(world[1]["links"], name="eth0").update(qdisc="bfifo", qdisc_limit=1514)
     entry(world[1]["links"], name="cni0").update(qdisc="pfifo", qdisc_limit=1)
 
 
