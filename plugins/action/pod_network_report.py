@@ -21,6 +21,7 @@ from ansible_collections.weft.podnet.plugins.filter import diagnosis
 from ansible_collections.weft.podnet.plugins.module_utils.core import files
 from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
 from ansible_collections.weft.podnet.plugins.module_utils.node import steps
+from ansible_collections.weft.podnet.plugins.module_utils.probe import compact
 from ansible_collections.weft.podnet.plugins.plugin_utils.core import host_facts
 from ansible_collections.weft.podnet.plugins.plugin_utils.diagnosis.report import junit, model, page
 
@@ -56,7 +57,7 @@ class ActionModule(ActionBase):
                 return result
             report = model.report(
                 _observations(args),
-                args["matrix"],
+                compact.read(args["matrix"]),
                 _changes(args),
                 time.time(),
             )

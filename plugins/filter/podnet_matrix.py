@@ -78,6 +78,13 @@ options:
     type: list
     elements: dict
     default: []
+  compact:
+    description:
+      - Returns everything as one text, C(compact), and beside it what can be read at a glance.
+      - Ansible goes through every value of a fact several times, which takes seconds for the cells of 50 nodes. The
+        module M(weft.podnet.pod_network_report) takes either form.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -91,6 +98,10 @@ _value:
   description: The verdict.
   type: dict
   contains:
+    compact:
+      description: Everything below, as JSON. C(ok), C(lines), C(text) and C(failures) are beside it as they are.
+      type: str
+      returned: O(compact=true)
     ok:
       description: Whether every promised pair passes.
       type: bool
@@ -186,8 +197,11 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.weft.podnet.plugins.module_utils.probe import compact
+from ansible_collections.weft.podnet.plugins.module_utils.probe import compact as compacts
 from ansible_collections.weft.podnet.plugins.plugin_utils.probe import matrix
+
+# What stays readable beside the text: the verdict, as verify.yml and users' playbooks show it.
+AT_A_GLANCE = ("ok", "lines", "text", "failures")
 
 
 def podnet_matrix(
@@ -201,11 +215,13 @@ def podnet_matrix(
     targets: Sequence[Mapping[str, Any]] = (),
     clients: Sequence[Mapping[str, Any]] = (),
     measured: Sequence[Mapping[str, Any]] = (),
+    compact: bool = False,
 ) -> dict[str, Any]:
     """See plugin_utils/probe/matrix.py. Raises AnsibleFilterError."""
-    started, probed = ([compact.read(each) for each in results] for results in (started, probed))
+    started, probed = ([compacts.read(each) for each in results] for results in (started, probed))
     try:
-        return matrix.matrix(hosts, started, probed, nodes, scope, removed, findings, targets, clients, measured)
+        found = matrix.matrix(hosts, started, probed, nodes, scope, removed, findings, targets, clients, measured)
+        return compacts.packed(found, AT_A_GLANCE) if compact else found
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise AnsibleFilterError(f"podnet_matrix: {error}") from error
 

@@ -1,7 +1,7 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A result of pod_probe as one text, for runs on many hosts.
+"""A result of pod_probe or podnet_matrix as one text, for runs on many hosts.
 
 Ansible goes through every value of a result several times, and a filter meets each of them through a proxy. That took
 seconds of the controller for 50 hosts. Pure.
@@ -10,20 +10,18 @@ seconds of the controller for 50 hosts. Pure.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..core.output import printable
-
 KEY = "compact"
-# What a playbook or Ansible needs of a result by itself.
-_APART = ("changed", "run", "warnings")
+# What a playbook or Ansible needs of a module's result by itself.
+OF_MODULE = ("changed", "run", "warnings")
 
 
-def packed(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The same with all that is for the filters in one text. What the host said is made printable before."""
-    apart = {name: result[name] for name in _APART if name in result}
-    return {**apart, KEY: json.dumps(printable({**result, "warnings": []}), separators=(",", ":"))}
+def packed(result: Mapping[str, Any], apart: Iterable[str] = OF_MODULE) -> dict[str, Any]:
+    """The same as one text, with the values ``apart`` beside it. Its texts are printable already (core.output)."""
+    beside = {name: result[name] for name in apart if name in result}
+    return {**beside, KEY: json.dumps({**result, "warnings": []}, separators=(",", ":"))}
 
 
 def read(result: Any) -> Any:

@@ -36,10 +36,11 @@ def remains(socket: str) -> list[str]:
     return found
 
 
-def remove_all(socket: str) -> list[str]:
+def remove_all(socket: str, containers: bool = True) -> list[str]:
     """Remove all probe pods and whatever a killed run left; the problems met, as texts. Works in any state.
 
-    First off the network while the namespaces live, then the processes, then the namespaces and the folder.
+    First off the network while the namespaces live, then the processes, then the namespaces and the folder. Without
+    ``containers``, containerd is not asked for any.
     """
     _wait_for_orphans()
     on_node.stop()
@@ -56,7 +57,7 @@ def remove_all(socket: str) -> list[str]:
             # Killed in the middle of ADD. A DEL of what was never added is no error to a plugin, so errors are no news.
             probe_cni.detach(probe_cni.current(f"{CNI_PREFIX}{netns.parent.name}"), str(netns))
     probe_cni.release_leases(CNI_PREFIX)
-    if tools.find("ctr") and Path(socket).is_socket():
+    if containers and tools.find("ctr") and Path(socket).is_socket():
         try:
             _remove_containers(socket)
         except ProbeError as error:

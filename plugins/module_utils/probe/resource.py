@@ -55,7 +55,7 @@ def converge(call: Call) -> dict[str, Any]:
         result = STATES[call.params["state"]](call.params, call.check_mode)
     left = [f"left by an earlier verification: {problem}" for problem in result.pop("problems", [])]
     found = {"changed": False, **result, "warnings": left}
-    return compact.packed(found) if call.params["compact"] and not call.check_mode else found
+    return compact.packed(printable(found)) if call.params["compact"] and not call.check_mode else found
 
 
 RESOURCE = Resource(

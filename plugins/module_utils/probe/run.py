@@ -77,7 +77,8 @@ def _observation(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _make(params: dict[str, Any], seen: dict[str, Any], called: agent.Called) -> dict[str, Any]:
-    problems = probe_removal.remove_all(params["socket"])
+    # Containers whose folder is gone are from before a reboot. They are in nobody's way, and go with this run's pods.
+    problems = probe_removal.remove_all(params["socket"], containers=probe_pods.HOME.exists())
     # Before the pods: their plugin makes the bridge, and turns forwarding on.
     seen.update(_observation(params))
     run = uuid.uuid4().hex

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ import pytest
 from ansible_collections.weft.podnet.plugins.filter.diagnosis import findings
 from ansible_collections.weft.podnet.plugins.filter.podnet_matrix import podnet_matrix
 from ansible_collections.weft.podnet.plugins.filter.probe import probe_targets
-from ansible_collections.weft.podnet.plugins.module_utils.probe import compact
+from ansible_collections.weft.podnet.plugins.module_utils.core.resource import options
+from ansible_collections.weft.podnet.plugins.module_utils.probe import compact, resource
 from support.modules import run_module
 from support.observations import NAMES, World
 
@@ -29,8 +31,11 @@ def test_what_is_packed_can_be_read() -> None:
     assert compact.read(RESULT) == RESULT and compact.read({}) == {}
 
 
-def test_a_text_brings_no_control_characters() -> None:
-    assert "\x1b" not in compact.read(compact.packed({"pods": [{"name\x1b": "\x1b[2J"}]}))["pods"][0].popitem()[1]
+def test_a_verdict_is_the_same_as_one_text() -> None:
+    verdict = podnet_matrix(["w1"], [{}], [{}])
+    short = podnet_matrix(["w1"], [{}], [{}], compact=True)
+    assert short.pop("compact") == json.dumps({**verdict, "warnings": []}, separators=(",", ":"))
+    assert short == {name: verdict[name] for name in ("ok", "lines", "text", "failures")} and not verdict["ok"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", '{"a": ', "[" * 100000, None, 5, {"a": 1}])
@@ -58,3 +63,12 @@ def test_the_module_packs_on_request() -> None:
     result = run_module("pod_probe", {"state": "absent", "compact": True})
     assert compact.read(result) == {"changed": False, "heard": {}, "warnings": []}
     assert "compact" not in run_module("pod_probe", {"state": "absent", "compact": True}, check=True)
+
+
+def test_a_text_brings_no_control_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(resource.STATES, "absent", lambda *_given: {"heard": {"a\x1b": ["\x1b[2J"]}})
+    call: Any = SimpleNamespace(
+        params=options(resource.RESOURCE.arguments, {"state": "absent", "compact": True}), check_mode=False
+    )
+    ((name, values),) = compact.read(resource.converge(call))["heard"].items()
+    assert "\x1b" not in name + values[0]
