@@ -19,6 +19,8 @@ from ..observation import STANDARD_RULES
 from .host import Host, Route, Rule
 
 REFUSING = ("blackhole", "unreachable", "prohibit")
+# A rule that looks in a table, by netlink's and by iproute2's name.
+LOOKUP = ("", "lookup", "to_table")
 
 
 class Way(NamedTuple):
@@ -65,16 +67,15 @@ def way(host: Host, target: Address, source: Address | None = None, iif: str = "
         if rule.action == "nop" or (rule.goto and rule.goto not in priorities):
             # A goto to a rule that does not exist has no effect.
             continue
-        if rule.other and not rule.table and not _in_vrf(host, iif or oif):
+        if rule.other and not rule.table and rule.action in LOOKUP and not _in_vrf(host, iif or oif):
             continue
         if rule.goto > rule.priority and not rule.other:
             start = rule.goto
             if start > STANDARD_RULES[0][0]:
                 passed = f"ip rule {rule.priority}: goto {start}, past the rule for the table main"
             continue
-        if rule.other or rule.action not in ("", "lookup", "to_table", *REFUSING):
-            what = rule.action or "selectors not observed"
-            doubts.append(f"ip rule {rule.priority} (table {rule.table}) is not followed: {what}")
+        if rule.other or rule.action not in (*LOOKUP, *REFUSING):
+            doubts.append(_doubt(rule))
             continue
         if rule.action in REFUSING:
             found = Way(None, refused=f"ip rule {rule.priority}: {rule.action}")
@@ -95,6 +96,15 @@ def way(host: Host, target: Address, source: Address | None = None, iif: str = "
     if passed and found == Way(None):
         found = Way(None, refused=f"{passed}; no later rule finds a route")
     return found._replace(note="; ".join([*([found.note] if found.note else []), *doubts]))
+
+
+def _doubt(rule: Rule) -> str:
+    """Which rule is not followed, and why."""
+    if rule.action in LOOKUP and not rule.table:
+        return f"ip rule {rule.priority} is not followed: it looks in the table of a VRF"
+    does = f"table {rule.table}" if rule.action in LOOKUP else f"{rule.action} {rule.goto or ''}".rstrip()
+    why = "it asks for more than addresses and devices" if rule.other else "its action is not known"
+    return f"ip rule {rule.priority} ({does}) is not followed: {why}"
 
 
 def _in_vrf(host: Host, device: str) -> bool:

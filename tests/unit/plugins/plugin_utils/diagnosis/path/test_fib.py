@@ -102,13 +102,24 @@ def test_a_rule_that_passes_over_the_default_route() -> None:
     assert near is not None and near.dev == "eth0"
 
 
-def test_rules_that_refuse_and_rules_that_are_not_understood() -> None:
+def test_rules_that_refuse() -> None:
     refusing = fib.way(host(row("10.244.0.0/16"), rules=[{**RULE, "action": "blackhole"}]), TARGET)
     assert refusing.route is None and refusing.refused == "ip rule 100: blackhole"
-    odd: dict[str, Any]
-    for odd in ({"other": True}, {"action": "goto"}, {"action": "goto", "goto": 32767, "other": True}):
-        found = fib.way(host(row("10.244.0.0/16"), rules=[{**RULE, **odd}]), TARGET)
-        assert found.route is not None and "not followed" in found.note
+
+
+@pytest.mark.parametrize(
+    ("rule", "note"),
+    [
+        ({"other": True}, "(table vpn) is not followed: it asks for more than addresses and devices"),
+        ({"other": True, "table": "", "action": "prohibit"}, "(prohibit) is not followed: it asks for more"),
+        ({"other": True, "table": "", "action": "goto", "goto": 32767}, "(goto 32767) is not followed: it asks for"),
+        ({"action": "goto", "table": ""}, "(goto) is not followed: its action is not known"),
+        ({"action": "9", "table": ""}, "(9) is not followed: its action is not known"),
+    ],
+)
+def test_a_rule_that_is_not_followed_is_a_doubt(rule: dict[str, Any], note: str) -> None:
+    found = fib.way(host(row("10.244.0.0/16"), rules=[{**RULE, **rule}]), TARGET)
+    assert found.route is not None and f"ip rule 100 {note}" in found.note
 
 
 @pytest.mark.parametrize(
