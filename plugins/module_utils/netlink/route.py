@@ -9,7 +9,7 @@ import errno
 import ipaddress
 import socket
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ..core.networks import Address, Network
@@ -56,7 +56,7 @@ class Value(NamedTuple):
     """Where a route leads: packed gateway (b"" for none), interface index, and what shows whose it is.
 
     ``nhid`` is the nexthop object it goes through, 0 for a plain route; the kernel then shows the object's gateway and
-    interface as the route's.
+    interface as the route's. ``kind`` is one of TYPES.
     """
 
     via: bytes
@@ -66,6 +66,7 @@ class Value(NamedTuple):
     multipath: bool = False
     onlink: bool = False
     nhid: int = 0
+    kind: int = wire.TYPE_UNICAST
 
 
 class Lookup(NamedTuple):
@@ -86,8 +87,11 @@ def key(network: Network, table: int, metric: int | None) -> Key:
     )  # fmt: skip
 
 
-def dump(channel: Channel, family: int, table: int = 0, protocol: int = 0) -> list[tuple[Key, Value]]:
-    """All unicast routes of a family, of one table and one protocol where given; the kernel filters where it can.
+def dump(
+    channel: Channel, family: int, table: int = 0, protocol: int = 0, kinds: Container[int] = (wire.TYPE_UNICAST,)
+) -> list[tuple[Key, Value]]:
+    """All routes of a family and of these kinds, of one table and one protocol where given; the kernel filters where it
+    can.
 
     Raises NetlinkError.
     """
@@ -105,7 +109,7 @@ def dump(channel: Channel, family: int, table: int = 0, protocol: int = 0) -> li
     number = wire.U32.unpack
     for answer, (dst, gateway, oif, metric, own_table, hops, nhid) in wire.columns(answers, wire.RTMSG.size, _KINDS):
         family_, length, _src, _tos, low, protocol_, scope, kind, flags = wire.RTMSG.unpack_from(answer)
-        if kind != wire.TYPE_UNICAST or flags & wire.RTM_F_CLONED:
+        if kind not in kinds or flags & wire.RTM_F_CLONED:
             continue
         table_ = number(own_table)[0] if own_table else low
         if table not in (0, table_) or protocol not in (0, protocol_):
@@ -120,6 +124,7 @@ def dump(channel: Channel, family: int, table: int = 0, protocol: int = 0) -> li
             hops is not None,
             flags & wire.RTNH_F_ONLINK != 0,
             number(nhid)[0] if nhid else 0,
+            kind,
         )
         found.append((key_, value))
     return found
@@ -180,6 +185,7 @@ def everything(channel: Channel, family: int) -> list[Shown]:
             bool(hops),
             flags & wire.RTNH_F_ONLINK != 0,
             number(nhid)[0] if nhid else 0,
+            kind,
         )
         key_ = Key(family, table, dst or any_address, length, number(metric)[0] if metric else 0)
         mtu = wire.u32(wire.attributes(metrics, 0).get(wire.RTAX_MTU)) if metrics else 0
@@ -269,9 +275,7 @@ def matched(channel: Channel, address: Address) -> Network:
 def _body(key_: Key, value: Value) -> bytes:
     low_table = key_.table if key_.table < 256 else wire.TABLE_UNSPEC
     flags = wire.RTNH_F_ONLINK if value.onlink and not value.nhid else 0
-    header = wire.RTMSG.pack(
-        key_.family, key_.length, 0, 0, low_table, value.protocol, value.scope, wire.TYPE_UNICAST, flags
-    )
+    header = wire.RTMSG.pack(key_.family, key_.length, 0, 0, low_table, value.protocol, value.scope, value.kind, flags)
     parts = [header, wire.attribute(wire.RTA_DST, key_.dst), wire.attribute(wire.RTA_TABLE, wire.U32.pack(key_.table))]
     if value.nhid:
         # The object says the rest; the kernel refuses both together.
@@ -324,7 +328,8 @@ def delete(key_: Key, value: Value) -> Request:
 def line(key_: Key, value: Value, names: Mapping[int, str]) -> str:
     """A route as `ip route` prints it. ``names``: interface names by index."""
     network = key_.network
-    words = ["default" if network.prefixlen == 0 else str(network)]
+    words = [] if value.kind == wire.TYPE_UNICAST else [TYPES[value.kind]]
+    words.append("default" if network.prefixlen == 0 else str(network))
     if value.multipath:
         words.append("(several next hops)")
     if value.nhid:

@@ -48,9 +48,10 @@ def observe(channel: Channel, wanted: Spec) -> Observed:
     """Everything a plan needs, in a handful of dumps. Raises NetlinkError."""
     tables = {(route.FAMILIES[spec.dst.version], spec.table) for spec in wanted.specs}
     tables |= {(family, wire.TABLE_MAIN) for family in route.FAMILIES.values()}
-    routes = [found for family, table in sorted(tables) for found in route.dump(channel, family, table)]
+    # One that discards packets keeps a route to the same destination away as well.
+    routes = [f for family, table in sorted(tables) for f in route.dump(channel, family, table, kinds=route.TYPES)]
     for family in route.FAMILIES.values():
-        elsewhere = route.dump(channel, family, protocol=wanted.protocol)
+        elsewhere = route.dump(channel, family, protocol=wanted.protocol, kinds=route.TYPES)
         routes += [found for found in elsewhere if (family, found[0].table) not in tables]
     links = link.links(channel)
     names = {item.number: item.name for item in links}
@@ -199,7 +200,9 @@ def roll_back(change: Plan, protocol: int) -> str:
         # A socket of its own: the first one may still hold answers to what went wrong.
         with Channel() as channel:
             now = [
-                found for family in route.FAMILIES.values() for found in route.dump(channel, family, protocol=protocol)
+                found
+                for family in route.FAMILIES.values()
+                for found in route.dump(channel, family, protocol=protocol, kinds=route.TYPES)
             ]
             back = reconcile.plan(dict(now), ours, owned=lambda _key, _value: True, purge=True)
             requests = [route.delete(key, value) for key, value in back.remove.items()]

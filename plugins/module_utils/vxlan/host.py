@@ -66,7 +66,8 @@ def observe(channel: Channel, wanted: Spec, objects: bool = True) -> Observed:
     index = found.number if found and found.device else 0
     hops = nexthop.dump(channel) if objects else None
     own = vxlan_ownership.hops_of(hops or {}, wanted, index)
-    dumped = route.dump(channel, family, wire.TABLE_MAIN)
+    # One that discards packets keeps a peer's route away as well.
+    dumped = route.dump(channel, family, wire.TABLE_MAIN, kinds=route.TYPES)
     routes, others = vxlan_ownership.routes_of(dumped, wanted, index, own, hops or {})
     state = vxlan_mesh.nothing()._replace(nexthops=own, routes=routes)
     marked = False

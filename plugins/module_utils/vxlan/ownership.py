@@ -46,7 +46,7 @@ def routes_of(
     ours: dict[vxlan_mesh.RouteKey, vxlan_mesh.RouteValue] = {}
     others: Routes = []
     for item in routes:
-        key, (via, oif, protocol, _scope, multipath, onlink, nhid) = item
+        key, (via, oif, protocol, _scope, multipath, onlink, nhid, _kind) = item
         tunnel = oif == index != 0
         if nhid:
             mine = nhid in hops or (key[2:4] in listed and _is_ours(every.get(nhid)))

@@ -140,8 +140,8 @@ def test_an_immutable_file_of_ours_is_found_before_anything_changes(node: tuple[
 def test_a_kernel_that_refuses_leaves_the_files(node: tuple[Mounts, Namespace]) -> None:
     mounts, host = node
     assert mounts.run("pod_route", host.path, **JOBS["pod_route"][0])["changed"]
-    # Invisible to the plan, which knows unicast routes; the kernel says no.
-    host.ip("route", "add", "blackhole", "10.244.2.0/24")
+    # No plan sees a broadcast route in the main table; the kernel says no.
+    host.ip("route", "add", "broadcast", "10.244.2.0/24", "dev", "eth0", "table", "main")
     before = (kernel(host), mounts.state())
     result = mounts.run("pod_route", host.path, **JOBS["pod_route"][1])
     assert result["failed"] and "the kernel refuses" in result["msg"], result

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -178,10 +179,36 @@ def test_foreign_routes_are_shown_and_left(host: Namespace) -> None:
     assert not route(host, state="absent")["changed"]
 
 
+@pytest.mark.parametrize("kind", ["blackhole", "unreachable", "prohibit", "throw"])
+def test_a_foreign_route_that_refuses_packets_is_named(host: Namespace, kind: str) -> None:
+    host.ip("route", "add", kind, "10.244.1.0/24")
+    host.ip("-6", "route", "add", kind, "fd00:10:244:1::/64")
+    before = everything(host)
+    routes = [*TWO, {"dst": "fd00:10:244:1::/64", "via": "fd00::4"}]
+    result = route(host, routes=routes, purge=True)
+    assert result == {**route(host, routes=routes, purge=True, check=True), "failed": True}
+    assert result["failed"] and everything(host) == before
+    fixes = re.findall(r"\(ip (route del [^)]*)\)", result["msg"])
+    assert len(fixes) == 2 and fixes[0].startswith(f"route del {kind} 10.244.1.0/24")
+    for fix in fixes:
+        host.ip(*fix.split())
+    assert route(host, routes=routes)["changed"]
+    assert not route(host, routes=routes)["changed"]
+
+
+def test_a_route_of_this_protocol_that_refuses_packets_is_replaced(host: Namespace) -> None:
+    """By whoever it was made: the number says that it belongs to the module."""
+    host.ip("route", "add", "blackhole", "10.244.1.0/24", "proto", "87")
+    host.ip("route", "add", "unreachable", "10.244.9.0/24", "proto", "87")
+    assert route(host, purge=True)["changed"]
+    assert ours(host) == ["10.244.1.0/24 via 172.16.0.4 dev eth0", "10.244.2.0/24 via 172.16.0.5 dev eth0"]
+
+
 def test_what_the_kernel_refuses_leaves_nothing_half_applied(host: Namespace) -> None:
-    """A blackhole with our own destination is invisible to the plan's list of unicast routes; the kernel says no."""
+    """No plan sees a broadcast route in the main table; the kernel says no."""
     route(host, routes=[{"dst": "10.244.9.0/24", "via": "172.16.0.4"}])
-    host.ip("route", "add", "blackhole", "10.244.2.0/24")
+    host.ip("route", "add", "blackhole", "10.244.8.0/24", "proto", "87")
+    host.ip("route", "add", "broadcast", "10.244.2.0/24", "dev", "eth0", "table", "main")
     before = everything(host)
     result = route(host, purge=True)
     assert result["failed"] and "routes[1] 10.244.2.0/24: the kernel refuses: File exists" in result["msg"]

@@ -46,30 +46,30 @@ def converge(request: vxlan_spec.Spec, objects: bool = True) -> vxlan_host.Plan:
 
 
 def test_a_peer_that_the_kernel_refuses_is_named_and_nothing_is_half_applied(host: Namespace) -> None:
-    """A blackhole for the peer's pod CIDR is no unicast route, so no plan sees it; the kernel says no."""
+    """No plan sees a broadcast route in the main table; the kernel says no."""
     mesh(host, some(5))
-    host.ip("route", "add", "blackhole", "10.128.18.0/24")
+    host.ip("route", "add", "broadcast", "10.128.18.0/24", "dev", "eth0", "table", "main")
     before = kernel(host)
     result = mesh(host, some(1500, mac=3), mtu=1400)
     assert result["failed"]
     assert result["msg"].splitlines() == [
-        "peers[17] worker-18: the kernel refuses: File exists",
+        "peers[17] worker-18: the kernel refuses: Nexthop has invalid gateway",
         "the previous mesh is restored; nothing is half-applied",
     ]
     assert kernel(host) == before
-    host.ip("route", "del", "blackhole", "10.128.18.0/24")
+    host.ip("route", "del", "broadcast", "10.128.18.0/24", "dev", "eth0", "table", "main")
     assert mesh(host, some(1500, mac=3), mtu=1400)["changed"]
 
 
 def test_a_refusal_while_the_device_is_made_leaves_no_device(host: Namespace) -> None:
-    host.ip("route", "add", "blackhole", "10.128.2.0/24")
+    host.ip("route", "add", "broadcast", "10.128.2.0/24", "dev", "eth0", "table", "main")
     before = kernel(host)
     assert mesh(host, some(5))["failed"] and kernel(host) == before
 
 
 def test_a_refusal_while_the_device_is_recreated_brings_the_old_one_back(host: Namespace) -> None:
     mesh(host, some(5))
-    host.ip("route", "add", "blackhole", "10.128.9.0/24")
+    host.ip("route", "add", "broadcast", "10.128.9.0/24", "dev", "eth0", "table", "main")
     before = kernel(host)
     result = mesh(host, some(9), name="flannel.1", vni=7, port=4789)
     assert result["failed"] and "the previous mesh is restored" in result["msg"]
@@ -99,7 +99,7 @@ def test_losing_the_way_back_brings_the_mesh_back(host: Namespace) -> None:
 def test_answers_that_overrun_the_buffer_are_no_mystery(host: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few hundred refusals at once and next to no receive buffer: ENOBUFS, then each is asked again by itself."""
     peers = some(400)
-    batch = "".join(f"route add blackhole {peer['pod_cidr']}\n" for peer in peers[100:])
+    batch = "".join(f"route add broadcast {peer['pod_cidr']} dev eth0 table main\n" for peer in peers[100:])
     subprocess.run(["ip", "-n", host.name, "-batch", "-"], input=batch, text=True, check=True)
     mesh(host, peers[:50])
     before = kernel(host)
@@ -118,7 +118,7 @@ def test_answers_that_overrun_the_buffer_are_no_mystery(host: Namespace, monkeyp
     with pytest.raises(Refused) as refused:
         host.call(lambda: converge(wanted(peers)))
     assert lost == [errno.ENOBUFS]
-    assert refused.value.problems[0] == "peers[100] worker-101: the kernel refuses: File exists"
+    assert refused.value.problems[0] == "peers[100] worker-101: the kernel refuses: Nexthop has invalid gateway"
     assert "the previous mesh is restored" in refused.value.problems[-1]
     assert kernel(host) == before
 

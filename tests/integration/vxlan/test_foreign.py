@@ -93,6 +93,17 @@ def test_foreign_routes_and_nexthops_are_left(host: Namespace) -> None:
     assert "10.244.1.0/24 via 172.31.0.9 dev eth0 proto boot metric 50" in result["msg"]
 
 
+@pytest.mark.parametrize("kind", ["blackhole", "unreachable", "prohibit", "throw"])
+def test_a_foreign_route_that_refuses_packets_is_named(host: Namespace, kind: str) -> None:
+    host.ip("route", "add", kind, "10.244.1.0/24")
+    before = kernel(host)
+    result = mesh(host)
+    assert result["failed"] and kernel(host) == before
+    assert f"remove it (ip route del {kind} 10.244.1.0/24 proto boot)" in result["msg"]
+    host.ip("route", "del", kind, "10.244.1.0/24", "proto", "boot")
+    assert mesh(host)["changed"]
+
+
 @pytest.mark.parametrize("direct", [False, True])
 def test_a_mesh_with_another_vni_takes_the_routes_over(host: Namespace, direct: bool) -> None:
     peers = [N2, {"name": "n3", "pod_cidr": "10.244.2.0/24", "public_ip": "192.0.2.3", "vtep_mac": "5e:0a:77:82:8c:26"}]
