@@ -110,6 +110,7 @@ class ActionModule(ActionBase):
             "lock_file": str(path),
             "pod_cidrs": settings.pod_cidrs,
             "vxlan": vxlan,
+            "overlay_ports": inventory.overlay_ports(values),
             # What acts on the controller, the control plane or another worker reads these and never a worker's
             # variables, which the facts that a compromised worker returns would override.
             "settings": inventory.kept(values),

@@ -37,6 +37,13 @@ options:
     type: list
     elements: str
     default: []
+  tunnel_ports:
+    description:
+      - UDP ports of tunnels that are yet to be made to O(ways).
+      - RV(host.firewalls.closed_udp) tells which of them are closed, as it does for the VXLAN devices that exist.
+    type: list
+    elements: int
+    default: []
 notes:
   - The plugins that the loaded configuration names are started to ask for their versions, as the runtime starts them.
   - No secret is returned, neither keys nor a WireGuard PSK.

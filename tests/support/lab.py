@@ -157,6 +157,8 @@ class Lab:
         }
         # As where a file that loops is included by a loop.
         assert "is already in use" not in done.err, done.err
+        # What a playbook computes of a result that is not there.
+        assert "Error while evaluating" not in done.out + done.err, done.out + done.err
         if done.code:
             # pytest shows it where a test fails, and cuts it short in an assertion.
             sys.stdout.write(done.out + done.err)

@@ -55,7 +55,7 @@ def diagnose(
     the severest and most basic first. ``counts`` is by severity, and ``hosts`` are those that were looked at.
     """
     cluster = Cluster(observations, unobserved, plan, api, workers)
-    found = [each for each in judged(cluster) if each.rule.foreseen or not foreseen]
+    found = [each for each in judged(cluster) if each.foreseen or not foreseen]
     counts = {severity: sum(each.rule.severity == severity for each in found) for severity in SEVERITIES}
     lines = blocks(found) if foreseen else [*blocks(found), str(printable(_summary(cluster, found, api_problem)))]
     return {

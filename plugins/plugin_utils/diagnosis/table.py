@@ -43,13 +43,14 @@ class Found(NamedTuple):
     """The evidence on a node, as words for the user. ``about``: the peer that it is about, "" for the node itself.
 
     ``values`` fill the placeholders of the fix, a list as several words. ``fix`` replaces the rule's own where this
-    evidence needs another one.
+    evidence needs another one. ``repairs``: site.yml repairs this one.
     """
 
     evidence: str
     about: str
     values: dict[str, object]
     fix: str | None
+    repairs: bool = False
 
 
 def found(evidence: str, about: str = "", /, *, fix: str | None = None, **values: object) -> Found:
@@ -64,6 +65,7 @@ class Finding(NamedTuple):
     evidence: str
     about: str
     fix: str
+    foreseen: bool
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ class Rule:
         for node in {WITH_PODS: cluster.with_pods, OBSERVED: cluster.observed, UNOBSERVED: cluster.silent}[self.hosts]:
             for each in self.look(node):
                 fix = filled(self.fix if each.fix is None else each.fix, each.values)
-                yield Finding(self, node.name, " ".join(each.evidence.split()), each.about, fix)
+                foreseen = self.foreseen and not each.repairs
+                yield Finding(self, node.name, " ".join(each.evidence.split()), each.about, fix, foreseen)
 
 
 @dataclass

@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 from ansible_collections.weft.podnet.plugins.module_utils.core import vtep
 
 from ..cni import schema as cni_schema
-from ..flannel import net_conf as flannel_net_conf
 from ..flannel import settings as flannel
 from ..releases import artifacts as releases
 from . import underlay
@@ -241,18 +240,8 @@ def _firewall(worker: Worker) -> list[Step]:
     sources += [str(peer["public_ip"]) for peer in worker.peers]
     sources += worker.setting("firewall_sources")
     # An empty list of sources would mean any source, so a single worker opens no port.
-    ports = _overlay_ports(worker) if sources else []
+    ports = worker.cluster["overlay_ports"] if sources else []
     return [_step("node_firewall", udp_ports=ports, sources=sources, pod_cidrs=worker.cluster["pod_cidrs"])]
-
-
-def _overlay_ports(worker: Worker) -> list[int]:
-    """The UDP ports on which nodes hear each other; none where pods' packets are sent as they are."""
-    if worker.kind == "vxlan":
-        return [worker.cluster["vxlan"]["port"]]
-    if worker.kind == "flannel":
-        backend = worker.cluster["settings"]["podnet_flannel_backend"]
-        return flannel_net_conf.udp_ports(flannel.net_conf(worker.cluster["pod_cidrs"], backend))
-    return []
 
 
 def _plugins(worker: Worker) -> list[Step]:

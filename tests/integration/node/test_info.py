@@ -469,6 +469,20 @@ def test_packet_filters(node: Host) -> None:
     assert only(found["leftovers"], of="flannel")["what"] == "iptables (nft): nat, chain FLANNEL-POSTRTG"
 
 
+def test_a_port_of_a_tunnel_that_is_yet_to_be_made(node: Host) -> None:
+    node.host.run("iptables", "-A", "INPUT", "-i", "eth0", "-p", "udp", "--dport", "8472", "-j", "DROP")
+    place = "iptables (nft): filter, chain INPUT"
+
+    def closed(port: int, way: str) -> Any:
+        return node.info(ways=[way], tunnel_ports=[port])["firewalls"]["closed_udp"]
+
+    assert closed(8472, "172.31.0.12") == [{"port": 8472, "place": place, "out": False, "peer": ""}]
+    assert closed(4789, "172.31.0.12") == closed(8472, "127.0.0.1") == []
+    # That of a device is there once.
+    node.host.ip("link", "add", "flannel.1", "type", "vxlan", "id", "1", "dev", "eth0", "dstport", "8472")
+    assert closed(8472, "172.31.0.12") == node.info()["firewalls"]["closed_udp"] == closed(8472, "127.0.0.1") != []
+
+
 def test_switches_and_managers(node: Host) -> None:
     host = node.host
     host.run("sysctl", "-qw", "net.ipv4.ip_forward=1")

@@ -69,6 +69,16 @@ def test_flannel_nodes_have_no_finding(nodes: Lab) -> None:
 @pytest.mark.long
 def test_site_warns_of_what_it_leaves_as_it_is(lab: Lab) -> None:
     """Before it changes anything; on healthy nodes, it has nothing to say."""
+    lab.sh("worker-2", "iptables -A INPUT -i eth0 -p udp --dport 8472 -j DROP")
+    lab.sh("worker-2", "tc qdisc add dev eth0 root tbf rate 8mbit burst 16kb latency 50ms")
+    before = lab.play("site", "--check", podnet_backend="vxlan")
+    left = {("ERROR", "worker-2", "overlay-port-closed"), ("WARNING", "worker-2", "link-shaped")}
+    assert (before.code, set(before.findings)) == (0, left), before.output
+    lab.sh("worker-2", "iptables -F INPUT; tc qdisc del dev eth0 root; ip route add blackhole 10.244.0.0/24")
+    refused = lab.play("site", podnet_backend="vxlan")
+    assert refused.code != 0 and refused.changed["worker-1"] == refused.changed["worker-2"] == 0, refused.output
+    assert "a route to its pod CIDR is there already" in refused.text, refused.output
+    lab.sh("worker-2", "ip route del blackhole 10.244.0.0/24")
     first = lab.play("site", podnet_backend="vxlan")
     assert (first.code, first.findings) == (0, []), first.output
     lab.sh("worker-1", "ip rule add to 10.244.1.0/24 table 99 priority 100")

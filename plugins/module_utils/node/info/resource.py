@@ -92,7 +92,7 @@ def observe(options: Mapping[str, Any]) -> dict[str, Any]:
             tunnel_ports.closed,
             [],
             filters.tables,
-            of_kernel.tunnel_ports,
+            [*of_kernel.tunnel_ports, *_planned(options.get("tunnel_ports") or (), of_kernel, parts["ways"])],
             _others(of_kernel, options["ways"]),
         ),
     }
@@ -115,6 +115,20 @@ def observe(options: Mapping[str, Any]) -> dict[str, Any]:
 def _expanded(tables: Iterable[rulesets.Table], hosts: Iterable[str]) -> list[rulesets.Table]:
     known, heard = sets.Sets(hosts), queues.listening()
     return [queues.marked(sets.expanded(table, known), heard) for table in tables]
+
+
+def _planned(
+    ports: Sequence[int], of_kernel: kernel.Kernel, ways: Mapping[str, Mapping[str, Any]]
+) -> list[tunnel_ports.TunnelPort]:
+    """Those of the ports that no tunnel has yet, with the devices on the ways to other hosts."""
+    there = {each.port for each in of_kernel.tunnel_ports}
+    return [
+        tunnel_ports.TunnelPort(port, 6 if ":" in address else 4, str(way["dev"]))
+        for port in ports
+        if port not in there
+        for address, way in ways.items()
+        if way.get("dev") and not way.get("local")
+    ]
 
 
 def _others(of_kernel: kernel.Kernel, addresses: Sequence[str]) -> list[str]:
@@ -266,6 +280,7 @@ RESOURCE = Resource(
         "bin_dir": {"type": "path"},
         "socket": {"type": "path"},
         "ways": {"type": "list", "elements": "str", "default": []},
+        "tunnel_ports": {"type": "list", "elements": "int", "default": []},
     },
     run,
     changes=False,

@@ -200,6 +200,7 @@ def _of_packets(drop: Drop) -> Drop:
     see="iptables -S INPUT; iptables -S OUTPUT; nft list ruleset | grep -A 5 -e 'hook input' -e 'hook output'",
     fix="iptables --insert INPUT --source {network} --jump ACCEPT",
     source="broken nodes",
+    foreseen=True,
 )
 def host_drops_pods(node: Node) -> Iterator[Found]:
     """A rule drops packets from pods to the node, or from the node to pods, whatever the port. Policies are not
@@ -228,6 +229,7 @@ def _naming(place: HostFilter) -> list[Drop]:
     see="iptables -S FORWARD; nft list ruleset | grep -A 5 -e 'hook forward' -e 'hook postrouting'",
     fix="iptables --insert FORWARD --source {network} --jump ACCEPT",
     source="broken nodes",
+    foreseen=True,
 )
 def forward_drops_egress(node: Node) -> Iterator[Found]:
     """A rule drops packets from this node's pods to the addresses of other nodes, but not those to their pods."""
@@ -421,9 +423,10 @@ DISCOVERY = re.compile(r"\b(?:135|136|nd-neighbor-\w+|neighbou?r-\w+)\b")
     effect="Pods of this node get nothing from pods of other nodes.",
     see="ufw status; firewall-cmd --list-all; iptables -t raw -S; nft list ruleset",
     fix="ufw allow {port}/udp",
-    site="podnet_manage_firewall: true",
+    site="podnet_manage_firewall: true, with ufw or firewalld",
     source="flannel pitfall 13, 21",
     explains=("overlay-drops-some", "filter-may-drop-pods"),
+    foreseen=True,
 )
 def overlay_port_closed(node: Node) -> Iterator[Found]:
     """No rule of ufw, firewalld, iptables or nftables lets packets in to the UDP port of the VXLAN device. What is
@@ -431,11 +434,15 @@ def overlay_port_closed(node: Node) -> Iterator[Found]:
     """
     walls = node.host.firewalls
     firewall = "ufw" if walls.ufw else "firewalld" if walls.firewalld else ""
+    opens = bool(firewall) and node.setting("manage_firewall", True)
+    of_firewall = "nftables: table inet firewalld" if walls.firewalld else "iptables"
     for each in walls.closed_udp:
         if not each.out:
             fix = netfilter.opening(each.place, each.port, firewall, peer=each.peer)
             text, peer = _only(node, each, "from")
-            yield found(f"{each.place} lets nothing in to UDP port {each.port}{text}", peer, fix=fix, port=each.port)
+            evidence = f"{each.place} lets nothing in to UDP port {each.port}{text}"
+            repairs = opens and each.place.startswith((of_firewall, "iptables"))
+            yield found(evidence, peer, fix=fix, port=each.port)._replace(repairs=repairs)
 
 
 def _only(node: Node, closed: Closed, word: str) -> tuple[str, str]:

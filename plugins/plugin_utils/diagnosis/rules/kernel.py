@@ -424,6 +424,7 @@ def arp_off(node: Node) -> Iterator[Found]:
     fix="echo {key}=3 >> /etc/sysctl.d/zzz-pod-network.conf && sysctl -w {key}=3",
     source="broken nodes",
     explains=("peer-unreachable",),
+    foreseen=True,
 )
 def neighbours_not_asked(node: Node) -> Iterator[Found]:
     """mcast_solicit, how often the kernel asks by ARP or neighbour solicitations, is 0, or a file sets it to 0 at boot:
@@ -478,6 +479,7 @@ def link_is_port(node: Node) -> Iterator[Found]:
     see="tc -s qdisc",
     fix="tc qdisc del dev {device} root",
     source="broken nodes",
+    foreseen=True,
 )
 def link_shaped(node: Node) -> Iterator[Found]:
     """netem, often left behind by a test of failures, tbf, or blackhole, which drops everything, on the bridge, the

@@ -227,6 +227,7 @@ def pods_taken_for_own(node: Node) -> Iterator[Found]:
     see="ip neighbour show nud permanent",
     fix="ip neighbour del {dst} dev {device}",
     source="broken nodes",
+    foreseen=True,
 )
 def neighbour_static(node: Node) -> Iterator[Found]:
     """A permanent entry, which the kernel never verifies, on the link to the other nodes. No link of that node has the
@@ -347,6 +348,7 @@ def route_without_gateway(node: Node) -> Iterator[Found]:
     fix="ip route delete {type} {dst} && ip route replace {subnet} via {via}",
     source="lesson 8",
     explains=("no-route-back", "no-route-to-pods"),
+    foreseen=True,
 )
 def pods_route_blackholed(node: Node) -> Iterator[Found]:
     """The best route to these pods is of type blackhole, unreachable, prohibit or throw."""
@@ -369,6 +371,7 @@ def pods_route_blackholed(node: Node) -> Iterator[Found]:
     see="ip route show root <the node's pod subnet>",
     fix="ip route delete {route}",
     source="lesson, leftovers of the bridge",
+    foreseen=True,
 )
 def own_pods_led_away(node: Node) -> Iterator[Found]:
     """A route to the node's own pod subnet or a part of it, such as a leftover, leads to another node or to a link that
@@ -507,6 +510,7 @@ def policy_rule_refuses_pods(node: Node) -> Iterator[Found]:
     see="ip xfrm policy",
     fix="ip xfrm policy add src {source} dst {target} dir {dir} priority {priority}",
     source="broken nodes",
+    foreseen=True,
 )
 def ipsec_takes_pods(node: Node) -> Iterator[Found]:
     """The first policy for packets to or from another node's pods drops them, or requires a tunnel to a host other than

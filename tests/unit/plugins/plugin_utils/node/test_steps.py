@@ -36,13 +36,15 @@ BACKENDS = ["bridge", "routes", "vxlan", "flannel"]
 def plan(backend: str, own: dict[str, Any] | None = None, **common: Any) -> dict[str, Any]:
     """A plan of two workers, as cluster_plan makes it; w0 has settings of its ``own``."""
     values = {name: inventory.default(name) for name in inventory.cluster_names()}
+    values = {**values, "podnet_backend": backend, "podnet_vxlan_port": 4789, **common}
     return {
         "backend": backend,
         "control_planes": ["cp"],
         "api_server": "https://cp:6443",
         "pod_cidrs": ["10.244.0.0/16"],
         "vxlan": {"vni": 1, "port": 4789, "direct_routing": False},
-        "settings": inventory.kept({**values, **common}),
+        "overlay_ports": inventory.overlay_ports(values),
+        "settings": inventory.kept(values),
         "nodes": [
             {"name": "w0", "node_ips": ["172.16.0.3"], "pod_subnets": ["10.244.0.0/24"], "settings": own or {}},
             {"name": "w1", "node_ips": ["172.16.0.4"], "pod_subnets": ["10.244.1.0/24"], "settings": {}},
