@@ -322,6 +322,17 @@ host:
           type: list
           elements: dict
           returned: routes with several next hops
+    missing_rules:
+      description: The standard routing tables that no policy rule looks in for every packet any more.
+      type: list
+      elements: dict
+      contains:
+        version:
+          description: V(4) or V(6).
+          type: int
+        table:
+          description: V(local) or V(main).
+          type: str
     rules:
       description: The policy rules besides the standard ones.
       type: list
@@ -498,6 +509,10 @@ host:
             default_route:
               description: Do pods get one?
               type: bool
+            gateways:
+              description: The addresses, with prefix, that the plugin wants its bridge to have.
+              type: list
+              returned: if one of them is not the first address of its subnet
             chained:
               description: The plugins of a list behind its first with their configurations; of plugins
                 that are no reference plugins only C(type).

@@ -83,6 +83,7 @@ OF_PEER = "-s 172.16.0.4 -p udp --dport 8472 -j DROP"
 IN_SET = "-m set --match-set {} src -j DROP"
 LISTED = "-m recent --name banned --rcheck -j DROP"
 LEARNED = "2001:db8::5/64"
+NETMAP = "-s 10.244.0.0/24 -o flannel.1 -j NETMAP --to 192.168.77.0/24"
 LARGE_UDP = "-p udp -m length --length 1000:65535 -j DROP"
 MANY = "-p tcp -m connlimit --connlimit-above 1 --connlimit-mask 16 -j REJECT"
 TO_STRANGER = "-s 10.244.0.0/16 -o eth0 -j SNAT --to-source 192.0.2.9"
@@ -330,6 +331,15 @@ HOST = [
     Break("pods-detached", f"for port in {PORTS}; do ip link set $port nomaster; done"),
     Break("bridge-down", "ip link set cni0 down"),
     Break("bridge-address-wrong", "ip address add 10.9.9.1/24 dev cni0; ip address del 10.244.0.1/24 dev cni0"),
+    Break(
+        "bridge-address-wrong",
+        f'sed -i \'s#"10.244.0.0/24"#&, "gateway": "10.244.0.99"#\' {NETD}/10-bridge.conflist',
+    ),
+    Break(
+        "rule-translates-pods",
+        f"iptables -t nat -A POSTROUTING {NETMAP}",
+        after=f"iptables -t nat -D POSTROUTING {NETMAP}",
+    ),
     Break("bridge-ports-isolated", f"for port in {PORTS}; do bridge link set dev $port isolated on; done"),
     Break("bridge-ports-not-flooded", f"for port in {PORTS}; do bridge link set dev $port bcast_flood off; done"),
     Break("bridge-ports-blocked", f"for port in {PORTS}; do ip link set $port down; done"),
@@ -518,6 +528,7 @@ BREAKS = {
             "ip route add 10.244.0.0/24 dev cni0 metric 9",
         ),
         Break("rule-translates-pods", "iptables -t nat -A POSTROUTING -o eth0 -j MASQUERADE"),
+        Break("default-route-missing", "ip route del default"),
         Break("underlay-mtu-differs", "ip link set eth0 mtu 9000"),
         Break(
             "peer-pods-on-own-bridge",
@@ -662,6 +673,7 @@ BREAKS = {
         Break("forward-drops-pods", "ip6tables -P FORWARD DROP"),
         Break("forwarding-off", "sysctl -q -w net.ipv6.conf.all.forwarding=0"),
         Break("policy-rule-refuses-pods", "ip -6 rule add to fd00:10:244:1::/64 prohibit priority 100"),
+        Break("policy-rule-missing", "ip -6 rule del priority 32766"),
         Break("pods-taken-for-own", "ip -6 route add local fd00:10:244:1::/64 dev lo"),
         Break("part-of-pods-led-away", "ip -6 route add blackhole fd00:10:244:1::/80"),
         Break(

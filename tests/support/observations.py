@@ -134,6 +134,7 @@ def host(backend: str, number: int, families: tuple[int, ...]) -> Json:
         "addresses": [],
         "routes": [_route("default", via="172.16.0.1", dev="eth0", owner="static")],
         "rules": [],
+        "missing_rules": [],
         "ways": {},
         "neighbours": [],
         "fdb": [],

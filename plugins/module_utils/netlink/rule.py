@@ -45,11 +45,15 @@ class Rule(NamedTuple):
     other: bool = False
 
     @property
-    def standard(self) -> bool:
-        """Is it one of those that are always there, and take every packet?"""
+    def plain(self) -> bool:
+        """Does it look in its table for every packet?"""
         every = not (self.src or self.dst or self.mark or self.iif or self.oif or self.inverted or self.other)
-        plain = self.action == "lookup" and self.suppress < 0
-        return every and plain and STANDARD.get(self.priority) == self.table
+        return every and self.action == "lookup" and self.suppress < 0
+
+    @property
+    def standard(self) -> bool:
+        """Is it one of those that a network namespace starts with?"""
+        return self.plain and STANDARD.get(self.priority) == self.table
 
 
 def dump(channel: Channel, family: int) -> list[Rule]:

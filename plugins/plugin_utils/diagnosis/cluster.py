@@ -410,7 +410,7 @@ class Table:
             if route.table not in TABLES or route.tos or route.type == "local":
                 continue
             if route.dst == "default":
-                self.default.setdefault(route.version or (6 if ":" in route.via + route.src else 4), route)
+                self.default.setdefault(route.family, route)
                 continue
             dst = prefix(route.dst)
             if dst is not None and (dst not in self.exact or route.metric < self.exact[dst].metric):

@@ -110,6 +110,11 @@ class Route(Part):
     mtu: int = 0
     owner: str = ""
 
+    @property
+    def family(self) -> int:
+        """The IP version, which an observation names where the destination does not tell."""
+        return self.version or (6 if ":" in self.dst + self.via + self.src else 4)
+
 
 @dataclass(frozen=True)
 class PolicyRule(Part):
@@ -132,6 +137,14 @@ class PolicyRule(Part):
     goto: int = 0
     suppress_prefixlength: int = -1
     other: bool = False
+
+
+@dataclass(frozen=True)
+class MissingRule(Part):
+    """A standard table that no policy rule looks in for every packet."""
+
+    version: int = 4
+    table: str = ""
 
 
 @dataclass(frozen=True)
@@ -220,6 +233,7 @@ class CniFile(Part):
     mtu: int = 0
     hairpin: bool | None = None
     default_route: bool | None = None
+    gateways: tuple[str, ...] = ()
     ipam: str = ""
     chained: tuple[dict[str, Any], ...] = ()
     appended: tuple[str, ...] = ()
@@ -535,6 +549,7 @@ class Host(Part):
     addresses: tuple[Address, ...] = ()
     routes: tuple[Route, ...] = ()
     rules: tuple[PolicyRule, ...] = ()
+    missing_rules: tuple[MissingRule, ...] = ()
     ways: dict[str, Way] = field(default_factory=dict)
     neighbours: tuple[Neighbour, ...] = ()
     fdb: tuple[FdbEntry, ...] = ()

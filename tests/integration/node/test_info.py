@@ -272,6 +272,13 @@ def test_links_routes_and_peers(node: Host) -> None:
     ]
     assert found["rules"][0].items() >= {"from": "10.99.0.0/24", "to": "", "table": "100", "fwmark": 32}.items()
     assert found["rules"][1].items() >= {"to": "fd00::/8", "iif": "eth0", "table": ""}.items()
+    assert found["missing_rules"] == []
+    # One that is moved is there; one for some packets alone is not.
+    host.ip("rule", "add", "priority", "100", "lookup", "local")
+    host.ip("rule", "del", "priority", "0")
+    host.ip("-6", "rule", "del", "priority", "32766")
+    host.ip("-6", "rule", "add", "priority", "200", "to", "fd00::/8", "lookup", "main")
+    assert node.info()["missing_rules"] == [{"version": 6, "table": "main"}]
     ways = found["ways"]
     mine = {"dst": "172.31.0.0/24", "via": "", "dev": "eth0", "local": False, "src": "172.31.0.11", "mtu": 1500}
     assert ways["172.31.0.12"] == mine
@@ -767,6 +774,7 @@ def test_the_documentation_is_complete(node: Host) -> None:
     node.host.run("nft", "table bridge b { chain f { type filter hook forward priority 0; drop; }; }")
     node.host.run("nft", "table ip h { chain i { type filter hook input priority 0; ip saddr 10.3.0.0/16 drop; }; }")
     node.host.ip("rule", "add", "from", "10.99.0.0/24", "lookup", "100")
+    node.host.ip("-6", "rule", "del", "priority", "32766")
     policy = "xfrm policy add src 10.99.0.0/24 dst 10.0.0.0/8 dir out tmpl dst 203.0.113.9 proto esp mode tunnel"
     node.host.ip(*policy.split())
     node.put("/etc/kubernetes/pki/ca.crt", pki_certs.to_pem(CA.certificate))

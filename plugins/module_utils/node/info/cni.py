@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...cni import config as cni
+from ...cni import gateway
 from ...cni import host as cni_host
 from ...cni.pods import leases as pod_leases
 from ...cni.pods import namespaces
@@ -116,6 +117,9 @@ def _configuration(
         "ipam": network.ipam or "",
         "default_route": cni.default_route(config),
     }
+    gateways = [str(each) for each in gateway.expected(config, files.read_text) if each.ip != each.network[1]]
+    if gateways:
+        shown["gateways"] = gateways
     masquerades = _masquerades(config, env)
     if masquerades is not None:
         shown["ip_masq"] = masquerades

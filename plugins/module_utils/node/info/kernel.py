@@ -267,6 +267,19 @@ def rules(channel: Channel) -> list[dict[str, Any]]:
     ]
 
 
+def missing_rules(channel: Channel) -> list[dict[str, Any]]:
+    """The standard tables that no policy rule looks in for every packet any more. Raises NetlinkError."""
+    missing = []
+    for version, family in route.FAMILIES.items():
+        found = rule.dump(channel, family)
+        plain = {each.table for each in found if each.plain}
+        # A kernel without policy routing, or without this family, has none.
+        missing += [
+            (version, number) for number in (wire.TABLE_LOCAL, wire.TABLE_MAIN) if found and number not in plain
+        ]
+    return [{"version": version, "table": table(number)} for version, number in missing]
+
+
 def ways(channel: Channel, kernel: Kernel, wanted: Iterable[str]) -> dict[str, dict[str, Any]]:
     """How this host gets to each of these addresses. ``mtu``: of the route or the path, else the link's."""
     mtus = {each.link.name: each.link.mtu for each in kernel.links}

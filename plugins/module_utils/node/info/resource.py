@@ -138,7 +138,7 @@ def _others(of_kernel: kernel.Kernel, addresses: Sequence[str]) -> list[str]:
 
 
 _NO_NETWORK: dict[str, Any] = {
-    **{name: [] for name in ("links", "addresses", "routes", "rules", "neighbours", "fdb")},
+    **{name: [] for name in ("links", "addresses", "routes", "rules", "missing_rules", "neighbours", "fdb")},
     "neighbour_entries": {},
     "ways": {},
 }
@@ -153,6 +153,7 @@ def _network(ways: Sequence[str], notes: Notes) -> tuple[kernel.Kernel, dict[str
             "addresses": notes.read("addresses", kernel.addresses, [], found),
             "routes": notes.read("routes", kernel.routes, [], found, known, notes),
             "rules": notes.read("rules", kernel.rules, [], channel),
+            "missing_rules": notes.read("rules", kernel.missing_rules, [], channel),
             "ways": notes.read("ways", kernel.ways, {}, channel, found, ways),
             "neighbours": notes.read("neighbours", kernel.neighbours, [], channel, found, set(ways), notes),
             "neighbour_entries": notes.read("neighbours", kernel.neighbour_entries, {}, channel),

@@ -29,7 +29,7 @@ UNHEARD = ", where no program listens"
 STATES = ("new", "established", "related", "invalid", "untracked")
 # Targets of xtables-addons that take packets away, to answer or to hold them.
 TAKING = ("tarpit", "steal", "delude", "chaos")
-VERDICTS = ("accept", "drop", "reject", "return", "jump", "goto", "masquerade", "snat")
+VERDICTS = ("accept", "drop", "reject", "return", "jump", "goto", "masquerade", "snat", "netmap")
 # Of a rule with a comment, the comment alone may look like anything.
 COMMENT = re.compile(r'(?:-m comment )?--comment (?:"(?:[^"\\]|\\.)*"|\S+)')
 NFT_COMMENT = re.compile(r'comment "[^"]*"')

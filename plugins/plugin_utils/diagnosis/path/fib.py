@@ -55,6 +55,7 @@ def way(host: Host, target: Address, source: Address | None = None, iif: str = "
     standard = [
         Rule(priority, None, None, table, False, "", "", "", False, None, False, target.version)
         for priority, table in STANDARD_RULES
+        if (target.version, table) not in host.missing_rules
     ]
     rules = [rule for rule in host.rules if rule.version == target.version]
     doubts: list[str] = []

@@ -248,6 +248,12 @@ class Host:
         return self._section(_route, "routes", "kernel")
 
     @cached_property
+    def missing_rules(self) -> set[tuple[int, str]]:
+        """IP version and name of the standard tables that no rule looks in for every packet."""
+        rows = _rows(self._seen.get("missing_rules")) or []
+        return {(_number(row.get("version")) or 4, _text(row.get("table"))) for row in rows}
+
+    @cached_property
     def rules(self) -> list[Rule]:
         return _each(self._seen.get("rules"), _rule) or []
 

@@ -18,8 +18,8 @@ from typing import NamedTuple
 from ....module_utils.core.networks import Address
 from .host import Drop, Forward, Host, Nat
 
-TRANSLATING = ("masquerade", "snat")
-REDIRECTING = ("dnat", "redirect", "tproxy")
+TRANSLATING = ("masquerade", "snat", "netmap")
+REDIRECTING = ("dnat", "redirect", "tproxy", "netmap")
 ENDING = ("return", "accept", "drop", "reject", *TRANSLATING)
 # What makes a rule apply to a part of the packets between any two addresses.
 PART = re.compile(

@@ -692,17 +692,19 @@ def _met(rules: tuple[str, ...], does: re.Pattern[str], source: Network, target:
             return rule
         # This, or the chain that it leads to, may spare the packets.
         if meets is not False and re.search(
-            r"-[jg] (?!LOG|MARK|NFLOG|CT|NOTRACK|DNAT|REDIRECT|TPROXY)|\b(return|accept|jump|goto)\b", rule
+            r"-[jg] (?!LOG|MARK|NFLOG|CT|NOTRACK|DNAT|REDIRECT|TPROXY|NETMAP)|\b(return|accept|jump|goto)\b", rule
         ):
             return ""
     return ""
 
 
 # What a rule does with a packet before it is routed.
-VERDICT = re.compile(r"-j (?:DNAT|REDIRECT|TPROXY|NOTRACK|CT)\b|\b(?:dnat|redirect|tproxy|notrack)\b|\bct zone set\b")
+VERDICT = re.compile(
+    r"-j (?:DNAT|REDIRECT|TPROXY|NETMAP|NOTRACK|CT)\b|\b(?:dnat|redirect|tproxy|notrack)\b|\bct zone set\b"
+)
 # Where a rule redirects to, and the protocol and port that it is for.
 ENDPOINT = re.compile(
-    r"-j (DNAT|REDIRECT|TPROXY)|--(on-port|on-ip|tproxy-mark) \S+|tproxy( ip6?)? to \S+|"
+    r"-j (DNAT|REDIRECT|TPROXY|NETMAP)|--to \S+|--(on-port|on-ip|tproxy-mark) \S+|tproxy( ip6?)? to \S+|"
     r"--to-(destination|ports?) \S+|-p (tcp|udp)|-m (tcp|udp)|--dport \d+(:\d+)?|"
     r"(tcp|udp) dport (\{[^}]*\}|\S+)|meta l4proto (tcp|udp)|dnat( ip6?)? to \S+|redirect( to \S+)?"
 )
@@ -722,4 +724,4 @@ def _translating(
     return None
 
 
-TRANSLATES = re.compile(r"-j (?:MASQUERADE|SNAT)|\b(?:masquerade|snat)\b")
+TRANSLATES = re.compile(r"-j (?:MASQUERADE|SNAT|NETMAP)|\b(?:masquerade|snat)\b")

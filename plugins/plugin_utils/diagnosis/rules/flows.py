@@ -330,7 +330,7 @@ PLAIN = re.compile(
     r"ct state (\{[^}]*\bnew\b[^}]*\}|new(,\S+)?)|-m (conntrack|state) ! --(ct)?state (?!\S*\bNEW\b)\S+|"
     r"ct state != (\{(?![^}]*\bnew\b)[^}]*\}|(?!new\b)\w+((,| \| )(?!new\b)\w+)*(?!,| \|))|"
     r"--(tarpit|honeypot|reset|delude)(?=\s|$)|"
-    r"--to-source \S+|snat( ip6?)?( to \S+)?|"
+    r"--to-source \S+|--to \S+|snat( ip6?)?( to \S+)?|"
     r"--(ttl|hl)-(set|dec) \d+|ip6? (ttl|hoplimit) set \d+|--random-fully|--random|--reject-with \S+|-m comment|"
     r'fwd to ("[^"]*"|[\w.-]+)(?=\s|$)|'
     r'--comment ("[^"]*"|\S+)|masquerade|return|accept|drop|reject( with \S+( \S+)?)?|random|fully-random|persistent|'

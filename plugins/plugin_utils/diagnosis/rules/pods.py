@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..cluster import Node, address
-from ..observation import Leases, Pod
+from ..observation import CniFile, Leases, Pod
 from ..table import ERROR, WARNING, Concern, Found, found
 
 PODS = Concern(
@@ -301,14 +301,21 @@ def bridge_down(node: Node) -> Iterator[Found]:
     explains=("own-pods-led-away", "address-of-another-node", "peer-pods-on-own-bridge"),
 )
 def bridge_address_wrong(node: Node) -> Iterator[Found]:
-    """The bridge is from an earlier configuration, or has lost its address."""
+    """The bridge is from an earlier configuration, or has lost its address, or the file has another gateway."""
     if node.bridge is None or not node.host.whole("addresses") or not node.host.addresses:
         return
     its = [entry.address for entry in node.host.addresses if entry.dev == node.bridge_name and entry.scope != "link"]
     for subnet in node.own_subnets:
         same = [text for text in its if (found_ip := address(text)) and found_ip.version == subnet.version]
-        gateway = f"{subnet.network_address + 1}/{subnet.prefixlen}"
+        first = subnet.network_address + 1
+        file = node.loaded or CniFile()
+        given = next((text for text in file.gateways if (own := address(text)) and own in subnet), "")
+        gateway = given or f"{first}/{subnet.prefixlen}"
         if any((found_ip := address(text)) and found_ip in subnet for text in same):
+            if given and given not in same:
+                evidence = f"{file.name} has the gateway {given}, {node.bridge_name} has {', '.join(same)}"
+                fix, path = "sed -i s#{wrong}#{gateway}#g {path}", f"{node.host.cni.conf_dir}/{file.name}"
+                yield found(evidence, fix=fix, wrong=address(given), gateway=first, path=path)
             continue
         if same:
             evidence = f"{node.bridge_name} has {', '.join(same)}, pods get addresses of {subnet}"

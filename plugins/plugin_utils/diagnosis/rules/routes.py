@@ -152,6 +152,36 @@ def node_led_away(node: Node) -> Iterator[Found]:
 
 
 @ROUTES.rule(
+    "default-route-missing",
+    WARNING,
+    "The node has no default route, and other nodes have one",
+    effect="Its pods reach nothing outside of the cluster. The node itself reaches no Service, since it looks for a "
+    "route before kube-proxy's rules apply.",
+    see="ip route show default; ip route show table all | grep default",
+    fix="ip route add default via {gateway}",
+    source="broken nodes",
+    foreseen=True,
+)
+def default_route_missing(node: Node) -> Iterator[Found]:
+    """No table has a default route of an IP version that the nodes use among each other, and some other node has one in
+    its main table. The fix takes that node's gateway, where it is in a network of this node.
+    """
+    if not (node.host.whole("routes", "addresses") and node.host.routes):
+        return
+    near = networks(each.address for each in node.host.addresses)
+    for version in sorted({each.version for each in node.underlay}):
+        if any(each.dst == "default" and each.family == version for each in node.host.routes):
+            continue
+        defaults = [(peer, peer.table.default[version]) for peer in node.peers if version in peer.table.default]
+        gateways = [address(route.via) for _peer, route in defaults]
+        gateway = next((each for each in gateways if each is not None and any(each in net for net in near)), None)
+        if defaults:
+            peer, route = defaults[0]
+            evidence = f"no default route for IPv{version}; {peer.name} has one{route.via and f' via {route.via}'}"
+            yield found(evidence, fix=None if gateway is not None else "", gateway=gateway)
+
+
+@ROUTES.rule(
     "underlay-route-missing",
     WARNING,
     "The node sends packets for nodes on its own link to a router",
@@ -500,6 +530,38 @@ def policy_rule_refuses_pods(node: Node) -> Iterator[Found]:
             what = f"passes over the main table (goto {rule.goto})" if rule.goto else f"is of type {rule.action}"
             evidence = f"rule {rule.priority}{iif} to {rule.to or 'all'} {what}"
             yield _before(evidence, name, subnet, rules, rule)
+
+
+@ROUTES.rule(
+    "policy-rule-missing",
+    ERROR,
+    "No policy rule leads to a routing table that every host needs",
+    effect="The table's routes have no effect, so packets to and from pods are lost or go elsewhere.",
+    see="ip rule; ip -6 rule",
+    fix="ip -{version} rule add priority {priority} table {table}",
+    source="broken nodes: ip -6 rule flush",
+    explains=(
+        "policy-rule-diverts-pods",
+        "policy-rule-refuses-pods",
+        "peer-unreachable",
+        "default-route-missing",
+        "no-route-to-pods",
+        "no-route-back",
+        "underlay-route-missing",
+        "node-led-away",
+    ),
+    foreseen=True,
+)
+def policy_rule_missing(node: Node) -> Iterator[Found]:
+    """The standard rule for the table main or local is gone, and no other one looks in that table for every packet. Of
+    an IP version that pods or nodes do not use, it does not matter.
+    """
+    versions = {each.version for each in (*node.pod_subnets, *node.underlay)}
+    for each in node.host.missing_rules:
+        priority = {"local": 0, "main": STANDARD_RULES[0][0]}.get(each.table)
+        if each.version in versions and priority is not None:
+            evidence = f"no rule looks in the table {each.table} for every IPv{each.version} packet"
+            yield found(evidence, version=each.version, priority=priority, table=each.table)
 
 
 @ROUTES.rule(

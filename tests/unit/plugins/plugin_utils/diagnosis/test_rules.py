@@ -2600,6 +2600,45 @@ def before_it_spares_other_networks(world: World) -> None:
 
 
 @breaks("rule-translates-pods", "vxlan")
+def a_whole_network(world: World) -> None:
+    rules = [f"-s {subnet(1)} -o flannel.1 -j NETMAP --to 192.168.77.0/24"]
+    world[2]["masquerade"].append({"place": NAT_OUT, "owner": "other", "rules": rules})
+
+
+@breaks("rule-redirects-pods")
+def to_another_network(world: World) -> None:
+    world[2]["redirects"] = [{"place": NAT, "rules": ["-d 10.244.0.0/16 -j NETMAP --to 192.168.0.0/16"]}]
+
+
+@breaks("policy-rule-missing", "vxlan", (4, 6), fix="ip -6 rule add priority 32766 table main")
+def break_policy_rule_missing(world: World) -> None:
+    world[2]["missing_rules"] = [{"version": 6, "table": "main"}]
+
+
+@breaks("policy-rule-missing", fix="ip -4 rule add priority 0 table local")
+def for_its_own_addresses(world: World) -> None:
+    world[2]["missing_rules"] = [{"version": 4, "table": "local"}, {"version": 6, "table": "main"}]
+
+
+@breaks("default-route-missing", fix="ip route add default via 172.16.0.1")
+def break_default_route_missing(world: World) -> None:
+    without(world[2]["routes"], dst="default")
+
+
+@breaks("default-route-missing", "vxlan", fix="")
+def through_a_router_elsewhere(world: World) -> None:
+    without(world[2]["routes"], dst="default")
+    for number in (1, 3):
+        entry(world[number]["routes"], dst="default")["via"] = "192.0.2.1"
+
+
+def test_a_default_route_in_another_table_is_one() -> None:
+    world = World("routes")
+    entry(world[2]["routes"], dst="default")["table"] = "vpn"
+    assert found(world) == []
+
+
+@breaks("rule-translates-pods", "vxlan")
 def in_nftables(world: World) -> None:
     rules = ['ip saddr 10.244.0.0/16 oifname != "cni0" masquerade']
     world[2]["masquerade"].append({"place": "nftables: table ip nat, chain post", "owner": "other", "rules": rules})
@@ -2967,6 +3006,17 @@ def break_bridge_down(world: World) -> None:
 def break_bridge_address_wrong(world: World) -> None:
     entry(world[2]["addresses"], dev="cni0")["address"] = "10.244.7.1/24"
     world[2]["cni"]["pods"] = []
+
+
+@breaks("bridge-address-wrong", fix="sed -i s#10.244.1.99#10.244.1.1#g /etc/cni/net.d/10-bridge.conflist")
+def another_gateway(world: World) -> None:
+    world[2]["cni"]["files"][0]["gateways"] = ["10.244.1.99/24"]
+
+
+@breaks("bridge-address-wrong", fix="ip address add 10.244.1.254/24 dev cni0")
+def a_gateway_that_is_lost(world: World) -> None:
+    world[2]["cni"]["files"][0]["gateways"] = ["10.244.1.254/24"]
+    without(world[2]["addresses"], dev="cni0")
 
 
 @breaks("bridge-address-wrong", fix="ip address add 10.244.1.1/24 dev cni0")

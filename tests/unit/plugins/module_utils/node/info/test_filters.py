@@ -193,6 +193,7 @@ def test_places_of_iptables() -> None:
     rules = [
         "POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE",
         "POSTROUTING -s 10.244.0.0/16 -d 10.244.0.0/16 -j RETURN",
+        "POSTROUTING -s 10.244.0.0/16 -j NETMAP --to 1.2.0.0/16",
         "POSTROUTING -s 10.244.0.0/16 -j SNAT --to-source 1.2.3.4",
         "POSTROUTING -j KUBE-POSTROUTING",
         "KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN",
@@ -204,8 +205,8 @@ def test_places_of_iptables() -> None:
     found = {(place["place"], place["owner"]): place["rules"] for place in translation.places([table])}
     assert found == {
         ("iptables (nft): nat, chain POSTROUTING", "docker"): [rules[0].partition(" ")[2]],
-        ("iptables (nft): nat, chain POSTROUTING", "other"): [rule.partition(" ")[2] for rule in rules[1:3]],
-        ("iptables (nft): nat, chain KUBE-POSTROUTING", "kube-proxy"): [rule.partition(" ")[2] for rule in rules[4:6]],
+        ("iptables (nft): nat, chain POSTROUTING", "other"): [rule.partition(" ")[2] for rule in rules[1:4]],
+        ("iptables (nft): nat, chain KUBE-POSTROUTING", "kube-proxy"): [rule.partition(" ")[2] for rule in rules[5:7]],
         ("iptables (nft): nat, chains CNI-*", "cni"): ["3 chains"],
     }
 

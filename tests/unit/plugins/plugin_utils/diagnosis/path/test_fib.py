@@ -189,3 +189,10 @@ def test_what_is_not_known() -> None:
     assert not fib.way(Host("worker-1"), TARGET).known
     assert not fib.way(host(truncated={"routes": 5000}), TARGET).known
     assert fib.way(host(), TARGET) == fib.Way(None)
+
+
+def test_a_table_that_no_rule_looks_in() -> None:
+    gone = {"missing_rules": [{"version": 4, "table": "main"}]}
+    assert fib.way(host(row("10.244.0.0/16"), **gone), TARGET) == fib.Way(None)
+    led = fib.way(host(row("10.244.0.0/16", "tun0", table="vpn"), rules=[RULE], **gone), TARGET).route
+    assert led is not None and led.table == "vpn"
