@@ -356,6 +356,10 @@ host:
         fwmark:
           description: V(0) for none.
           type: int
+        fwmask:
+          description: The bits of a packet's mark that are compared with C(fwmark).
+          type: int
+          returned: rules that compare some bits
         iif:
           description: Where packets come in; empty for all.
           type: str
@@ -809,9 +813,9 @@ host:
           elements: dict
           contains: *drop
     redirects:
-      description: The chains in which packets get another destination before they are routed, or in which their
-        connections are left untracked. Those of kube-proxy, of CNI plugins and of other known programs are left out,
-        as are those that only some packets reach.
+      description: The chains in which packets get another destination or a mark before they are routed, or in which
+        their connections are left untracked. Those of kube-proxy, of CNI plugins and of other known programs are left
+        out, as are those that only some packets reach.
       type: list
       elements: dict
       contains:

@@ -83,6 +83,7 @@ OF_PEER = "-s 172.16.0.4 -p udp --dport 8472 -j DROP"
 IN_SET = "-m set --match-set {} src -j DROP"
 LISTED = "-m recent --name banned --rcheck -j DROP"
 LEARNED = "2001:db8::5/64"
+MARKED = "-s 10.244.0.0/16 -j MARK --set-mark 7"
 NETMAP = "-s 10.244.0.0/24 -o flannel.1 -j NETMAP --to 192.168.77.0/24"
 LARGE_UDP = "-p udp -m length --length 1000:65535 -j DROP"
 MANY = "-p tcp -m connlimit --connlimit-above 1 --connlimit-mask 16 -j REJECT"
@@ -421,6 +422,12 @@ HOST = [
     Break("address-of-another-node", "ip address add 10.244.1.1/24 dev cni0"),
     Break("neighbour-static", f"ip neighbour replace 172.16.0.4 lladdr {STRANGER} dev eth0 nud permanent"),
     Break("pod-neighbour-static", f"ip neighbour replace 10.244.0.77 lladdr {STRANGER} dev cni0 nud permanent"),
+    Break(
+        "marked-pods-diverted",
+        f"iptables -t mangle -A PREROUTING {MARKED}; ip rule add fwmark 7 table 99 priority 100; "
+        "ip route add default via 172.16.0.1 table 99",
+        after=f"iptables -t mangle -D PREROUTING {MARKED}; ip rule del priority 100; ip route flush table 99",
+    ),
     Break("arp-off", "ip link set cni0 arp off"),
     Break("arp-off", "sysctl -w net.ipv4.conf.cni0.arp_ignore=8"),
     Break("neighbours-not-asked", "sysctl -q -w net.ipv4.neigh.cni0.mcast_solicit=0"),

@@ -27,7 +27,7 @@ class Rule(NamedTuple):
 
     ``goto`` is the priority at which the lookup goes on, 0 unless ``action`` is "goto". ``suppress``: routes with a
     prefix of this length or a shorter one do not count; -1 for none. ``other``: it also asks for something else, or
-    passes over routes of some links.
+    passes over routes of some links. ``mask``: the bits of a packet's mark that are compared with ``mark``.
     """
 
     version: int
@@ -43,6 +43,7 @@ class Rule(NamedTuple):
     goto: int = 0
     suppress: int = -1
     other: bool = False
+    mask: int = 0xFFFFFFFF
 
     @property
     def plain(self) -> bool:
@@ -87,6 +88,7 @@ def dump(channel: Channel, family: int) -> list[Rule]:
                 wire.u32(found.get(wire.FRA_GOTO)),
                 _limit(found.get(wire.FRA_SUPPRESS_PREFIXLEN)),
                 bool(tos or found.keys() & OTHERS or _limit(found.get(wire.FRA_SUPPRESS_IFGROUP)) >= 0),
+                wire.u32(found.get(wire.FRA_FWMASK)) or 0xFFFFFFFF,
             )
         )
     return rules

@@ -130,6 +130,7 @@ class PolicyRule(Part):
     to: str = ""
     table: str = ""
     fwmark: int = 0
+    fwmask: int = 0xFFFFFFFF
     iif: str = ""
     oif: str = ""
     action: str = "lookup"
@@ -396,7 +397,9 @@ class FrameFilter(Part):
 
 @dataclass(frozen=True)
 class Redirect(Part):
-    """A place where packets get another destination before they are routed, or are left untracked, and its rules."""
+    """A place where packets get another destination before they are routed, are left untracked or get a mark, and its
+    rules.
+    """
 
     place: str = ""
     rules: tuple[str, ...] = ()

@@ -197,7 +197,7 @@ def test_links_routes_and_peers(node: Host) -> None:
         *("nexthop", "via", "172.31.0.12", "weight", "1", "nexthop", "via", "172.31.0.13", "weight", "1"),
     )
     host.ip("route", "add", "10.53.0.0/16", "via", "172.31.0.12", "proto", "87", "src", "172.31.0.11")
-    host.ip("rule", "add", "from", "10.99.0.0/24", "fwmark", "0x20", "lookup", "100", "priority", "99")
+    host.ip("rule", "add", "from", "10.99.0.0/24", "fwmark", "0x20/0xff", "lookup", "100", "priority", "99")
     host.ip("-6", "rule", "add", "to", "fd00::/8", "iif", "eth0", "unreachable", "priority", "5")
     host.ip("neigh", "add", "172.31.0.99", "dev", "eth0", "nud", "failed")
     host.ip("neigh", "add", "172.31.0.12", "lladdr", "02:00:00:00:00:12", "dev", "eth0", "nud", "stale")
@@ -270,7 +270,8 @@ def test_links_routes_and_peers(node: Host) -> None:
         (4, 99, "lookup"),
         (6, 5, "unreachable"),
     ]
-    assert found["rules"][0].items() >= {"from": "10.99.0.0/24", "to": "", "table": "100", "fwmark": 32}.items()
+    assert found["rules"][0].items() >= {"from": "10.99.0.0/24", "to": "", "table": "100"}.items()
+    assert (found["rules"][0]["fwmark"], found["rules"][0]["fwmask"]) == (32, 255)
     assert found["rules"][1].items() >= {"to": "fd00::/8", "iif": "eth0", "table": ""}.items()
     assert found["missing_rules"] == []
     # One that is moved is there; one for some packets alone is not.

@@ -258,6 +258,7 @@ def rules(channel: Channel) -> list[dict[str, Any]]:
             "oif": each.oif,
             "action": each.action,
             "inverted": each.inverted,
+            **({"fwmask": each.mask} if each.mark and each.mask != 0xFFFFFFFF else {}),
             **({"goto": each.goto} if each.goto else {}),
             **({"suppress_prefixlength": each.suppress} if each.suppress >= 0 else {}),
             **({"other": True} if each.other else {}),

@@ -15,9 +15,10 @@ from .rulesets import COMMENT, NFT_COMMENT, Chain, Table
 
 MOST_RULES = 100
 TRANSLATES = re.compile(r"-j (?:MASQUERADE|SNAT|NETMAP)\b|\b(?:masquerade|snat)\b")
-# What gives packets another destination, or makes address translation pass them over.
+# What gives packets another destination, makes address translation pass them over, or marks them.
 REDIRECTS = re.compile(
-    r"-j (?:DNAT|REDIRECT|NETMAP|TPROXY|NOTRACK|CT)\b|\b(?:dnat|redirect|tproxy|notrack)\b|\bct zone set\b"
+    r"-j (?:DNAT|REDIRECT|NETMAP|TPROXY|NOTRACK|CT|MARK)\b|\b(?:dnat|redirect|tproxy|notrack)\b|"
+    r"\bct zone set\b|\bmeta mark set\b"
 )
 # Who makes chains (iptables) and tables (nftables) of these names.
 CHAINS = (
@@ -75,8 +76,8 @@ def places(tables: Iterable[Table]) -> list[dict[str, Any]]:
 
 
 def redirects(tables: Iterable[Table]) -> list[dict[str, Any]]:
-    """The chains at the hook prerouting that give packets another destination, or leave their connections untracked,
-    and belong to no known program.
+    """The chains at the hook prerouting that give packets another destination, leave their connections untracked or
+    mark them, and belong to no known program.
 
     With their rules, without jumps to the chains of known programs: those spare no packet from what follows.
     """

@@ -45,15 +45,15 @@ def best(routes: Iterable[Route], table: str, target: Address, oif: str = "") ->
     return min(found, key=lambda route: (-route.dst.prefixlen, route.metric), default=None)
 
 
-def way(host: Host, target: Address, source: Address | None = None, iif: str = "", oif: str = "") -> Way:
-    """The kernel's choice for an unmarked packet from ``source``, received on ``iif`` ("" for one of the host's own).
+def way(host: Host, target: Address, source: Address | None = None, iif: str = "", oif: str = "", mark: int = 0) -> Way:
+    """The kernel's choice for a packet from ``source``, received on ``iif`` ("" for one of the host's own).
 
     ``oif`` restricts it to routes of that device, as a tunnel does that is bound to one.
     """
     if host.routes is None:
         return _asked(host, target) or Way(None, known=False, note="the host's routes were not observed")
     standard = [
-        Rule(priority, None, None, table, False, "", "", "", False, None, False, target.version)
+        Rule(priority, None, None, table, 0, "", "", "", False, None, False, target.version)
         for priority, table in STANDARD_RULES
         if (target.version, table) not in host.missing_rules
     ]
@@ -63,7 +63,7 @@ def way(host: Host, target: Address, source: Address | None = None, iif: str = "
     ordered = sorted([*standard, *rules], key=lambda rule: rule.priority)
     priorities = {rule.priority for rule in ordered}
     for rule in ordered:
-        if rule.priority < start or not _matches(rule, target, source, iif, oif):
+        if rule.priority < start or not _matches(rule, target, source, iif, oif, mark):
             continue
         if rule.action == "nop" or (rule.goto and rule.goto not in priorities):
             # A goto to a rule that does not exist has no effect.
@@ -114,12 +114,11 @@ def _in_vrf(host: Host, device: str) -> bool:
     return master is not None and master.kind == "vrf"
 
 
-def _matches(rule: Rule, target: Address, source: Address | None, iif: str, oif: str) -> bool:
-    """Does the rule match? A mark never does: the packet gets none on its way as far as that is observed."""
+def _matches(rule: Rule, target: Address, source: Address | None, iif: str, oif: str, mark: int) -> bool:
     given = [
         rule.source is None or (source is not None and source in rule.source),
         rule.target is None or target in rule.target,
-        not rule.fwmark,
+        not rule.fwmark or mark & rule.fwmask == rule.fwmark,
         not rule.iif or rule.iif == (iif or "lo"),
         not rule.oif or rule.oif == oif,
     ]

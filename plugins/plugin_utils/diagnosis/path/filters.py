@@ -18,11 +18,10 @@ BRIDGE_CALLS = {4: "net.bridge.bridge-nf-call-iptables", 6: "net.bridge.bridge-n
 class Filters(Trace):
     """Forwarding, filtering, translation, encryption."""
 
-    def _redirected(self, host: Host, iif: str) -> None:
-        """Does a rule before the route give the packet another destination?"""
-        if self.reply:
-            return
+    def _redirected(self, host: Host, iif: str) -> int:
+        """The mark that the packet gets before it is routed. Does a rule there give it another destination?"""
         packet = netfilter.Packet(self.source, self.target, iif)
+        mark, ruled = 0, any(rule.fwmark and rule.version == self.version for rule in host.rules)
         for place in host.redirects:
             certain = True
             for text in place.rules if netfilter.concerns(place.place, self.version) else ():
@@ -30,7 +29,14 @@ class Filters(Trace):
                 if rule.matches is False:
                     continue
                 look = netfilter.command(place.place)
-                if rule.verdict in netfilter.REDIRECTING:
+                if netfilter.MARKS.search(text) and ruled:
+                    new = netfilter.marked(text, mark)
+                    if rule.matches and certain and new is not None:
+                        self._ok(host, "mark", f"{place.place}: {text}", look)
+                        mark = new
+                    else:
+                        self._doubt(host, "mark", f"{place.place}: {text}", "the mark is not known", look)
+                elif rule.verdict in netfilter.REDIRECTING and not self.reply:
                     if rule.matches and certain:
                         self._stop(host, "redirect", f"{place.place}: {text}", "it gets another destination here", look)
                     self._doubt(host, "redirect", f"{place.place}: {text}", "whether this applies is not known", look)
@@ -38,6 +44,7 @@ class Filters(Trace):
                     break
                 # A chain that it leads to, or a condition that is not understood, may spare the packet.
                 certain = certain and rule.verdict in netfilter.PASSING
+        return mark
 
     def _protected(self, host: Host, direction: str) -> None:
         """What IPsec asks of a packet that goes "out", or comes in to be forwarded ("fwd")."""

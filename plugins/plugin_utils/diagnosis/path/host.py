@@ -106,7 +106,7 @@ class Rule:
     source: Network | None
     target: Network | None
     table: str
-    fwmark: bool
+    fwmark: int
     iif: str
     oif: str
     action: str
@@ -115,6 +115,7 @@ class Rule:
     other: bool
     version: int
     goto: int = 0
+    fwmask: int = 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
@@ -521,10 +522,10 @@ def _rule(row: Mapping[Any, Any]) -> Rule | None:
     return Rule(
         priority=priority, source=source, target=target,
         table=str(row.get("table") or ("" if row.get("other") is True else "main")),
-        fwmark=row.get("fwmark") not in (None, 0, "", "0"), iif=_text(row.get("iif")), oif=_text(row.get("oif")),
+        fwmark=_number(row.get("fwmark")) or 0, iif=_text(row.get("iif")), oif=_text(row.get("oif")),
         action=_text(row.get("action")), invert=True in (row.get("invert"), row.get("inverted")),
         suppress=_number(row.get("suppress_prefixlength")), other=row.get("other") is True, version=version,
-        goto=_number(row.get("goto")) or 0,
+        goto=_number(row.get("goto")) or 0, fwmask=_number(row.get("fwmask")) or 0xFFFFFFFF,
     )  # fmt: skip
 
 

@@ -37,6 +37,11 @@ GOES_ON = re.compile(
 )
 # What a rule does besides ending a packet's way; the next one follows.
 PASSING = ("", "log", "nflog", "mark", "connmark", "ct", "notrack")
+# What sets a packet's mark: iptables with a mask, nft as a whole.
+MARKS = re.compile(
+    r"-j MARK --set-xmark (0x[0-9a-f]+)(?:/(0x[0-9a-f]+))?|\bmeta mark set (0x[0-9a-f]+|\d+)(?= |$)|"
+    r"-j MARK\b.*|\bmeta mark set .*"
+)
 # Those whose chains every packet passes, as far as it leaves by the hook; other chains may be jumped to for some only.
 WHOLE = ("weft.podnet", "flannel", "kube-proxy", "docker")
 # What nft asks of the IP version.
@@ -216,6 +221,16 @@ def dropped(drops: Sequence[Drop], packet: Packet) -> tuple[str, str]:
 def _accepted(rule: Parsed) -> bool | None:
     """Does a rule accept a packet? A chain that it leads to may."""
     return None if rule.matches and rule.verdict not in ENDING else rule.matches
+
+
+def marked(rule: str, mark: int) -> int | None:
+    """The mark of a packet that meets a rule and had this mark; None where it is not known."""
+    found = MARKS.search(rule)
+    if found is None:
+        return mark
+    if found[1]:
+        return (mark & ~int(found[2] or "0xffffffff", 0)) ^ int(found[1], 0)
+    return int(found[3], 0) if found[3] else None
 
 
 def translation(host: Host, packet: Packet) -> Translation:

@@ -162,9 +162,8 @@ class Walk(Pods, Tunnels):
         if not iif and host.takes(self.target):
             self._own(host)
         source = self.source if iif else None
-        if iif:
-            self._redirected(host, iif)
-        found = fib.way(host, self.target, source, iif)
+        mark = self._redirected(host, iif) if iif else 0
+        found = fib.way(host, self.target, source, iif, mark=mark)
         look = f"ip route get {self.target}" + (f" from {self.source} iif {shlex.quote(iif)}" if iif else "")
         if not found.known:
             self._lost(host, "route", str(self.target), found.note, look)

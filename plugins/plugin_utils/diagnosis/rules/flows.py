@@ -421,6 +421,31 @@ def applies(rule: str, source: Network, destination: Network, oif: str, iif: str
     return True if certain else None
 
 
+def mark(rules: Iterable[str], source: Network, destination: Network, iif: str) -> tuple[int, str]:
+    """The mark that these rules surely give packets before they are routed, and the last one that sets it; 0 for none,
+    and where it is not known.
+    """
+    found, by = 0, ""
+    for rule in rules:
+        meets = applies(_TRANSPORT.sub(" ", netfilter.MARKS.sub(" ", rule)), source, destination, "", iif)
+        if meets is False:
+            continue
+        if netfilter.MARKS.search(rule):
+            new = netfilter.marked(rule, found)
+            if new is None or meets is None:
+                return 0, ""
+            found, by = new, rule
+        elif re.search(r"-j (?:ACCEPT|RETURN)|\b(?:accept|return)\b", rule) and meets:
+            break
+        elif re.search(r"-[jg] (?!LOG|NFLOG)|\b(?:return|accept|jump|goto)\b", rule):
+            return 0, ""
+    return found, by
+
+
+# Those of one protocol are pods' packets, too.
+_TRANSPORT = re.compile(r"-p (?:tcp|udp)\b|-m (?:tcp|udp)\b|meta l4proto (?:tcp|udp)\b")
+
+
 def _set(text: str) -> list[str]:
     """The values that a condition compares with."""
     return [each.strip('"') for each in re.split(r"[\s,{}]+", text) if each]

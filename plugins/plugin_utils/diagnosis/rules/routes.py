@@ -11,7 +11,9 @@ from collections.abc import Iterator, Sequence
 from .. import repair, table
 from ..cluster import Address, Network, Node, address, covers, family, network, networks, prefix, singles
 from ..observation import STANDARD_RULES, IpsecPolicy, Neighbour, PolicyRule, Route
+from ..path import netfilter
 from ..table import ERROR, NOTE, OBSERVED, WARNING, Concern, Found, found
+from . import flows
 
 ROUTES = Concern(
     "Routes",
@@ -506,6 +508,60 @@ def policy_rule_diverts_pods(node: Node) -> Iterator[Found]:
                 evidence = f"rule {rule.priority} looks in table {rule.table}: {other.dst} dev {other.dev}"
                 yield _before(evidence, name, subnet, rules, rule)
                 break
+
+
+@ROUTES.rule(
+    "marked-pods-diverted",
+    WARNING,
+    "A packet filter marks pods' packets, and a policy rule takes marked ones past the main table",
+    effect="Packets to or from other nodes' pods follow the routes of another table, which leads elsewhere, or are "
+    "refused.",
+    see="iptables -t mangle -S PREROUTING; nft list ruleset | grep 'mark set'; ip rule",
+    fix=BY_MAIN[4],
+    source="broken nodes",
+    foreseen=True,
+)
+def marked_pods_diverted(node: Node) -> Iterator[Found]:
+    """A chain that packets pass before they are routed gives those to or from pods a mark, and a rule ahead of the main
+    table's, for packets with that mark, refuses them or looks in a table that has another route for them.
+    """
+    if not any(each.fwmark for each in node.host.rules) or not node.host.whole("rules", "routes"):
+        return
+    for place in node.host.redirects:
+        seen = set()
+        for own, subnet, dev in flows.pairs(node):
+            for source, target, iif in ((own, subnet, node.bridge_name), (subnet, own, dev)):
+                if target in seen or not netfilter.concerns(place.place, own.version):
+                    continue
+                mark, by = flows.mark(place.rules, source, target, iif)
+                rule = _of_mark(node, mark, source, target, iif) if mark else None
+                if rule is not None:
+                    seen.add(target)
+                    what = f"looks in table {rule.table}" if rule.action in LOOKUP else f"is of type {rule.action}"
+                    evidence = f"{place.place}: {by}; rule {rule.priority} for the mark {mark:#x} {what}"
+                    peer = next((each.name for each in node.peers if target in each.pod_subnets), "")
+                    yield _before(evidence, peer, target, [rule], rule)
+
+
+def _of_mark(node: Node, mark: int, source: Network, target: Network, iif: str) -> PolicyRule | None:
+    """The rule for this mark that takes the packets away from the main table's route, if no other rule comes first."""
+    way = node.table.way(target)
+    for rule in sorted(node.host.rules, key=lambda rule: rule.priority):
+        ends = ((network(rule.from_), source), (network(rule.to), target))
+        others = any(its is not None and not covers(its, meant) for its, meant in ends) or rule.iif not in ("", iif)
+        if rule.version != target.version or others or rule.inverted or rule.oif or rule.other:
+            continue
+        if (rule.fwmark and mark & rule.fwmask != rule.fwmark) or rule.priority >= STANDARD_RULES[0][0]:
+            continue
+        its = rule if rule.fwmark else None
+        if rule.action in REFUSING:
+            return its
+        if rule.action in LOOKUP and rule.table == "main" and _main_decides(node, target, rule):
+            return None
+        route = _found_in(node, rule.table, target) if rule.action in LOOKUP and rule.table != "main" else None
+        if route is not None:
+            return its if way is not None and (route.via, route.dev) != (way.via, way.dev) else None
+    return None
 
 
 @ROUTES.rule(

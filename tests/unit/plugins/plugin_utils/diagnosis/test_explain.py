@@ -415,6 +415,15 @@ def policy_route(seen: Seen) -> None:
     seen["worker-1"]["routes"].append({"dst": "default", "via": "172.16.0.1", "dev": "eth0", "table": "vpn"})
 
 
+def marked(seen: Seen) -> None:
+    rules = ["-s 10.244.0.0/16 -j MARK --set-xmark 0x17/0xffffffff"]
+    seen["worker-1"]["redirects"] = [{"place": "iptables (nft): mangle, chain PREROUTING", "rules": rules}]
+    seen["worker-1"]["rules"] = [
+        {"priority": 99, "from": "", "to": "", "table": "", "action": "prohibit", "fwmark": 6, "fwmask": 15},
+        {"priority": 100, "from": "", "to": "", "table": "", "action": "prohibit", "fwmark": 7, "fwmask": 15},
+    ]
+
+
 def policy_refuses(seen: Seen) -> None:
     seen["worker-1"]["rules"] = [{"priority": 100, "from": "", "to": subnet(2), "table": "main", "action": "prohibit"}]
 
@@ -625,6 +634,7 @@ BREAKS: list[tuple[tuple[str, ...], Callable[[Seen], None], str, str, str, str]]
     (EACH, source_is_theirs, "worker-2", "rp_filter", "martian", ""),
     (EACH, policy_route, "worker-1", "route", "(table vpn, by an ip rule)", "table vpn"),
     (EACH, policy_refuses, "worker-1", "route", "ip rule 100: prohibit", ""),
+    (EACH, marked, "worker-1", "route", "ip rule 100: prohibit", ""),
 ]
 
 

@@ -2610,6 +2610,67 @@ def to_another_network(world: World) -> None:
     world[2]["redirects"] = [{"place": NAT, "rules": ["-d 10.244.0.0/16 -j NETMAP --to 192.168.0.0/16"]}]
 
 
+MANGLE = "iptables (nft): mangle, chain PREROUTING"
+
+
+def marks(world: World, rule: str, place: str = MANGLE, **policy: Any) -> None:
+    world[2]["redirects"] = [{"place": place, "rules": [rule]}]
+    standard = {"version": 4, "priority": 100, "from": "", "to": "", "table": "vpn", "iif": "", "oif": ""}
+    world[2]["rules"] = [{**standard, "fwmark": 7, "action": "lookup", "inverted": False, **policy}]
+    route = dict(entry(world[2]["routes"], dst="default"), table="vpn", via="", dev="wg0")
+    world[2]["routes"].append(route)
+
+
+TO_MAIN = f"ip rule add to {subnet(0)} table main priority 99"
+
+
+@breaks("marked-pods-diverted", "vxlan", fix=TO_MAIN)
+def break_marked_pods_diverted(world: World) -> None:
+    marks(world, "-s 10.244.0.0/16 -j MARK --set-xmark 0x7/0xffffffff")
+
+
+@breaks("marked-pods-diverted", fix=TO_MAIN)
+def some_bits_of_a_mark(world: World) -> None:
+    marks(world, "-i cni0 -p tcp -j MARK --set-xmark 0x17/0x1f", fwmask=15)
+
+
+@breaks("marked-pods-diverted", fix=TO_MAIN)
+def a_mark_of_nftables(world: World) -> None:
+    marks(
+        world, 'iifname "cni0" meta mark set 0x00000007', "nftables: table ip x, chain p", action="prohibit", table=""
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "policy"),
+    [
+        ("-s 10.244.0.0/16 -j MARK --set-xmark 0x8/0xffffffff", {}),
+        ("-s 10.244.0.0/16 -p tcp -m tcp --dport 443 -j MARK --set-xmark 0x7/0xffffffff", {}),
+        ("-s 192.0.2.0/24 -j MARK --set-xmark 0x7/0xffffffff", {}),
+        ("-s 10.244.0.0/16 -j MARK --set-xmark 0x7/0xffffffff", {"to": "192.0.2.0/24"}),
+        ("-s 10.244.0.0/16 -j MARK --set-xmark 0x7/0xffffffff", {"table": "main"}),
+        ("-s 10.244.0.0/16 -j MARK --set-xmark 0x7/0xffffffff", {"priority": 32767}),
+        ("-s 10.244.0.0/16 -j MARK --set-xmark 0x7/0xffffffff", {"table": "empty"}),
+        ("meta mark set ct mark", {}),
+    ],
+)
+def test_marks_that_divert_no_pods(rule: str, policy: dict[str, Any]) -> None:
+    world = World("routes")
+    marks(world, rule, **policy)
+    assert found(world) == []
+
+
+def test_a_rule_for_pods_comes_before_one_for_a_mark() -> None:
+    """As the fix adds it; one for other packets does not help."""
+    world = World("routes")
+    marks(world, "-s 10.244.0.0/16 -j MARK --set-xmark 0x7/0xffffffff")
+    rule = dict(world[2]["rules"][0], fwmark=0, table="main", to="192.0.2.0/24", priority=98)
+    world[2]["rules"].insert(0, rule)
+    assert len(found(world)) == 3
+    world[2]["rules"][:0] = [dict(rule, to=subnet(number), priority=99) for number in range(3)]
+    assert found(world) == []
+
+
 @breaks("policy-rule-missing", "vxlan", (4, 6), fix="ip -6 rule add priority 32766 table main")
 def break_policy_rule_missing(world: World) -> None:
     world[2]["missing_rules"] = [{"version": 6, "table": "main"}]

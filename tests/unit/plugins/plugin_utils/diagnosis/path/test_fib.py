@@ -196,3 +196,13 @@ def test_a_table_that_no_rule_looks_in() -> None:
     assert fib.way(host(row("10.244.0.0/16"), **gone), TARGET) == fib.Way(None)
     led = fib.way(host(row("10.244.0.0/16", "tun0", table="vpn"), rules=[RULE], **gone), TARGET).route
     assert led is not None and led.table == "vpn"
+
+
+@pytest.mark.parametrize(
+    ("mark", "mask", "dev"), [(7, None, "tun0"), (8, None, "eth0"), (0x17, 15, "tun0"), (0, 15, "eth0")]
+)
+def test_a_packet_with_a_mark(mark: int, mask: int | None, dev: str) -> None:
+    rule = {**RULE, "fwmark": 7, **({"fwmask": mask} if mask else {})}
+    here = host(row("10.244.0.0/16"), row("default", "tun0", table="vpn", via="10.9.0.1"), rules=[rule])
+    found = fib.way(here, TARGET, SOURCE, "cni0", mark=mark).route
+    assert found is not None and found.dev == dev
