@@ -428,6 +428,10 @@ HOST = [
         "ip route add default via 172.16.0.1 table 99",
         after=f"iptables -t mangle -D PREROUTING {MARKED}; ip rule del priority 100; ip route flush table 99",
     ),
+    Break(
+        "pods-route-blackholed",
+        "ip nexthop replace blackhole id $(ip route show 10.244.1.0/24 | sed -n 's/.* nhid \\([0-9]*\\).*/\\1/p')",
+    ),
     Break("arp-off", "ip link set cni0 arp off"),
     Break("arp-off", "sysctl -w net.ipv4.conf.cni0.arp_ignore=8"),
     Break("neighbours-not-asked", "sysctl -q -w net.ipv4.neigh.cni0.mcast_solicit=0"),

@@ -95,7 +95,9 @@ class Hop(Part):
 
 @dataclass(frozen=True)
 class Route(Part):
-    """``hops`` where there are several; ``via`` and ``dev`` are the first one's. ``mtu`` is its own, 0 for none."""
+    """``hops`` where there are several; ``via`` and ``dev`` are the first one's. ``mtu`` is its own, 0 for none.
+    ``nhid``: the nexthop object that it goes through, 0 for none.
+    """
 
     dst: str = ""
     version: int = 0
@@ -108,6 +110,7 @@ class Route(Part):
     hops: tuple[Hop, ...] = ()
     tos: int = 0
     mtu: int = 0
+    nhid: int = 0
     owner: str = ""
 
     @property

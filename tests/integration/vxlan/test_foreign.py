@@ -104,6 +104,17 @@ def test_a_foreign_route_that_refuses_packets_is_named(host: Namespace, kind: st
     assert mesh(host)["changed"]
 
 
+@pytest.mark.parametrize("nexthop", [("blackhole",), ("via", "172.31.0.9", "dev", "eth0")])
+def test_a_nexthop_object_that_somebody_replaced(host: Namespace, nexthop: tuple[str, ...]) -> None:
+    mesh(host)
+    before = kernel(host)
+    (number,) = (line.split()[1] for line in before["nexthop"])
+    host.ip("nexthop", "replace", "id", number, *nexthop)
+    assert mesh(host, check=True)["changed"] and mesh(host)["changed"]
+    assert kernel(host)["route"] == before["route"]
+    assert not mesh(host)["changed"]
+
+
 @pytest.mark.parametrize("direct", [False, True])
 def test_a_mesh_with_another_vni_takes_the_routes_over(host: Namespace, direct: bool) -> None:
     peers = [N2, {"name": "n3", "pod_cidr": "10.244.2.0/24", "public_ip": "192.0.2.3", "vtep_mac": "5e:0a:77:82:8c:26"}]

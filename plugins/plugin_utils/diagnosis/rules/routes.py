@@ -391,8 +391,10 @@ def pods_route_blackholed(node: Node) -> Iterator[Found]:
             # A route of the node's own to these pods may be what the other one replaced. A wider one may be there on
             # purpose, and a longer one wins.
             wider = network(way.dst) != subnet
-            fix = route if wider else f"ip route delete {{type}} {{dst}} && {route}"
-            yield found(evidence, peer.name, fix=fix, type=way.type, dst=way.dst)
+            # Where the route goes through a nexthop object, that is what discards, and it takes its routes along.
+            remove = "ip nexthop delete id {nhid}" if way.nhid else "ip route delete {type} {dst}"
+            fix = route if wider else f"{remove} && {route}"
+            yield found(evidence, peer.name, fix=fix, type=way.type, dst=way.dst, nhid=way.nhid)
 
 
 @ROUTES.rule(

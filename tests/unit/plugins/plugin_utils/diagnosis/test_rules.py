@@ -1294,6 +1294,14 @@ def test_a_route_for_one_type_of_service_is_no_finding() -> None:
     assert found(world) == []
 
 
+@breaks(
+    "pods-route-blackholed", "vxlan", fix="ip nexthop delete id 71 && systemctl restart --no-block "
+    "weft-podnet-vxlan-flannel.1.service",
+)  # fmt: skip
+def by_a_nexthop_object(world: World) -> None:
+    entry(world[2]["routes"], dst=subnet(0)).update(via="", dev="lo", type="blackhole", nhid=71)
+
+
 @breaks("pods-route-blackholed")
 def by_a_route_that_ends_the_table(world: World) -> None:
     entry(world[2]["routes"], dst=subnet(0)).update(type="throw", via="", dev="")
