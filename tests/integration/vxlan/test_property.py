@@ -119,7 +119,7 @@ def foreign_objects(host: Namespace) -> dict[str, list[str]]:
     }
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(first=REQUEST, harm=HARM, second=REQUEST)
 def test_any_two_meshes(host: Namespace, first: Any, harm: list[str], second: Any) -> None:
     before = foreign_objects(host)

@@ -211,6 +211,7 @@ def cluster() -> Iterator[Cluster]:
         yield Cluster(lab, random.Random(SEED))
 
 
+@pytest.mark.long
 def test_random_operations(cluster: Cluster) -> None:
     for node in WORKERS:
         cluster.lab.sh(node, FOREIGN)
