@@ -50,8 +50,9 @@ def routes_of(
         key, (via, oif, protocol, _scope, multipath, onlink, nhid, _kind) = item
         tunnel = oif == index != 0
         if nhid:
-            numbered = vxlan_mesh.is_id_of(wanted.name, nhid)
-            mine = nhid in hops or (key[2:4] in listed and (numbered or _is_ours(every.get(nhid))))
+            mine = nhid in hops or (
+                key[2:4] in listed and (vxlan_mesh.is_id_of(wanted.name, nhid) or _is_ours(every.get(nhid)))
+            )
         elif multipath or not via:
             mine = False
         elif protocol == PROTOCOL:

@@ -117,9 +117,9 @@ def _configuration(
         "ipam": network.ipam or "",
         "default_route": cni.default_route(config),
     }
-    gateways = [str(each) for each in gateway.expected(config, files.read_text) if each.ip != each.network[1]]
-    if gateways:
-        shown["gateways"] = gateways
+    gateways = gateway.expected(config, files.read_text)
+    if any(int(each.ip) != int(each.network.network_address) + 1 for each in gateways):
+        shown["gateways"] = [str(each) for each in gateways]
     masquerades = _masquerades(config, env)
     if masquerades is not None:
         shown["ip_masq"] = masquerades

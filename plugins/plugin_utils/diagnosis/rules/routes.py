@@ -165,14 +165,16 @@ def node_led_away(node: Node) -> Iterator[Found]:
     foreseen=True,
 )
 def default_route_missing(node: Node) -> Iterator[Found]:
-    """No table has a default route of an IP version that the nodes use among each other, and some other node has one in
-    its main table. The fix takes that node's gateway, where it is in a network of this node.
+    """No table has a default route, or one to half of all addresses, of an IP version that the nodes use among each
+    other, and some other node has one in its main table. The fix takes that node's gateway, where it is in a network of
+    this node.
     """
     if not (node.host.whole("routes", "addresses") and node.host.routes):
         return
     near = networks(each.address for each in node.host.addresses)
     for version in sorted({each.version for each in node.underlay}):
-        if any(each.dst == "default" and each.family == version for each in node.host.routes):
+        # A VPN's two halves are one, too.
+        if any(each.family == version and each.dst in ("default", "0.0.0.0/1", "::/1") for each in node.host.routes):
             continue
         defaults = [(peer, peer.table.default[version]) for peer in node.peers if version in peer.table.default]
         gateways = [address(route.via) for _peer, route in defaults]

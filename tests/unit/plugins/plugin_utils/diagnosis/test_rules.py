@@ -2705,6 +2705,8 @@ def test_a_default_route_in_another_table_is_one() -> None:
     world = World("routes")
     entry(world[2]["routes"], dst="default")["table"] = "vpn"
     assert found(world) == []
+    entry(world[2]["routes"], dst="default").update(dst="0.0.0.0/1", table="main")
+    assert found(world) == []
 
 
 @breaks("rule-translates-pods", "vxlan")

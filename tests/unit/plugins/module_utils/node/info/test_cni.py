@@ -49,6 +49,20 @@ def test_flannel_by_what_flanneld_wrote() -> None:
     assert shown(FLANNEL, {**ENV, "FLANNEL_IPMASQ": "false"})["ip_masq"] is True
 
 
+@pytest.mark.parametrize(
+    ("ranges", "gateways"),
+    [
+        ([{"subnet": "10.1.0.0/24"}], None),
+        ([{"subnet": "10.1.0.0/24", "gateway": "10.1.0.1"}], None),
+        ([{"subnet": "10.1.0.0/24", "gateway": "10.1.0.254"}], ["10.1.0.254/24"]),
+        ([{"subnet": "255.255.255.255/32", "gateway": "255.255.255.255"}], ["255.255.255.255/32"]),
+    ],
+)
+def test_a_gateway_that_is_not_the_first_address(ranges: list[dict[str, str]], gateways: list[str] | None) -> None:
+    found = shown({**bridge(ranges=[ranges]), "type": "bridge", "isGateway": True})
+    assert found.get("gateways") == gateways
+
+
 def test_plugins_behind_the_first() -> None:
     own = {"type": "own", "token": "secret"}
     more = [{"type": "portmap", "capabilities": {"portMappings": True}}, own, {"type": "tuning", "mac": "x"}]
