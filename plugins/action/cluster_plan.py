@@ -14,6 +14,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.problems import Refused
 from ansible_collections.weft.podnet.plugins.plugin_utils.core import host_facts
+from ansible_collections.weft.podnet.plugins.plugin_utils.node import underlay
 from ansible_collections.weft.podnet.plugins.plugin_utils.plan import (
     cluster,
     groups,
@@ -110,12 +111,12 @@ class ActionModule(ActionBase):
             "lock_file": str(path),
             "pod_cidrs": settings.pod_cidrs,
             "vxlan": vxlan,
-            "overlay_ports": inventory.overlay_ports(values),
             # What acts on the controller, the control plane or another worker reads these and never a worker's
             # variables, which the facts that a compromised worker returns would override.
             "settings": inventory.kept(values),
             "nodes": [{**node, "settings": inventory.kept(_own(hosts[node["name"]], common))} for node in nodes],
         }
+        plan["vxlan_ports"] = underlay.vxlan_ports(plan)
         plan_file.sweep()
         plan_file.write(plan_file.run_file(), plan)
         return {

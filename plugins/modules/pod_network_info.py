@@ -864,8 +864,8 @@ host:
           description: firewalld.
           type: bool
         closed_udp:
-          description: The ports of the host's VXLAN devices to which nothing is let in, or nothing out, and the places
-            that close them.
+          description: The ports of the host's VXLAN devices, and of O(tunnel_ports), to which nothing is let in, or
+            nothing out, and the places that close them.
           type: list
           elements: dict
           contains:

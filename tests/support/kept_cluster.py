@@ -38,7 +38,6 @@ def plan(hosts: Mapping[str, Json], subnets: Mapping[str, list[str]]) -> Json:
         "api_server": values["podnet_api_server"] or "https://control-plane:6443",
         "pod_cidrs": settings.pod_cidrs,
         "vxlan": {key: values[f"podnet_vxlan_{key}"] for key in ("vni", "port", "direct_routing")},
-        "overlay_ports": inventory.overlay_ports(values),
         "settings": inventory.kept(values),
         "nodes": [{**node.as_dict(), "settings": _own(hosts[node.name])} for node in nodes],
     }

@@ -21,7 +21,8 @@ OF_MODULE = ("changed", "run", "warnings")
 def packed(result: Mapping[str, Any], apart: Iterable[str] = OF_MODULE) -> dict[str, Any]:
     """The same as one text, with the values ``apart`` beside it. Its texts are printable already (core.output)."""
     beside = {name: result[name] for name in apart if name in result}
-    return {**beside, KEY: json.dumps({**result, "warnings": []}, separators=(",", ":"))}
+    inside = {name: [] if name == "warnings" else value for name, value in result.items()}
+    return {**beside, KEY: json.dumps(inside, separators=(",", ":"))}
 
 
 def read(result: Any) -> Any:

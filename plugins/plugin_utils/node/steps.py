@@ -240,7 +240,7 @@ def _firewall(worker: Worker) -> list[Step]:
     sources += [str(peer["public_ip"]) for peer in worker.peers]
     sources += worker.setting("firewall_sources")
     # An empty list of sources would mean any source, so a single worker opens no port.
-    ports = worker.cluster["overlay_ports"] if sources else []
+    ports = underlay.overlay_ports(worker.cluster) if sources else []
     return [_step("node_firewall", udp_ports=ports, sources=sources, pod_cidrs=worker.cluster["pod_cidrs"])]
 
 

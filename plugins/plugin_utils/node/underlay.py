@@ -8,6 +8,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..flannel import net_conf
+from ..flannel import settings as flannel
+
+
+def overlay_ports(cluster: Mapping[str, Any]) -> list[int]:
+    """The UDP ports on which the nodes of a plan hear each other; none where pods' packets are sent as they are."""
+    if cluster["backend"] == "vxlan":
+        return [int(cluster["vxlan"]["port"])]
+    if cluster["backend"] == "flannel":
+        backend = cluster["settings"]["podnet_flannel_backend"]
+        return net_conf.udp_ports(flannel.net_conf(cluster["pod_cidrs"], backend))
+    return []
+
+
+def vxlan_ports(cluster: Mapping[str, Any]) -> list[int]:
+    """Those of VXLAN devices, which are one for both IP versions."""
+    other = cluster["backend"] == "flannel" and cluster["settings"]["podnet_flannel_backend"]["Type"] != "vxlan"
+    return [] if other else overlay_ports(cluster)
+
 
 def mesh(
     nodes: Iterable[Mapping[str, Any]], name: str, others: Iterable[Mapping[str, str]] = ()

@@ -255,16 +255,6 @@ def settings(values: Mapping[str, Any]) -> cluster.Settings:
     )
 
 
-def overlay_ports(values: Mapping[str, Any]) -> list[int]:
-    """The UDP ports on which nodes hear each other; none where pods' packets are sent as they are."""
-    if values["podnet_backend"] == "vxlan":
-        return [int(values["podnet_vxlan_port"])]
-    if values["podnet_backend"] == "flannel":
-        backend = values["podnet_flannel_backend"]
-        return net_conf.udp_ports(flannel.net_conf(_listed(values["podnet_pod_cidr"]), backend))
-    return []
-
-
 def asks_the_api(values: Mapping[str, Any]) -> bool:
     """Does this cluster take its workers' pod subnets from the Kubernetes API?"""
     mixed = values["podnet_backend"] == "vxlan" and values["podnet_publish_node_annotations"]

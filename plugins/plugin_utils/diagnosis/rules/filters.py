@@ -423,26 +423,32 @@ DISCOVERY = re.compile(r"\b(?:135|136|nd-neighbor-\w+|neighbou?r-\w+)\b")
     effect="Pods of this node get nothing from pods of other nodes.",
     see="ufw status; firewall-cmd --list-all; iptables -t raw -S; nft list ruleset",
     fix="ufw allow {port}/udp",
-    site="podnet_manage_firewall: true, with ufw or firewalld",
+    site="podnet_manage_firewall: true opens it in ufw and firewalld",
     source="flannel pitfall 13, 21",
     explains=("overlay-drops-some", "filter-may-drop-pods"),
     foreseen=True,
 )
 def overlay_port_closed(node: Node) -> Iterator[Found]:
-    """No rule of ufw, firewalld, iptables or nftables lets packets in to the UDP port of the VXLAN device. What is
-    between the nodes is not seen.
+    """No rule of ufw, firewalld, iptables or nftables lets packets in to the UDP port of the VXLAN device, or of the
+    one that a run of site.yml is about to make. What is between the nodes is not seen.
     """
     walls = node.host.firewalls
     firewall = "ufw" if walls.ufw else "firewalld" if walls.firewalld else ""
-    opens = bool(firewall) and node.setting("manage_firewall", True)
-    of_firewall = "nftables: table inet firewalld" if walls.firewalld else "iptables"
+    opened = OPENED.get(firewall) if node.setting("manage_firewall", True) else None
     for each in walls.closed_udp:
         if not each.out:
             fix = netfilter.opening(each.place, each.port, firewall, peer=each.peer)
             text, peer = _only(node, each, "from")
             evidence = f"{each.place} lets nothing in to UDP port {each.port}{text}"
-            repairs = opens and each.place.startswith((of_firewall, "iptables"))
+            repairs = opened is not None and opened.match(each.place) is not None
             yield found(evidence, peer, fix=fix, port=each.port)._replace(repairs=repairs)
+
+
+# Where each of them closes ports, which site.yml lets it open.
+OPENED = {
+    "ufw": re.compile(r"ip6?tables \(\w+\): filter, chain "),
+    "firewalld": re.compile(r"nftables: table inet firewalld, "),
+}
 
 
 def _only(node: Node, closed: Closed, word: str) -> tuple[str, str]:

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from ..cluster import Node, address
 from ..observation import CniFile, Leases, Pod
-from ..table import ERROR, WARNING, Concern, Found, found
+from ..table import ERROR, WARNING, Concern, Found, found, literal
 
 PODS = Concern(
     "Pods of a node",
@@ -314,8 +315,10 @@ def bridge_address_wrong(node: Node) -> Iterator[Found]:
         if any((found_ip := address(text)) and found_ip in subnet for text in same):
             if given and given not in same:
                 evidence = f"{file.name} has the gateway {given}, {node.bridge_name} has {', '.join(same)}"
-                fix, path = "sed -i s#{wrong}#{gateway}#g {path}", f"{node.host.cni.conf_dir}/{file.name}"
-                yield found(evidence, fix=fix, wrong=address(given), gateway=first, path=path)
+                right = next(str(own) for text in same if (own := address(text)) and own in subnet)
+                wrong = str(address(given)).replace(".", "[.]")
+                path = shlex.quote(f"{node.host.cni.conf_dir}/{file.name}")
+                yield found(evidence, fix=literal(f'sed -i \'s#\\("gateway" *: *"\\){wrong}"#\\1{right}"#\' {path}'))
             continue
         if same:
             evidence = f"{node.bridge_name} has {', '.join(same)}, pods get addresses of {subnet}"

@@ -165,24 +165,31 @@ def node_led_away(node: Node) -> Iterator[Found]:
     foreseen=True,
 )
 def default_route_missing(node: Node) -> Iterator[Found]:
-    """No table has a default route, or one to half of all addresses, of an IP version that the nodes use among each
-    other, and some other node has one in its main table. The fix takes that node's gateway, where it is in a network of
+    """No table has a default route of an IP version that the nodes use among each other, or one that is nearly as wide,
+    and most other nodes have one in their main table. The fix takes such a node's gateway, where it is in a network of
     this node.
     """
     if not (node.host.whole("routes", "addresses") and node.host.routes):
         return
     near = networks(each.address for each in node.host.addresses)
     for version in sorted({each.version for each in node.underlay}):
-        # A VPN's two halves are one, too.
-        if any(each.family == version and each.dst in ("default", "0.0.0.0/1", "::/1") for each in node.host.routes):
+        if any(each.family == version and each.type == "unicast" and _is_wide(each) for each in node.host.routes):
             continue
         defaults = [(peer, peer.table.default[version]) for peer in node.peers if version in peer.table.default]
-        gateways = [address(route.via) for _peer, route in defaults]
-        gateway = next((each for each in gateways if each is not None and any(each in net for net in near)), None)
-        if defaults:
-            peer, route = defaults[0]
-            evidence = f"no default route for IPv{version}; {peer.name} has one{route.via and f' via {route.via}'}"
-            yield found(evidence, fix=None if gateway is not None else "", gateway=gateway)
+        defaults = [(peer, route) for peer, route in defaults if route.type == "unicast"]
+        if 2 * len(defaults) <= len(node.peers):
+            continue
+        gateways = [its for _peer, route in defaults if (its := address(route.via)) and not its.is_link_local]
+        gateway = next((its for its in gateways if its.version == version and any(its in net for net in near)), None)
+        peer, route = defaults[0]
+        evidence = f"no default route for IPv{version}; {peer.name} has one{route.via and f' via {route.via}'}"
+        yield found(evidence, fix=None if gateway is not None else "", gateway=gateway)
+
+
+def _is_wide(route: Route) -> bool:
+    """Is it for all addresses, or for a large part of them, as a VPN's two halves and IPv6's 2000::/3 are?"""
+    its = network(route.dst)
+    return route.dst == "default" or (its is not None and its.prefixlen <= 3)
 
 
 @ROUTES.rule(
@@ -396,7 +403,10 @@ def pods_route_blackholed(node: Node) -> Iterator[Found]:
             # Where the route goes through a nexthop object, that is what discards, and it takes its routes along.
             remove = "ip nexthop delete id {nhid}" if way.nhid else "ip route delete {type} {dst}"
             fix = route if wider else f"{remove} && {route}"
-            yield found(evidence, peer.name, fix=fix, type=way.type, dst=way.dst, nhid=way.nhid)
+            # One that is the collection's by its number is replaced.
+            repairs = way.owner == "weft.podnet" or way.nhid > 0
+            values = {"type": way.type, "dst": way.dst, "nhid": way.nhid}
+            yield Found(evidence, peer.name, values, fix, repairs)
 
 
 @ROUTES.rule(
@@ -429,7 +439,8 @@ def own_pods_led_away(node: Node) -> Iterator[Found]:
             # Calico discards what is left of a block of addresses that way.
             refused = route.type in REFUSING and single
             if refused or (route.type == "unicast" and (away or elsewhere)):
-                yield found(f"{_words(route)}, which are pods of this node", route=_words(route).split())
+                evidence = f"{_words(route)}, which are pods of this node"
+                yield found(evidence, route=_words(route).split())._replace(repairs=route.owner == "weft.podnet")
 
 
 @ROUTES.rule(
@@ -549,21 +560,27 @@ def marked_pods_diverted(node: Node) -> Iterator[Found]:
 
 def _of_mark(node: Node, mark: int, source: Network, target: Network, iif: str) -> PolicyRule | None:
     """The rule for this mark that takes the packets away from the main table's route, if no other rule comes first."""
-    way = node.table.way(target)
+    way, start = node.table.way(target), 0
     for rule in sorted(node.host.rules, key=lambda rule: rule.priority):
         ends = ((network(rule.from_), source), (network(rule.to), target))
         others = any(its is not None and not covers(its, meant) for its, meant in ends) or rule.iif not in ("", iif)
         if rule.version != target.version or others or rule.inverted or rule.oif or rule.other:
             continue
-        if (rule.fwmark and mark & rule.fwmask != rule.fwmark) or rule.priority >= STANDARD_RULES[0][0]:
+        if (rule.fwmark and mark & rule.fwmask != rule.fwmark) or not start <= rule.priority < STANDARD_RULES[0][0]:
             continue
         its = rule if rule.fwmark else None
         if rule.action in REFUSING:
             return its
-        if rule.action in LOOKUP and rule.table == "main" and _main_decides(node, target, rule):
-            return None
-        route = _found_in(node, rule.table, target) if rule.action in LOOKUP and rule.table != "main" else None
-        if route is not None:
+        if rule.action == "goto":
+            start = rule.goto
+        if rule.action not in LOOKUP:
+            continue
+        if rule.table == "main":
+            if _main_decides(node, target, rule):
+                return None
+            continue
+        route = _found_in(node, rule.table, target)
+        if route is not None and _length(route, target) > rule.suppress_prefixlength:
             return its if way is not None and (route.via, route.dev) != (way.via, way.dev) else None
     return None
 

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -1284,7 +1286,7 @@ def break_route_without_gateway(world: World) -> None:
     fix=f"ip route delete blackhole {subnet(0)} && ip route replace {subnet(0)} via {underlay(0)} proto 87",
 )
 def break_pods_route_blackholed(world: World) -> None:
-    entry(world[2]["routes"], dst=subnet(0)).update(via="", dev="", type="blackhole")
+    entry(world[2]["routes"], dst=subnet(0)).update(via="", dev="", type="blackhole", owner="boot")
 
 
 def test_a_route_for_one_type_of_service_is_no_finding() -> None:
@@ -1296,7 +1298,7 @@ def test_a_route_for_one_type_of_service_is_no_finding() -> None:
 
 @breaks(
     "pods-route-blackholed", "vxlan", fix="ip nexthop delete id 71 && systemctl restart --no-block "
-    "weft-podnet-vxlan-flannel.1.service",
+    "weft-podnet-vxlan-flannel.1.service", repaired=True,
 )  # fmt: skip
 def by_a_nexthop_object(world: World) -> None:
     entry(world[2]["routes"], dst=subnet(0)).update(via="", dev="lo", type="blackhole", nhid=71)
@@ -1304,7 +1306,12 @@ def by_a_nexthop_object(world: World) -> None:
 
 @breaks("pods-route-blackholed")
 def by_a_route_that_ends_the_table(world: World) -> None:
-    entry(world[2]["routes"], dst=subnet(0)).update(type="throw", via="", dev="")
+    entry(world[2]["routes"], dst=subnet(0)).update(type="throw", via="", dev="", owner="static")
+
+
+@breaks("pods-route-blackholed", repaired=True)
+def by_a_route_with_the_number_of_the_collection(world: World) -> None:
+    entry(world[2]["routes"], dst=subnet(0)).update(type="blackhole", via="", dev="")
 
 
 @breaks("pods-route-blackholed", fix=f"ip route replace {subnet(0)} via {underlay(0)} proto 87")
@@ -1954,6 +1961,16 @@ def closed(table: str) -> dict[str, Any]:
 @breaks("overlay-port-closed", "vxlan", fix="ufw allow 8472/udp", repaired=True)
 def break_overlay_port_closed(world: World) -> None:
     world[2]["firewalls"].update(ufw=True, closed_udp=[closed("iptables (nft): filter")])
+
+
+@breaks("overlay-port-closed", "vxlan", (6,), repaired=True)
+def by_ufw_for_ipv6(world: World) -> None:
+    world[2]["firewalls"].update(ufw=True, closed_udp=[closed("ip6tables (nft): filter")])
+
+
+@breaks("overlay-port-closed", "vxlan")
+def before_ufw_sees_it(world: World) -> None:
+    world[2]["firewalls"].update(ufw=True, closed_udp=[closed("iptables (nft): raw")])
 
 
 @breaks("overlay-port-closed", "vxlan", repaired=True)
@@ -2652,6 +2669,7 @@ def a_mark_of_nftables(world: World) -> None:
 @pytest.mark.parametrize(
     ("rule", "policy"),
     [
+        ("-s 10.244.0.0/16 -j MARK --set-xmark 0x7/0xffffffff", {"suppress_prefixlength": 0}),
         ("-s 10.244.0.0/16 -j MARK --set-xmark 0x8/0xffffffff", {}),
         ("-s 10.244.0.0/16 -p tcp -m tcp --dport 443 -j MARK --set-xmark 0x7/0xffffffff", {}),
         ("-s 192.0.2.0/24 -j MARK --set-xmark 0x7/0xffffffff", {}),
@@ -2675,7 +2693,9 @@ def test_a_rule_for_pods_comes_before_one_for_a_mark() -> None:
     rule = dict(world[2]["rules"][0], fwmark=0, table="main", to="192.0.2.0/24", priority=98)
     world[2]["rules"].insert(0, rule)
     assert len(found(world)) == 3
-    world[2]["rules"][:0] = [dict(rule, to=subnet(number), priority=99) for number in range(3)]
+    world[2]["rules"][0] = dict(rule, action="goto", goto=32766, table="", to="10.244.0.0/16")
+    assert found(world) == []
+    world[2]["rules"][:1] = [dict(rule, to=subnet(number), priority=99) for number in range(3)]
     assert found(world) == []
 
 
@@ -2692,6 +2712,19 @@ def for_its_own_addresses(world: World) -> None:
 @breaks("default-route-missing", fix="ip route add default via 172.16.0.1")
 def break_default_route_missing(world: World) -> None:
     without(world[2]["routes"], dst="default")
+
+
+@breaks("default-route-missing")
+def one_that_refuses(world: World) -> None:
+    entry(world[2]["routes"], dst="default").update(type="unreachable", via="", dev="")
+
+
+def test_one_node_with_a_default_route_is_a_gateway() -> None:
+    """And a route that refuses is none."""
+    world = World("routes")
+    without(world[2]["routes"], dst="default")
+    entry(world[3]["routes"], dst="default").update(type="blackhole", via="", dev="")
+    assert [each["rule"] for each in found(world)] == []
 
 
 @breaks("default-route-missing", "vxlan", fix="")
@@ -3079,9 +3112,19 @@ def break_bridge_address_wrong(world: World) -> None:
     world[2]["cni"]["pods"] = []
 
 
-@breaks("bridge-address-wrong", fix="sed -i s#10.244.1.99#10.244.1.1#g /etc/cni/net.d/10-bridge.conflist")
+GATEWAY = r"""sed -i 's#\("gateway" *: *"\)10[.]244[.]1[.]9"#\110.244.1.1"#' /etc/cni/net.d/10-bridge.conflist"""
+
+
+@breaks("bridge-address-wrong", fix=GATEWAY)
 def another_gateway(world: World) -> None:
-    world[2]["cni"]["files"][0]["gateways"] = ["10.244.1.99/24"]
+    world[2]["cni"]["files"][0]["gateways"] = ["10.244.1.9/24"]
+
+
+def test_the_fix_of_a_gateway_changes_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "10-bridge.conflist"
+    path.write_text('{"gateway": "10.244.1.9", "rangeStart": "10.244.1.90", "rangeEnd": "10.244.1.9"}')
+    subprocess.run(GATEWAY.replace("/etc/cni/net.d", str(tmp_path)), shell=True, check=True)
+    assert path.read_text() == '{"gateway": "10.244.1.1", "rangeStart": "10.244.1.90", "rangeEnd": "10.244.1.9"}'
 
 
 @breaks("bridge-address-wrong", fix="ip address add 10.244.1.254/24 dev cni0")

@@ -43,7 +43,6 @@ def plan(backend: str, own: dict[str, Any] | None = None, **common: Any) -> dict
         "api_server": "https://cp:6443",
         "pod_cidrs": ["10.244.0.0/16"],
         "vxlan": {"vni": 1, "port": 4789, "direct_routing": False},
-        "overlay_ports": inventory.overlay_ports(values),
         "settings": inventory.kept(values),
         "nodes": [
             {"name": "w0", "node_ips": ["172.16.0.3"], "pod_subnets": ["10.244.0.0/24"], "settings": own or {}},
