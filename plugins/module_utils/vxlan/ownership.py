@@ -38,10 +38,10 @@ def routes_of(
 ) -> tuple[dict[vxlan_mesh.RouteKey, vxlan_mesh.RouteValue], Routes]:
     """(the mesh's, the others). ``every``: all nexthop objects of the host.
 
-    A route is the mesh's when it goes through one of its nexthop objects, or leads to a listed peer through an object
-    with one of its numbers, which somebody has replaced. Of the plain ones, those with our protocol number on our
-    device are. Three more that lead where a listed peer is are taken over without a gap: flanneld's leftover with the
-    very same next hop, one that pod_route made, and one of another of our meshes, with another VNI.
+    A route is the mesh's when it goes through one of its nexthop objects, or through an object with one of its numbers,
+    which somebody has replaced. Of the plain ones, those with our protocol number on our device are. Three more that
+    lead where a listed peer is are taken over without a gap: flanneld's leftover with the very same next hop, one that
+    pod_route made, and one of another of our meshes, with another VNI.
     """
     listed = {(peer.dst, peer.length) for peer in wanted.peers}
     ours: dict[vxlan_mesh.RouteKey, vxlan_mesh.RouteValue] = {}
@@ -50,9 +50,8 @@ def routes_of(
         key, (via, oif, protocol, _scope, multipath, onlink, nhid, _kind) = item
         tunnel = oif == index != 0
         if nhid:
-            mine = nhid in hops or (
-                key[2:4] in listed and (vxlan_mesh.is_id_of(wanted.name, nhid) or _is_ours(every.get(nhid)))
-            )
+            mine = nhid in hops or vxlan_mesh.is_id_of(wanted.name, nhid)
+            mine = mine or (key[2:4] in listed and _is_ours(every.get(nhid)))
         elif multipath or not via:
             mine = False
         elif protocol == PROTOCOL:

@@ -113,6 +113,10 @@ def test_a_nexthop_object_that_somebody_replaced(host: Namespace, nexthop: tuple
     assert mesh(host, check=True)["changed"] and mesh(host)["changed"]
     assert kernel(host)["route"] == before["route"]
     assert not mesh(host)["changed"]
+    (number,) = (line.split()[1] for line in kernel(host)["nexthop"] if "flannel.1" in line)
+    host.ip("nexthop", "replace", "id", number, *nexthop)
+    assert gone(host)["changed"] and not gone(host)["changed"]
+    assert not [line for line in kernel(host)["route"] if "10.244.1.0/24" in line]
 
 
 @pytest.mark.parametrize("direct", [False, True])
