@@ -315,7 +315,7 @@ def bridge_address_wrong(node: Node) -> Iterator[Found]:
         if any((found_ip := address(text)) and found_ip in subnet for text in same):
             if given and given not in same:
                 evidence = f"{file.name} has the gateway {given}, {node.bridge_name} has {', '.join(same)}"
-                right = next(str(own) for text in same if (own := address(text)) and own in subnet)
+                right = next((str(own) for text in same if (own := address(text)) and own in subnet), "")
                 wrong = str(address(given)).replace(".", "[.]")
                 path = shlex.quote(f"{node.host.cni.conf_dir}/{file.name}")
                 yield found(evidence, fix=literal(f'sed -i \'s#\\("gateway" *: *"\\){wrong}"#\\1{right}"#\' {path}'))
