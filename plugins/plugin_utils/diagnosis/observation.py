@@ -24,6 +24,10 @@ _UNFIT = object()
 ETHERNET_HEADER = 14
 # The rules of a network namespace that follow the one for the table local: priority and table.
 STANDARD_RULES = ((32766, "main"), (32767, "default"))
+# The actions of rules that look in a table, by netlink's and by iproute2's name; and actions, and types of routes, that
+# refuse packets.
+LOOKUP = ("", "lookup", "to_table")
+REFUSING = ("blackhole", "unreachable", "prohibit")
 # What a line of ``problems`` begins with where parts of several names could not be read; for all others "kernel".
 SOURCES = {
     **dict.fromkeys(

@@ -13,7 +13,7 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -243,9 +243,13 @@ def table(number: int) -> str:
     return route.TABLES.get(number, str(number))
 
 
-def rules(channel: Channel) -> list[dict[str, Any]]:
-    """The policy rules besides the standard ones. Raises NetlinkError."""
-    found = [each for family in route.FAMILIES.values() for each in rule.dump(channel, family) if not each.standard]
+def policy(channel: Channel) -> list[rule.Rule]:
+    """All policy rules of both IP versions. Raises NetlinkError."""
+    return [each for family in route.FAMILIES.values() for each in rule.dump(channel, family)]
+
+
+def rules(found: Iterable[rule.Rule]) -> list[dict[str, Any]]:
+    """The policy rules besides the standard ones."""
     return [
         {
             "version": each.version,
@@ -265,20 +269,21 @@ def rules(channel: Channel) -> list[dict[str, Any]]:
         }
         # Of rules with the same priority, the kernel keeps the order.
         for each in sorted(found, key=lambda each: (each.version, each.priority))
+        if not each.standard
     ]
 
 
-def missing_rules(channel: Channel) -> list[dict[str, Any]]:
-    """The standard tables that no policy rule looks in for every packet any more. Raises NetlinkError."""
-    missing = []
-    for version, family in route.FAMILIES.items():
-        found = rule.dump(channel, family)
-        plain = {each.table for each in found if each.plain}
-        # A kernel without policy routing, or without this family, has none.
-        missing += [
-            (version, number) for number in (wire.TABLE_LOCAL, wire.TABLE_MAIN) if found and number not in plain
-        ]
-    return [{"version": version, "table": table(number)} for version, number in missing]
+def missing_rules(found: Sequence[rule.Rule]) -> list[dict[str, Any]]:
+    """The standard tables that no policy rule looks in for every packet any more.
+
+    A kernel without policy routing, or without an IP version, has no rule at all, and misses none.
+    """
+    plain = {(each.version, each.table) for each in found if each.plain}
+    versions = sorted({each.version for each in found})
+    wanted = [(version, number) for version in versions for number in (wire.TABLE_LOCAL, wire.TABLE_MAIN)]
+    return [
+        {"version": version, "table": table(number)} for version, number in wanted if (version, number) not in plain
+    ]
 
 
 def ways(channel: Channel, kernel: Kernel, wanted: Iterable[str]) -> dict[str, dict[str, Any]]:

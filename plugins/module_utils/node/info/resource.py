@@ -148,12 +148,13 @@ def _network(ways: Sequence[str], notes: Notes) -> tuple[kernel.Kernel, dict[str
     with Channel() as channel:
         found = kernel.read(channel, notes)
         known = notes.read("routes", kernel.protocols, {})
+        policy = notes.read("rules", kernel.policy, [], channel)
         return found, {
             "links": notes.read("links", kernel.links, [], found),
             "addresses": notes.read("addresses", kernel.addresses, [], found),
             "routes": notes.read("routes", kernel.routes, [], found, known, notes),
-            "rules": notes.read("rules", kernel.rules, [], channel),
-            "missing_rules": notes.read("rules", kernel.missing_rules, [], channel),
+            "rules": kernel.rules(policy),
+            "missing_rules": kernel.missing_rules(policy),
             "ways": notes.read("ways", kernel.ways, {}, channel, found, ways),
             "neighbours": notes.read("neighbours", kernel.neighbours, [], channel, found, set(ways), notes),
             "neighbour_entries": notes.read("neighbours", kernel.neighbour_entries, {}, channel),

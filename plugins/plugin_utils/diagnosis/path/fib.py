@@ -15,12 +15,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ....module_utils.core.networks import Address, Network
-from ..observation import STANDARD_RULES
+from ..observation import LOOKUP, REFUSING, STANDARD_RULES
 from .host import Host, Route, Rule
-
-REFUSING = ("blackhole", "unreachable", "prohibit")
-# A rule that looks in a table, by netlink's and by iproute2's name.
-LOOKUP = ("", "lookup", "to_table")
 
 
 class Way(NamedTuple):

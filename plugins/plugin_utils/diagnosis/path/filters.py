@@ -29,18 +29,18 @@ class Filters(Trace):
                 if rule.matches is False:
                     continue
                 look = netfilter.command(place.place)
-                if netfilter.MARKS.search(text) and ruled:
+                if rule.verdict in netfilter.REDIRECTING and not self.reply:
+                    if rule.matches and certain:
+                        self._stop(host, "redirect", f"{place.place}: {text}", "it gets another destination here", look)
+                    self._doubt(host, "redirect", f"{place.place}: {text}", "whether this applies is not known", look)
+                elif ruled and netfilter.MARKS.search(text):
                     new = netfilter.marked(text, mark)
                     if rule.matches and certain and new is not None:
                         self._ok(host, "mark", f"{place.place}: {text}", look)
                         mark = new
                     else:
                         self._doubt(host, "mark", f"{place.place}: {text}", "the mark is not known", look)
-                elif rule.verdict in netfilter.REDIRECTING and not self.reply:
-                    if rule.matches and certain:
-                        self._stop(host, "redirect", f"{place.place}: {text}", "it gets another destination here", look)
-                    self._doubt(host, "redirect", f"{place.place}: {text}", "whether this applies is not known", look)
-                elif rule.matches and rule.verdict in ("return", "accept"):
+                if rule.matches and rule.verdict in ("return", "accept"):
                     break
                 # A chain that it leads to, or a condition that is not understood, may spare the packet.
                 certain = certain and rule.verdict in netfilter.PASSING

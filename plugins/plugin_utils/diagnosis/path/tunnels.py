@@ -9,6 +9,7 @@ import shlex
 from typing import NoReturn
 
 from ....module_utils.core.networks import Address
+from ..observation import REFUSING
 from . import fib, netfilter
 from .host import USELESS, Host, Link, Neighbour, Route
 from .trace import BROKEN, Hop, Trace, shown
@@ -119,7 +120,7 @@ class Tunnels(Trace):
         if not found.known:
             self._lost(host, "underlay", what, found.note, look)
         route = found.route
-        if route is None or route.kind in fib.REFUSING:
+        if route is None or route.kind in REFUSING:
             bound = f" by {link.underlay}, to which {link.name} is bound" if link.underlay else ""
             why = found.refused or (f"the route {route} refuses it" if route else f"no route leads to {remote}{bound}")
             self._stop(host, "underlay", what, why, look)

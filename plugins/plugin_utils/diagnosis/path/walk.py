@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from ....module_utils.core.networks import Address
 from .. import repair
-from ..observation import of_device
+from ..observation import REFUSING, of_device
 from . import fib
 from .ends import End
 from .host import Host, Link, Route
@@ -168,7 +168,7 @@ class Walk(Pods, Tunnels):
         if not found.known:
             self._lost(host, "route", str(self.target), found.note, look)
         route = found.route
-        if route is None or route.kind in fib.REFUSING:
+        if route is None or route.kind in REFUSING:
             self._no_route(host, route, found.refused, look)
         note = found.note
         if route.hops > 1:

@@ -435,10 +435,11 @@ def mark(rules: Iterable[str], source: Network, destination: Network, iif: str) 
             if new is None or meets is None:
                 return 0, ""
             found, by = new, rule
-        elif re.search(r"-j (?:ACCEPT|RETURN)|\b(?:accept|return)\b", rule) and meets:
-            break
-        elif re.search(r"-[jg] (?!LOG|NFLOG)|\b(?:return|accept|jump|goto)\b", rule):
+        # What a proxy takes is not routed any more.
+        if re.search(r"-[jg] (?!LOG|NFLOG|MARK|ACCEPT|RETURN)|\b(?:jump|goto|tproxy|dnat|redirect)\b", rule):
             return 0, ""
+        if re.search(r"-j (?:ACCEPT|RETURN)|\b(?:accept|return)\b", rule):
+            return (found, by) if meets else (0, "")
     return found, by
 
 

@@ -312,13 +312,14 @@ def bridge_address_wrong(node: Node) -> Iterator[Found]:
         file = node.loaded or CniFile()
         given = next((text for text in file.gateways if (own := address(text)) and own in subnet), "")
         gateway = given or f"{first}/{subnet.prefixlen}"
-        if any((found_ip := address(text)) and found_ip in subnet for text in same):
+        inside = [own for text in same if (own := address(text)) and own in subnet]
+        if inside:
             if given and given not in same:
                 evidence = f"{file.name} has the gateway {given}, {node.bridge_name} has {', '.join(same)}"
-                right = next((str(own) for text in same if (own := address(text)) and own in subnet), "")
                 wrong = str(address(given)).replace(".", "[.]")
                 path = shlex.quote(f"{node.host.cni.conf_dir}/{file.name}")
-                yield found(evidence, fix=literal(f'sed -i \'s#\\("gateway" *: *"\\){wrong}"#\\1{right}"#\' {path}'))
+                fix = f'sed -i \'s#\\("gateway" *: *"\\){wrong}"#\\1{inside[0]}"#\' {path}'
+                yield found(evidence, fix=literal(fix))
             continue
         if same:
             evidence = f"{node.bridge_name} has {', '.join(same)}, pods get addresses of {subnet}"

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from .. import repair, table
 from ..cluster import Address, Network, Node, address, covers, family, network, networks, prefix, singles
-from ..observation import STANDARD_RULES, IpsecPolicy, Neighbour, PolicyRule, Route
+from ..observation import LOOKUP, REFUSING, STANDARD_RULES, IpsecPolicy, Neighbour, PolicyRule, Route
 from ..path import netfilter
 from ..table import ERROR, NOTE, OBSERVED, WARNING, Concern, Found, found
 from . import flows
@@ -26,8 +26,6 @@ BY_MAIN = {
     6: "ip -6 rule add to {network} table main priority {priority}",
 }
 # What a rule does: its action as the kernel or ip(8) has it.
-LOOKUP = ("lookup", "to_table")
-REFUSING = ("blackhole", "unreachable", "prohibit")
 # Who made what follows from addresses and links; "" where that is not known.
 KERNELS = ("kernel", "")
 BGP = ("bird", "bgp", "calico", "zebra")
@@ -561,6 +559,7 @@ def marked_pods_diverted(node: Node) -> Iterator[Found]:
 def _of_mark(node: Node, mark: int, source: Network, target: Network, iif: str) -> PolicyRule | None:
     """The rule for this mark that takes the packets away from the main table's route, if no other rule comes first."""
     way, start = node.table.way(target), 0
+    priorities = {each.priority for each in node.host.rules} | {priority for priority, _table in STANDARD_RULES}
     for rule in sorted(node.host.rules, key=lambda rule: rule.priority):
         ends = ((network(rule.from_), source), (network(rule.to), target))
         others = any(its is not None and not covers(its, meant) for its, meant in ends) or rule.iif not in ("", iif)
@@ -571,7 +570,8 @@ def _of_mark(node: Node, mark: int, source: Network, target: Network, iif: str) 
         its = rule if rule.fwmark else None
         if rule.action in REFUSING:
             return its
-        if rule.action == "goto":
+        # One to a rule that does not exist has no effect.
+        if rule.action == "goto" and rule.goto in priorities:
             start = rule.goto
         if rule.action not in LOOKUP:
             continue

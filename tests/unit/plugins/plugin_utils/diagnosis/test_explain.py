@@ -424,6 +424,18 @@ def marked(seen: Seen) -> None:
     ]
 
 
+def marked_and_redirected(seen: Seen) -> None:
+    marked(seen)
+    rules = ["ip daddr 10.0.0.0/8 meta mark set 0x00000007 dnat to 198.51.100.1"]
+    seen["worker-1"]["redirects"] = [{"place": "nftables: table ip x, chain p", "rules": rules}]
+
+
+def marked_and_accepted(seen: Seen) -> None:
+    marked(seen)
+    rules = ["ip daddr 10.0.0.0/8 meta mark set 0x00000007 accept", "meta mark set 0x00000000"]
+    seen["worker-1"]["redirects"] = [{"place": "nftables: table ip x, chain p", "rules": rules}]
+
+
 def policy_refuses(seen: Seen) -> None:
     seen["worker-1"]["rules"] = [{"priority": 100, "from": "", "to": subnet(2), "table": "main", "action": "prohibit"}]
 
@@ -635,6 +647,8 @@ BREAKS: list[tuple[tuple[str, ...], Callable[[Seen], None], str, str, str, str]]
     (EACH, policy_route, "worker-1", "route", "(table vpn, by an ip rule)", "table vpn"),
     (EACH, policy_refuses, "worker-1", "route", "ip rule 100: prohibit", ""),
     (EACH, marked, "worker-1", "route", "ip rule 100: prohibit", ""),
+    (EACH, marked_and_accepted, "worker-1", "route", "ip rule 100: prohibit", ""),
+    (EACH, marked_and_redirected, "worker-1", "redirect", "it gets another destination here", ""),
 ]
 
 

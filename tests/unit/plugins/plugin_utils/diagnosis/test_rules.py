@@ -2660,6 +2660,20 @@ def some_bits_of_a_mark(world: World) -> None:
 
 
 @breaks("marked-pods-diverted", fix=TO_MAIN)
+def a_mark_and_nothing_else(world: World) -> None:
+    marks(world, "-s 10.244.0.0/16 -j MARK --set-xmark 0x7/0xffffffff")
+    rules = ['iifname "cni0" meta mark set 0x00000007 accept', "meta mark set 0x00000001"]
+    world[2]["redirects"] = [{"place": "nftables: table ip x, chain p", "rules": rules}]
+
+
+@breaks("rule-redirects-pods")
+def to_a_transparent_proxy_of_nftables(world: World) -> None:
+    """Its policy rule leads marked packets to the proxy, and explains nothing."""
+    marks(world, 'iifname "cni0" meta l4proto tcp tproxy to :50080 meta mark set 0x00000007 accept')
+    world[2]["redirects"][0]["place"] = "nftables: table ip x, chain p"
+
+
+@breaks("marked-pods-diverted", fix=TO_MAIN)
 def a_mark_of_nftables(world: World) -> None:
     marks(
         world, 'iifname "cni0" meta mark set 0x00000007', "nftables: table ip x, chain p", action="prohibit", table=""
@@ -2678,6 +2692,7 @@ def a_mark_of_nftables(world: World) -> None:
         ("-s 10.244.0.0/16 -j MARK --set-xmark 0x7/0xffffffff", {"priority": 32767}),
         ("-s 10.244.0.0/16 -j MARK --set-xmark 0x7/0xffffffff", {"table": "empty"}),
         ("meta mark set ct mark", {}),
+        ("ip saddr 10.244.0.0/16 jump proxied", {}),
     ],
 )
 def test_marks_that_divert_no_pods(rule: str, policy: dict[str, Any]) -> None:
@@ -2695,6 +2710,8 @@ def test_a_rule_for_pods_comes_before_one_for_a_mark() -> None:
     assert len(found(world)) == 3
     world[2]["rules"][0] = dict(rule, action="goto", goto=32766, table="", to="10.244.0.0/16")
     assert found(world) == []
+    world[2]["rules"][0]["goto"] = 31000
+    assert len(found(world)) == 3
     world[2]["rules"][:1] = [dict(rule, to=subnet(number), priority=99) for number in range(3)]
     assert found(world) == []
 
