@@ -18,7 +18,9 @@ from support.observations import first, mac, subnet, underlay
 def hosts(request: pytest.FixtureRequest) -> Iterator[Hosts]:
     backend, _comma, six = request.param.partition(", ")
     with ExitStack() as stack:
-        yield Hosts(backend, stack, 6 if six else 4)
+        made = Hosts(backend, stack, 6 if six else 4)
+        assert made.findings() == [], "these hosts are healthy before anything is broken"
+        yield made
 
 
 BREAKS = [
@@ -95,7 +97,7 @@ BREAKS = [
     ),
     ("routes, IPv6", "bridge-address-wrong", f"ip address delete {first(1, 6, 1)}/64 dev cni0"),
     ("routes, IPv6", "bridge-down", "ip link set cni0 down"),
-    ("routes, IPv6", "masquerade-missing", "nft delete table ip6 weft-podnet"),
+    ("routes, IPv6", "masquerade-missing", "ip6tables --table nat --flush; nft delete table ip6 weft-podnet"),
     ("routes, IPv6", "pod-address-on-bridge", f"ip address add {first(1, 6, 9)}/64 dev cni0 nodad"),
     ("routes, IPv6", "bridge-ports-not-flooded", f"bridge link set dev {PORTS[0]} mcast_flood off"),
     ("routes, IPv6", "address-of-another-node", f"ip address add {first(0, 6, 9)}/128 dev lo"),
@@ -123,7 +125,7 @@ OPTIONAL = [
         "ipset create bogons hash:net && ipset add bogons 10.0.0.0/8",
         "iptables --insert FORWARD --match set --match-set bogons src --jump DROP",
     ),
-    ("routes", "forward-drops-pods", "iptables --append FORWARD --jump NFQUEUE --queue-num 7", ""),
+    ("routes", "forward-drops-pods", "iptables --insert FORWARD --jump NFQUEUE --queue-num 7", ""),
     (
         "routes",
         "forward-drops-pods",
@@ -134,13 +136,17 @@ OPTIONAL = [
 ]
 
 
-def test_these_hosts_are_healthy(hosts: Hosts) -> None:
-    assert hosts.findings() == []
-
-
-@pytest.mark.parametrize(("hosts", "rule", "broken"), BREAKS, indirect=["hosts"], ids=[each[1] for each in BREAKS])
-def test_the_fix_as_printed_heals(hosts: Hosts, rule: str, broken: str) -> None:
-    hosts.hosts[1].run("sh", "-c", broken)
+@pytest.mark.parametrize(
+    ("hosts", "broken"),
+    # One of each alone: pytest puts tests with an equal parameter of a module side by side.
+    [pytest.param(backend, (rule, how), id=rule) for backend, rule, how in BREAKS],
+    indirect=["hosts"],
+    # That of the fixture: by default it is the test's where not all arguments are indirect, with new hosts for each.
+    scope="module",
+)
+def test_the_fix_as_printed_heals(hosts: Hosts, broken: tuple[str, str]) -> None:
+    rule, how = broken
+    hosts.hosts[1].run("sh", "-c", how)
     healed_by_its_fix(hosts, rule)
 
 

@@ -128,7 +128,12 @@ BREAKS: dict[str, tuple[str, int | None, str, str, set[Any], list[str]]] = {
 
 
 @pytest.mark.parametrize(
-    ("cluster", "name"), [(each[0], name) for name, each in BREAKS.items()], indirect=["cluster"], ids=list(BREAKS)
+    ("cluster", "name"),
+    [(each[0], name) for name, each in BREAKS.items()],
+    indirect=["cluster"],
+    ids=list(BREAKS),
+    # That of the fixture: by default it is the test's where not all arguments are indirect, with new hosts for each.
+    scope="module",
 )
 def test_a_break_fails_with_its_reason(cluster: Verification, name: str) -> None:
     _backend, number, broken, healed, cells, said = BREAKS[name]

@@ -111,6 +111,8 @@ def test_healthy_nodes_with_pods_have_no_finding(cluster: Cluster) -> None:
         for number, each in enumerate(breaks)
     ],
     indirect=["cluster"],
+    # That of the fixture: by default it is the test's where not all arguments are indirect, with fresh nodes for each.
+    scope="module",
 )
 def test_a_break_is_named_and_its_fix_heals(cluster: Cluster, broken: Break) -> None:
     if cluster.spoiled:
