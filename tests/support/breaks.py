@@ -411,7 +411,8 @@ HOST = [
     Break("pods-not-tracked", "iptables -t raw -A PREROUTING -j NOTRACK", after="iptables -t raw -F PREROUTING"),
     Break(
         "masquerade-address-foreign",
-        f"iptables -t nat -A POSTROUTING {TO_STRANGER}",
+        # Before what the fix of an earlier break may have left.
+        f"iptables -t nat -I POSTROUTING {TO_STRANGER}",
         after=f"iptables -t nat -D POSTROUTING {TO_STRANGER}; "
         "iptables -t nat -D POSTROUTING -s 10.244.0.0/24 ! -d 10.244.0.0/16 -j MASQUERADE",
     ),
@@ -773,7 +774,7 @@ BREAKS = {
         ),
         Break(
             "two-flannelds",
-            "systemd-run --quiet --unit second --setenv NODE_NAME=worker-1 "
+            "systemctl is-active --quiet second || systemd-run --quiet --unit second --setenv NODE_NAME=worker-1 "
             "$(tr '\\0' ' ' </proc/$(systemctl show --property MainPID --value flanneld)/cmdline)",
             by_hand="systemctl stop second",
         ),
