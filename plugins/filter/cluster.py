@@ -56,8 +56,7 @@ def node(cluster: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _complete(entry: Mapping[str, Any]) -> dict[str, Any]:
-    settings = {**inventory.worker_defaults(), **entry.get("settings", {})}
-    return {**entry, "node_name": api_nodes.node_name(entry), "settings": settings}
+    return {**inventory.complete(entry), "node_name": api_nodes.node_name(entry)}
 
 
 def steps(cluster: Mapping[str, Any], name: str, part: str, given: Mapping[str, Any]) -> list[dict[str, Any]]:

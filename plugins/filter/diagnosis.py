@@ -48,7 +48,7 @@ def arguments(
     try:
         plan = dict(cluster or {})
         if plan:
-            plan.update(nodes=[_complete(each) for each in plan_file.nodes(plan)], peers=plan_file.peers(plan))
+            plan.update(nodes=[inventory.complete(each) for each in plan_file.nodes(plan)], peers=plan_file.peers(plan))
     except (OSError, ValueError) as error:
         raise AnsibleFilterError(f"findings: the plan can't be read ({error})") from error
     nodes = {name: _node(entry) for name, entry in ((api or {}).get("nodes") or {}).items()}
@@ -56,11 +56,6 @@ def arguments(
         "observations": seen, "unobserved": silent, "plan": plan, "api": nodes, "workers": workers,
         "api_problem": str((api or {}).get("msg") or ""),
     }  # fmt: skip
-
-
-def _complete(node: Mapping[str, Any]) -> dict[str, Any]:
-    """A node of the plan with the defaults of its settings."""
-    return {**node, "settings": {**inventory.worker_defaults(), **node.get("settings", {})}}
 
 
 def _node(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,13 +31,13 @@ options:
     type: list
     elements: dict
     required: true
-  nodes:
+  cluster:
     description:
-      - The cluster's nodes as C(name), C(node_ips) and C(pod_subnets), where known.
-      - Without them the pod subnets are read off the pods, and that a pod lies in its node's subnet is not checked.
-    type: list
-    elements: dict
-    default: []
+      - The cluster's plan, as the filter P(weft.podnet.plan#filter) returns it, or at least its C(nodes) as C(name),
+        C(node_ips) and C(pod_subnets); V({}) where there is none.
+      - Without it the pod subnets are read off the pods, and that a pod lies in its node's subnet is not checked.
+    type: dict
+    default: {}
   scope:
     description:
       - V(cluster) when every pair of pods must pass.
@@ -169,7 +169,7 @@ _value:
     common:
       description: What the failed pairs have in common. Empty where there is nothing to say.
       type: str
-      sample: All of them involve worker-3; it reaches no other node.
+      sample: All of them involve worker-3; no pair with another node passes.
     findings:
       description: Those of the given findings that concern a failure, or all errors and warnings without one.
       type: list
@@ -198,7 +198,9 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.weft.podnet.plugins.module_utils.probe import compact as compacts
+from ansible_collections.weft.podnet.plugins.plugin_utils.plan import inventory, plan_file
 from ansible_collections.weft.podnet.plugins.plugin_utils.probe import matrix
+from ansible_collections.weft.podnet.plugins.plugin_utils.probe.advice import Carrier
 
 # What stays readable beside the text: the verdict, as verify.yml and users' playbooks show it.
 AT_A_GLANCE = ("ok", "lines", "text", "failures")
@@ -208,7 +210,7 @@ def podnet_matrix(
     hosts: Sequence[str],
     started: Sequence[Mapping[str, Any]],
     probed: Sequence[Mapping[str, Any]],
-    nodes: Sequence[Mapping[str, Any]] = (),
+    cluster: Mapping[str, Any] | None = None,
     scope: str = "cluster",
     removed: Sequence[Mapping[str, Any]] = (),
     findings: Sequence[Mapping[str, Any]] = (),
@@ -220,9 +222,14 @@ def podnet_matrix(
     """See plugin_utils/probe/matrix.py. Raises AnsibleFilterError."""
     started, probed = ([compacts.read(each) for each in results] for results in (started, probed))
     try:
-        found = matrix.matrix(hosts, started, probed, nodes, scope, removed, findings, targets, clients, measured)
+        plan = cluster or {}
+        nodes = [inventory.complete(each) for each in plan_file.nodes(plan)] if plan else []
+        carrier = Carrier(plan.get("backend", ""), tuple(plan.get("vxlan_ports", ())))
+        found = matrix.matrix(
+            hosts, started, probed, nodes, scope, removed, findings, targets, clients, measured, carrier
+        )
         return compacts.packed(found, AT_A_GLANCE) if compact else found
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise AnsibleFilterError(f"podnet_matrix: {error}") from error
 
 

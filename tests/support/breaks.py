@@ -486,8 +486,9 @@ HOST = [
         "ip address add 10.244.1.77/28 dev eth0",
         by_hand="ip address del 10.244.1.77/28 dev eth0",
     ),
-    Break("policy-rule-refuses-pods", "ip rule add to 10.244.1.0/24 prohibit priority 100"),
-    Break("policy-rule-refuses-pods", "ip rule add iif flannel.1 blackhole priority 100"),
+    # Each before the rules that the fixes of earlier ones have added.
+    Break("policy-rule-refuses-pods", "ip rule add to 10.244.1.0/24 prohibit priority 90"),
+    Break("policy-rule-refuses-pods", "ip rule add iif flannel.1 blackhole priority 80"),
     Break("policy-rule-refuses-pods", "ip rule add to 10.244.1.0/24 goto 32767 priority 50"),
     Break("pods-taken-for-own", "ip route add local 10.244.1.0/24 dev lo"),
     Break("bridge-ports-blocked", f"for port in {PORTS}; do bridge link set dev $port locked on; done"),
@@ -507,7 +508,7 @@ HOST = [
     Break("overlay-drops-some", f"iptables -A INPUT {LARGE_UDP}", after=f"iptables -D INPUT {LARGE_UDP}"),
     Break(
         "policy-rule-diverts-pods",
-        "ip rule add to 10.244.1.0/24 table 99 priority 100; ip route add default via 172.16.0.1 table 99",
+        "ip rule add to 10.244.1.0/24 table 99 priority 40; ip route replace default via 172.16.0.1 table 99",
     ),
 ]
 BREAKS = {
@@ -632,13 +633,13 @@ BREAKS = {
         ),
         Break(
             "overlay-port-closed",
-            f"iptables -A INPUT {LISTED}; echo +172.16.0.4 >/proc/net/xt_recent/banned",
+            f"iptables -I INPUT {LISTED}; echo +172.16.0.4 >/proc/net/xt_recent/banned",
             after=f"iptables -D INPUT {LISTED}",
         ),
-        Break("overlay-port-closed", f"iptables -A INPUT {OF_PEER}", after=f"iptables -D INPUT {OF_PEER}"),
+        Break("overlay-port-closed", f"iptables -I INPUT {OF_PEER}", after=f"iptables -D INPUT {OF_PEER}"),
         Break(
             "overlay-port-closed",
-            f"ipset create banned hash:ip; ipset add banned 172.16.0.4; iptables -A INPUT {IN_SET.format('banned')}",
+            f"ipset create banned hash:ip; ipset add banned 172.16.0.4; iptables -I INPUT {IN_SET.format('banned')}",
             after=f"iptables -D INPUT {IN_SET.format('banned')}; ipset destroy banned",
         ),
         Break(

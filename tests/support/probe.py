@@ -18,6 +18,7 @@ from typing import Any
 from ansible_collections.weft.podnet.plugins.module_utils.probe import agent, pods, service
 from ansible_collections.weft.podnet.plugins.module_utils.probe import host as probe_host
 from ansible_collections.weft.podnet.plugins.plugin_utils.probe import targets as probe_targets
+from ansible_collections.weft.podnet.plugins.plugin_utils.probe.advice import Carrier
 from ansible_collections.weft.podnet.plugins.plugin_utils.probe.matrix import matrix
 from support.hosts import LENGTHS, Hosts
 from support.netns import Namespace
@@ -107,7 +108,8 @@ class Verification:
             probed = list(pool.map(lambda number: self._probed(number, targets), only))
         removed = [self._removed(number) for number in only]
         nodes = [{**node, "settings": plan["settings"]} for node in plan["nodes"]]
-        return matrix(names, started, probed, nodes, "cluster", removed, findings, targets)
+        carrier = Carrier(self.hosts.backend)
+        return matrix(names, started, probed, nodes, "cluster", removed, findings, targets, carrier=carrier)
 
     def _started(self, number: int) -> dict[str, Any]:
         targets = [

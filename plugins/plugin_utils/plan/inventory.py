@@ -48,6 +48,11 @@ def worker_defaults() -> dict[str, Any]:
     }
 
 
+def complete(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A node of a plan, with the defaults of its ``settings``."""
+    return {**entry, "settings": {**worker_defaults(), **entry.get("settings", {})}}
+
+
 def shown(name: str, value: Any) -> Any:
     """A variable's value without what is secret in it: for messages and for the plan's file. None for a secret."""
     rule = schema()["properties"].get(name, {})

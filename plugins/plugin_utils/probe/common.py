@@ -50,6 +50,6 @@ def _about(name: str, failed: Collection[End], tried: Collection[End]) -> str:
         return f"All of them go from other nodes to {name}; {rest}."
     if all(name in pair for pair in failed):
         others = {pair for pair in tried if name in pair and pair[0] != pair[1]}
-        rest = "it reaches no other node" if others <= set(failed) else "not all of its pairs fail"
+        rest = "no pair with another node passes" if others <= set(failed) else "not all of its pairs fail"
         return f"All of them involve {name}; {rest}."
     return ""

@@ -18,6 +18,7 @@ from ansible_collections.weft.podnet.plugins.module_utils.core.output import pri
 from ansible_collections.weft.podnet.plugins.module_utils.core.problems import named
 
 from . import beyond, cells, common, report, sample, throughput
+from .advice import Carrier
 from .pairs import Pair, addresses, pairs, reasons, what_failed
 from .reasons import Node, explain, nothing_heard
 
@@ -44,6 +45,7 @@ def matrix(
     targets: Sequence[Mapping[str, Any]] = (),
     clients: Sequence[Mapping[str, Any]] = (),
     measured: Sequence[Mapping[str, Any]] = (),
+    carrier: Carrier | None = None,
 ) -> dict[str, Any]:
     """Judge a verification.
 
@@ -52,7 +54,7 @@ def matrix(
     backend promises: "cluster" (every pair) or "node" (pairs on one node). ``findings`` are the diagnosis' of the hosts
     before they had probe pods. ``targets`` are what all hosts were to choose from. ``clients`` are the results of hosts
     that have no pods, {item, from_node}. ``measured`` are the module's results with the throughput, as ``probed``.
-    Raises ValueError for another scope.
+    ``carrier`` is how packets travel between nodes, where known. Raises ValueError for another scope.
 
     The filter podnet_matrix documents what is returned. Each message in ``failures`` and ``expected`` is a headline and
     the reasons after it.
@@ -71,17 +73,21 @@ def matrix(
     serious = [each for each in findings if each["severity"] != "note"]
     wrong = {str(each["host"]) for each in serious if each["severity"] == "error"}
     may_drop = [each for each in findings if each["rule"] == MAY_DROP and each["host"] not in wrong]
-    failures, expected, failed = _messages(cluster, of_pods, other, [*serious, *may_drop], scope)
+    fatal = [each for each in findings if _fails(each, cluster, scope)]
+    failures, expected, failed = _messages(cluster, of_pods, other, [*serious, *may_drop], scope, carrier or Carrier())
+    # With their findings, they are failures of their own.
+    also = [[f"{each['host']}: {each['title']}", str(each["evidence"])] for each in fatal]
     counts = {
         "tried": len(of_pods),
         "promised": sum(pair.promised for pair in of_pods),
         "passed": sum(pair.promised and pair.good for pair in of_pods),
     }
-    ok = not failures and counts["promised"] > 0
-    if not failures and not ok:
+    ok = not failures and not also and counts["promised"] > 0
+    if not failures and not also and not ok:
         failures = [["nothing was proved: there is not one pair of probe pods; make at least two pods per node"]]
     shared = common.common(failed, {(pair.source, pair.target) for pair in of_pods if pair.promised})
-    shown = _concerning([*serious, *may_drop] if failures else serious, cluster, failed, other)
+    concerning = _concerning([*serious, *may_drop] if failures else serious, cluster, failed, other)
+    shown = [*fatal, *(each for each in concerning if each not in fatal)]
     not_checked = [
         *_left_out(cluster, known), *_unmeasured(of_pods), *beyond.not_tried(other, cluster), *_sampled(names),
     ]  # fmt: skip
@@ -92,15 +98,16 @@ def matrix(
         *(report.proved(of_pods, other) if ok else []),
         *throughput.lines(rates),
         *([shared] if shared else []),
+        # What is wrong with a node, and its fix, before what comes of it.
+        *report.findings(shown, len(serious) - sum(each["severity"] != "note" for each in shown), fatal),
         *report.messages("FAIL", failures),
         *report.messages("Not promised by this backend:", expected),
-        *report.findings(shown, len(serious) - sum(each["severity"] != "note" for each in shown)),
         *(f"Not checked: {text}" for text in not_checked),
     ]
     found = {
         "ok": ok, "lines": lines, "text": "\n".join(lines), "hosts": list(hosts), "pairs": counts,
         "cells": [cell.data() for cell in [*cells.of_pods(cluster, of_pods, scope), *other]],
-        "failures": ["; ".join(message) for message in failures],
+        "failures": ["; ".join(message) for message in [*also, *failures]],
         "expected": ["; ".join(message) for message in expected],
         "common": shared, "findings": [dict(each) for each in shown], "not_checked": not_checked,
         "sample": sample.share(len(names)), "throughput": [each.data() for each in rates],
@@ -122,6 +129,7 @@ def _messages(
     other: Sequence[cells.Cell],
     findings: Sequence[Mapping[str, Any]],
     scope: str,
+    carrier: Carrier,
 ) -> tuple[list[list[str]], list[list[str]], set[tuple[str, str]]]:
     """What is broken; what does not work and is not promised; the ordered pairs of nodes that are broken."""
     # The same on every node, such as a missing configuration, is one failure.
@@ -131,16 +139,14 @@ def _messages(
             silent[node.problem].append(node.name)
     failures = [[nothing_heard(names, problem)] for problem, names in silent.items()]
     failures += [[problem] for problem in addresses(cluster)]
-    failures += [
-        [f"{each['host']}: {each['title']}", str(each["evidence"])] for each in findings if _fails(each, cluster, scope)
-    ]
     expected: list[list[str]] = []
     groups: dict[tuple[str, str], list[Pair]] = defaultdict(list)
     for pair in of_pods:
         if not pair.good and cluster[pair.target].heard:
             groups[min((pair.source, pair.target), (pair.target, pair.source))].append(pair)
     for group in groups.values():
-        (failures if any(pair.promised for pair in group) else expected).append(_message(cluster, group, findings))
+        message = _message(cluster, group, findings, carrier)
+        (failures if any(pair.promised for pair in group) else expected).append(message)
     more, not_promised = beyond.messages(other, {pair for ends in groups for pair in (ends, ends[::-1])})
     failed = {(pair.source, pair.target) for group in groups.values() for pair in group if pair.promised}
     return [*failures, *more], [*expected, *not_promised], failed
@@ -156,17 +162,19 @@ def _fails(finding: Mapping[str, Any], cluster: Mapping[str, Node], scope: str) 
     return node is not None and finding["rule"] in OF_LIVE_PODS
 
 
-def _message(cluster: Mapping[str, Node], group: Sequence[Pair], findings: Sequence[Mapping[str, Any]]) -> list[str]:
+def _message(
+    cluster: Mapping[str, Node], group: Sequence[Pair], findings: Sequence[Mapping[str, Any]], carrier: Carrier
+) -> list[str]:
     """Why two nodes' pods, or one node's own, do not talk as they should: a headline, then the reasons."""
     ends = [(pair.source, pair.target) for pair in group]
     first, second = ends[0]
     arrow = "<->" if first != second and (second, first) in ends else "->"
-    found = reasons(group)
+    found = reasons(group, carrier)
     if any(pair.unreached for pair in group):
         causes = (each for each in findings if each["severity"] == "error" or each["rule"] in LOSE_PACKETS)
         explained = any(_is_about(each, first, second) for each in causes)
         may_drop = any(each["rule"] == MAY_DROP and each["host"] in (first, second) for each in findings)
-        found += explain(cluster[first], cluster[second], explained, may_drop)
+        found += explain(cluster[first], cluster[second], carrier, explained, may_drop)
     where = f"on {first}" if first == second else f"{first} {arrow} {second}"
     return [f"{where}: {', '.join(what_failed(group))}", *found]
 

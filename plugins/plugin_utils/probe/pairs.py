@@ -13,6 +13,7 @@ from typing import Any
 
 from ansible_collections.weft.podnet.plugins.module_utils.probe.datagrams import SMALLEST
 
+from .advice import Carrier
 from .reasons import Node
 
 
@@ -198,9 +199,9 @@ def _counted(count: int) -> str:
     return f"{count} pair" if count == 1 else f"{count} pairs"
 
 
-def reasons(group: Sequence[Pair]) -> list[str]:
-    """What the pods themselves saw of it."""
-    own = [*_translations(group), *(reason for pair in group for reason in pair.broken), *_sizes(group)]
+def reasons(group: Sequence[Pair], carrier: Carrier) -> list[str]:
+    """What the pods themselves saw of it, and what to do about packets that are too large."""
+    own = [*_translations(group), *(reason for pair in group for reason in pair.broken), *_sizes(group, carrier)]
     return list(dict.fromkeys(own))
 
 
@@ -216,7 +217,7 @@ def _translations(group: Sequence[Pair]) -> list[str]:
     ]
 
 
-def _sizes(group: Sequence[Pair]) -> Iterator[str]:
+def _sizes(group: Sequence[Pair], carrier: Carrier) -> Iterator[str]:
     each = [(pair, way) for pair in group for way in pair.ways]
     tight = [(pair, way) for pair, way in each if way.narrow]
     for pair, way in tight:
@@ -224,11 +225,7 @@ def _sizes(group: Sequence[Pair]) -> Iterator[str]:
     if tight:
         least = min(way.largest for _pair, way in tight)
         if least:
-            yield (
-                f"make the way between the nodes take more, or give pods an MTU of {least}: podnet_vxlan_mtu, "
-                "Backend.MTU in podnet_flannel_backend; with the backend routes, site.yml gives pods the MTU of the "
-                "nodes' links"
-            )
+            yield carrier.smaller(least)
         return
     for pair, way in each:
         if way.large:
@@ -250,5 +247,5 @@ def narrow(pair: Pair, way: Way) -> str:
 
 def _by_tcp(way: Way) -> str:
     if way.large:
-        return f"downloads stall, as nothing tells the pods ({way.large})"
+        return f'downloads stall, as no ICMP message says "fragmentation needed" ({way.large})'
     return "TCP learns of it and adapts; larger packets by UDP are lost"

@@ -13,9 +13,11 @@ from typing import Any
 
 from ansible_collections.weft.podnet.plugins.module_utils.core.problems import named
 
+from .advice import Carrier, End
+
 # Milliseconds. Where half of the answers take longer, machines are overloaded, or the links between them are slow.
 SLOW = 300
-SEE_NOTES = "a packet filter has rules that may drop the packets, see the notes below"
+SEE_NOTES = "a packet filter has rules that may drop the packets, see the notes above"
 
 
 @dataclass
@@ -89,33 +91,35 @@ def nothing_heard(names: Sequence[str], problem: str) -> str:
     return f"{named(names)} {'has' if len(names) == 1 else 'have'} no probe pods: {problem}"
 
 
-def explain(one: Node, other: Node, explained: bool = False, may_drop: bool = False) -> list[str]:
+def explain(one: Node, other: Node, carrier: Carrier, explained: bool = False, may_drop: bool = False) -> list[str]:
     """What keeps pods of ``one`` and ``other`` apart, the certain first; both directions are looked at.
 
-    ``explained``: something else says why, so that there is nothing to guess. ``may_drop``: a packet filter has rules
-    that may be the reason, which are shown elsewhere.
+    ``carrier`` is how their packets travel. ``explained``: something else says why, so that there is nothing to guess.
+    ``may_drop``: a packet filter has rules that may be the reason, which are shown elsewhere.
     """
     if one.name == other.name:
         return _same_node(one, explained, may_drop)
     reasons = _ways(one, other) + _ways(other, one) + _own(one) + _own(other)
     reasons += _switches(one, other) + _switches(other, one)
-    direction = _direction(one, other)
+    lost = _direction(one, other)
+    direction = []
+    if lost is not None:
+        one, other = lost
+        direction = [
+            f"packets of {other.name}'s pods arrive at {one.name}'s pods, and none of {one.name}'s pods arrives at "
+            f"{other.name}'s: what is wrong is on the way from {one.name} to {other.name}"
+        ]
     if explained or reasons:
         return [*direction, *reasons]
-    return [*direction, _nothing_found(one, other, may_drop)]
+    return [*direction, *_nothing_found(one, other, carrier, may_drop)]
 
 
-def _direction(one: Node, other: Node) -> list[str]:
-    """In which direction nothing arrives, where it is only one: an answer needs both, a datagram does not."""
+def _direction(one: Node, other: Node) -> tuple[Node, Node] | None:
+    """(from, to) of what does not arrive, where it is one direction: an answer needs both, a datagram does not."""
     there, back = _arrives(one, other), _arrives(other, one)
     if there == back or one.arrived is None or other.arrived is None:
-        return []
-    if back:
-        one, other = other, one
-    return [
-        f"packets of {one.name}'s pods arrive at {other.name}'s pods, and none of {other.name}'s pods arrives at "
-        f"{one.name}'s: what is wrong is on the way from {other.name} to {one.name}"
-    ]
+        return None
+    return (one, other) if back else (other, one)
 
 
 def _arrives(here: Node, there: Node) -> bool:
@@ -214,24 +218,35 @@ def _same_node(node: Node, explained: bool, may_drop: bool) -> list[str]:
     return [f"{node.name}: its routing looks right; look at the rules that filter or isolate ports of the pods' bridge"]
 
 
-def _nothing_found(one: Node, other: Node, may_drop: bool) -> str:
+def _nothing_found(one: Node, other: Node, carrier: Carrier, may_drop: bool) -> list[str]:
     took = statistics.median([*one.took(), *other.took()] or [0])
     if took > SLOW:
-        return (
+        return [
             f"half of the answers that their pods got took more than {took / 1000:.1f} s: the machines are overloaded "
             "or the links are slow, so this may be no fault of the network; verify again when they are less busy, with "
             "fewer hosts at a time (--forks 5), or with a longer podnet_verify_timeout"
-        )
+        ]
+    right = f"both nodes' routes look right ({_short(one, other)}; {_short(other, one)})"
     if may_drop:
-        return f"both nodes' routes look right ({_short(one, other)}; {_short(other, one)}); {SEE_NOTES}"
-    ways = [way for here in (one, other) for way in (here.routing.get("ways") or {}).values()]
-    flannel = any(str(way.get("dev", "")).startswith("flannel") for way in ways)
-    port = "the overlay's UDP port, 8472 unless it is set otherwise" if flannel else "an overlay's UDP port"
-    return (
-        f"both nodes' routes look right ({_short(one, other)}; {_short(other, one)}), and nothing else is seen on "
-        f"them; look for a firewall on the nodes or between them ({port}), and for source checks of the network "
-        f"that drop pod addresses (explain.yml -e from={one.name} -e to={other.name} follows one packet)"
-    )
+        return [f"{right}; {SEE_NOTES}"]
+    overlay = next((each for each in (_tunnelled(one, other), _tunnelled(other, one)) if each is not None), None)
+    return [f"{right}, and nothing else is wrong on them", *carrier.between(_end(one), _end(other), overlay)]
+
+
+def _tunnelled(here: Node, there: Node) -> bool | None:
+    """Does the way to the other node's pods lead into a tunnel? None where it does not say."""
+    ways = here.routing.get("ways") or {}
+    for way in (ways[address] for address in there.given() if address in ways):
+        if str(way.get("dev", "")).startswith("flannel") or (way.get("via") and _inside(way["via"], there.subnets)):
+            return True
+        if way.get("via") in there.addresses:
+            return False
+    return None
+
+
+def _end(node: Node) -> End:
+    ip = next((each for each in node.addresses if not _inside(each, node.subnets)), "")
+    return End(node.name, ip, next(iter(node.subnets), ""))
 
 
 def _short(here: Node, there: Node) -> str:

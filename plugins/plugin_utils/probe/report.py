@@ -60,7 +60,13 @@ def _cell(pairs: Sequence[Pair]) -> str:
         return "n/a"
     if all(pair.good for pair in pairs):
         return f"ok {max(pair.milliseconds or 0.0 for pair in pairs):.1f} ms"
-    return "FAIL" if any(pair.promised for pair in pairs) else "-"
+    if not any(pair.promised for pair in pairs):
+        return "-"
+    # Where only packets that are too large get lost, their size says more.
+    bad = [pair for pair in pairs if not pair.good]
+    sizes = [way.largest for pair in bad for way in pair.ways if way.narrow and way.largest]
+    lost = any(pair.unreached or pair.broken or pair.translated or way.udp_lost for pair in bad for way in pair.ways)
+    return f"FAIL >{min(sizes)}" if sizes and not lost else "FAIL"
 
 
 def proved(pairs: Sequence[Pair], other: Sequence[Cell]) -> list[str]:
@@ -84,8 +90,11 @@ def messages(title: str, found: Sequence[Sequence[str]]) -> list[str]:
     return lines + ([f"{title} and {more} more like these"] if more > 0 else [])
 
 
-def findings(found: Iterable[Mapping[str, Any]], others: int) -> list[str]:
-    """The diagnosis' findings, those with the same evidence and fix together; ``others`` are only counted."""
+def findings(found: Iterable[Mapping[str, Any]], others: int, fatal: Sequence[Mapping[str, Any]] = ()) -> list[str]:
+    """The diagnosis' findings, those with the same evidence and fix together; ``others`` are only counted.
+
+    Those in ``fatal`` make the verification fail, whatever their severity.
+    """
     groups: dict[tuple[str, str, str], tuple[Mapping[str, Any], list[str]]] = {}
     for each in found:
         key = (str(each["rule"]), str(each["evidence"]), str(each["fix"]))
@@ -94,7 +103,7 @@ def findings(found: Iterable[Mapping[str, Any]], others: int) -> list[str]:
             hosts.append(str(each["host"]))
     lines = []
     for each, hosts in list(groups.values())[:MOST_FINDINGS]:
-        text = {key: str(each[key]) for key in ("severity", "title", "rule", "evidence", "fix", "site")}
-        lines += block(hosts=named(hosts), **text)
+        text = {key: str(each[key]) for key in ("title", "rule", "evidence", "fix", "site")}
+        lines += block("FAIL" if each in fatal else str(each["severity"]), named(hosts), **text)
     more = max(len(groups) - MOST_FINDINGS, 0) + others
     return lines + ([f"and {more} more findings: diagnose.yml shows them"] if more > 0 else [])

@@ -81,7 +81,7 @@ BREAKS: dict[str, tuple[str, int | None, str, str, set[Any], list[str]]] = {
         {(one, two, "across", protocol) for one, two in ALL for protocol in ("tcp", "udp")},
         [
             "packets of worker-2's pods arrive at worker-1's pods, and none of worker-1's pods arrives at worker-2's",
-            "the overlay's UDP port, 8472",
+            "the overlay's UDP port 8472",
         ],
     ),
     "hairpin-off": (
@@ -122,7 +122,7 @@ BREAKS: dict[str, tuple[str, int | None, str, str, set[Any], list[str]]] = {
         "ip link set eth0 down",
         "ip link set eth0 up; ip route add default via 172.16.0.1",
         set(),
-        ["All of them involve worker-3; it reaches no other node."],
+        ["All of them involve worker-3; no pair with another node passes."],
     ),
 }
 

@@ -136,5 +136,5 @@ def test_what_new_pods_can_not_meet(own: Lab) -> None:
     node_pods.start(own, "worker-1", "two")
     own.sh("worker-1", f"ip -n two addr flush dev eth0; ip -n two addr add {address}/24 dev eth0")
     twice = own.play("verify")
-    assert twice.code != 0 and "worker-1: Two pods have one address" in twice.text, twice.output
+    assert twice.code != 0 and "FAIL worker-1: A pod's address is used twice" in twice.text, twice.output
     assert f"two pods here have {address}" in twice.text, twice.output

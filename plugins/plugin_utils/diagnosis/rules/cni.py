@@ -350,7 +350,8 @@ def cni_no_default_route(node: Node) -> Iterator[Found]:
     for version in (4, 6):
         without = [pod for pod in node.pods_of(version) if pod.default_route is False]
         if without:
-            evidence = f"no default route in {len(without)} pods ({', '.join(pod.address for pod in without[:3])})"
+            some = ", ".join(f"{pod.address} in {pod.netns or 'its namespace'}" for pod in without[:3])
+            evidence = f"no default route in {len(without)} pods ({some})"
             fix = "for ns in {namespaces}; do nsenter --net=$ns ip -{version} route replace default via {gateway}; done"
             spaces = [pod.netns for pod in without if pod.netns]
             gateway = node.gateways.get(version) if node.bridge is not None else None

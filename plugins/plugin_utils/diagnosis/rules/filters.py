@@ -38,7 +38,7 @@ OTHERS = ("kube-proxy", "docker", "libvirt", "cni", "")
     fix="iptables --insert FORWARD --source {network} --jump ACCEPT && iptables --insert FORWARD --destination "
     "{network} "
     "--jump ACCEPT",
-    site="site.yml keeps such rules over reboots where forwarded packets are dropped",
+    site="site.yml lets pods' packets through, and keeps that over reboots",
     source="flannel pitfall 13; F9; plugins#430",
     explains=("forward-drops-pods-at-boot",),
 )

@@ -161,6 +161,7 @@ def default_ttl_small(node: Node) -> Iterator[Found]:
     source="F17; comparison of the node's settings with its pod subnets",
     explains=(
         "bridge-address-wrong",
+        "default-route-missing",
         "mesh-address-missing",
         "mesh-device-missing",
         "mesh-source-wrong",

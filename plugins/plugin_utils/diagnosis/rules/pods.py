@@ -118,7 +118,7 @@ def _release(each: Leases) -> tuple[str | None, dict[str, object]]:
 @PODS.rule(
     "pod-address-duplicate",
     ERROR,
-    "Two pods have one address, or a pod has the address of the gateway",
+    "A pod's address is used twice",
     effect="Requests reach one of them by chance, and connections break.",
     see="kubectl get pods --all-namespaces --output wide | sort -k 7",
     fix=DELETE,
@@ -130,7 +130,11 @@ def pod_address_duplicate(node: Node) -> Iterator[Found]:
     twice = {each for each in own if own.count(each) > 1}
     twice |= {each for network in node.host.cni.networks for each in network.duplicates}
     if twice:
-        yield found(f"two pods here have {', '.join(sorted(twice)[:3])}", addresses=sorted(twice)[:MOST])
+        evidence = f"two pods here have {', '.join(sorted(twice)[:3])}"
+        spaces = [pod.netns for pod in node.pods if pod.netns and pod.address in sorted(twice)[:3]]
+        if spaces:
+            evidence = f"{evidence} (network namespaces {', '.join(spaces)})"
+        yield found(evidence, addresses=sorted(twice)[:MOST])
     # The bridge may have another address from the subnet instead, and then the first one is a pod's like any other.
     gateways = {str(each.network_address + 1) for each in node.own_subnets} & set(map(str, node.bridge_addresses))
     for taken in sorted(gateways & set(own)):

@@ -71,7 +71,7 @@ def no_route_to_pods(node: Node) -> Iterator[Found]:
 @ROUTES.rule(
     "no-route-back",
     ERROR,
-    "The node has no way back to another node's pods, which do reach it",
+    "The node has no route back to another node's pods, which reach it",
     effect="Requests from the other node's pods arrive, and the answers are lost.",
     see="ip route get <address of a pod there>",
     fix="ip route replace {subnet} via {via}",

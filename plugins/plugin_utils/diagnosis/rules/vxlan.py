@@ -476,7 +476,7 @@ def neighbour_missing(node: Node) -> Iterator[Found]:
 @VXLAN.rule(
     "neighbour-mac-wrong",
     ERROR,
-    "The mesh has another MAC for a node than its device has",
+    "The node sends what is for another node's pods to a wrong MAC address",
     effect="That node drops what this node's pods send to its pods.",
     see="ip neighbour show nud permanent; on the other node: ip link show type vxlan",
     fix=PEER,
@@ -489,7 +489,8 @@ def neighbour_mac_wrong(node: Node) -> Iterator[Found]:
     for tunnel in tunnels(node):
         if tunnel.mac and tunnel.neighbour and tunnel.neighbour != tunnel.mac:
             evidence = (
-                f"{tunnel.vtep} has {tunnel.neighbour}, {tunnel.peer.name}'s {tunnel.device.name} is {tunnel.mac}"
+                f"the neighbour entry {tunnel.vtep} has {tunnel.neighbour}, but {tunnel.peer.name}'s "
+                f"{tunnel.device.name} has {tunnel.mac}"
             )
             yield found(evidence, tunnel.peer.name, **tunnel.values())
 

@@ -47,7 +47,7 @@ def test_a_finding_has_evidence_effect_fix_and_playbook() -> None:
     world = World("routes")
     world[2]["routes"] = [each for each in world[2]["routes"] if each["dst"] != subnet(0)]
     assert findings.diagnose(**world.given())["lines"] == [
-        "ERROR worker-2: The node has no way back to another node's pods, which do reach it [no-route-back]",
+        "ERROR worker-2: The node has no route back to another node's pods, which reach it [no-route-back]",
         "  found:  no route to 10.244.0.0/24, worker-1's pods: packets leave by default via 172.16.0.1",
         "  effect: Requests from the other node's pods arrive, and the answers are lost.",
         "  fix:    ip route replace 10.244.0.0/24 via 172.16.0.3 proto 87",

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.weft.podnet.plugins.plugin_utils.probe import sample
+from ansible_collections.weft.podnet.plugins.plugin_utils.probe.advice import Carrier
 from ansible_collections.weft.podnet.plugins.plugin_utils.probe.matrix import matrix
 
 NODES = [
@@ -66,9 +67,11 @@ def healthy(nodes: int = 2, pods: int = 2) -> list[dict[str, Any]]:
     ]
 
 
-def judge(probed: list[dict[str, Any]], nodes: Any = tuple(NODES), scope: str = "cluster") -> dict[str, Any]:
+def judge(
+    probed: list[dict[str, Any]], nodes: Any = tuple(NODES), scope: str = "cluster", carrier: Carrier | None = None
+) -> dict[str, Any]:
     hosts = [f"w{number}" for number in range(1, len(probed) + 1)]
-    return matrix(hosts, [{}] * len(hosts), probed, nodes, scope)
+    return matrix(hosts, [{}] * len(hosts), probed, nodes, scope, carrier=carrier)
 
 
 def cut(probed: list[dict[str, Any]], error: str = "no answer within 3 s") -> list[dict[str, Any]]:
@@ -204,7 +207,31 @@ def test_an_overlay_gateway_is_no_wrong_host() -> None:
     probed = cut(healthy())
     ways(probed, 1, 2, dst="10.244.1.0/24", via="10.244.1.0", dev="flannel.1", local=False)
     failure = judge(probed)["failures"][0]
-    assert "both nodes' routes look right" in failure and "UDP port, 8472" in failure
+    assert "both nodes' routes look right" in failure and "the overlay's UDP port 8472" in failure
+    assert "tcpdump -ni any 'udp and port (8472) and host 172.16.0.3' on w2" in failure
+    assert "ansible-playbook playbooks/explain.yml -e from=w1 -e to=w2" in failure
+    other = judge(probed, carrier=Carrier("flannel", (8472, 4789)))["failures"][0]
+    assert "UDP port 8472 or 4789" in other and "'udp and port (8472 or 4789) and host 172.16.0.3'" in other
+
+
+def test_routes_without_a_tunnel_have_nothing_to_do_with_its_port() -> None:
+    probed = cut(healthy())
+    for carrier in (Carrier("routes"), Carrier()):
+        failure = judge(probed, carrier=carrier)["failures"][0]
+        assert "packets with pods' addresses" in failure and "UDP" not in failure
+        assert "tcpdump -ni any 'net 10.244.0.0/24 and net 10.244.1.0/24' on w2" in failure
+    ways(probed, 1, 2, dst="10.244.1.0/24", via="", dev="tun0", local=False)
+    ways(probed, 2, 1, dst="10.244.0.0/24", via="", dev="tun0", local=False)
+    assert "or an overlay's UDP port" in judge(probed)["failures"][0]
+    assert "the overlay's UDP port 8472" in judge(probed, carrier=Carrier("vxlan"))["failures"][0]
+
+
+def test_where_packets_of_one_direction_get_lost_that_one_is_looked_at() -> None:
+    probed = cut(healthy())
+    removed = [{"heard": {"1-1": ["2-1"]}}, {"heard": {"2-1": []}}]
+    assert "from w1 (172.16.0.3) to w2 (172.16.0.4)" in found_with(probed, removed=removed)["failures"][0]
+    removed = [{"heard": {"1-1": []}}, {"heard": {"2-1": ["1-1"]}}]
+    assert "from w2 (172.16.0.4) to w1 (172.16.0.3)" in found_with(probed, removed=removed)["failures"][0]
 
 
 def test_a_node_whose_requests_are_answered_has_looked_up_no_routes() -> None:
@@ -300,6 +327,12 @@ def test_what_the_next_boot_takes_away_is_a_warning_with_its_fix() -> None:
     ]
 
 
+def test_a_cause_and_its_fix_come_before_what_they_lead_to() -> None:
+    found = found_with(cut(healthy()), finding("fdb-missing", "w1", "w2"))
+    where = [found["text"].index(text) for text in ("of 12 promised", "ERROR w1", "  fix:", "FAIL w1 <-> w2")]
+    assert where == sorted(where)
+
+
 def test_notes_stay_unsaid() -> None:
     found = found_with(healthy(), finding("route-by-hand", "w2", severity="note"))
     assert found["findings"] == [] and "route-by-hand" not in found["text"]
@@ -309,6 +342,11 @@ def test_live_pods_with_one_address_fail_though_new_pods_reach_each_other() -> N
     found = found_with(healthy(), finding("pod-address-duplicate", "w2", "w1"))
     assert not found["ok"] and found["failures"] == [
         "w2: Title of pod-address-duplicate; evidence of pod-address-duplicate"
+    ]
+    assert found["lines"][-3:] == [
+        "FAIL w2: Title of pod-address-duplicate [pod-address-duplicate]",
+        "  found:  evidence of pod-address-duplicate",
+        "  fix:    mend pod-address-duplicate",
     ]
 
 
@@ -338,7 +376,7 @@ def test_rules_that_may_drop_the_packets_take_the_place_of_a_guess() -> None:
     probed = cut(healthy())
     note = finding("filter-may-drop-pods", "w2", severity="note")
     text = found_with(probed, note, finding("route-by-hand", "w1", severity="note"))["text"]
-    assert "rules that may drop the packets, see the notes below" in text and "look for a firewall" not in text
+    assert "rules that may drop the packets, see the notes above" in text and "look for a firewall" not in text
     assert "NOTE w2" in text and "route-by-hand" not in text
     # Where something else says why, and where nothing fails, it is no news.
     assert "filter-may-drop-pods" not in found_with(probed, note, finding("forwarding-off", "w2"))["text"]
@@ -379,10 +417,33 @@ def test_a_path_that_is_narrower_than_the_interface_fails_with_its_size() -> Non
     assert (cell["ok"], cell["mtu"], cell["latency_ms"]) == (False, 1400, 0.2)
     text = judge(probed)["text"]
     assert "packets of more than 1400 bytes from w1's pods to w2's do not arrive" in text and "downloads stall" in text
-    assert "give pods an MTU of 1400" in text
+    assert "give pods an MTU of 1400 in their CNI configuration" in text
+    assert "w1         ok 0.4 ms  FAIL >1400" in text
     assert "TCP learns of it and adapts" in judge_narrow(there=1400)["text"]
     nothing = judge_narrow(there=0)["text"]
     assert "no packet of more than 576 bytes from w1's pods to w2's arrives" in nothing and "MTU of 0" not in nothing
+
+
+@pytest.mark.parametrize(
+    ("backend", "advice"),
+    [
+        ("vxlan", "set podnet_vxlan_mtu to 1400 and run site.yml"),
+        ("flannel", "set MTU in podnet_flannel_backend to 1400 and run site.yml"),
+        ("routes", "set the MTU of the nodes' links to 1400 and run site.yml, which gives pods the same"),
+    ],
+)
+def test_a_narrow_path_has_the_advice_for_the_backend(backend: str, advice: str) -> None:
+    probed = healthy()
+    narrowed(probed, there=1400)
+    text = judge(probed, carrier=Carrier(backend))["text"]
+    assert f"let the network between the nodes take larger packets, or {advice}" in text
+    assert text.count("podnet_") == advice.count("podnet_")
+
+
+def test_what_more_than_large_packets_meet_is_no_matter_of_size() -> None:
+    probed = healthy()
+    narrowed(probed, there=1400, udp_error="no answer within 3 s")
+    assert "FAIL >1400" not in judge(probed)["text"]
 
 
 def judge_narrow(**met: Any) -> dict[str, Any]:
