@@ -99,7 +99,8 @@ _value:
   type: dict
   contains:
     compact:
-      description: Everything below, as JSON. C(ok), C(lines), C(text) and C(failures) are beside it as they are.
+      description: Everything below, as JSON. C(ok), C(lines), C(text), C(failures) and C(summary) are beside it as they
+        are.
       type: str
       returned: O(compact=true)
     ok:
@@ -116,6 +117,10 @@ _value:
       description: What is broken and why, one message for each pair of nodes.
       type: list
       elements: str
+    summary:
+      description: The first causes that the findings name, or else the first failures; empty where nothing failed.
+      type: str
+      sample: "worker-2: The node has no route back to another node's pods, which reach it"
     expected:
       description: What does not work but was not promised either, and why.
       type: list
@@ -203,7 +208,7 @@ from ansible_collections.weft.podnet.plugins.plugin_utils.probe import matrix
 from ansible_collections.weft.podnet.plugins.plugin_utils.probe.advice import Carrier
 
 # What stays readable beside the text: the verdict, as verify.yml and users' playbooks show it.
-AT_A_GLANCE = ("ok", "lines", "text", "failures")
+AT_A_GLANCE = ("ok", "lines", "text", "failures", "summary")
 
 
 def podnet_matrix(

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 OVERLAYS = ("vxlan", "flannel")
 # Linux' default for flannel's and the collection's tunnels.
 VXLAN_PORT = 8472
+# Bytes of a packet of ping's beside its data.
+PING, PING_6 = 28, 48
 # By backend: what gives pods a smaller MTU.
 SMALLER = {
     "vxlan": "set podnet_vxlan_mtu to {mtu} and run site.yml",
@@ -25,10 +28,17 @@ class Carrier(NamedTuple):
     backend: str = ""
     ports: tuple[int, ...] = ()
 
-    def smaller(self, mtu: int) -> str:
-        """What to do where packets of more than ``mtu`` bytes do not arrive."""
+    def smaller(self, mtu: int, one: End, other: End) -> Iterator[str]:
+        """What to do where packets of more than ``mtu`` bytes from ``one``'s pods do not arrive at ``other``'s."""
         how = SMALLER.get(self.backend, ELSE).format(mtu=mtu)
-        return f"let the network between the nodes take larger packets, or {how}; pods get it when they are made again"
+        yield f"let the network between the nodes take larger packets, or {how}; pods get it when they are made again"
+        # A pod's packet has the size of its node's there.
+        if self.backend == "routes" and other.ip and one != other:
+            data = mtu + 1 - (PING_6 if ":" in other.ip else PING)
+            yield (
+                f"ping -M do -s {data} {other.ip} on {one.name} shows whether the node's own packets get lost as well; "
+                "if they do not, look for a rule of a packet filter"
+            )
 
     def between(self, one: End, other: End, overlay: bool | None) -> list[str]:
         """Where to look for what drops packets of ``one``'s pods to ``other``'s, where the nodes show nothing.
@@ -40,7 +50,7 @@ class Carrier(NamedTuple):
         ports = " or ".join(map(str, self.ports or (VXLAN_PORT,)))
         if overlay:
             what = f"the overlay's UDP port {ports}"
-            dump = f"udp and port ({ports}){f' and host {one.ip}' if one.ip else ''}"
+            dump = f"udp port {ports if len(self.ports) < 2 else f'({ports})'}{f' and host {one.ip}' if one.ip else ''}"
         else:
             what = "packets with pods' addresses, as networks do that check sources"
             dump = f"net {one.subnet} and net {other.subnet}"

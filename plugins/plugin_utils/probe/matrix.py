@@ -30,6 +30,8 @@ LOSE_PACKETS = (
 )  # fmt: skip
 # What only pods that were there before can meet: the probe pods are new. Hairpin mode counts where it matters.
 OF_LIVE_PODS = ("pod-address-duplicate", "hairpin-off")
+# Of the causes or failures that the message of a failed task names.
+MOST_SUMMARY = 3
 # A note, which may explain what nothing else does.
 MAY_DROP = "filter-may-drop-pods"
 
@@ -108,6 +110,7 @@ def matrix(
         "ok": ok, "lines": lines, "text": "\n".join(lines), "hosts": list(hosts), "pairs": counts,
         "cells": [cell.data() for cell in [*cells.of_pods(cluster, of_pods, scope), *other]],
         "failures": ["; ".join(message) for message in [*also, *failures]],
+        "summary": "" if ok else _summary(shown, fatal, failures),
         "expected": ["; ".join(message) for message in expected],
         "common": shared, "findings": [dict(each) for each in shown], "not_checked": not_checked,
         "sample": sample.share(len(names)), "throughput": [each.data() for each in rates],
@@ -152,6 +155,16 @@ def _messages(
     return [*failures, *more], [*expected, *not_promised], failed
 
 
+def _summary(
+    shown: Iterable[Mapping[str, Any]], fatal: Sequence[Mapping[str, Any]], failures: Sequence[Sequence[str]]
+) -> str:
+    """What to see first: causes, or else what fails."""
+    causes = [f"{each['host']}: {each['title']}" for each in shown if each["severity"] == "error" or each in fatal]
+    said = list(dict.fromkeys(causes)) or [headline for headline, *_reasons in failures]
+    more = [f"{len(said) - MOST_SUMMARY} more"] if len(said) > MOST_SUMMARY else []
+    return "; ".join([*said[:MOST_SUMMARY], *more])
+
+
 def _fails(finding: Mapping[str, Any], cluster: Mapping[str, Node], scope: str) -> bool:
     """Is it something that pods which were there before meet, and new ones can't?"""
     node = cluster.get(str(finding["host"]))
@@ -169,7 +182,7 @@ def _message(
     ends = [(pair.source, pair.target) for pair in group]
     first, second = ends[0]
     arrow = "<->" if first != second and (second, first) in ends else "->"
-    found = reasons(group, carrier)
+    found = reasons(group, carrier, {name: cluster[name].end() for name in (first, second)})
     if any(pair.unreached for pair in group):
         causes = (each for each in findings if each["severity"] == "error" or each["rule"] in LOSE_PACKETS)
         explained = any(_is_about(each, first, second) for each in causes)

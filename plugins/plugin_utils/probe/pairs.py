@@ -13,7 +13,7 @@ from typing import Any
 
 from ansible_collections.weft.podnet.plugins.module_utils.probe.datagrams import SMALLEST
 
-from .advice import Carrier
+from .advice import Carrier, End
 from .reasons import Node
 
 
@@ -199,9 +199,9 @@ def _counted(count: int) -> str:
     return f"{count} pair" if count == 1 else f"{count} pairs"
 
 
-def reasons(group: Sequence[Pair], carrier: Carrier) -> list[str]:
-    """What the pods themselves saw of it, and what to do about packets that are too large."""
-    own = [*_translations(group), *(reason for pair in group for reason in pair.broken), *_sizes(group, carrier)]
+def reasons(group: Sequence[Pair], carrier: Carrier, ends: Mapping[str, End]) -> list[str]:
+    """What the pods themselves saw of it, and what to do about packets that are too large. ``ends`` are by node."""
+    own = [*_translations(group), *(reason for pair in group for reason in pair.broken), *_sizes(group, carrier, ends)]
     return list(dict.fromkeys(own))
 
 
@@ -217,15 +217,15 @@ def _translations(group: Sequence[Pair]) -> list[str]:
     ]
 
 
-def _sizes(group: Sequence[Pair], carrier: Carrier) -> Iterator[str]:
+def _sizes(group: Sequence[Pair], carrier: Carrier, ends: Mapping[str, End]) -> Iterator[str]:
     each = [(pair, way) for pair in group for way in pair.ways]
     tight = [(pair, way) for pair, way in each if way.narrow]
     for pair, way in tight:
         yield f"{narrow(pair, way)}; {_by_tcp(way)}"
     if tight:
-        least = min(way.largest for _pair, way in tight)
+        least, pair = min(((way.largest, pair) for pair, way in tight), key=lambda each: each[0])
         if least:
-            yield carrier.smaller(least)
+            yield from carrier.smaller(least, ends[pair.source], ends[pair.target])
         return
     for pair, way in each:
         if way.large:

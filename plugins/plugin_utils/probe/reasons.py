@@ -76,6 +76,11 @@ class Node:
         """The addresses of its pods."""
         return [str(given).split("/", maxsplit=1)[0] for pod in self.pods for given in pod["given"]]
 
+    def end(self) -> End:
+        """With the first of its addresses that is not a pod's."""
+        ip = next((each for each in self.addresses if not _inside(each, self.subnets)), "")
+        return End(self.name, ip, next(iter(self.subnets), ""))
+
     def took(self) -> list[float]:
         """Milliseconds until its pods had an answer, of the requests that got one."""
         return [float(result["ms"]) for pod in self.pods for result in pod.get("results", ()) if "ms" in result]
@@ -230,7 +235,7 @@ def _nothing_found(one: Node, other: Node, carrier: Carrier, may_drop: bool) -> 
     if may_drop:
         return [f"{right}; {SEE_NOTES}"]
     overlay = next((each for each in (_tunnelled(one, other), _tunnelled(other, one)) if each is not None), None)
-    return [f"{right}, and nothing else is wrong on them", *carrier.between(_end(one), _end(other), overlay)]
+    return [f"{right}, and nothing else is wrong on them", *carrier.between(one.end(), other.end(), overlay)]
 
 
 def _tunnelled(here: Node, there: Node) -> bool | None:
@@ -242,11 +247,6 @@ def _tunnelled(here: Node, there: Node) -> bool | None:
         if way.get("via") in there.addresses:
             return False
     return None
-
-
-def _end(node: Node) -> End:
-    ip = next((each for each in node.addresses if not _inside(each, node.subnets)), "")
-    return End(node.name, ip, next(iter(node.subnets), ""))
 
 
 def _short(here: Node, there: Node) -> str:

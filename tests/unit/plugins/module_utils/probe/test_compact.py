@@ -35,7 +35,9 @@ def test_a_verdict_is_the_same_as_one_text() -> None:
     verdict = podnet_matrix(["w1"], [{}], [{}])
     short = podnet_matrix(["w1"], [{}], [{}], compact=True)
     assert short.pop("compact") == json.dumps(verdict, separators=(",", ":"))
-    assert short == {name: verdict[name] for name in ("ok", "lines", "text", "failures")} and not verdict["ok"]
+    assert (
+        short == {name: verdict[name] for name in ("ok", "lines", "text", "failures", "summary")} and not verdict["ok"]
+    )
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", '{"a": ', "[" * 100000, None, 5, {"a": 1}])

@@ -208,10 +208,10 @@ def test_an_overlay_gateway_is_no_wrong_host() -> None:
     ways(probed, 1, 2, dst="10.244.1.0/24", via="10.244.1.0", dev="flannel.1", local=False)
     failure = judge(probed)["failures"][0]
     assert "both nodes' routes look right" in failure and "the overlay's UDP port 8472" in failure
-    assert "tcpdump -ni any 'udp and port (8472) and host 172.16.0.3' on w2" in failure
+    assert "tcpdump -ni any 'udp port 8472 and host 172.16.0.3' on w2" in failure
     assert "ansible-playbook playbooks/explain.yml -e from=w1 -e to=w2" in failure
     other = judge(probed, carrier=Carrier("flannel", (8472, 4789)))["failures"][0]
-    assert "UDP port 8472 or 4789" in other and "'udp and port (8472 or 4789) and host 172.16.0.3'" in other
+    assert "UDP port 8472 or 4789" in other and "'udp port (8472 or 4789) and host 172.16.0.3'" in other
 
 
 def test_routes_without_a_tunnel_have_nothing_to_do_with_its_port() -> None:
@@ -331,6 +331,15 @@ def test_a_cause_and_its_fix_come_before_what_they_lead_to() -> None:
     found = found_with(cut(healthy()), finding("fdb-missing", "w1", "w2"))
     where = [found["text"].index(text) for text in ("of 12 promised", "ERROR w1", "  fix:", "FAIL w1 <-> w2")]
     assert where == sorted(where)
+    assert found["summary"] == "w1: Title of fdb-missing"
+
+
+def test_the_summary_has_the_first_failures_where_no_finding_is_a_cause() -> None:
+    warned = finding("forwarding-off-at-boot", "w2", severity="warning")
+    assert found_with(cut(healthy()), warned)["summary"] == "w1 <-> w2: 8 pairs not reached (no answer within 3 s)"
+    causes = [finding(f"cause-{number}", "w1", "w2") for number in range(5)]
+    assert found_with(cut(healthy()), *causes)["summary"].endswith("w1: Title of cause-2; 2 more")
+    assert found_with(healthy())["summary"] == ""
 
 
 def test_notes_stay_unsaid() -> None:
@@ -438,6 +447,7 @@ def test_a_narrow_path_has_the_advice_for_the_backend(backend: str, advice: str)
     text = judge(probed, carrier=Carrier(backend))["text"]
     assert f"let the network between the nodes take larger packets, or {advice}" in text
     assert text.count("podnet_") == advice.count("podnet_")
+    assert ("ping -M do -s 1373 172.16.0.4 on w1" in text) is (backend == "routes")
 
 
 def test_what_more_than_large_packets_meet_is_no_matter_of_size() -> None:
