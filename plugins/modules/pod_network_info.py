@@ -205,6 +205,18 @@ host:
           description: V(false) where the port neither learns MACs nor gets what is sent to an unknown one.
           type: bool
           returned: ports with both turned off
+        fdb_mac:
+          description: The bridge's own hardware address.
+          type: str
+          returned: bridges that send frames for themselves to a port
+        fdb_dev:
+          description: The port to which a static entry sends frames for the bridge itself, which is pods' gateway.
+          type: str
+          returned: bridges that send frames for themselves to a port
+        fdb_local:
+          description: V(false), as on pods that have these values.
+          type: bool
+          returned: bridges that send frames for themselves to a port
         vni:
           description: The VXLAN network identifier.
           type: int
@@ -616,6 +628,18 @@ host:
               description: The hardware address of the pod's link.
               type: str
               returned: where another pod on the bridge, or the bridge itself, has the same one
+            fdb_mac:
+              description: The hardware address of the pod's link, where O(ignore:fdb_dev) is returned.
+              type: str
+              returned: as RV(ignore:fdb_dev)
+            fdb_dev:
+              description: The port to which a static entry of the bridge sends frames for the pod.
+              type: str
+              returned: where it is not the pod's own, or the bridge keeps them
+            fdb_local:
+              description: Whether the bridge keeps these frames for the node itself.
+              type: bool
+              returned: as RV(ignore:fdb_dev)
         detached:
           description: Links of living pods that belong to no bridge, and that no route leads to.
           type: list

@@ -25,6 +25,15 @@ ADMIN = "/etc/kubernetes/admin.conf"
 VTEP = "$(ip -4 -o address show dev flannel.1 | awk '{print $4}')"
 
 
+# The MAC of a pod, its port and the other pod's.
+PORT_OF_ONE = (
+    "MAC=$(ip netns exec one cat /sys/class/net/eth0/address); "
+    "NUMBER=$(ip netns exec one cat /sys/class/net/eth0/iflink); "
+    'PORT=$(ip -o link | sed -n "s/^$NUMBER: \\(veth[^@]*\\)@.*/\\1/p"); '
+    "OTHER=$(ls /sys/class/net/cni0/brif | grep -v $PORT)"
+)
+
+
 # For a shell on a host, or a function.
 Command = Union[str, Callable[[Lab], object]]
 
@@ -498,6 +507,12 @@ HOST = [
     Break("pod-address-on-bridge", "ip address add 10.244.0.99/24 dev cni0"),
     Break("pod-address-duplicate", "ip -n one address add 10.244.0.1/24 dev eth0"),
     Break("cni-no-default-route", "ip -n one route del default"),
+    Break("bridge-entry-wrong", f"{PORT_OF_ONE}; bridge fdb replace $MAC dev $OTHER master static"),
+    Break("bridge-entry-wrong", f"{PORT_OF_ONE}; bridge fdb replace $MAC dev $PORT master permanent"),
+    Break(
+        "bridge-entry-wrong",
+        f"{PORT_OF_ONE}; bridge fdb replace $(cat /sys/class/net/cni0/address) dev $PORT master static",
+    ),
     Break("pod-mac-duplicate", "ip -n two link set eth0 address $(ip netns exec one cat /sys/class/net/eth0/address)"),
     Break("pod-mac-duplicate", "ip -n one link set eth0 address $(cat /sys/class/net/cni0/address)"),
     Break("pod-link-unusable", "ip -n one link set eth0 down"),

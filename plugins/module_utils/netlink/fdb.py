@@ -1,7 +1,8 @@
 # Copyright: The weft.podnet maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Permanent forwarding entries of one VXLAN device: behind which underlay address a MAC is.
+"""Forwarding entries. Of a VXLAN device, the permanent ones: behind which underlay address a MAC is. Of a bridge, those
+that it has not learned.
 
 A unicast MAC has one entry, so it is the key. A multicast MAC (all zeroes included) has one per destination; there the
 destination is part of the key. A value is the packed destination, followed by port, VNI and interface where an entry
@@ -57,6 +58,30 @@ def remote(channel: Channel, index: int) -> list[Remote]:
         _family, number, _state, flags, _type = wire.NDMSG.unpack_from(answer)
         if number == index and flags & wire.NTF_SELF and mac and dst:
             found.append(Remote(mac, dst, int.from_bytes(port or b"", "big"), wire.u32(vni)))
+    return found
+
+
+class Pinned(NamedTuple):
+    """An entry of a bridge. ``local``: frames for the MAC go to the host itself, whatever the ``port``."""
+
+    mac: bytes
+    port: int
+    local: bool
+
+
+def pinned(channel: Channel, bridge: int) -> list[Pinned]:
+    """The entries of a bridge that it has not learned: its own and its ports' MACs, and what an administrator added.
+
+    Equivalent to: bridge fdb show br $bridge, those with "static" and "permanent". Raises NetlinkError.
+    """
+    found = []
+    master = wire.attribute(wire.NDA_MASTER, struct.pack("=I", bridge))
+    answers = channel.dump(wire.GETNEIGH, wire.NDMSG.pack(wire.AF_BRIDGE, 0, 0, 0, 0) + master)
+    for answer, (mac, above) in wire.columns(answers, wire.NDMSG.size, (wire.NDA_LLADDR, wire.NDA_MASTER)):
+        _family, number, state, flags, _type = wire.NDMSG.unpack_from(answer)
+        lasting = state & (wire.NUD_NOARP | wire.NUD_PERMANENT)
+        if mac and lasting and wire.u32(above) == bridge and not flags & wire.NTF_SELF:
+            found.append(Pinned(mac, number, bool(state & wire.NUD_PERMANENT)))
     return found
 
 

@@ -52,7 +52,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Link(Part):
-    """``vni`` to ``tx_checksum`` of vxlan devices, ``hairpin`` to ``findable`` of ports of a bridge."""
+    """``vni`` to ``tx_checksum`` of vxlan devices, ``hairpin`` to ``findable`` of ports of a bridge. ``fdb_dev``: the
+    port to which a bridge sends frames for its own MAC, ``fdb_mac``.
+    """
 
     name: str = ""
     kind: str = ""
@@ -79,6 +81,8 @@ class Link(Part):
     learning: bool | None = None
     ours: bool | None = None
     tx_checksum: bool | None = None
+    fdb_mac: str = ""
+    fdb_dev: str = ""
 
 
 @dataclass(frozen=True)
@@ -273,7 +277,9 @@ class Leases(Part):
 
 @dataclass(frozen=True)
 class Pod(Part):
-    """``mac`` only where another pod on the bridge, or the bridge itself, has the same one."""
+    """``mac`` only where another pod on the bridge, or the bridge itself, has the same one. ``fdb_dev``: the port to
+    which the bridge sends frames for the pod (``fdb_mac``), where that is wrong; ``fdb_local``: it keeps them instead.
+    """
 
     address: str = ""
     netns: str = ""
@@ -284,6 +290,9 @@ class Pod(Part):
     up: bool = True
     arp: bool = True
     mac: str = ""
+    fdb_mac: str = ""
+    fdb_dev: str = ""
+    fdb_local: bool = False
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ BREAKS = {
             "worker-2",
             "nft delete table ip weft-podnet",
             RELOAD,
-            ["worker-1 saw the pod's own address 10.244.1.", "[masquerade-missing]"],
+            ["saw the pod's own address 10.244.1.", "[masquerade-missing]"],
         ),
         (
             "worker-2",

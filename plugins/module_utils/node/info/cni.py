@@ -373,6 +373,8 @@ def live_pods(pods: Pods, found: Iterable[Network], kernel: Kernel, bridges: Col
         unusual: dict[str, Any] = {**({} if each.up else {"up": False}), **({"arp": False} if deaf else {})}
         if end and macs[end.master, each.mac] > 1:
             unusual["mac"] = each.mac
+        elif end and each.mac:
+            unusual.update(kernel.astray(end.master, bytes.fromhex(each.mac.replace(":", "")), end.link.number))
         for address in each.addresses:
             leads = each.default_route[ipaddress.ip_address(address).version]
             shown.append(

@@ -15,6 +15,7 @@ import struct
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ...core import files
@@ -40,7 +41,9 @@ SIOCETHTOOL, ETHTOOL_GTXCSUM = 0x8946, 0x16
 
 
 class Kernel(NamedTuple):
-    """``vxlans``: by name. ``marked``: the indices of VXLAN devices that are ours."""
+    """``vxlans``: by name. ``marked``: the indices of VXLAN devices that are ours. ``pinned``: what bridges have not
+    learned, by the bridge's index and MAC.
+    """
 
     links: list[link.Detail]
     addresses: list[link.Assigned]
@@ -49,6 +52,17 @@ class Kernel(NamedTuple):
     vxlans: dict[str, vxlan_link.Found]
     marked: frozenset[int]
     disciplines: list[link.Discipline] = []
+    pinned: Mapping[tuple[int, bytes], Sequence[fdb.Pinned]] = MappingProxyType({})
+
+    def astray(self, bridge: int, mac: bytes, port: int = 0) -> dict[str, Any]:
+        """The entry by which a bridge sends frames for a MAC elsewhere than to this port, or to itself without one:
+        {fdb_mac, fdb_dev, fdb_local}. {} where there is none, as on all but a few.
+        """
+        for each in self.pinned.get((bridge, mac), ()):
+            if (each.local or each.port != port) if port else not each.local:
+                name = self.names.get(each.port, "")
+                return {"fdb_mac": mac.hex(":"), "fdb_dev": name, "fdb_local": each.local}
+        return {}
 
     @property
     def names(self) -> dict[int, str]:
@@ -107,7 +121,12 @@ def read(channel: Channel, notes: Notes) -> Kernel:
         )
     )
     disciplines = notes.read("links", link.disciplines, [], channel)
-    return Kernel(links, addresses, routes, hops, vxlans, marked, disciplines)
+    pinned: dict[tuple[int, bytes], list[fdb.Pinned]] = {}
+    for each in links:
+        if each.link.kind == "bridge":
+            for entry in notes.read("fdb", fdb.pinned, [], channel, each.link.number):
+                pinned.setdefault((each.link.number, entry.mac), []).append(entry)
+    return Kernel(links, addresses, routes, hops, vxlans, marked, disciplines, pinned)
 
 
 def links(kernel: Kernel) -> list[dict[str, Any]]:
@@ -136,6 +155,8 @@ def _link(kernel: Kernel, names: Mapping[int, str], limits: Mapping[int, int], e
         shown.update(hairpin=each.hairpin, isolated=bool(each.isolated), port_state=each.port_state)
         shown.update(broadcast_flood=each.broadcast_flood, multicast_flood=each.multicast_flood)
         shown.update({"locked": True} if each.locked else {}, **({} if each.findable else {"findable": False}))
+    if kind == "bridge":
+        shown.update(kernel.astray(number, each.mac))
     found = kernel.vxlans.get(name)
     if found and found.device:
         device = found.device

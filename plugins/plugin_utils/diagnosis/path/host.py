@@ -26,7 +26,8 @@ USELESS = ("failed", "incomplete", "none")
 class Link:
     """``up``, ``running``, ``hairpin`` and ``isolated`` are None where they were not observed; ``mtu`` is 0 then.
 
-    ``limit`` is that of a plain queue: ``qdisc`` is bfifo (bytes), pfifo or pfifo_head_drop (packets).
+    ``limit`` is that of a plain queue: ``qdisc`` is bfifo (bytes), pfifo or pfifo_head_drop (packets). ``astray`` is
+    the port to which a bridge sends what is for its own MAC, ``fdb_mac``.
     """
 
     name: str
@@ -46,6 +47,8 @@ class Link:
     underlay: str
     qdisc: str = ""
     limit: int | None = None
+    fdb_mac: str = ""
+    astray: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,8 @@ class Neighbour:
 @dataclass(frozen=True)
 class Pod:
     """``host_dev`` is the host's end of the pod's interface, "" where it has none; ``netns`` tells pods apart. ``mac``
-    only where another pod on its bridge, or the bridge itself, has the same one.
+    only where another pod on its bridge, or the bridge itself, has the same one. ``astray`` is the port to which the
+    bridge sends what is for the pod's MAC, ``fdb_mac``, where that is wrong.
     """
 
     address: Address
@@ -146,6 +150,8 @@ class Pod:
     up: bool
     arp: bool
     mac: str
+    fdb_mac: str = ""
+    astray: str = ""
 
     def inside(self, command: str) -> str:
         """The command that is run in the pod's network namespace, from the host; "" where that is not known."""
@@ -486,6 +492,7 @@ def _link(row: Mapping[Any, Any]) -> Link:
         locked=row.get("locked") is True, findable=row.get("findable") is not False,
         vni=_number(row.get("vni")), port=_number(row.get("port")), local=_address(row.get("local")),
         underlay=_text(row.get("underlay")), qdisc=_text(row.get("qdisc")), limit=_number(row.get("qdisc_limit")),
+        fdb_mac=_text(row.get("fdb_mac")), astray=_text(row.get("fdb_dev")),
     )  # fmt: skip
 
 
@@ -550,6 +557,7 @@ def _pod(row: Mapping[Any, Any]) -> Pod | None:
         address, _text(row.get("netns")), _text(row.get("dev")) or "eth0", _text(row.get("host_dev")),
         _number(row.get("mtu")) or 0, _flag(row.get("default_route")),
         row.get("up") is not False, row.get("arp") is not False, _text(row.get("mac")),
+        _text(row.get("fdb_mac")), _text(row.get("fdb_dev")),
     )  # fmt: skip
 
 

@@ -135,6 +135,10 @@ class Pods(Filters):
 
     def _gateway(self, host: Host, pod: Pod, bridge: str) -> None:
         """The pod's default route leads to the bridge's own address."""
+        above = host.link(bridge)
+        if above is not None and above.astray:
+            fix = f"bridge fdb replace {above.fdb_mac} dev {shlex.quote(bridge)} self"
+            self._misled(host, bridge, above.fdb_mac, above.astray, "the bridge itself, the pod's gateway", fix)
         its = [held for held in host.on(bridge, pod.address.version) if pod.address in held.network]
         if host.addresses is None or any(not held.tentative for held in its):
             return
@@ -259,6 +263,9 @@ class Pods(Filters):
                 look,
                 attach,
             )
+        if pod.astray:
+            fix = f"bridge fdb del {pod.fdb_mac} dev {shlex.quote(pod.astray)} master"
+            self._misled(host, dev, pod.fdb_mac, pod.astray, f"the pod, whose port is {name}", fix)
         if port is not None and port.isolated and link.isolated:
             why = f"{port.name} and {name} are both isolated, and a bridge passes nothing between such ports"
             self._stop(
@@ -278,6 +285,11 @@ class Pods(Filters):
         seen = self._fits(link.mtu)
         fix = f"ip link set {quoted} mtu {max(pod.mtu, link.mtu)}" if seen.verdict == BROKEN else ""
         self.hops.append(Hop(host.name, "bridge", f"{dev} port {shown(link)}", *seen, look=look, fix=fix))
+
+    def _misled(self, host: Host, bridge: str, mac: str, dev: str, whose: str, fix: str) -> NoReturn:
+        why = f"a static entry, which sends what is for {whose}, to the wrong place"
+        look = f"bridge fdb show br {shlex.quote(bridge)}"
+        self._stop(host, "bridge", f"{bridge} fdb {mac} dev {dev}", why, look, fix)
 
     def _without_pod(self, host: Host, dev: str) -> NoReturn:
         look = f"ip neigh show dev {shlex.quote(dev)}"

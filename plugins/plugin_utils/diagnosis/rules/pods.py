@@ -195,6 +195,32 @@ def _mac_of(text: str, used: str) -> str:
 
 
 @PODS.rule(
+    "bridge-entry-wrong",
+    ERROR,
+    "A static entry of the pods' bridge sends frames to the wrong port",
+    effect="Frames for that pod reach another pod or the node itself, and are lost. If the entry is for the bridge's "
+    "own MAC, pods do not reach their gateway.",
+    see="bridge fdb show br cni0 | grep -e static -e permanent",
+    fix="bridge fdb del {mac} dev {dev} master",
+    source="broken nodes",
+)
+def bridge_entry_wrong(node: Node) -> Iterator[Found]:
+    """The bridge has an entry that it has not learned for the MAC of a pod, and its port is not the pod's or the bridge
+    keeps the frames. Or it has one for its own MAC, which leads to a port.
+    """
+    above = node.bridge
+    if above is not None and above.fdb_dev:
+        evidence = f"frames for {above.name} itself ({above.fdb_mac}) go to {above.fdb_dev}"
+        fix = "bridge fdb replace {mac} dev {bridge} self"
+        yield found(evidence, fix=fix, mac=above.fdb_mac, bridge=above.name)
+    # A pod has a row for each of its addresses.
+    for pod in {(pod.netns, pod.dev): pod for pod in node.pods if pod.fdb_dev}.values():
+        where = "are kept by the bridge" if pod.fdb_local else f"go to {pod.fdb_dev}"
+        evidence = f"frames for the pod {pod.address} ({pod.fdb_mac}) {where}; its port is {pod.host_dev}"
+        yield found(evidence, mac=pod.fdb_mac, dev=pod.fdb_dev)
+
+
+@PODS.rule(
     "pods-detached",
     ERROR,
     "Pods live behind links that are not on the pods' bridge",

@@ -331,6 +331,15 @@ def port_not_findable(seen: Seen) -> None:
     link(seen["worker-2"], "veth25")["findable"] = False
 
 
+def frames_to_another_port(seen: Seen) -> None:
+    astray = {"fdb_mac": "02:00:00:00:02:05", "fdb_dev": "veth26", "fdb_local": False}
+    next(each for each in seen["worker-2"]["cni"]["pods"] if each["address"] == pod(2)).update(astray)
+
+
+def gateway_behind_a_port(seen: Seen) -> None:
+    link(seen["worker-1"], "cni0").update(fdb_mac="02:00:00:00:01:01", fdb_dev="veth16", fdb_local=False)
+
+
 def next_hop_is_not_asked_for(seen: Seen) -> None:
     seen["worker-1"]["neighbours"].append({"dst": node(2), "dev": "eth0", "mac": "", "state": "failed"})
     seen["worker-1"]["sysctls"]["net.ipv4.neigh.eth0.mcast_solicit"] = {"now": "0"}
@@ -603,6 +612,22 @@ BREAKS: list[tuple[tuple[str, ...], Callable[[Seen], None], str, str, str, str]]
     (EACH, no_default_route, "worker-1", "pod", "no default route", "isDefaultGateway"),
     (EACH, port_locked, "worker-1", "bridge", "the port is locked", "bridge link set dev veth15 locked off"),
     (EACH, port_not_findable, "worker-2", "bridge", "learns no MACs", "learning on flood on"),
+    (
+        EACH,
+        frames_to_another_port,
+        "worker-2",
+        "bridge",
+        "a static entry",
+        "bridge fdb del 02:00:00:00:02:05 dev veth26",
+    ),
+    (
+        EACH,
+        gateway_behind_a_port,
+        "worker-1",
+        "bridge",
+        "the pod's gateway",
+        "bridge fdb replace 02:00:00:00:01:01 dev",
+    ),
     (EACH, next_hop_is_not_asked_for, "worker-1", "neighbour", "asks for none", "neigh.eth0.mcast_solicit=3"),
     (EACH, pod_is_not_asked_for, "worker-2", "neighbour", "asks for none", "neigh.cni0.mcast_solicit=3"),
     (MESH, blackhole_of_the_tunnel, "worker-1", "link", "drops everything", "tc qdisc del dev flannel.1 root"),

@@ -695,6 +695,26 @@ def test_a_mac_on_another_bridge_or_of_one_pod_with_two_addresses_is_no_finding(
     assert found(world) == []
 
 
+@breaks("bridge-entry-wrong", fix="bridge fdb del 02:00:00:00:01:05 dev veth4567abcd master")
+def break_bridge_entry_wrong(world: World) -> None:
+    astray = {"fdb_mac": "02:00:00:00:01:05", "fdb_dev": "veth4567abcd", "fdb_local": False}
+    world[2]["cni"]["pods"][0].update(astray)
+    # The same link, by another address.
+    world[2]["cni"]["pods"].append({**world[2]["cni"]["pods"][0], "address": first(1, 4, 9)})
+
+
+@breaks("bridge-entry-wrong", fix="bridge fdb del 02:00:00:00:01:05 dev veth0123abcd master")
+def frames_that_the_bridge_keeps(world: World) -> None:
+    astray = {"fdb_mac": "02:00:00:00:01:05", "fdb_dev": "veth0123abcd", "fdb_local": True}
+    world[2]["cni"]["pods"][0].update(astray)
+
+
+@breaks("bridge-entry-wrong", fix="bridge fdb replace 02:00:00:00:01:01 dev cni0 self")
+def gateway_behind_a_port(world: World) -> None:
+    astray = {"fdb_mac": "02:00:00:00:01:01", "fdb_dev": "veth0123abcd", "fdb_local": False}
+    entry(world[2]["links"], name="cni0").update(astray)
+
+
 @breaks("bridge-ports-not-flooded", fix=ASKED)
 def break_bridge_ports_not_flooded(world: World) -> None:
     entry(world[2]["links"], name="veth0123abcd")["broadcast_flood"] = False
