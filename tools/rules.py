@@ -88,7 +88,7 @@ def entry(rule: Rule) -> str:
     if rule.site:
         lines.append(f"- *{'With the collection' if rule.fix else 'Fix'}*: {marked(rule.site)}")
     if rule.foreseen:
-        lines.append(f"- {marked('site.yml leaves it as it is, and warns of it before it changes anything')}")
+        lines.append(f"- {marked('site.yml does not fix this, but warns about it before it changes anything')}")
     reports = [
         f"[{name}#{issue}]({REPORT.format(REPOSITORIES[name], issue)})" for name, issue in ISSUE.findall(rule.source)
     ]

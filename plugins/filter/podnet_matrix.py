@@ -33,8 +33,9 @@ options:
     required: true
   cluster:
     description:
-      - The cluster's plan, as the filter P(weft.podnet.plan#filter) returns it, or at least its C(nodes) as C(name),
-        C(node_ips) and C(pod_subnets); V({}) where there is none.
+      - The cluster's plan, as the filter P(weft.podnet.plan#filter) returns it. Advice is for its backend, and what
+        leaves the pod network is judged by its settings.
+      - Or only its C(nodes) as C(name), C(node_ips) and C(pod_subnets); V({}) where nothing is known.
       - Without it the pod subnets are read off the pods, and that a pod lies in its node's subnet is not checked.
     type: dict
     default: {}
@@ -203,6 +204,8 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.weft.podnet.plugins.module_utils.probe import compact as compacts
+from ansible_collections.weft.podnet.plugins.plugin_utils.flannel import net_conf
+from ansible_collections.weft.podnet.plugins.plugin_utils.node import underlay
 from ansible_collections.weft.podnet.plugins.plugin_utils.plan import inventory, plan_file
 from ansible_collections.weft.podnet.plugins.plugin_utils.probe import matrix
 from ansible_collections.weft.podnet.plugins.plugin_utils.probe.advice import Carrier
@@ -226,16 +229,28 @@ def podnet_matrix(
 ) -> dict[str, Any]:
     """See plugin_utils/probe/matrix.py. Raises AnsibleFilterError."""
     started, probed = ([compacts.read(each) for each in results] for results in (started, probed))
+    if cluster and not (isinstance(cluster, Mapping) and {"nodes", "file"} & set(cluster)):
+        raise AnsibleFilterError("podnet_matrix: cluster: expected what the filter plan returns, or a dict with nodes")
     try:
         plan = cluster or {}
-        nodes = [inventory.complete(each) for each in plan_file.nodes(plan)] if plan else []
-        carrier = Carrier(plan.get("backend", ""), tuple(plan.get("vxlan_ports", ())))
+        nodes = plan_file.nodes(plan) if plan else []
+        # The defaults of settings are those of this collection's plans.
+        nodes = [inventory.complete(each) for each in nodes] if "backend" in plan else nodes
         found = matrix.matrix(
-            hosts, started, probed, nodes, scope, removed, findings, targets, clients, measured, carrier
+            hosts, started, probed, nodes, scope, removed, findings, targets, clients, measured, carrier(plan)
         )
         return compacts.packed(found, AT_A_GLANCE) if compact else found
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise AnsibleFilterError(f"podnet_matrix: {error}") from error
+
+
+def carrier(plan: Mapping[str, Any]) -> Carrier:
+    """How packets between pods of two nodes travel."""
+    backend = str(plan.get("backend") or "")
+    if not backend:
+        return Carrier()
+    kind = str(plan["settings"]["podnet_flannel_backend"]["Type"]) if backend == "flannel" else ""
+    return Carrier(backend, kind, tuple(underlay.overlay_ports(plan)), net_conf.OVERHEAD.get(kind, 0))
 
 
 class FilterModule:

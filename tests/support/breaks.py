@@ -520,7 +520,8 @@ HOST = [
     Break("link-shaped", "tc qdisc replace dev flannel.1 root blackhole"),
     Break("link-shaped", "tc qdisc replace dev cni0 root bfifo limit 1000"),
     Break("node-led-away", "ip route add 172.16.0.4/32 via 172.16.0.99"),
-    Break("overlay-drops-some", f"iptables -A INPUT {LARGE_UDP}", after=f"iptables -D INPUT {LARGE_UDP}"),
+    # Its fix would hide a port that is closed at the end of the chain.
+    Break("overlay-drops-some", f"iptables -A INPUT {LARGE_UDP}", after="iptables -F INPUT"),
     Break(
         "policy-rule-diverts-pods",
         "ip rule add to 10.244.1.0/24 table 99 priority 40; ip route replace default via 172.16.0.1 table 99",

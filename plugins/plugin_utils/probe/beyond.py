@@ -18,7 +18,7 @@ HAIRPIN, HOST_PORT, EGRESS, FROM_NODE = "hairpin", "host port", "egress", "node 
 TITLES = {
     HAIRPIN: "a pod does not reach itself through a service",
     HOST_PORT: "a host port does not lead to its pod",
-    EGRESS: "packets do not leave the pod network as they should, tried with the nodes' own addresses",
+    EGRESS: "packets from pods to nodes' own addresses do not leave the pod network as they should",
     FROM_NODE: "a host itself does not reach pods",
 }
 # What it proves where it passes.
@@ -106,7 +106,8 @@ def _egress(node: Node, cluster: Mapping[str, Node], known: Mapping[str, Mapping
             reason = (
                 f"{other.name} itself, asked by a pod, saw the pod's own address {client}: nothing masquerades it"
                 if wanted
-                else f"{other.name} itself, asked by a pod, saw {client}, though it is excluded from masquerading"
+                else f"{other.name} itself, asked by a pod, saw {client}, though its own address is excluded from "
+                "masquerading"
             )
         promised = wanted is not None
         yield Cell(node.name, other.name, EGRESS, _family(result), "tcp", ok, promised, result.get("ms"), reason)

@@ -19,7 +19,7 @@ from ansible_collections.weft.podnet.plugins.module_utils.core.problems import n
 
 from . import beyond, cells, common, report, sample, throughput
 from .advice import Carrier
-from .pairs import Pair, addresses, pairs, reasons, what_failed
+from .pairs import Pair, addresses, failed_version, pairs, reasons, what_failed
 from .reasons import Node, explain, nothing_heard
 
 SCOPES = ("cluster", "node")
@@ -76,7 +76,8 @@ def matrix(
     wrong = {str(each["host"]) for each in serious if each["severity"] == "error"}
     may_drop = [each for each in findings if each["rule"] == MAY_DROP and each["host"] not in wrong]
     fatal = [each for each in findings if _fails(each, cluster, scope)]
-    failures, expected, failed = _messages(cluster, of_pods, other, [*serious, *may_drop], scope, carrier or Carrier())
+    messages = _messages(cluster, of_pods, other, [*serious, *may_drop], scope, carrier or Carrier())
+    failures, expected, failed, unexplained = messages
     # With their findings, they are failures of their own.
     also = [[f"{each['host']}: {each['title']}", str(each["evidence"])] for each in fatal]
     counts = {
@@ -89,7 +90,7 @@ def matrix(
         failures = [["nothing was proved: there is not one pair of probe pods; make at least two pods per node"]]
     shared = common.common(failed, {(pair.source, pair.target) for pair in of_pods if pair.promised})
     concerning = _concerning([*serious, *may_drop] if failures else serious, cluster, failed, other)
-    shown = [*fatal, *(each for each in concerning if each not in fatal)]
+    shown = sorted([*fatal, *(each for each in concerning if each not in fatal)], key=lambda each: _rank(each, fatal))
     not_checked = [
         *_left_out(cluster, known), *_unmeasured(of_pods), *beyond.not_tried(other, cluster), *_sampled(names),
     ]  # fmt: skip
@@ -110,7 +111,7 @@ def matrix(
         "ok": ok, "lines": lines, "text": "\n".join(lines), "hosts": list(hosts), "pairs": counts,
         "cells": [cell.data() for cell in [*cells.of_pods(cluster, of_pods, scope), *other]],
         "failures": ["; ".join(message) for message in [*also, *failures]],
-        "summary": "" if ok else _summary(shown, fatal, failures),
+        "summary": "" if ok else _summary(shown, fatal, unexplained, failures),
         "expected": ["; ".join(message) for message in expected],
         "common": shared, "findings": [dict(each) for each in shown], "not_checked": not_checked,
         "sample": sample.share(len(names)), "throughput": [each.data() for each in rates],
@@ -133,8 +134,10 @@ def _messages(
     findings: Sequence[Mapping[str, Any]],
     scope: str,
     carrier: Carrier,
-) -> tuple[list[list[str]], list[list[str]], set[tuple[str, str]]]:
-    """What is broken; what does not work and is not promised; the ordered pairs of nodes that are broken."""
+) -> tuple[list[list[str]], list[list[str]], set[tuple[str, str]], list[str]]:
+    """What is broken; what does not work and is not promised; the ordered pairs of nodes that are broken; the headlines
+    of what is broken for which no finding is a cause.
+    """
     # The same on every node, such as a missing configuration, is one failure.
     silent: dict[str, list[str]] = defaultdict(list)
     for node in cluster.values():
@@ -142,25 +145,42 @@ def _messages(
             silent[node.problem].append(node.name)
     failures = [[nothing_heard(names, problem)] for problem, names in silent.items()]
     failures += [[problem] for problem in addresses(cluster)]
+    unexplained = [headline for headline, *_reasons in failures]
     expected: list[list[str]] = []
     groups: dict[tuple[str, str], list[Pair]] = defaultdict(list)
     for pair in of_pods:
         if not pair.good and cluster[pair.target].heard:
             groups[min((pair.source, pair.target), (pair.target, pair.source))].append(pair)
     for group in groups.values():
-        message = _message(cluster, group, findings, carrier)
-        (failures if any(pair.promised for pair in group) else expected).append(message)
+        message, explained = _message(cluster, group, findings, carrier)
+        promised = any(pair.promised for pair in group)
+        (failures if promised else expected).append(message)
+        unexplained += message[:1] if promised and not explained else []
     more, not_promised = beyond.messages(other, {pair for ends in groups for pair in (ends, ends[::-1])})
     failed = {(pair.source, pair.target) for group in groups.values() for pair in group if pair.promised}
-    return [*failures, *more], [*expected, *not_promised], failed
+    return [*failures, *more], [*expected, *not_promised], failed, unexplained
+
+
+def _rank(finding: Mapping[str, Any], fatal: Sequence[Mapping[str, Any]]) -> int:
+    """Causes first, then what may be one; only some are shown."""
+    if finding["severity"] == "error":
+        return 0
+    return 1 if finding in fatal else 2 if finding["rule"] == MAY_DROP else 3
 
 
 def _summary(
-    shown: Iterable[Mapping[str, Any]], fatal: Sequence[Mapping[str, Any]], failures: Sequence[Sequence[str]]
+    shown: Iterable[Mapping[str, Any]],
+    fatal: Sequence[Mapping[str, Any]],
+    unexplained: Sequence[str],
+    failures: Sequence[Sequence[str]],
 ) -> str:
-    """What to see first: causes, or else what fails."""
-    causes = [f"{each['host']}: {each['title']}" for each in shown if each["severity"] == "error" or each in fatal]
-    said = list(dict.fromkeys(causes)) or [headline for headline, *_reasons in failures]
+    """What to see first: causes, then what fails without one."""
+    hosts: dict[str, list[str]] = {}
+    for each in shown:
+        if each["severity"] == "error" or each in fatal:
+            hosts.setdefault(str(each["title"]), []).append(str(each["host"]))
+    said = [f"{named(list(dict.fromkeys(names)))}: {title}" for title, names in hosts.items()]
+    said = [*said, *unexplained] or [headline for headline, *_reasons in failures]
     more = [f"{len(said) - MOST_SUMMARY} more"] if len(said) > MOST_SUMMARY else []
     return "; ".join([*said[:MOST_SUMMARY], *more])
 
@@ -177,19 +197,22 @@ def _fails(finding: Mapping[str, Any], cluster: Mapping[str, Node], scope: str) 
 
 def _message(
     cluster: Mapping[str, Node], group: Sequence[Pair], findings: Sequence[Mapping[str, Any]], carrier: Carrier
-) -> list[str]:
-    """Why two nodes' pods, or one node's own, do not talk as they should: a headline, then the reasons."""
+) -> tuple[list[str], bool]:
+    """Why two nodes' pods, or one node's own, do not talk as they should: a headline, then the reasons. And whether a
+    finding is the cause.
+    """
     ends = [(pair.source, pair.target) for pair in group]
     first, second = ends[0]
     arrow = "<->" if first != second and (second, first) in ends else "->"
-    found = reasons(group, carrier, {name: cluster[name].end() for name in (first, second)})
+    found = reasons(group, cluster, carrier)
+    causes = (each for each in findings if each["severity"] == "error" or each["rule"] in LOSE_PACKETS)
+    explained = any(_is_about(each, first, second) for each in causes)
     if any(pair.unreached for pair in group):
-        causes = (each for each in findings if each["severity"] == "error" or each["rule"] in LOSE_PACKETS)
-        explained = any(_is_about(each, first, second) for each in causes)
         may_drop = any(each["rule"] == MAY_DROP and each["host"] in (first, second) for each in findings)
-        found += explain(cluster[first], cluster[second], carrier, explained, may_drop)
+        version = failed_version(group)
+        found += explain(cluster[first], cluster[second], carrier, version, explained, may_drop)
     where = f"on {first}" if first == second else f"{first} {arrow} {second}"
-    return [f"{where}: {', '.join(what_failed(group))}", *found]
+    return [f"{where}: {', '.join(what_failed(group))}", *found], explained
 
 
 def _is_about(finding: Mapping[str, Any], one: str, other: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ansible_collections.weft.podnet.plugins.module_utils.probe.datagrams import SMALLEST
 
-from .advice import Carrier, End
+from .advice import Carrier
 from .reasons import Node
 
 
@@ -199,9 +199,10 @@ def _counted(count: int) -> str:
     return f"{count} pair" if count == 1 else f"{count} pairs"
 
 
-def reasons(group: Sequence[Pair], carrier: Carrier, ends: Mapping[str, End]) -> list[str]:
-    """What the pods themselves saw of it, and what to do about packets that are too large. ``ends`` are by node."""
-    own = [*_translations(group), *(reason for pair in group for reason in pair.broken), *_sizes(group, carrier, ends)]
+def reasons(group: Sequence[Pair], cluster: Mapping[str, Node], carrier: Carrier) -> list[str]:
+    """What the pods themselves saw of it, and what to do about packets that are too large."""
+    own = [*_translations(group), *(reason for pair in group for reason in pair.broken)]
+    own += _sizes(group, cluster, carrier)
     return list(dict.fromkeys(own))
 
 
@@ -217,15 +218,22 @@ def _translations(group: Sequence[Pair]) -> list[str]:
     ]
 
 
-def _sizes(group: Sequence[Pair], carrier: Carrier, ends: Mapping[str, End]) -> Iterator[str]:
+def failed_version(group: Sequence[Pair]) -> int:
+    """The IP version of the first request that failed."""
+    return next((way.family for pair in group for way in pair.ways if way.unreached or way.udp_lost), 4)
+
+
+def _sizes(group: Sequence[Pair], cluster: Mapping[str, Node], carrier: Carrier) -> Iterator[str]:
     each = [(pair, way) for pair in group for way in pair.ways]
     tight = [(pair, way) for pair, way in each if way.narrow]
     for pair, way in tight:
         yield f"{narrow(pair, way)}; {_by_tcp(way)}"
     if tight:
-        least, pair = min(((way.largest, pair) for pair, way in tight), key=lambda each: each[0])
-        if least:
-            yield from carrier.smaller(least, ends[pair.source], ends[pair.target])
+        pair, way = min(tight, key=lambda each: each[1].largest)
+        if way.largest:
+            one, other = cluster[pair.source], cluster[pair.target]
+            ends = one.end(way.family, other), other.end(way.family, one)
+            yield from carrier.smaller(way.largest, *ends, way.family, announced=not way.large)
         return
     for pair, way in each:
         if way.large:
@@ -247,5 +255,5 @@ def narrow(pair: Pair, way: Way) -> str:
 
 def _by_tcp(way: Way) -> str:
     if way.large:
-        return f'downloads stall, as no ICMP message says "fragmentation needed" ({way.large})'
+        return f"downloads stall, as no ICMP message makes the sender send smaller packets ({way.large})"
     return "TCP learns of it and adapts; larger packets by UDP are lost"

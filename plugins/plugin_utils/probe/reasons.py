@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,9 @@ from .advice import Carrier, End
 
 # Milliseconds. Where half of the answers take longer, machines are overloaded, or the links between them are slow.
 SLOW = 300
-SEE_NOTES = "a packet filter has rules that may drop the packets, see the notes above"
+# Devices of tunnels whose gateway may be the other node's own address.
+TUNNELS = re.compile(r"^flannel|^tunl|^wg|ipip|vxlan|geneve|^gre|wireguard")
+SEE_NOTES = "a packet filter has rules that may drop the packets, see [filter-may-drop-pods]"
 
 
 @dataclass
@@ -25,9 +28,10 @@ class Node:
     """One host of the verification, with what is known of it.
 
     ``subnets`` are its pod subnets, ``declared`` says whether the inventory names them (else they are read off its
-    pods), ``routing`` is the module's own look, ``problem`` why there is none. ``outside`` is the process on the node
-    itself ({id} or {problem}), ``from_node`` what the node's own requests met, ``arrived`` whose datagrams its pods got
-    (None: not known), ``port_problem`` why the plugin portmap gives its pod no host port.
+    pods), ``planned`` are its node IPs there, ``routing`` is the module's own look, ``problem`` why there is none.
+    ``outside`` is the process on the node itself ({id} or {problem}), ``from_node`` what the node's own requests met,
+    ``arrived`` whose datagrams its pods got (None: not known), ``port_problem`` why the plugin portmap gives its pod no
+    host port.
     """
 
     name: str
@@ -41,6 +45,7 @@ class Node:
     from_node: Sequence[Mapping[str, Any]] = ()
     arrived: Mapping[str, Sequence[str]] | None = None
     port_problem: str = ""
+    planned: Sequence[str] = ()
 
     @property
     def heard(self) -> bool:
@@ -70,16 +75,27 @@ class Node:
             (str(p["host_port_problem"]) for p in made.get("pods") or [] if "host_port_problem" in p), ""
         )
         node.outside, node.from_node, node.arrived = made.get("node") or {}, probe.get("from_node") or (), arrived
+        node.planned = [str(ip) for ip in known.get("node_ips") or []]
         return node
 
     def given(self) -> list[str]:
         """The addresses of its pods."""
         return [str(given).split("/", maxsplit=1)[0] for pod in self.pods for given in pod["given"]]
 
-    def end(self) -> End:
-        """With the first of its addresses that is not a pod's."""
-        ip = next((each for each in self.addresses if not _inside(each, self.subnets)), "")
-        return End(self.name, ip, next(iter(self.subnets), ""))
+    def end(self, version: int, peer: Node) -> End:
+        """What an administrator of ``peer`` sees of it, of an IP version."""
+        ways = [way for way in peer.ways_to(self, version) if "error" not in way and way["dst"] != "default"]
+        vias = [str(way["via"]) for way in ways if way["via"] in self.addresses]
+        ips = [each for each in self.planned if _is_of(each, version)] or vias
+        # Where no plan has it, a pod that was given a /32 does not show it.
+        subnets = [each for each in self.subnets if _is_of(each, version) and (self.declared or not _is_single(each))]
+        subnets += [str(way["dst"]) for way in ways]
+        return End(self.name, ips[0] if ips else "", subnets[0] if subnets else "")
+
+    def ways_to(self, peer: Node, version: int) -> list[Mapping[str, Any]]:
+        """The routes to the other node's pods, as far as they were looked up."""
+        ways = self.routing.get("ways") or {}
+        return [ways[address] for address in peer.given() if address in ways and _is_of(address, version)]
 
     def took(self) -> list[float]:
         """Milliseconds until its pods had an answer, of the requests that got one."""
@@ -96,11 +112,14 @@ def nothing_heard(names: Sequence[str], problem: str) -> str:
     return f"{named(names)} {'has' if len(names) == 1 else 'have'} no probe pods: {problem}"
 
 
-def explain(one: Node, other: Node, carrier: Carrier, explained: bool = False, may_drop: bool = False) -> list[str]:
+def explain(
+    one: Node, other: Node, carrier: Carrier, version: int, explained: bool = False, may_drop: bool = False
+) -> list[str]:
     """What keeps pods of ``one`` and ``other`` apart, the certain first; both directions are looked at.
 
-    ``carrier`` is how their packets travel. ``explained``: something else says why, so that there is nothing to guess.
-    ``may_drop``: a packet filter has rules that may be the reason, which are shown elsewhere.
+    ``carrier`` is how their packets travel, ``version`` the IP version that fails. ``explained``: something else says
+    why, so that there is nothing to guess. ``may_drop``: a packet filter has rules that may be the reason, which are
+    shown elsewhere.
     """
     if one.name == other.name:
         return _same_node(one, explained, may_drop)
@@ -116,7 +135,7 @@ def explain(one: Node, other: Node, carrier: Carrier, explained: bool = False, m
         ]
     if explained or reasons:
         return [*direction, *reasons]
-    return [*direction, *_nothing_found(one, other, carrier, may_drop)]
+    return [*direction, *_nothing_found(one, other, carrier, version, may_drop)]
 
 
 def _direction(one: Node, other: Node) -> tuple[Node, Node] | None:
@@ -182,6 +201,15 @@ def _wrong(here: Node, there: Node, address: str, way: Mapping[str, Any]) -> str
     return ""
 
 
+def _is_of(text: str, version: int) -> bool:
+    """Is it an address or a network of an IP version?"""
+    return (":" in text) == (version == 6)
+
+
+def _is_single(network: str) -> bool:
+    return network.endswith(("/32", "/128"))
+
+
 def _inside(address: str, subnets: Sequence[str]) -> bool:
     target = ipaddress.ip_address(address)
     return any(target in ipaddress.ip_network(subnet) for subnet in subnets)
@@ -223,7 +251,7 @@ def _same_node(node: Node, explained: bool, may_drop: bool) -> list[str]:
     return [f"{node.name}: its routing looks right; look at the rules that filter or isolate ports of the pods' bridge"]
 
 
-def _nothing_found(one: Node, other: Node, carrier: Carrier, may_drop: bool) -> list[str]:
+def _nothing_found(one: Node, other: Node, carrier: Carrier, version: int, may_drop: bool) -> list[str]:
     took = statistics.median([*one.took(), *other.took()] or [0])
     if took > SLOW:
         return [
@@ -231,30 +259,31 @@ def _nothing_found(one: Node, other: Node, carrier: Carrier, may_drop: bool) -> 
             "or the links are slow, so this may be no fault of the network; verify again when they are less busy, with "
             "fewer hosts at a time (--forks 5), or with a longer podnet_verify_timeout"
         ]
-    right = f"both nodes' routes look right ({_short(one, other)}; {_short(other, one)})"
+    right = f"both nodes' routes look right ({_short(one, other, version)}, {_short(other, one, version)})"
     if may_drop:
-        return [f"{right}; {SEE_NOTES}"]
-    overlay = next((each for each in (_tunnelled(one, other), _tunnelled(other, one)) if each is not None), None)
-    return [f"{right}, and nothing else is wrong on them", *carrier.between(one.end(), other.end(), overlay)]
+        return [f"{right}, but {SEE_NOTES}"]
+    tunnels = [_tunnel(one, other, version), _tunnel(other, one, version)]
+    tunnel = next((each for each in tunnels if each is not None), None)
+    ends = one.end(version, other), other.end(version, one)
+    return [f"{right}, and nothing else is wrong on them", *carrier.between(*ends, tunnel)]
 
 
-def _tunnelled(here: Node, there: Node) -> bool | None:
-    """Does the way to the other node's pods lead into a tunnel? None where it does not say."""
-    ways = here.routing.get("ways") or {}
-    for way in (ways[address] for address in there.given() if address in ways):
-        if str(way.get("dev", "")).startswith("flannel") or (way.get("via") and _inside(way["via"], there.subnets)):
-            return True
-        if way.get("via") in there.addresses:
-            return False
+def _tunnel(here: Node, there: Node, version: int) -> str | None:
+    """The device of the tunnel that the way to the other node's pods leads into; "" for none, None for unknown."""
+    for way in here.ways_to(there, version):
+        dev, via = str(way.get("dev", "")), str(way.get("via") or "")
+        if TUNNELS.search(dev) or (via and via not in there.addresses and _inside(via, there.subnets)):
+            return dev
+        if via in there.addresses:
+            return ""
     return None
 
 
-def _short(here: Node, there: Node) -> str:
-    ways = here.routing.get("ways") or {}
-    if not ways and here.routing:
+def _short(here: Node, there: Node, version: int) -> str:
+    if not here.routing.get("ways") and here.routing:
         # They are looked up where a request fails.
         return f"{here.name}: its own requests are answered"
-    way = next((ways[address] for address in there.given() if address in ways), None)
+    way = next(iter(here.ways_to(there, version)), None)
     if not way or "error" in way:
         return f"{here.name}: unknown"
     via = f" via {way['via']}" if way["via"] else ""

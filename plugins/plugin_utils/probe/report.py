@@ -65,7 +65,8 @@ def _cell(pairs: Sequence[Pair]) -> str:
     # Where only packets that are too large get lost, their size says more.
     bad = [pair for pair in pairs if not pair.good]
     sizes = [way.largest for pair in bad for way in pair.ways if way.narrow and way.largest]
-    lost = any(pair.unreached or pair.broken or pair.translated or way.udp_lost for pair in bad for way in pair.ways)
+    lost = any(pair.unreached or pair.broken or pair.translated for pair in bad)
+    lost = lost or any(way.udp_lost or (way.narrow and not way.largest) for pair in bad for way in pair.ways)
     return f"FAIL >{min(sizes)}" if sizes and not lost else "FAIL"
 
 
@@ -95,9 +96,9 @@ def findings(found: Iterable[Mapping[str, Any]], others: int, fatal: Sequence[Ma
 
     Those in ``fatal`` make the verification fail, whatever their severity.
     """
-    groups: dict[tuple[str, str, str], tuple[Mapping[str, Any], list[str]]] = {}
+    groups: dict[tuple[bool, str, str, str], tuple[Mapping[str, Any], list[str]]] = {}
     for each in found:
-        key = (str(each["rule"]), str(each["evidence"]), str(each["fix"]))
+        key = (each in fatal, str(each["rule"]), str(each["evidence"]), str(each["fix"]))
         hosts = groups.setdefault(key, (each, []))[1]
         if each["host"] not in hosts:
             hosts.append(str(each["host"]))

@@ -63,7 +63,7 @@ def certificate_expired(node: Node) -> Iterator[Found]:
     hosts=OBSERVED,
 )
 def certificate_expires_soon(node: Node) -> Iterator[Found]:
-    """Less than 30 days are left, or than podnet_flannel_renew_before for flanneld's."""
+    """Less than 30 days are left or, for flanneld's certificate, less than podnet_flannel_renew_before."""
     for each in node.host.certificates:
         given = node.cluster.setting("flannel_renew_before") if is_flannels(each) else None
         limit = given if isinstance(given, (int, float)) else SOON

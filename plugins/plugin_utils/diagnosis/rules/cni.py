@@ -90,7 +90,7 @@ def cni_not_configured(node: Node) -> Iterator[Found]:
 @CNI.rule(
     "cni-broken",
     ERROR,
-    "A CNI configuration is broken, and the runtime loads none because of it",
+    "A broken CNI configuration keeps the runtime from loading any",
     effect="The node is NotReady, and no pod starts on it. Running pods stay, and can't be removed.",
     see="for file in /etc/cni/net.d/*.conf*; do python3 -m json.tool $file > /dev/null || echo $file; done",
     fix="mv {path} {path}.broken",
@@ -113,8 +113,8 @@ def cni_broken(node: Node) -> Iterator[Found]:
     "cni-other-file-first",
     ERROR,
     "Another CNI configuration sorts before the cluster's own",
-    effect="New pods get their network from it: with other addresses, another MTU, or translated, and apart from the "
-    "pods of other nodes.",
+    effect="New pods get their network from that file: other addresses, another MTU or address translation, and no "
+    "contact with other nodes' pods.",
     see="ls /etc/cni/net.d",
     fix="mv {conf_dir}/{loaded} {conf_dir}/{loaded}.disabled",
     site="site.yml with podnet_cni_foreign: remove",
@@ -167,9 +167,7 @@ def cni_only_loopback(node: Node) -> Iterator[Found]:
     source="flannel pitfall 6",
 )
 def cni_plugin_missing(node: Node) -> Iterator[Found]:
-    """There is no such program in the plugin folder, or it is not executable. flannel's comes from flannel-io/cni-
-    plugin.
-    """
+    """The program is not in the plugin folder, or is not executable. flannel's own comes from flannel-io/cni-plugin."""
     cni = node.host.cni
     for name, plugin in needed(node):
         if node.loaded is None or (plugin.path and plugin.executable is not False) or not plugin.knows("path"):
@@ -249,7 +247,7 @@ def cni_version_unsupported(node: Node) -> Iterator[Found]:
     "cni-folder-appended",
     WARNING,
     "Plugins from a folder are appended to the configuration",
-    effect="Pods get what these plugins do as well, which nobody sees in the list itself.",
+    effect="These plugins run for every pod too, although the list itself does not show them.",
     see="ls /etc/cni/net.d/*/",
     fix="for file in {paths}; do mv $file $file.disabled; done",
     source="flannel pitfall 4",
@@ -268,7 +266,7 @@ def cni_folder_appended(node: Node) -> Iterator[Found]:
     "cni-other-folder",
     ERROR,
     "The container runtime reads another folder than the one that is configured",
-    effect="Configurations or plugins in the other folder have no effect on pods.",
+    effect="Configurations or plugins in a folder that the runtime does not read have no effect.",
     see="containerd config dump | grep -A 4 '[.]cni'",
     fix="",
     site="set podnet_cni_conf_dir and podnet_cni_bin_dir to the runtime's folders, and run site.yml",
@@ -350,7 +348,7 @@ def cni_no_default_route(node: Node) -> Iterator[Found]:
     for version in (4, 6):
         without = [pod for pod in node.pods_of(version) if pod.default_route is False]
         if without:
-            some = ", ".join(f"{pod.address} in {pod.netns or 'its namespace'}" for pod in without[:3])
+            some = ", ".join(f"{pod.address}{pod.netns and f' in {pod.netns}'}" for pod in without[:3])
             evidence = f"no default route in {len(without)} pods ({some})"
             fix = "for ns in {namespaces}; do nsenter --net=$ns ip -{version} route replace default via {gateway}; done"
             spaces = [pod.netns for pod in without if pod.netns]
@@ -372,7 +370,9 @@ def cni_no_default_route(node: Node) -> Iterator[Found]:
     explains=("pod-rules-leaked",),
 )
 def cni_masquerades_pods(node: Node) -> Iterator[Found]:
-    """ipMasq is true on a node that has routes to other nodes' pods. flannel's plugin sets it without --ip-masq."""
+    """ipMasq is true on a node that has routes to other nodes' pods. flannel's CNI plugin sets it if flanneld runs
+    without --ip-masq.
+    """
     loaded = node.loaded
     if loaded is None or loaded.ip_masq is not True or not node.cluster.connects:
         return

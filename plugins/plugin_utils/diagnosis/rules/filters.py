@@ -38,13 +38,13 @@ OTHERS = ("kube-proxy", "docker", "libvirt", "cni", "")
     fix="iptables --insert FORWARD --source {network} --jump ACCEPT && iptables --insert FORWARD --destination "
     "{network} "
     "--jump ACCEPT",
-    site="site.yml lets pods' packets through, and keeps that over reboots",
+    site="where the policy drops, site.yml adds such rules and keeps them over reboots",
     source="flannel pitfall 13; F9; plugins#430",
     explains=("forward-drops-pods-at-boot",),
 )
 def forward_drops_pods(node: Node) -> Iterator[Found]:
-    """The policy is drop, as Docker sets it, or a rule drops pods' packets, or all that none accepted before it. Also
-    before and after the route, where hardly any table filters.
+    """The chain's policy is drop, as Docker sets it, or a rule drops pods' packets, or everything that no earlier rule
+    accepts. Chains before and after routing are checked too, although few tables filter there.
     """
     for place in node.host.forward:
         dropping = _dropping(node, place)
@@ -87,10 +87,10 @@ def _may_accept(node: Node, place: Forward) -> bool:
     source="nftables.service; netfilter-persistent(8)",
 )
 def forward_drops_pods_at_boot(node: Node) -> Iterator[Found]:
-    """A file that an enabled service loads at boot has rules for forwarded packets that drop pods' packets, and the
-    running ones do not: a table of nftables' own, or iptables' FORWARD on a node whose running FORWARD accepts
-    everything. Not where flanneld, ufw or firewalld adds rules to iptables at boot, or where a rule that runs, and may
-    be added at boot, accepts pods.
+    """A file that an enabled service loads at boot has forwarding rules that drop pods' packets, and the running rules
+    do not. This covers native nftables tables, and iptables' FORWARD chain on a node whose running FORWARD accepts
+    everything. It is not reported if flanneld, ufw or firewalld adds iptables rules at boot, or if a running rule that
+    may be added at boot accepts pods.
     """
     managed = node.uses_flannel or node.host.firewalls.ufw or node.host.firewalls.firewalld
     plain = node.loaded is not None and "bridge" in node.loaded.types and not managed
@@ -253,10 +253,10 @@ def forward_drops_egress(node: Node) -> Iterator[Found]:
     source="broken nodes",
 )
 def filter_may_drop_pods(node: Node) -> Iterator[Found]:
-    """A rule drops packets between pods, to nodes, of a tunnel or between pods and this node, and asks for more than
-    addresses, links, protocols, sizes or chance, such as a time of day, or drops what is above a limit. Rules for some
-    ports, for the members of named sets and for what firewalls usually refuse, such as invalid combinations of TCP
-    flags, are left alone.
+    """A rule drops packets between pods, between pods and this node, to nodes, or of a tunnel, and matches on more than
+    addresses, links, protocols, sizes or chance (such as the time of day), or drops packets above a limit. Rules for
+    some ports, for members of named sets, and for what firewalls usually refuse, such as invalid combinations of TCP
+    flags, are not reported.
     """
     for place in node.host.forward:
         if place.owner != "firewalld" and not flows.dropped(node, place, flows.forwarded, netfilter.PART):
@@ -282,7 +282,7 @@ def _unusual(drops: Iterable[Drop]) -> list[Drop]:
 @FILTERS.rule(
     "pods-not-tracked",
     WARNING,
-    "A rule keeps pods' connections from being tracked, or tracks one direction apart from the other",
+    "A rule turns off connection tracking for pods, or tracks the two directions separately",
     effect="What needs tracking fails: masquerading, services, and firewalls that accept replies.",
     see="iptables -t raw -S PREROUTING; nft list ruleset | grep -e notrack -e 'ct zone'",
     fix="iptables --table raw --insert PREROUTING --source {network} --jump ACCEPT && iptables --table raw --insert "
@@ -615,7 +615,7 @@ def rule_translates_pods(node: Node) -> Iterator[Found]:
 @FILTERS.rule(
     "masquerade-address-foreign",
     WARNING,
-    "A rule gives what pods send an address that is not the node's",
+    "A rule gives pods' packets a source address that is not the node's",
     effect="Answers from outside of the cluster go elsewhere, unless a router brings them back to this node.",
     see="iptables -t nat -S POSTROUTING; nft list ruleset | grep snat",
     fix="{tool} --insert POSTROUTING --source {subnet} ! --destination {network} --jump MASQUERADE",

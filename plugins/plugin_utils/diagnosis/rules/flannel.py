@@ -51,7 +51,7 @@ UNANNOUNCED = ("mesh-peer-missing", "neighbour-missing", "fdb-missing", "no-rout
     both_ends=True,
 )
 def flanneld_not_running(node: Node) -> Iterator[Found]:
-    """Pods are made by flannel's plugin, or flanneld's unit is enabled, and there is no such process."""
+    """flannel's CNI plugin sets up the pods, or flanneld's unit is enabled, but no flanneld process is running."""
     flannel, loaded = node.host.flannel, node.loaded
     wanted = (loaded is not None and "flannel" in loaded.types) or (flannel.unit.exists and flannel.unit.enabled)
     # k3s has flannel in a process of its own.
@@ -102,7 +102,7 @@ def subnet_env_missing(node: Node) -> Iterator[Found]:
 @FLANNEL.rule(
     "flannel-start-timeout",
     WARNING,
-    "systemd ends a flanneld that waits for its Node",
+    "systemd stops flanneld while it waits for its Node",
     effect="Where the API is late after a boot, flanneld is killed and started again, and pods wait for it.",
     see="systemctl show flanneld --property Type,TimeoutStartUSec",
     fix=f"mkdir -p {DROP_IN} && printf '[Service]\\nTimeoutStartSec=infinity\\n' > {DROP_IN}/timeout.conf && "
@@ -241,7 +241,7 @@ def pod_cidr_outside(node: Node) -> Iterator[Found]:
     "flannel-subnet-differs",
     ERROR,
     "flanneld still uses a pod CIDR that its Node no longer has",
-    effect="Other nodes send to the Node's new pod CIDR, this node's pods have addresses of the former one.",
+    effect="Other nodes send to the Node's new pod CIDR, but this node's pods have addresses from the old one.",
     see="cat /run/flannel/subnet.env; kubectl get node <name> --output jsonpath='{.spec.podCIDR}'",
     fix=RESTART,
     source="flannel, seen live",
@@ -255,9 +255,7 @@ def pod_cidr_outside(node: Node) -> Iterator[Found]:
     both_ends=True,
 )
 def flannel_subnet_differs(node: Node) -> Iterator[Found]:
-    """The Node was deleted and registered again. Pods from before get addresses of the new one when they are made
-    again.
-    """
+    """The Node was deleted and registered again. Existing pods get addresses from the new CIDR when recreated."""
     environment = node.host.flannel.subnet_env
     for subnet in networks(_listed((node.api or {}).get("pod_cidrs"))):
         key = "FLANNEL_IPV6_SUBNET" if subnet.version == 6 else "FLANNEL_SUBNET"
@@ -270,14 +268,14 @@ def flannel_subnet_differs(node: Node) -> Iterator[Found]:
     "net-conf-unknown-key",
     WARNING,
     "flanneld ignores a part of its configuration",
-    effect="What the key should do does not happen.",
+    effect="The key has no effect.",
     see="cat /etc/kube-flannel/net-conf.json",
     fix=EDIT,
     site="podnet_flannel_backend, whose keys are checked",
     source="flannel pitfall 19",
 )
 def net_conf_unknown_key(node: Node) -> Iterator[Found]:
-    """net-conf.json has a key that flanneld does not know; it says nothing about it."""
+    """net-conf.json has a key that flanneld does not know, and flanneld does not report this."""
     flannel = node.host.flannel
     if flannel.net_conf_problems:
         yield found("; ".join(flannel.net_conf_problems[:3]), path=_net_conf(node))
@@ -394,8 +392,8 @@ def flannel_needs_br_netfilter(node: Node) -> Iterator[Found]:
     source="F17; flannel, ipmatch.LookupExtIface before v0.27.4",
 )
 def flannel_dual_stack_interface(node: Node) -> Iterator[Found]:
-    """With dual stack, flanneld before v0.27.4 that is given an address of its interface, instead of the name, or of a
-    host that it can reach, looks for no address of the other IP version.
+    """With dual stack, flanneld before v0.27.4 looks for no address of the other IP version if its flags give an
+    address (of its interface or of a reachable host) instead of the interface's name.
     """
     conf = lowered(node.host.flannel.net_conf)
     both = conf.get("enableipv6") and conf.get("enableipv4", True)
@@ -437,7 +435,7 @@ def _own_address(node: Node, version: int) -> Address | None:
     "two-flannelds",
     ERROR,
     "More than one flanneld runs on the node",
-    effect="They write the same file, devices and rules, each its own: pods lose their network at times.",
+    effect="Each writes its own values to the same file, devices and rules, so pods lose their network at times.",
     see="pgrep --list-full flanneld; kubectl --namespace kube-flannel get daemonset",
     fix="kubectl --namespace kube-flannel delete daemonset kube-flannel-ds",
     site="podnet_flannel_adopt takes over one that was installed by hand",

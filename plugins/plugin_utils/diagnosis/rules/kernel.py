@@ -105,8 +105,8 @@ def _forwards(key: str, version: int, setting: Sysctl, *, now: bool) -> str:
 )
 def forwarding_off_at_boot(node: Node) -> Iterator[Found]:
     """A file that sorts after all others with this setting turns forwarding off at boot, for the host or for a device
-    by which pods' packets come in. So does systemd-networkd since version 256, which sets it later, and each time that
-    it starts, by IPv4Forwarding and IPv6Forwarding.
+    by which pods' packets come in. IPv4Forwarding and IPv6Forwarding of systemd-networkd 256 and later can do the same,
+    later in the boot and each time networkd starts.
     """
     for version in families(node):
         key = FORWARDING[version]
@@ -161,7 +161,6 @@ def default_ttl_small(node: Node) -> Iterator[Found]:
     source="F17; comparison of the node's settings with its pod subnets",
     explains=(
         "bridge-address-wrong",
-        "default-route-missing",
         "mesh-address-missing",
         "mesh-device-missing",
         "mesh-source-wrong",
@@ -171,8 +170,8 @@ def default_ttl_small(node: Node) -> Iterator[Found]:
     ),
 )
 def ipv6_disabled(node: Node) -> Iterator[Found]:
-    """The kernel's setting for all interfaces is 1, or that of the pods' bridge, of the tunnel for IPv6, or of the link
-    to the other nodes, none of which has the node's IPv6 address then.
+    """disable_ipv6 is 1 for all interfaces, for the pods' bridge, for the IPv6 tunnel, or for the link to the other
+    nodes, and the node's IPv6 address is gone from that link.
     """
     link = node.underlay_link()
     own = {address(entry.address) for entry in node.host.addresses}
@@ -190,8 +189,8 @@ def ipv6_disabled(node: Node) -> Iterator[Found]:
 @KERNEL.rule(
     "ipv6-address-duplicate",
     ERROR,
-    "The kernel does not use an IPv6 address, since another host answered for it",
-    effect="Nothing reaches the node, or its pods their gateway, by this address.",
+    "The kernel does not use an IPv6 address, because another host claimed it",
+    effect="Nothing reaches the node at this address, or its pods can't reach their gateway.",
     see="ip -6 address show dadfailed",
     # Asks again, and fails again as long as the other host has it.
     fix="ip address delete {address} dev {device} && ip address add {address} dev {device}",
@@ -260,18 +259,18 @@ def bridge_filter_off_at_boot(node: Node) -> Iterator[Found]:
     "module-refused",
     WARNING,
     "Configuration keeps the kernel from loading a module that the pod network needs",
-    effect="After a reboot, services leave some packets of pods out (br_netfilter), or the VXLAN device can't be made "
-    "(vxlan).",
+    effect="After a reboot, service rules miss some of the pods' packets (br_netfilter), or the VXLAN device can't "
+    "be created (vxlan).",
     see="grep -rsE '(blacklist|install)[[:space:]]+(br.netfilter|vxlan)' /etc/modprobe.d /run/modprobe.d "
     "/usr/local/lib/modprobe.d /usr/lib/modprobe.d /lib/modprobe.d; grep -o '[^ ]*blacklist=[^ ]*' /proc/cmdline",
     fix="sed -i -E '/^[[:space:]]*(blacklist|install)[[:space:]]+'{pattern}'([[:space:]]|$)/d' {file}",
     source="modprobe.d(5), systemd-modules-load.service(8); kernel: admin-guide/kernel-parameters, module_blacklist",
 )
 def module_refused(node: Node) -> Iterator[Found]:
-    """A line "blacklist" of modprobe.d, or "install" with true or false, names br_netfilter, or vxlan on a node with a
-    VXLAN mesh; or modprobe.blacklist or module_blacklist does on the kernel's command line, for which no command is
-    printed, since each boot loader has its own. systemd-modules-load and the kernel obey it. Not where the module is
-    built in.
+    """In modprobe.d, a "blacklist" line, or an "install" line with true or false, names br_netfilter (or vxlan, on a
+    node with a VXLAN mesh), or modprobe.blacklist or module_blacklist on the kernel command line does.
+    systemd-modules-load and the kernel obey these settings. For the command line, no fix is printed, because each boot
+    loader has its own. Built-in modules are not reported.
     """
     needed = [] if node.runs(*LOADERS) else ["br_netfilter"]
     needed += ["vxlan"] if (node.transport or node.cluster.transport) == "vxlan" else []
@@ -402,7 +401,7 @@ def connection_table_full(node: Node) -> Iterator[Found]:
 )
 def arp_off(node: Node) -> Iterator[Found]:
     """The flag NOARP is set on the pods' bridge, or on the Ethernet link to the other nodes, or arp_ignore is 8 there.
-    Of the values for all links and for one, the larger counts.
+    The kernel uses the larger of the values for all links and for the link itself.
     """
     links = [link for link in (node.bridge, node.underlay_link()) if link is not None and link.kind in ETHERNET]
     for link in links:
@@ -428,9 +427,9 @@ def arp_off(node: Node) -> Iterator[Found]:
     foreseen=True,
 )
 def neighbours_not_asked(node: Node) -> Iterator[Found]:
-    """mcast_solicit, how often the kernel asks by ARP or neighbour solicitations, is 0, or a file sets it to 0 at boot:
-    for the pods' bridge, for the Ethernet link to the other nodes, or by default for links that are made later, such as
-    pods'. Not where app_solicit makes the kernel ask a program.
+    """mcast_solicit, the number of ARP requests or neighbour solicitations that the kernel sends, is 0, or a file sets
+    it to 0 at boot, for the pods' bridge, the Ethernet link to the other nodes, or by default for links created later,
+    such as pods'. It is not reported if app_solicit makes the kernel ask a program.
     """
     links = [link for link in (node.bridge, node.underlay_link()) if link is not None and link.kind in ETHERNET]
     versions = {*families(node), *(each.version for each in node.underlay)}
@@ -483,8 +482,8 @@ def link_is_port(node: Node) -> Iterator[Found]:
     foreseen=True,
 )
 def link_shaped(node: Node) -> Iterator[Found]:
-    """netem, often left behind by a test of failures, tbf, or blackhole, which drops everything, on the bridge, the
-    VXLAN device or the link to the other nodes; or a queue that holds no packet, or not one of the link's MTU.
+    """The bridge, the VXLAN device or the link to the other nodes uses netem (often left behind by a failure test), tbf
+    or blackhole (which drops everything), or has a queue with no room for any packet, or for one of the link's MTU.
     """
     links = {link.name: link for link in (node.bridge, node.underlay_link(), *node.vxlans) if link is not None}
     for name, link in links.items():

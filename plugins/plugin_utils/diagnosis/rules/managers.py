@@ -27,7 +27,7 @@ def pods_links(node: Node, names: tuple[str, ...]) -> list[str]:
     "networkd-claims-pods",
     WARNING,
     "systemd-networkd takes the pods' links for its own",
-    effect="When networkd restarts, it takes the links of pods that run off their bridge, for good.",
+    effect="When networkd restarts, it permanently detaches the links of running pods from their bridge.",
     see="networkctl list",
     fix=f"printf '[Match]\\nName=cni0 flannel* veth*\\n[Link]\\nUnmanaged=yes\\n' > {NETWORKD} && networkctl reload",
     site="site.yml writes such a file",
@@ -86,7 +86,7 @@ def networkmanager_claims_pods(node: Node) -> Iterator[Found]:
 @MANAGERS.rule(
     "leftovers",
     WARNING,
-    "Another pod network was removed by half",
+    "Another pod network was only partly removed",
     effect="Its devices, routes, rules or files still act on packets, and may take pods away from the present network.",
     see="ip link; ls /etc/cni/net.d; iptables-save | grep -i -e cali -e cilium -e flannel",
     fix="",

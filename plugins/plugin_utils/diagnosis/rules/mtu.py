@@ -44,8 +44,8 @@ def overhead(link: Link) -> int:
     explains=("path-mtu-too-small", "mesh-mtu-differs"),
 )
 def mesh_mtu_too_large(node: Node) -> Iterator[Found]:
-    """The device is larger than its underlay's MTU less 50 bytes, or 70 with IPv6. flanneld keeps the MTU of a device
-    that it finds.
+    """The device's MTU is larger than the underlay's MTU minus 50 bytes, or minus 70 with IPv6. flanneld keeps the MTU
+    of an existing device.
     """
     for link in node.vxlans:
         under = node.links.get(link.underlay)
@@ -181,9 +181,9 @@ def _too_large_by_flannel(node: Node, evidence: str, most: int) -> Found:
     foreseen=True,
 )
 def path_mtu_too_small(node: Node) -> Iterator[Found]:
-    """The kernel knows a smaller MTU for the way to the other node than the tunnel's or the pods' packets need: that of
-    the link, one that the path was found to have, or that of a route. A route on the link itself needs no MTU; beyond a
-    gateway, a route may have one on purpose.
+    """The MTU that the kernel uses for the path to the other node is too small for the tunnel's or the pods' packets.
+    It comes from the link, from path MTU discovery or from a route. A route on the link itself needs no MTU, but a
+    route through a gateway may have one on purpose.
     """
     for peer in node.peers:
         for its in peer.underlay:

@@ -70,7 +70,7 @@ def not_observed(node: Node) -> Iterator[Found]:
     both_ends=True,
 )
 def pod_subnets_overlap(node: Node) -> Iterator[Found]:
-    """Their pod subnets overlap, as the plan, the API or their CNI configurations have them."""
+    """Their pod subnets overlap, according to the plan, the API or their CNI configurations."""
     # Of nodes without a plan, the API's word or flannel's, the addresses that pods really get are compared.
     for peer in node.cluster.nodes[: node.cluster.nodes.index(node)]:
         for own in {*node.pod_subnets, *node.own_subnets}:
@@ -124,7 +124,7 @@ def underlay_mac_duplicate(node: Node) -> Iterator[Found]:
 @NODES.rule(
     "node-name-duplicate",
     ERROR,
-    "Two hosts are one Node to the Kubernetes API",
+    "Two hosts share one Node in the Kubernetes API",
     effect="Their kubelets overwrite each other's state, and both use one pod CIDR.",
     see="hostname; ps -o args -C kubelet",
     fix="",
@@ -178,7 +178,7 @@ def peer_unreachable(node: Node) -> Iterator[Found]:
     foreseen=True,
 )
 def clocks_apart(node: Node) -> Iterator[Found]:
-    """It is more than five minutes away from the middle one of all hosts."""
+    """It is more than five minutes off the median of all hosts' clocks."""
     times = [each.host.time for each in node.cluster.observed if each.host.time is not None]
     if node.host.time is None or len(times) < 2:
         return

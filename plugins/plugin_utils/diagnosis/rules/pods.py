@@ -132,8 +132,8 @@ def pod_address_duplicate(node: Node) -> Iterator[Found]:
     if twice:
         evidence = f"two pods here have {', '.join(sorted(twice)[:3])}"
         spaces = [pod.netns for pod in node.pods if pod.netns and pod.address in sorted(twice)[:3]]
-        if spaces:
-            evidence = f"{evidence} (network namespaces {', '.join(spaces)})"
+        if len(spaces) > 1:
+            evidence = f"{evidence} (network namespaces {', '.join(spaces[:4])})"
         yield found(evidence, addresses=sorted(twice)[:MOST])
     # The bridge may have another address from the subnet instead, and then the first one is a pod's like any other.
     gateways = {str(each.network_address + 1) for each in node.own_subnets} & set(map(str, node.bridge_addresses))
@@ -230,7 +230,7 @@ def bridge_entry_wrong(node: Node) -> Iterator[Found]:
     source="F3; systemd#28626",
 )
 def pods_detached(node: Node) -> Iterator[Found]:
-    """A network manager that restarted has usually taken them off, see networkd-claims-pods. Or the link of a pod of
+    """Usually, a network manager detached them when it restarted (see networkd-claims-pods). Or the link of a pod of
     this node is on another bridge.
     """
     # A pod has a row for each of its addresses.
@@ -464,7 +464,7 @@ def bridge_ports_blocked(node: Node) -> Iterator[Found]:
 @PODS.rule(
     "pod-rules-leaked",
     WARNING,
-    "Rules of pods that are gone translate the traffic of their addresses",
+    "Rules left by removed pods still translate traffic for their addresses",
     effect="A later pod with such an address is translated, or its host port leads nowhere.",
     see="iptables -t nat -S | grep CNI-",
     # One transaction, which leaves all other rules, of kube-proxy for instance, to those who change them meanwhile.

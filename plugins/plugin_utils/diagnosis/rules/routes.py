@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from .. import repair, table
 from ..cluster import Address, Network, Node, address, covers, family, network, networks, prefix, singles
-from ..observation import LOOKUP, REFUSING, STANDARD_RULES, IpsecPolicy, Neighbour, PolicyRule, Route
+from ..observation import LOOKUP, REFUSING, STANDARD_RULES, IpsecPolicy, Neighbour, PolicyRule, Route, of_device
 from ..path import netfilter
 from ..table import ERROR, NOTE, OBSERVED, WARNING, Concern, Found, found
 from . import flows
@@ -87,14 +87,15 @@ def no_route_back(node: Node) -> Iterator[Found]:
     "address-of-another-node",
     ERROR,
     "The node has an address that belongs to another node or its pods",
-    effect="The node keeps what it sends to that address, and others may reach the wrong node.",
+    effect="Packets that the node sends to that address never leave it, and other hosts may reach the wrong node.",
     see="ip address show",
     fix="ip address del {own} dev {device}",
     source="broken nodes",
 )
 def address_of_another_node(node: Node) -> Iterator[Found]:
-    """An address of this node is another node's underlay address, or one from its pod subnet, alone or on the pods'
-    bridge. Networks that overlap and machines that are in the inventory twice have rules of their own.
+    """An address of this node is another node's underlay address, or is from that node's pod subnet and is a single
+    address (/32 or /128) or on the pods' bridge. Other rules report overlapping networks and machines that are in the
+    inventory twice.
     """
     for entry in node.host.addresses:
         own, alone = address(entry.address), entry.address.endswith(("/32", "/128"))
@@ -163,14 +164,17 @@ def node_led_away(node: Node) -> Iterator[Found]:
     foreseen=True,
 )
 def default_route_missing(node: Node) -> Iterator[Found]:
-    """No table has a default route of an IP version that the nodes use among each other, or one that is nearly as wide,
-    and most other nodes have one in their main table. The fix takes such a node's gateway, where it is in a network of
-    this node.
+    """For an IP version that the nodes use between themselves, no table has a default route or one nearly as wide,
+    although most other nodes have one in their main table. The fix uses such a node's gateway if it is in one of this
+    node's networks.
     """
     if not (node.host.whole("routes", "addresses") and node.host.routes):
         return
     near = networks(each.address for each in node.host.addresses)
     for version in sorted({each.version for each in node.underlay}):
+        # With IPv6, the kernel has removed its routes, and ipv6-disabled says so.
+        if version == 6 and _is_disabled(node):
+            continue
         if any(each.family == version and each.type == "unicast" and _is_wide(each) for each in node.host.routes):
             continue
         defaults = [(peer, peer.table.default[version]) for peer in node.peers if version in peer.table.default]
@@ -184,6 +188,13 @@ def default_route_missing(node: Node) -> Iterator[Found]:
         yield found(evidence, fix=None if gateway is not None else "", gateway=gateway)
 
 
+def _is_disabled(node: Node) -> bool:
+    """Is IPv6 disabled on the link to the other nodes?"""
+    link = node.underlay_link()
+    keys = [of_device(6, name, "disable_ipv6") for name in ("all", *([link.name] if link is not None else []))]
+    return any(key in node.host.sysctls and node.host.sysctls[key].now == "1" for key in keys)
+
+
 def _is_wide(route: Route) -> bool:
     """Is it for all addresses, or for a large part of them, as a VPN's two halves and IPv6's 2000::/3 are?"""
     its = network(route.dst)
@@ -194,16 +205,17 @@ def _is_wide(route: Route) -> bool:
     "underlay-route-missing",
     WARNING,
     "The node sends packets for nodes on its own link to a router",
-    effect="They are lost unless that router sends them back, and with them what pods send to pods of these nodes.",
+    effect="These packets are lost unless the router sends them back, and so are packets from pods to pods on these "
+    "nodes.",
     see="ip route get <address of the node>; ip address",
     fix="ip route add {network} dev {device} proto kernel scope link src {address}",
     source="broken nodes",
     foreseen=True,
 )
 def underlay_route_missing(node: Node) -> Iterator[Found]:
-    """The route to the underlay's IPv4 network, which the kernel added with the node's address, is gone, so that the
-    default route takes what is for other nodes. Not where the address was added without that route: a provider that
-    isolates nodes from each other wants it so. An IPv6 network need not be on the link.
+    """The route to the underlay's IPv4 network, which the kernel added with the node's address, is gone, so packets for
+    other nodes take the default route. Addresses that were added without that route are not reported, because providers
+    that isolate nodes from each other do so on purpose. Nor is IPv6, whose network need not be on the link.
     """
     underlay = node.underlay_link()
     if underlay is None:
@@ -242,9 +254,8 @@ def _by_router(node: Node, end: Address) -> bool:
     foreseen=True,
 )
 def pods_taken_for_own(node: Node) -> Iterator[Found]:
-    """The table local has a route, which the kernel did not make, to pods of this or another node. With IPv6, or where
-    there are policy rules, a wider route counts as well; otherwise, the longest prefix of the tables local and main
-    wins.
+    """The table local has a route that the kernel did not add, to pods of this or another node. With IPv6 or with
+    policy rules, a wider route is reported as well. Otherwise, the longest prefix in the tables local and main wins.
     """
     for route in node.host.routes:
         if route.table != "local" or route.type != "local":
@@ -418,8 +429,8 @@ def pods_route_blackholed(node: Node) -> Iterator[Found]:
     foreseen=True,
 )
 def own_pods_led_away(node: Node) -> Iterator[Found]:
-    """A route to the node's own pod subnet or a part of it, such as a leftover, leads to another node or to a link that
-    is not the pods', and wins over the bridge's; or a single address of it is a blackhole.
+    """A route to all or part of the node's own pod subnet, such as a leftover, leads to another node or to a link that
+    is not the pods', and overrides the bridge's route. Or a single address of the subnet has a blackhole route.
     """
     underlay = node.underlay_link()
     bridges = node.loaded is not None and not {"bridge", "flannel"}.isdisjoint(node.loaded.types)
@@ -500,7 +511,7 @@ def peer_pods_on_own_bridge(node: Node) -> Iterator[Found]:
 @ROUTES.rule(
     "policy-rule-diverts-pods",
     WARNING,
-    "A policy rule takes packets to pods past the main table",
+    "A policy rule makes packets to pods bypass the main table",
     effect="Packets to or from other nodes' pods follow the routes of another table, which leads elsewhere.",
     see="ip rule; ip route show table all",
     fix=BY_MAIN[4],
@@ -526,7 +537,7 @@ def policy_rule_diverts_pods(node: Node) -> Iterator[Found]:
 @ROUTES.rule(
     "marked-pods-diverted",
     WARNING,
-    "A packet filter marks pods' packets, and a policy rule takes marked ones past the main table",
+    "A packet filter marks pods' packets, and a policy rule makes these bypass the main table",
     effect="Packets to or from other nodes' pods follow the routes of another table, which leads elsewhere, or are "
     "refused.",
     see="iptables -t mangle -S PREROUTING; nft list ruleset | grep 'mark set'; ip rule",
@@ -535,8 +546,8 @@ def policy_rule_diverts_pods(node: Node) -> Iterator[Found]:
     foreseen=True,
 )
 def marked_pods_diverted(node: Node) -> Iterator[Found]:
-    """A chain that packets pass before they are routed gives those to or from pods a mark, and a rule ahead of the main
-    table's, for packets with that mark, refuses them or looks in a table that has another route for them.
+    """A chain marks packets to or from pods before they are routed. A policy rule ahead of the main table's then
+    refuses packets with that mark, or looks them up in a table that has another route for them.
     """
     if not any(each.fwmark for each in node.host.rules) or not node.host.whole("rules", "routes"):
         return
@@ -612,7 +623,7 @@ def policy_rule_refuses_pods(node: Node) -> Iterator[Found]:
 @ROUTES.rule(
     "policy-rule-missing",
     ERROR,
-    "No policy rule leads to a routing table that every host needs",
+    "The policy rule for a routing table that every host needs is missing",
     effect="The table's routes have no effect, so packets to and from pods are lost or go elsewhere.",
     see="ip rule; ip -6 rule",
     fix="ip -{version} rule add priority {priority} table {table}",
@@ -630,8 +641,8 @@ def policy_rule_refuses_pods(node: Node) -> Iterator[Found]:
     foreseen=True,
 )
 def policy_rule_missing(node: Node) -> Iterator[Found]:
-    """The standard rule for the table main or local is gone, and no other one looks in that table for every packet. Of
-    an IP version that pods or nodes do not use, it does not matter.
+    """The standard rule for the table main or local is gone, and no other one looks in that table for every packet. IP
+    versions that neither pods nor nodes use are not reported.
     """
     versions = {each.version for each in (*node.pod_subnets, *node.underlay)}
     for each in node.host.missing_rules:
@@ -845,8 +856,8 @@ def route_by_hand(node: Node) -> Iterator[Found]:
     source="comparison of the node's addresses with all pod subnets",
 )
 def pod_network_overlaps(node: Node) -> Iterator[Found]:
-    """The network of an address of the node, the pods' bridge and tunnels apart, overlaps with some node's pod
-    subnet.
+    """The network of one of the node's addresses (except those on the pods' bridge and tunnels) overlaps with a node's
+    pod subnet.
     """
     owned = {node.bridge_name, "lo", *node.pods_links}
     for entry in node.host.addresses:
@@ -871,7 +882,7 @@ def pod_network_overlaps(node: Node) -> Iterator[Found]:
     hosts=OBSERVED,
 )
 def client_without_route(node: Node) -> Iterator[Found]:
-    """The host is in podnet_clients_group, which says that it reaches pods and has none."""
+    """The host is in podnet_clients_group, the group of hosts that reach pods but run none."""
     clients = node.cluster.plan.get("clients")
     if not isinstance(clients, list) or node.name not in clients or node.has_pods:
         return

@@ -119,7 +119,7 @@ def _tunnels(node: Node) -> Iterator[Tunnel]:
 @VXLAN.rule(
     "backends-differ",
     ERROR,
-    "The node sends to other nodes in another way than most of them",
+    "The node's backend differs from that of most other nodes",
     effect="Pods of this node and of the others do not reach each other.",
     see="ip -d link show type vxlan; ip route; cat /etc/kube-flannel/net-conf.json",
     fix="",
@@ -258,7 +258,7 @@ def mesh_port_differs(node: Node) -> Iterator[Found]:
 @VXLAN.rule(
     "mesh-source-wrong",
     ERROR,
-    "The tunnel starts at an address by which other nodes do not reach the node",
+    "The tunnel's local address is one at which other nodes can't reach the node",
     effect="Other nodes send their packets to the wrong address or interface, such as a NAT network's 10.0.2.15.",
     see="ip -d link show type vxlan; ip address",
     fix="",
@@ -267,7 +267,9 @@ def mesh_port_differs(node: Node) -> Iterator[Found]:
     explains=("fdb-wrong-node", "mesh-source-duplicate"),
 )
 def mesh_source_wrong(node: Node) -> Iterator[Found]:
-    """The device's local address is not the planned one, not the Node's while others' are, or none of the host's."""
+    """The VXLAN device's local address is not the planned one, not one of the Node's (as it is on other nodes), or not
+    on this host.
+    """
     own = {address(each.address) for each in node.host.addresses}
     planned = node.planned_addresses
     for link in node.vxlans:
@@ -340,7 +342,7 @@ def mesh_source_duplicate(node: Node) -> Iterator[Found]:
     both_ends=True,
 )
 def vtep_mac_duplicate(node: Node) -> Iterator[Found]:
-    """Cloned machines: systemd derives a MAC from the machine id where nothing keeps it from doing so."""
+    """The machines are clones, and systemd derives a MAC from the machine id unless it is kept from doing so."""
     for peer in node.cluster.with_pods[: node.cluster.with_pods.index(node)]:
         theirs = {link.mac.lower() for link in peer.vxlans if link.mac}
         for link in node.vxlans:
@@ -438,7 +440,7 @@ def _announced(node: Node, six: bool) -> str:
 @VXLAN.rule(
     "mesh-peer-missing",
     ERROR,
-    "The mesh has no entries for a node",
+    "The mesh lacks entries for a node",
     effect="Pods of this node do not reach that node's pods, and their requests get no answer.",
     see="ip route; ip neighbour show nud permanent; bridge fdb",
     fix=f"{PEER} && ip route replace {{subnet}} via {{vtep}} dev {{device}} onlink",
@@ -447,7 +449,9 @@ def _announced(node: Node, six: bool) -> str:
     explains=("no-route-to-pods", "no-route-back", "neighbour-missing", "fdb-missing"),
 )
 def mesh_peer_missing(node: Node) -> Iterator[Found]:
-    """At least two of the three entries are missing. flanneld never repairs them; a restart of it writes them again."""
+    """At least two of the three entries are missing. flanneld never repairs them, but writes them again when it
+    restarts.
+    """
     for tunnel in tunnels(node):
         if len(tunnel.missing) > 1:
             evidence = f"no {' and no '.join(tunnel.missing)} for {tunnel.peer.name} ({tunnel.subnet})"
@@ -476,7 +480,7 @@ def neighbour_missing(node: Node) -> Iterator[Found]:
 @VXLAN.rule(
     "neighbour-mac-wrong",
     ERROR,
-    "The node sends what is for another node's pods to a wrong MAC address",
+    "The node sends what is for another node's pods to the wrong MAC address",
     effect="That node drops what this node's pods send to its pods.",
     see="ip neighbour show nud permanent; on the other node: ip link show type vxlan",
     fix=PEER,
@@ -516,7 +520,7 @@ def fdb_missing(node: Node) -> Iterator[Found]:
 @VXLAN.rule(
     "fdb-wrong-node",
     ERROR,
-    "The mesh sends to an address, a port or a VNI that is not the node's",
+    "The mesh sends packets for a node to the wrong address, port or VNI",
     effect="Packets to that node's pods reach another machine, or none.",
     see="bridge fdb show dev flannel.1",
     fix="bridge fdb replace {mac} dev {device} dst {address} self permanent",
@@ -568,9 +572,8 @@ def mesh_peer_gone(node: Node) -> Iterator[Found]:
     "mesh-address-missing",
     ERROR,
     "The VXLAN device has lost its address",
-    effect="The kernel has removed the routes and neighbours of the device with it, so pods of this node reach "
-    "no pods of "
-    "other nodes. Where they are still there, answers to the node itself are lost.",
+    effect="With the address, the kernel removed the device's routes and neighbour entries, so pods of this node "
+    "reach no pods of other nodes. If these still exist, answers to the node itself are lost.",
     see="ip address show dev flannel.1",
     fix=f"ip address add {{address}} dev {{device}} && {RESTART}",
     site="run site.yml",

@@ -2756,6 +2756,19 @@ def one_that_refuses(world: World) -> None:
     entry(world[2]["routes"], dst="default").update(type="unreachable", via="", dev="")
 
 
+def test_where_ipv6_is_disabled_its_default_route_is_gone_as_well() -> None:
+    world = World("routes", (4, 6))
+    for number in (1, 3):
+        route = entry(world[number]["routes"], dst="default")
+        world[number]["routes"].append({**route, "via": "fd00:172:16::1", "family": 6})
+    assert [each["rule"] for each in found(world)] == ["default-route-missing"]
+    world[2]["sysctls"]["net.ipv6.conf.eth0.disable_ipv6"] = {"now": "1", "boot": "", "file": ""}
+    assert [each["rule"] for each in found(world)] == []
+    # That of IPv4 is another matter.
+    without(world[2]["routes"], dst="default")
+    assert "default-route-missing" in [each["rule"] for each in found(world)]
+
+
 def test_one_node_with_a_default_route_is_a_gateway() -> None:
     """And a route that refuses is none."""
     world = World("routes")
