@@ -791,7 +791,8 @@ BREAKS = {
         ),
         Break(
             "two-flannelds",
-            "systemctl is-active --quiet second || systemd-run --quiet --unit second --setenv NODE_NAME=worker-1 "
+            "systemctl is-active --quiet second || "
+            "systemd-run --quiet --collect --unit second --setenv NODE_NAME=worker-1 "
             "$(tr '\\0' ' ' </proc/$(systemctl show --property MainPID --value flanneld)/cmdline)",
             by_hand="systemctl stop second",
         ),

@@ -382,6 +382,36 @@ def test_a_pod_that_is_not_as_its_plugin_made_it(node: Host) -> None:
     assert four["up"] is False
 
 
+def test_static_entries_of_the_bridge(node: Host) -> None:
+    host, port = node.host, veth(node.host)
+    host.ip("link", "add", "veth0000beef", "type", "veth", "peer", "name", "other")
+    host.ip("link", "set", "veth0000beef", "master", "cni0", "up")
+    (link,) = node.pod.ip_json("link", "show", "eth0")
+    mac = link["address"]
+
+    def seen() -> tuple[dict[str, Any], dict[str, Any]]:
+        found = node.info()
+        rows = (found["cni"]["pods"][0], only(found["links"], name="cni0"))
+        pod, bridge = ({key: each[key] for key in each if key.startswith("fdb_")} for each in rows)
+        return pod, bridge
+
+    # Where the pod is, whoever says so.
+    host.bridge("fdb", "replace", mac, "dev", port, "master", "static")
+    assert seen() == ({}, {})
+    host.bridge("fdb", "replace", mac, "dev", "veth0000beef", "master", "static")
+    assert seen() == ({"fdb_mac": mac, "fdb_dev": "veth0000beef", "fdb_local": False}, {})
+    host.bridge("fdb", "del", mac, "dev", "veth0000beef", "master")
+    host.bridge("fdb", "replace", mac, "dev", port, "master", "permanent")
+    assert seen() == ({"fdb_mac": mac, "fdb_dev": port, "fdb_local": True}, {})
+    host.bridge("fdb", "del", mac, "dev", port, "master")
+    (link,) = host.ip_json("link", "show", "cni0")
+    own = link["address"]
+    host.bridge("fdb", "replace", own, "dev", port, "master", "static")
+    assert seen() == ({}, {"fdb_mac": own, "fdb_dev": port, "fdb_local": False})
+    host.bridge("fdb", "replace", own, "dev", "cni0", "self")
+    assert seen() == ({}, {})
+
+
 def test_an_address_that_another_host_has(node: Host) -> None:
     host, pod = node.host, node.pod
     pod.ip("addr", "add", "fd00:99::1/64", "dev", "eth0", "nodad")
@@ -778,6 +808,9 @@ def test_the_documentation_is_complete(node: Host) -> None:
     node.host.ip("-6", "rule", "del", "priority", "32766")
     policy = "xfrm policy add src 10.99.0.0/24 dst 10.0.0.0/8 dir out tmpl dst 203.0.113.9 proto esp mode tunnel"
     node.host.ip(*policy.split())
+    (pod,), (bridge,) = node.pod.ip_json("link", "show", "eth0"), node.host.ip_json("link", "show", "cni0")
+    node.host.bridge("fdb", "replace", pod["address"], "dev", veth(node.host), "master", "permanent")
+    node.host.bridge("fdb", "replace", bridge["address"], "dev", veth(node.host), "master", "static")
     node.put("/etc/kubernetes/pki/ca.crt", pki_certs.to_pem(CA.certificate))
     node.put("/etc/systemd/network/10-all.network", "[Match]\nName=*\nHost=x\n")
     node.host.ip("link", "add", "cilium_net", "type", "bridge")
