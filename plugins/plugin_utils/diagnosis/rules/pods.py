@@ -203,6 +203,7 @@ def _mac_of(text: str, used: str) -> str:
     see="bridge fdb show br cni0 | grep -e static -e permanent",
     fix="bridge fdb del {mac} dev {dev} master",
     source="broken nodes",
+    foreseen=True,
 )
 def bridge_entry_wrong(node: Node) -> Iterator[Found]:
     """The bridge has an entry that it has not learned for the MAC of a pod, and its port is not the pod's or the bridge
