@@ -108,7 +108,7 @@ class Verification:
             probed = list(pool.map(lambda number: self._probed(number, targets), only))
         removed = [self._removed(number) for number in only]
         nodes = [{**node, "settings": plan["settings"]} for node in plan["nodes"]]
-        carrier = Carrier(self.hosts.backend)
+        carrier = Carrier(self.hosts.backend, ports=(8472,) if self.hosts.backend == "vxlan" else ())
         return matrix(names, started, probed, nodes, "cluster", removed, findings, targets, carrier=carrier)
 
     def _started(self, number: int) -> dict[str, Any]:
