@@ -89,7 +89,10 @@ class Carrier(NamedTuple):
         what, packets = self._packets(one, other, tunnel)
         yield f"look for a firewall from {one} to {other}, on either node or between them, that drops {what}"
         if packets:
-            yield f"tcpdump -ni any '{packets}' on {other.name} shows whether they arrive while verify.yml runs"
+            yield (
+                f"tcpdump -ni any '{packets}' on {other.name} shows whether they arrive while verify.yml runs. If they "
+                f"do, look at {other.name}'s packet filters, and otherwise at {one.name}'s and at the network"
+            )
         yield "explain.yml with the addresses of a pod on each as from and to follows such a packet"
 
     def _packets(self, one: End, other: End, tunnel: str | None) -> tuple[str, str]:

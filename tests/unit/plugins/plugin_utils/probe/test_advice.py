@@ -100,6 +100,7 @@ def test_what_to_look_for_between_two_nodes(given: dict[str, Any], tunnel: str |
     where = "from w1 (172.16.0.3) to w2 (172.16.0.4), on either node or between them"
     assert look.startswith(f"look for a firewall {where}, that drops {what}")
     assert len(dump) == bool(packets) and all(packets in text and " on w2 " in text for text in dump)
+    assert all(text.endswith("look at w2's packet filters, and otherwise at w1's and at the network") for text in dump)
     assert explain.startswith("explain.yml with the addresses of a pod on each")
 
 
