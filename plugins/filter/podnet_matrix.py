@@ -175,7 +175,7 @@ _value:
     common:
       description: What the failed pairs have in common. Empty where there is nothing to say.
       type: str
-      sample: All of them involve worker-3; no pair with another node passes.
+      sample: All failures involve worker-3; no pair with another node passes.
     findings:
       description: Those of the given findings that concern a failure, or all errors and warnings without one.
       type: list

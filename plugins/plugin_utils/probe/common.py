@@ -22,10 +22,10 @@ def common(failed: Collection[End], tried: Collection[End]) -> str:
         return ""
     if all(source == target for source, target in failed):
         every = len(unordered) == len({pair for pair in tried if pair[0] == pair[1]})
-        return f"All of them are between pods of one node{', on every node' if every else ''}."
+        return f"All failures are between pods of one node{', on every node' if every else ''}."
     across = {pair for pair in tried if pair[0] != pair[1]}
     if set(failed) == across:
-        return "All of them are between pods of different nodes, and no such pair passes."
+        return "All failures are between pods of different nodes, and no such pair passes."
     for name in names:
         sentence = _about(name, failed, tried)
         if sentence:
@@ -33,9 +33,9 @@ def common(failed: Collection[End], tried: Collection[End]) -> str:
     for one, other in itertools.combinations(names, 2):
         # Two names for three pairs say less than the pairs.
         if len(unordered) > 3 and all({one, other} & set(pair) for pair in failed):
-            return f"All of them involve {one} or {other}."
+            return f"All failures involve {one} or {other}."
     if all(source != target for source, target in failed):
-        return "All of them are between pods of different nodes."
+        return "All failures are between pods of different nodes."
     return ""
 
 
@@ -43,13 +43,13 @@ def _about(name: str, failed: Collection[End], tried: Collection[End]) -> str:
     if all(pair[0] == name for pair in failed):
         others = {pair for pair in tried if pair[0] == name and pair[1] != name}
         rest = "no other node is reached from there" if others <= set(failed) else "not all of its pairs fail"
-        return f"All of them go from {name} to other nodes; {rest}."
+        return f"All failures go from {name} to other nodes; {rest}."
     if all(pair[1] == name for pair in failed):
         others = {pair for pair in tried if pair[1] == name and pair[0] != name}
         rest = "it is reached from no other node" if others <= set(failed) else "not all of its pairs fail"
-        return f"All of them go from other nodes to {name}; {rest}."
+        return f"All failures go from other nodes to {name}; {rest}."
     if all(name in pair for pair in failed):
         others = {pair for pair in tried if name in pair and pair[0] != pair[1]}
         rest = "no pair with another node passes" if others <= set(failed) else "not all of its pairs fail"
-        return f"All of them involve {name}; {rest}."
+        return f"All failures involve {name}; {rest}."
     return ""

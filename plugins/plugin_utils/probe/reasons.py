@@ -131,7 +131,7 @@ def explain(
         one, other = lost
         direction = [
             f"packets of {other.name}'s pods arrive at {one.name}'s pods, and none of {one.name}'s pods arrives at "
-            f"{other.name}'s: what is wrong is on the way from {one.name} to {other.name}"
+            f"{other.name}'s: the direction from {one.name} to {other.name} is broken"
         ]
     if explained or reasons:
         return [*direction, *reasons]

@@ -67,7 +67,9 @@ def _cell(pairs: Sequence[Pair]) -> str:
     sizes = [way.largest for pair in bad for way in pair.ways if way.narrow and way.largest]
     lost = any(pair.unreached or pair.broken or pair.translated for pair in bad)
     lost = lost or any(way.udp_lost or (way.narrow and not way.largest) for pair in bad for way in pair.ways)
-    return f"FAIL >{min(sizes)}" if sizes and not lost else "FAIL"
+    if lost:
+        return "FAIL"
+    return f"FAIL >{min(sizes)}" if sizes else "FAIL large"
 
 
 def proved(pairs: Sequence[Pair], other: Sequence[Cell]) -> list[str]:

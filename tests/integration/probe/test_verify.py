@@ -122,7 +122,7 @@ BREAKS: dict[str, tuple[str, int | None, str, str, set[Any], list[str]]] = {
         "ip link set eth0 down",
         "ip link set eth0 up; ip route add default via 172.16.0.1",
         set(),
-        ["All of them involve worker-3; no pair with another node passes."],
+        ["All failures involve worker-3; no pair with another node passes."],
     ),
 }
 

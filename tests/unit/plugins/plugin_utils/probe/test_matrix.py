@@ -474,6 +474,12 @@ def test_a_path_that_is_narrower_than_the_interface_fails_with_its_size() -> Non
     assert "no packet of more than 576 bytes from w1's pods to w2's arrives" in nothing and "MTU of 0" not in nothing
 
 
+def test_large_answers_that_get_lost_leave_small_ones_alone() -> None:
+    probed = healthy()
+    narrowed(probed, back=1400, bulk_error="no answer within 3 s")
+    assert "w1         ok 0.4 ms  FAIL large" in judge(probed)["text"]
+
+
 def test_what_more_than_large_packets_meet_is_no_matter_of_size() -> None:
     probed = healthy()
     narrowed(probed, there=1400, udp_error="no answer within 3 s")

@@ -55,11 +55,11 @@ def test_without_packets_nothing_is_proved() -> None:
 
 def test_a_broken_way_has_its_reason_in_one_direction_only() -> None:
     matrix = reports.matrix(3, lambda one, other: "no answer" if (one, other) == ("worker-1", "worker-2") else "")
-    report = model.report(reports.given(), {**matrix, "common": "All of them involve worker-1."})
+    report = model.report(reports.given(), {**matrix, "common": "All failures involve worker-1."})
     assert report["verdict"]["state"] == "broken"
     assert report["verdict"]["lines"] == [
         "26 of 30 pairs of pods reach each other as they should.",
-        "All of them involve worker-1.",
+        "All failures involve worker-1.",
     ]
     assert ways(report, "broken") == {("worker-1", "worker-2")}
     assert [way["reason"] for way in report["ways"] if way["state"] == "broken"] == ["no answer"]
