@@ -249,8 +249,12 @@ def carrier(plan: Mapping[str, Any]) -> Carrier:
     backend = str(plan.get("backend") or "")
     if not backend:
         return Carrier()
-    kind = str(plan["settings"]["podnet_flannel_backend"]["Type"]) if backend == "flannel" else ""
-    return Carrier(backend, kind, tuple(underlay.overlay_ports(plan)), net_conf.OVERHEAD.get(kind, 0))
+    try:
+        kind = str(plan["settings"]["podnet_flannel_backend"]["Type"]) if backend == "flannel" else ""
+        return Carrier(backend, kind, tuple(underlay.overlay_ports(plan)), net_conf.OVERHEAD.get(kind, 0))
+    except (LookupError, TypeError):
+        # A part of a plan, as a user may give it.
+        return Carrier(backend)
 
 
 class FilterModule:

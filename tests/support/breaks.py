@@ -509,8 +509,9 @@ HOST = [
     Break("cni-no-default-route", "ip -n one route del default"),
     Break("bridge-entry-wrong", f"{PORT_OF_ONE}; bridge fdb replace $MAC dev $OTHER master static"),
     Break("bridge-entry-wrong", f"{PORT_OF_ONE}; bridge fdb replace $MAC dev $PORT master permanent"),
+    Break("bridge-entry-wrong", f"{PORT_OF_ONE}; bridge fdb replace $MAC dev cni0"),
     Break(
-        "bridge-entry-wrong",
+        "gateway-entry-wrong",
         f"{PORT_OF_ONE}; bridge fdb replace $(cat /sys/class/net/cni0/address) dev $PORT master static",
     ),
     Break("pod-mac-duplicate", "ip -n two link set eth0 address $(ip netns exec one cat /sys/class/net/eth0/address)"),
@@ -723,6 +724,14 @@ BREAKS = {
         Break("pod-mtu-too-large", f"sed -i '/MTU/d; s/vxlan.,/vxlan\"/' {NET_CONF}; {AGAIN}"),
     ],
     "flannel": [
+        # On nodes as they were made: there, a second flanneld has nothing to make again, which fails in the lab.
+        Break(
+            "two-flannelds",
+            "systemctl is-active --quiet second || "
+            "systemd-run --quiet --collect --unit second --setenv NODE_NAME=worker-1 "
+            "$(tr '\\0' ' ' </proc/$(systemctl show --property MainPID --value flanneld)/cmdline)",
+            by_hand="systemctl stop second",
+        ),
         Break("flanneld-not-running", "systemctl disable --now --quiet flanneld"),
         Break("flanneld-not-at-boot", "systemctl disable --quiet flanneld"),
         Break("subnet-env-missing", "rm /run/flannel/subnet.env"),
@@ -788,13 +797,6 @@ BREAKS = {
             by_hand=BACK,
             also={"worker-2": net_conf("c.update(Network='10.99.0.0/16')")},
             both=True,
-        ),
-        Break(
-            "two-flannelds",
-            "systemctl is-active --quiet second || "
-            "systemd-run --quiet --collect --unit second --setenv NODE_NAME=worker-1 "
-            "$(tr '\\0' ' ' </proc/$(systemctl show --property MainPID --value flanneld)/cmdline)",
-            by_hand="systemctl stop second",
         ),
         Break(
             "flannel-start-timeout",

@@ -8,6 +8,7 @@ No sentence has a semicolon: reports split texts of several reasons at them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -15,6 +16,12 @@ from typing import NamedTuple
 LEAST_MTU = 1280
 # Bytes of a packet of ping's beside its data, by IP version.
 PING = {4: 28, 6: 48}
+# Of devices: what their packets are, in words and for tcpdump, where the name says it.
+TUNNELS = (
+    (re.compile(r"^flannel(-v6)?\.\d"), ", UDP port 8472 unless it is set otherwise", "udp dst port 8472"),
+    (re.compile(r"^tunl|ipip"), ", IP protocol 4", "ip proto 4"),
+    (re.compile(r"^gre"), ", IP protocol 47", "ip proto 47"),
+)
 LARGER = "let the network between the nodes take larger packets"
 KEPT = "Existing pods keep their MTU until they are recreated"
 
@@ -85,7 +92,7 @@ class Carrier(NamedTuple):
         they do not say.
         """
         if tunnel is None and self.backend:
-            tunnel = "" if self.plain else "the overlay"
+            tunnel = "the overlay" if self.backend in ("vxlan", "flannel") and not self.plain else ""
         what, packets = self._packets(one, other, tunnel)
         yield f"look for a firewall from {one} to {other}, on either node or between them, that drops {what}"
         if packets:
@@ -103,8 +110,8 @@ class Carrier(NamedTuple):
             dump = f"udp dst port {ports if len(self.ports) == 1 else f'({ports})'}"
             return f"the overlay's UDP port {ports}", " and ".join(filter(None, [dump, source]))
         if tunnel:
-            vxlan = tunnel.startswith(("flannel.", "flannel-v6."))
-            return f"the packets of {tunnel}{', UDP port 8472 unless it is set otherwise' if vxlan else ''}", source
+            what, dump = next((found[1:] for found in TUNNELS if found[0].search(tunnel)), ("", ""))
+            return f"the packets of {tunnel}{what}", f"{dump} and {source}" if dump and source else dump
         if tunnel is None:
             return "packets with pod addresses, or those of an overlay", ""
         nets = f"src net {one.subnet} and dst net {other.subnet}" if one.subnet and other.subnet else ""

@@ -30,6 +30,8 @@ LOSE_PACKETS = (
 )  # fmt: skip
 # What only pods that were there before can meet: the probe pods are new. Hairpin mode counts where it matters.
 OF_LIVE_PODS = ("pod-address-duplicate", "hairpin-off")
+# What only these pods meet, so that it is no reason for what probe pods meet.
+NO_CAUSES = (*OF_LIVE_PODS, "pod-mac-duplicate", "bridge-entry-wrong", "pod-link-unusable")
 # Of the causes or failures that the message of a failed task names.
 MOST_SUMMARY = 3
 # A note, which may explain what nothing else does.
@@ -152,10 +154,10 @@ def _messages(
         if not pair.good and cluster[pair.target].heard:
             groups[min((pair.source, pair.target), (pair.target, pair.source))].append(pair)
     for group in groups.values():
-        message, explained = _message(cluster, group, findings, carrier)
+        message, caused = _message(cluster, group, findings, carrier)
         promised = any(pair.promised for pair in group)
         (failures if promised else expected).append(message)
-        unexplained += message[:1] if promised and not explained else []
+        unexplained += message[:1] if promised and not caused else []
     more, not_promised = beyond.messages(other, {pair for ends in groups for pair in (ends, ends[::-1])})
     failed = {(pair.source, pair.target) for group in groups.values() for pair in group if pair.promised}
     return [*failures, *more], [*expected, *not_promised], failed, unexplained
@@ -180,9 +182,13 @@ def _summary(
         if each["severity"] == "error" or each in fatal:
             hosts.setdefault(str(each["title"]), []).append(str(each["host"]))
     said = [f"{named(list(dict.fromkeys(names)))}: {title}" for title, names in hosts.items()]
-    said = [*said, *unexplained] or [headline for headline, *_reasons in failures]
-    more = [f"{len(said) - MOST_SUMMARY} more"] if len(said) > MOST_SUMMARY else []
-    return "; ".join([*said[:MOST_SUMMARY], *more])
+    headlines = [headline for headline, *_reasons in failures]
+    said += unexplained
+    # Of what is no matter of two nodes, a cause may be the reason or not.
+    rest = len(set(headlines) & set(beyond.TITLES.values())) if said else 0
+    said = said or headlines
+    rest += max(len(said) - MOST_SUMMARY, 0)
+    return "; ".join([*said[:MOST_SUMMARY], *([f"{rest} more"] if rest else [])])
 
 
 def _fails(finding: Mapping[str, Any], cluster: Mapping[str, Node], scope: str) -> bool:
@@ -199,20 +205,21 @@ def _message(
     cluster: Mapping[str, Node], group: Sequence[Pair], findings: Sequence[Mapping[str, Any]], carrier: Carrier
 ) -> tuple[list[str], bool]:
     """Why two nodes' pods, or one node's own, do not talk as they should: a headline, then the reasons. And whether a
-    finding is the cause.
+    finding is the cause, and no warning, which may be.
     """
     ends = [(pair.source, pair.target) for pair in group]
     first, second = ends[0]
     arrow = "<->" if first != second and (second, first) in ends else "->"
     found = reasons(group, cluster, carrier)
-    causes = (each for each in findings if each["severity"] == "error" or each["rule"] in LOSE_PACKETS)
-    explained = any(_is_about(each, first, second) for each in causes)
+    causes = [each for each in findings if each["rule"] not in NO_CAUSES and _is_about(each, first, second)]
+    caused = any(each["severity"] == "error" for each in causes)
+    explained = caused or any(each["rule"] in LOSE_PACKETS for each in causes)
     if any(pair.unreached for pair in group):
         may_drop = any(each["rule"] == MAY_DROP and each["host"] in (first, second) for each in findings)
-        version = failed_version(group)
+        version = failed_version(group, [int(family) for family in cluster[second].families()])
         found += explain(cluster[first], cluster[second], carrier, version, explained, may_drop)
     where = f"on {first}" if first == second else f"{first} {arrow} {second}"
-    return [f"{where}: {', '.join(what_failed(group))}", *found], explained
+    return [f"{where}: {', '.join(what_failed(group))}", *found], caused
 
 
 def _is_about(finding: Mapping[str, Any], one: str, other: str) -> bool:

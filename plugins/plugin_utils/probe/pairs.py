@@ -218,9 +218,11 @@ def _translations(group: Sequence[Pair]) -> list[str]:
     ]
 
 
-def failed_version(group: Sequence[Pair]) -> int:
-    """The IP version of the first request that failed."""
-    return next((way.family for pair in group for way in pair.ways if way.unreached or way.udp_lost), 4)
+def failed_version(group: Sequence[Pair], versions: Sequence[int]) -> int:
+    """The IP version that failed, of those that the pods have: the first that is not reached, or else loses UDP."""
+    ways = [way for pair in group for way in pair.ways if way.family in versions]
+    found = [way.family for way in ways if way.unreached] + [way.family for way in ways if way.udp_lost]
+    return next(iter([*found, *versions]), 4)
 
 
 def _sizes(group: Sequence[Pair], cluster: Mapping[str, Node], carrier: Carrier) -> Iterator[str]:
@@ -229,8 +231,9 @@ def _sizes(group: Sequence[Pair], cluster: Mapping[str, Node], carrier: Carrier)
     for pair, way in tight:
         yield f"{narrow(pair, way)}; {_by_tcp(way)}"
     if tight:
-        pair, way = min(tight, key=lambda each: each[1].largest)
-        if way.largest:
+        known = [each for each in tight if each[1].largest]
+        if known:
+            pair, way = min(known, key=lambda each: each[1].largest)
             one, other = cluster[pair.source], cluster[pair.target]
             ends = one.end(way.family, other), other.end(way.family, one)
             yield from carrier.smaller(way.largest, *ends, way.family, announced=not way.large)

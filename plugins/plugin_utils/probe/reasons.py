@@ -97,6 +97,10 @@ class Node:
         ways = self.routing.get("ways") or {}
         return [ways[address] for address in peer.given() if address in ways and _is_of(address, version)]
 
+    def families(self) -> list[str]:
+        """The IP versions of its pods."""
+        return sorted({str(ipaddress.ip_address(address).version) for address in self.given()})
+
     def took(self) -> list[float]:
         """Milliseconds until its pods had an answer, of the requests that got one."""
         return [float(result["ms"]) for pod in self.pods for result in pod.get("results", ()) if "ms" in result]
@@ -149,10 +153,6 @@ def _direction(one: Node, other: Node) -> tuple[Node, Node] | None:
 def _arrives(here: Node, there: Node) -> bool:
     ids = {pod["id"] for pod in here.pods}
     return any(ids & set((there.arrived or {}).get(pod["id"], ())) for pod in there.pods)
-
-
-def _families(node: Node) -> list[str]:
-    return sorted({str(ipaddress.ip_address(address).version) for address in node.given()})
 
 
 def _ways(here: Node, there: Node) -> list[str]:
@@ -218,7 +218,7 @@ def _inside(address: str, subnets: Sequence[str]) -> bool:
 def _switches(here: Node, there: Node) -> list[str]:
     """What on ``here`` keeps it from forwarding between its pods and the other node."""
     reasons = []
-    for family in _families(there):
+    for family in there.families():
         if (here.routing.get("forwarding") or {}).get(family) is False:
             name = "net.ipv4.ip_forward" if family == "4" else "net.ipv6.conf.all.forwarding"
             reasons.append(f"{here.name}: {name} is 0, so it forwards nothing between pods and other nodes")
@@ -233,7 +233,7 @@ def _switches(here: Node, there: Node) -> list[str]:
 
 def _same_node(node: Node, explained: bool, may_drop: bool) -> list[str]:
     reasons = []
-    for family in _families(node):
+    for family in node.families():
         policy = (node.routing.get("forward_policy") or {}).get(family, "ACCEPT")
         if policy != "ACCEPT" and (node.routing.get("bridge_calls") or {}).get(family):
             reasons.append(

@@ -404,6 +404,10 @@ def test_static_entries_of_the_bridge(node: Host) -> None:
     host.bridge("fdb", "replace", mac, "dev", port, "master", "permanent")
     assert seen() == ({"fdb_mac": mac, "fdb_dev": port, "fdb_local": True}, {})
     host.bridge("fdb", "del", mac, "dev", port, "master")
+    # Without "master", it is an entry of the bridge as a device.
+    host.bridge("fdb", "replace", mac, "dev", "cni0")
+    assert seen() == ({"fdb_mac": mac, "fdb_dev": "cni0", "fdb_local": True}, {})
+    host.bridge("fdb", "del", mac, "dev", "cni0", "self")
     (link,) = host.ip_json("link", "show", "cni0")
     own = link["address"]
     host.bridge("fdb", "replace", own, "dev", port, "master", "static")

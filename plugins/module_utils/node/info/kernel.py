@@ -122,8 +122,10 @@ def read(channel: Channel, notes: Notes) -> Kernel:
     )
     disciplines = notes.read("links", link.disciplines, [], channel)
     pinned: dict[tuple[int, bytes], list[fdb.Pinned]] = {}
+    # Without strict checks of requests, older kernels return all entries for each bridge.
+    used = {each.master for each in links if each.link.kind == "veth"}
     for each in links:
-        if each.link.kind == "bridge":
+        if each.link.kind == "bridge" and each.link.number in used:
             for entry in notes.read("fdb", fdb.pinned, [], channel, each.link.number):
                 pinned.setdefault((each.link.number, entry.mac), []).append(entry)
     return Kernel(links, addresses, routes, hops, vxlans, marked, disciplines, pinned)

@@ -138,7 +138,8 @@ class Neighbour:
 class Pod:
     """``host_dev`` is the host's end of the pod's interface, "" where it has none; ``netns`` tells pods apart. ``mac``
     only where another pod on its bridge, or the bridge itself, has the same one. ``astray`` is the port to which the
-    bridge sends what is for the pod's MAC, ``fdb_mac``, where that is wrong.
+    bridge sends what is for the pod's MAC, ``fdb_mac``, where that is wrong; ``kept``: the host takes such frames that
+    come in by another port.
     """
 
     address: Address
@@ -152,6 +153,7 @@ class Pod:
     mac: str
     fdb_mac: str = ""
     astray: str = ""
+    kept: bool = False
 
     def inside(self, command: str) -> str:
         """The command that is run in the pod's network namespace, from the host; "" where that is not known."""
@@ -557,7 +559,7 @@ def _pod(row: Mapping[Any, Any]) -> Pod | None:
         address, _text(row.get("netns")), _text(row.get("dev")) or "eth0", _text(row.get("host_dev")),
         _number(row.get("mtu")) or 0, _flag(row.get("default_route")),
         row.get("up") is not False, row.get("arp") is not False, _text(row.get("mac")),
-        _text(row.get("fdb_mac")), _text(row.get("fdb_dev")),
+        _text(row.get("fdb_mac")), _text(row.get("fdb_dev")), row.get("fdb_local") is True,
     )  # fmt: skip
 
 

@@ -263,8 +263,10 @@ class Pods(Filters):
                 look,
                 attach,
             )
-        if pod.astray:
-            fix = f"bridge fdb del {pod.fdb_mac} dev {shlex.quote(pod.astray)} master"
+        # What the host itself sends goes to the port of an entry, also of one that keeps frames.
+        if pod.astray and not (pod.kept and pod.astray == name and port is None):
+            whose = "self" if pod.astray == dev else "master"
+            fix = f"bridge fdb del {pod.fdb_mac} dev {shlex.quote(pod.astray)} {whose}"
             self._misled(host, dev, pod.fdb_mac, pod.astray, f"the pod, whose port is {name}", fix)
         if port is not None and port.isolated and link.isolated:
             why = f"{port.name} and {name} are both isolated, and a bridge passes nothing between such ports"

@@ -171,7 +171,7 @@ def default_ttl_small(node: Node) -> Iterator[Found]:
 )
 def ipv6_disabled(node: Node) -> Iterator[Found]:
     """disable_ipv6 is 1 for all interfaces, for the pods' bridge, for the IPv6 tunnel, or for the link to the other
-    nodes, and the node's IPv6 address is gone from that link.
+    nodes, whose IPv6 address is then gone.
     """
     link = node.underlay_link()
     own = {address(entry.address) for entry in node.host.addresses}

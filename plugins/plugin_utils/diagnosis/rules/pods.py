@@ -131,7 +131,7 @@ def pod_address_duplicate(node: Node) -> Iterator[Found]:
     twice |= {each for network in node.host.cni.networks for each in network.duplicates}
     if twice:
         evidence = f"two pods here have {', '.join(sorted(twice)[:3])}"
-        spaces = [pod.netns for pod in node.pods if pod.netns and pod.address in sorted(twice)[:3]]
+        spaces = list(dict.fromkeys(pod.netns for pod in node.pods if pod.netns and pod.address in sorted(twice)[:3]))
         if len(spaces) > 1:
             evidence = f"{evidence} (network namespaces {', '.join(spaces[:4])})"
         yield found(evidence, addresses=sorted(twice)[:MOST])
@@ -197,28 +197,43 @@ def _mac_of(text: str, used: str) -> str:
 @PODS.rule(
     "bridge-entry-wrong",
     ERROR,
-    "A static entry of the pods' bridge sends frames to the wrong port",
-    effect="Frames for that pod reach another pod or the node itself, and are lost. If the entry is for the bridge's "
-    "own MAC, pods do not reach their gateway.",
+    "A static entry of the pods' bridge sends frames for a pod to the wrong place",
+    effect="Frames for that pod reach another pod or the node itself, and are lost. If the node keeps them at the "
+    "pod's own port, only the node's other pods lose them.",
     see="bridge fdb show br cni0 | grep -e static -e permanent",
     fix="bridge fdb del {mac} dev {dev} master",
     source="broken nodes",
-    foreseen=True,
 )
 def bridge_entry_wrong(node: Node) -> Iterator[Found]:
     """The bridge has an entry that it has not learned for the MAC of a pod, and its port is not the pod's or the bridge
-    keeps the frames. Or it has one for its own MAC, which leads to a port.
+    keeps the frames.
     """
-    above = node.bridge
-    if above is not None and above.fdb_dev:
-        evidence = f"frames for {above.name} itself ({above.fdb_mac}) go to {above.fdb_dev}"
-        fix = "bridge fdb replace {mac} dev {bridge} self"
-        yield found(evidence, fix=fix, mac=above.fdb_mac, bridge=above.name)
     # A pod has a row for each of its addresses.
     for pod in {(pod.netns, pod.dev): pod for pod in node.pods if pod.fdb_dev}.values():
         where = "are kept by the bridge" if pod.fdb_local else f"go to {pod.fdb_dev}"
         evidence = f"frames for the pod {pod.address} ({pod.fdb_mac}) {where}; its port is {pod.host_dev}"
-        yield found(evidence, mac=pod.fdb_mac, dev=pod.fdb_dev)
+        link = node.links.get(pod.host_dev)
+        # "bridge fdb" takes an entry without a port for one of the device itself.
+        fix = "bridge fdb del {mac} dev {dev} self" if link is not None and link.master == pod.fdb_dev else None
+        yield found(evidence, fix=fix, mac=pod.fdb_mac, dev=pod.fdb_dev)
+
+
+@PODS.rule(
+    "gateway-entry-wrong",
+    ERROR,
+    "A static entry of the pods' bridge keeps pods from their gateway",
+    effect="Pods reach nothing but other pods of this node.",
+    see="bridge fdb show br cni0 | grep static",
+    fix="bridge fdb replace {mac} dev {bridge} self",
+    source="broken nodes",
+    foreseen=True,
+)
+def gateway_entry_wrong(node: Node) -> Iterator[Found]:
+    """The bridge has an entry for its own MAC that leads to a port."""
+    above = node.bridge
+    if above is not None and above.fdb_dev:
+        evidence = f"frames for {above.name} itself ({above.fdb_mac}) go to {above.fdb_dev}"
+        yield found(evidence, mac=above.fdb_mac, bridge=above.name)
 
 
 @PODS.rule(

@@ -172,7 +172,7 @@ def default_route_missing(node: Node) -> Iterator[Found]:
         return
     near = networks(each.address for each in node.host.addresses)
     for version in sorted({each.version for each in node.underlay}):
-        # With IPv6, the kernel has removed its routes, and ipv6-disabled says so.
+        # Where IPv6 is disabled, the kernel has removed its routes.
         if version == 6 and _is_disabled(node):
             continue
         if any(each.family == version and each.type == "unicast" and _is_wide(each) for each in node.host.routes):
@@ -189,10 +189,11 @@ def default_route_missing(node: Node) -> Iterator[Found]:
 
 
 def _is_disabled(node: Node) -> bool:
-    """Is IPv6 disabled on the link to the other nodes?"""
+    """Is IPv6 disabled on the link to the other nodes? Its own value counts, which "all" sets when it is written."""
     link = node.underlay_link()
-    keys = [of_device(6, name, "disable_ipv6") for name in ("all", *([link.name] if link is not None else []))]
-    return any(key in node.host.sysctls and node.host.sysctls[key].now == "1" for key in keys)
+    keys = [of_device(6, name, "disable_ipv6") for name in (*([link.name] if link is not None else []), "all")]
+    now = next((node.host.sysctls[key].now for key in keys if key in node.host.sysctls), "")
+    return now == "1"
 
 
 def _is_wide(route: Route) -> bool:

@@ -38,6 +38,11 @@ def test_settings_of_nodes_that_no_plan_has_are_not_guessed() -> None:
     assert egress(PLAN) == [True, True]
 
 
+@pytest.mark.parametrize("backend", ["vxlan", "flannel", "routes"])
+def test_a_part_of_a_plan(backend: str) -> None:
+    assert egress({"backend": backend, "nodes": NODES}) == [True, True]
+
+
 @pytest.mark.parametrize("cluster", [NODES, {"backend": "vxlan"}, "vxlan"])
 def test_something_else_than_a_plan(cluster: Any) -> None:
     with pytest.raises(AnsibleFilterError, match="cluster: expected what the filter plan returns"):

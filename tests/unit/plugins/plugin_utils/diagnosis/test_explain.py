@@ -336,6 +336,11 @@ def frames_to_another_port(seen: Seen) -> None:
     next(each for each in seen["worker-2"]["cni"]["pods"] if each["address"] == pod(2)).update(astray)
 
 
+def frames_that_the_bridge_takes(seen: Seen) -> None:
+    astray = {"fdb_mac": "02:00:00:00:02:05", "fdb_dev": "cni0", "fdb_local": True}
+    next(each for each in seen["worker-2"]["cni"]["pods"] if each["address"] == pod(2)).update(astray)
+
+
 def gateway_behind_a_port(seen: Seen) -> None:
     link(seen["worker-1"], "cni0").update(fdb_mac="02:00:00:00:01:01", fdb_dev="veth16", fdb_local=False)
 
@@ -627,6 +632,14 @@ BREAKS: list[tuple[tuple[str, ...], Callable[[Seen], None], str, str, str, str]]
         "bridge",
         "the pod's gateway",
         "bridge fdb replace 02:00:00:00:01:01 dev",
+    ),
+    (
+        EACH,
+        frames_that_the_bridge_takes,
+        "worker-2",
+        "bridge",
+        "a static entry",
+        "fdb del 02:00:00:00:02:05 dev cni0 self",
     ),
     (EACH, next_hop_is_not_asked_for, "worker-1", "neighbour", "asks for none", "neigh.eth0.mcast_solicit=3"),
     (EACH, pod_is_not_asked_for, "worker-2", "neighbour", "asks for none", "neigh.cni0.mcast_solicit=3"),

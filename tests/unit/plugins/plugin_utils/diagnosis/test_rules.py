@@ -709,8 +709,14 @@ def frames_that_the_bridge_keeps(world: World) -> None:
     world[2]["cni"]["pods"][0].update(astray)
 
 
-@breaks("bridge-entry-wrong", fix="bridge fdb replace 02:00:00:00:01:01 dev cni0 self")
-def gateway_behind_a_port(world: World) -> None:
+@breaks("bridge-entry-wrong", fix="bridge fdb del 02:00:00:00:01:05 dev cni0 self")
+def frames_that_the_bridge_takes_for_its_own(world: World) -> None:
+    astray = {"fdb_mac": "02:00:00:00:01:05", "fdb_dev": "cni0", "fdb_local": True}
+    world[2]["cni"]["pods"][0].update(astray)
+
+
+@breaks("gateway-entry-wrong", fix="bridge fdb replace 02:00:00:00:01:01 dev cni0 self")
+def break_gateway_entry_wrong(world: World) -> None:
     astray = {"fdb_mac": "02:00:00:00:01:01", "fdb_dev": "veth0123abcd", "fdb_local": False}
     entry(world[2]["links"], name="cni0").update(astray)
 
@@ -2764,6 +2770,12 @@ def test_where_ipv6_is_disabled_its_default_route_is_gone_as_well() -> None:
     assert [each["rule"] for each in found(world)] == ["default-route-missing"]
     world[2]["sysctls"]["net.ipv6.conf.eth0.disable_ipv6"] = {"now": "1", "boot": "", "file": ""}
     assert [each["rule"] for each in found(world)] == []
+    # Where it was enabled on the link later.
+    world[2]["sysctls"]["net.ipv6.conf.all.disable_ipv6"] = {"now": "1", "boot": "", "file": ""}
+    world[2]["sysctls"]["net.ipv6.conf.eth0.disable_ipv6"] = {"now": "0", "boot": "", "file": ""}
+    assert "default-route-missing" in [each["rule"] for each in found(world)]
+    world[2]["sysctls"]["net.ipv6.conf.all.disable_ipv6"] = {"now": "0", "boot": "", "file": ""}
+    world[2]["sysctls"]["net.ipv6.conf.eth0.disable_ipv6"] = {"now": "1", "boot": "", "file": ""}
     # That of IPv4 is another matter.
     without(world[2]["routes"], dst="default")
     assert "default-route-missing" in [each["rule"] for each in found(world)]

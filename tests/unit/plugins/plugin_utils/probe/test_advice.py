@@ -80,17 +80,13 @@ def test_a_smaller_mtu_on_one_node_is_no_matter_of_the_links_between_nodes() -> 
             "the overlay's UDP port 8285",
             "udp dst port 8285 and src host 172.16.0.3",
         ),
-        (plan("flannel", "ipip"), "flannel.ipip", "the packets of flannel.ipip", "'src host 172.16.0.3'"),
+        (plan("flannel", "ipip"), "flannel.ipip", "the packets of flannel.ipip, IP protocol 4", "'ip proto 4 and src"),
         (plan("flannel", "host-gw"), None, "packets with pod addresses (clouds", "src net 10.244.0.0/24 and dst net"),
         (plan("routes"), None, "packets with pod addresses (clouds", "src net 10.244.0.0/24 and dst net 10.244.1.0/24"),
-        (
-            {},
-            "flannel.1",
-            "the packets of flannel.1, UDP port 8472 unless it is set otherwise",
-            "'src host 172.16.0.3'",
-        ),
-        ({}, "vxlan.calico", "the packets of vxlan.calico", "'src host 172.16.0.3'"),
-        ({}, "tunl0", "the packets of tunl0", "'src host 172.16.0.3'"),
+        ({}, "flannel.1", "the packets of flannel.1, UDP port 8472 unless it is", "'udp dst port 8472 and src host"),
+        ({}, "vxlan.calico", "the packets of vxlan.calico", ""),
+        ({}, "tunl0", "the packets of tunl0, IP protocol 4", "'ip proto 4 and src host 172.16.0.3'"),
+        (plan("bridge"), None, "packets with pod addresses (clouds", "src net 10.244.0.0/24 and dst net 10.244.1.0/24"),
         ({}, "", "packets with pod addresses (clouds", "src net 10.244.0.0/24 and dst net 10.244.1.0/24"),
         ({}, None, "packets with pod addresses, or those of an overlay", ""),
     ],
@@ -111,5 +107,6 @@ def test_ports_of_two_ip_versions() -> None:
 
 def test_a_node_whose_address_is_not_known() -> None:
     one = ONE._replace(ip="")
-    (look, _explain) = Carrier().between(one, OTHER._replace(ip=""), "tunl0")
+    (look, dump, _explain) = Carrier().between(one, OTHER._replace(ip=""), "tunl0")
+    assert "'ip proto 4' on w2" in dump
     assert look.startswith("look for a firewall from w1 to w2, on either")

@@ -208,7 +208,7 @@ def test_an_overlay_gateway_is_no_wrong_host() -> None:
     ways(probed, 1, 2, dst="10.244.1.0/24", via="10.244.1.0", dev="flannel.1", local=False)
     failure = judge(probed)["failures"][0]
     assert "both nodes' routes look right" in failure and "the packets of flannel.1, UDP port 8472 unless" in failure
-    assert "tcpdump -ni any 'src host 172.16.0.3' on w2" in failure
+    assert "tcpdump -ni any 'udp dst port 8472 and src host 172.16.0.3' on w2" in failure
     planned = judge(probed, carrier=Carrier("vxlan", "", (4789,)))["failures"][0]
     assert "'udp dst port 4789 and src host 172.16.0.3' on w2" in planned
 
@@ -365,6 +365,25 @@ def test_errors_come_before_warnings_that_make_it_fail_too() -> None:
     assert [line for line in lines if "[hairpin-off]" in line] == [
         "FAIL w1: Title of hairpin-off [hairpin-off]", "WARNING w2: Title of hairpin-off [hairpin-off]",
     ]  # fmt: skip
+
+
+def test_what_a_live_pod_meets_is_no_reason_for_what_new_ones_meet() -> None:
+    found = found_with(cut(healthy()), finding("bridge-entry-wrong", "w1"))
+    assert "look for a firewall" in found["text"]
+    assert found["summary"].startswith("w1: Title of bridge-entry-wrong; w1 <-> w2: 8 pairs not reached")
+
+
+def test_a_warning_is_no_cause_for_the_summary() -> None:
+    found = found_with(cut(healthy()), finding("link-shaped", "w1", severity="warning"))
+    assert found["summary"] == "w1 <-> w2: 8 pairs not reached (no answer within 3 s)"
+    assert "look for a firewall" not in found["text"]
+
+
+def test_the_summary_counts_what_is_no_matter_of_two_nodes() -> None:
+    probed = cut(healthy())
+    for pod in probed[0]["pods"]:
+        pod["itself"] = [{"address": "10.0.0.1", "error": "no answer within 3 s"}]
+    assert found_with(probed, finding("fdb-missing", "w1"))["summary"] == "w1: Title of fdb-missing; 1 more"
 
 
 def test_the_summary_names_what_no_cause_is_about() -> None:
