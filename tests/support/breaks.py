@@ -507,7 +507,7 @@ HOST = [
     Break("pod-address-on-bridge", "ip address add 10.244.0.99/24 dev cni0"),
     Break("pod-address-duplicate", "ip -n one address add 10.244.0.1/24 dev eth0"),
     Break("cni-no-default-route", "ip -n one route del default"),
-    Break("bridge-entry-wrong", f"{PORT_OF_ONE}; bridge fdb replace $MAC dev $OTHER master static"),
+    Break("bridge-entry-wrong", f"{PORT_OF_ONE}; bridge fdb replace $MAC dev $OTHER master static sticky"),
     Break("bridge-entry-wrong", f"{PORT_OF_ONE}; bridge fdb replace $MAC dev $PORT master permanent"),
     Break("bridge-entry-wrong", f"{PORT_OF_ONE}; bridge fdb replace $MAC dev cni0"),
     Break(

@@ -398,7 +398,8 @@ def test_static_entries_of_the_bridge(node: Host) -> None:
     # Where the pod is, whoever says so.
     host.bridge("fdb", "replace", mac, "dev", port, "master", "static")
     assert seen() == ({}, {})
-    host.bridge("fdb", "replace", mac, "dev", "veth0000beef", "master", "static")
+    # Without "sticky", the entry moves with the pod's next frame.
+    host.bridge("fdb", "replace", mac, "dev", "veth0000beef", "master", "static", "sticky")
     assert seen() == ({"fdb_mac": mac, "fdb_dev": "veth0000beef", "fdb_local": False}, {})
     host.bridge("fdb", "del", mac, "dev", "veth0000beef", "master")
     host.bridge("fdb", "replace", mac, "dev", port, "master", "permanent")
