@@ -39,7 +39,7 @@ demo-down: ## take the demo's machines away
 	@lab/lab down --name $(LAB)
 
 .PHONY: test
-test: unit integration nodes molecule ## everything that must hold (16 min)
+test: unit integration nodes molecule ## everything that must hold (14 min)
 
 .PHONY: unit
 unit: .venv/ready-dev ## the pure parts (1 min)

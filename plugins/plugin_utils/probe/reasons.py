@@ -18,8 +18,8 @@ from .advice import Carrier, End
 
 # Milliseconds. Where half of the answers take longer, machines are overloaded, or the links between them are slow.
 SLOW = 300
-# Devices of tunnels whose gateway may be the other node's own address.
-TUNNELS = re.compile(r"^flannel|^tunl|^wg|ipip|vxlan|geneve|^gre|wireguard")
+# Names of devices of tunnels, whose gateway may be the other node's own address.
+TUNNELLED = re.compile(r"^flannel|^tunl|^wg|ipip|vxlan|geneve|^gre|wireguard")
 SEE_NOTES = "a packet filter has rules that may drop the packets, see [filter-may-drop-pods]"
 
 
@@ -272,7 +272,7 @@ def _tunnel(here: Node, there: Node, version: int) -> str | None:
     """The device of the tunnel that the way to the other node's pods leads into; "" for none, None for unknown."""
     for way in here.ways_to(there, version):
         dev, via = str(way.get("dev", "")), str(way.get("via") or "")
-        if TUNNELS.search(dev) or (via and via not in there.addresses and _inside(via, there.subnets)):
+        if TUNNELLED.search(dev) or (via and via not in there.addresses and _inside(via, there.subnets)):
             return dev
         if via in there.addresses:
             return ""
